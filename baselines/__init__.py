@@ -1,0 +1,1 @@
+"""Accelerators that need no training: one file a method, one literal table."""

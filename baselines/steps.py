@@ -1,0 +1,76 @@
+"""The full run, fewer steps, and another solver: the baselines that every accelerator must beat."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from harness.contracts import BASELINE, Plan
+from harness.errors import UsageError
+from harness.pipeline import Pipeline
+from harness.solvers import check_solver
+
+
+@dataclass(frozen=True)
+class Full:
+    """The pipeline as the preset sets it."""
+
+    @property
+    def label(self) -> str:
+        """``full``."""
+        return BASELINE
+
+    def plan(self, plan: Plan) -> Plan:
+        """Unchanged."""
+        return plan
+
+    def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
+        """Nothing to do."""
+        return nullcontext()
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The same solver with ``steps`` denoising steps."""
+
+    steps: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= 1000:
+            raise UsageError(expected="1 to 1000 steps", got=str(self.steps), remedy="for example steps:12")
+
+    @property
+    def label(self) -> str:
+        """For example ``12 steps``."""
+        return f"{self.steps} steps"
+
+    def plan(self, plan: Plan) -> Plan:
+        """The cost of one step, ``steps`` times."""
+        return plan.with_steps(self.steps)
+
+    def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
+        """Change the step count inside the context."""
+        return pipeline.sampling(steps=self.steps)
+
+
+@dataclass(frozen=True)
+class Solver:
+    """Another ODE solver by name; see :data:`harness.solvers.SOLVERS`."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        check_solver(self.name)
+
+    @property
+    def label(self) -> str:
+        """The solver's name."""
+        return self.name
+
+    def plan(self, plan: Plan) -> Plan:
+        """Every solver here calls the model once a step."""
+        return plan
+
+    def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
+        """Change the scheduler inside the context."""
+        return pipeline.sampling(solver=self.name)

@@ -1,0 +1,14 @@
+"""Every baseline by the name that presets and ``--methods`` use."""
+
+from __future__ import annotations
+
+from baselines.deepcache import DeepCache
+from baselines.steps import Full, Solver, Steps
+from harness.methods import MethodTable
+
+BASELINES: MethodTable = {
+    "full": Full,
+    "steps": Steps,
+    "solver": Solver,
+    "deepcache": DeepCache,
+}

@@ -1,0 +1,231 @@
+"""What the command line calls: it joins methods, metrics, runner, history and reports."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from baselines.table import BASELINES
+from harness.contracts import Backbone, Batch, Failure, Metric, Plan, Unmeasurable
+from harness.errors import HarnessError, UsageError
+from harness.loading import backbone_depth, load_pipeline, quiet_libraries, read_index, resolve_device
+from harness.methods import MethodTable, parse_method
+from harness.pipeline import Pipeline
+from harness.records import read_run
+from harness.runner import Experiment, Runner, check_disk, method_labels, read_prompts
+from harness.samples import decode_image
+from harness.spec import ExperimentSpec, load_spec, locate, preset_names
+from harness.statistics import mean_interval
+from harness.store import History
+from ilf.method import ILF_METHODS
+from metrics.context import MetricContext
+from metrics.table import METRICS
+from reports.build import build_report
+from reports.gate import GateResult
+from reports.gate import gate as judge
+
+BUILT_IN: MethodTable = {**BASELINES, **ILF_METHODS}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A validated experiment and what it will cost."""
+
+    experiment: Experiment
+    plans: dict[str, Plan]
+
+
+def split(text: str | None) -> tuple[str, ...] | None:
+    """Comma-separated words, or None."""
+    return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def load_plugins(files: Sequence[Path]) -> MethodTable:
+    """The ``METHODS`` tables of the user's own files. They are run as Python: only the user names them, on the command line."""
+    table: dict[str, Any] = {}
+    for file in files:
+        spec = importlib.util.spec_from_file_location(file.stem, file)
+        if spec is None or spec.loader is None or not file.is_file():
+            raise UsageError(expected="a Python file", got=str(file), remedy="see README, 'Your own method'")
+        module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+            methods = dict(module.METHODS)
+        except Exception as error:
+            raise UsageError(expected=f"METHODS = {{name: class}} in {file}", got=repr(error), remedy="mend that file") from error
+        table |= methods
+    return table
+
+
+def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path]) -> Prepared:
+    """Validate everything that can be validated before a weight is loaded."""
+    spec = load_spec(preset, overrides)
+    resolve_device(spec.device)
+    folder = read_index(spec.pipeline, spec.task)
+    table = {**BUILT_IN, **load_plugins(plugins)}
+    built = [parse_method(text, table) for text in spec.methods]
+    methods = method_labels(built)
+    texts = {method.label: text for method, text in zip(built, spec.methods, strict=True)}
+    unknown = [name for name in spec.metrics if name not in METRICS]
+    if unknown:
+        raise UsageError(expected=f"metrics out of {', '.join(METRICS)}", got=unknown[0], remedy="see ilf-bench list metrics")
+    plan = Plan.full(Backbone(backbone_depth(folder), folder), spec.steps, spec.guidance)
+    plans = {label: method.plan(plan) for label, method in methods.items()}
+    experiment = Experiment(spec, methods, texts, build_metrics(spec), read_prompts(spec))
+    return Prepared(experiment, plans)
+
+
+def build_metrics(spec: ExperimentSpec) -> dict[str, Metric | Failure]:
+    """The spec's metrics; one that cannot be built is a failure with a reason, and the others still run."""
+    context = MetricContext(
+        locate(spec.scorers), spec.task, resolve_device(spec.device), None if spec.reference is None else locate(spec.reference)
+    )
+    built: dict[str, Metric | Failure] = {}
+    for name in spec.metrics:
+        try:
+            built[name] = METRICS[name](context)
+        except HarnessError as error:
+            built[name] = Failure("", name, str(error))
+    return built
+
+
+def execute(prepared: Prepared, out: Path, console: Console) -> list[Failure]:
+    """Run, record in the history, report. Returns the failures."""
+    experiment = prepared.experiment
+    pipeline = load_pipeline(experiment.spec)
+    check_disk(experiment, out, image_pixels(pipeline))
+    runner = Runner(experiment, pipeline, out, console)
+    console.print(f"run: {runner.folder}", soft_wrap=True)
+    failures = runner.run()
+    run = read_run(runner.folder)
+    History(out / "history.sqlite").append(run)
+    page = build_report(runner.folder)
+    console.print((runner.folder / "report" / "summary.txt").read_text(), markup=False, highlight=False)
+    for failure in failures:
+        console.print(f"failed: {failure.method} {failure.metric}: {failure.reason}", markup=False, soft_wrap=True)
+    console.print(f"report: {page}", soft_wrap=True)
+    return failures
+
+
+def image_pixels(pipeline: Pipeline) -> int:
+    """Pixels of one image."""
+    _, height, width = pipeline.latent_shape
+    scale = 2 ** (len(pipeline.pipe.vae.config.block_out_channels) - 1)
+    return height * width * scale * scale
+
+
+def print_dry_run(prepared: Prepared, out: Path, console: Console) -> None:
+    """Cost in block evaluations, expected time from one short timed batch, and disk."""
+    experiment = prepared.experiment
+    spec, pipeline = experiment.spec, load_pipeline(experiment.spec)
+    disk = check_disk(experiment, out, image_pixels(pipeline))
+    batch = min(spec.batch, spec.samples)
+    with pipeline.sampling(steps=2), pipeline.counting() as counter:
+        pipeline.generate(experiment.prompts[:batch], spec.seed, range(batch))
+        counter.rows, start = 0, time.perf_counter()
+        pipeline.generate(experiment.prompts[:batch], spec.seed, range(batch))
+        per_block = (time.perf_counter() - start) / counter.rows
+    table = Table("method", "block evaluations / image", "of full", "s / image", title=f"{spec.name}: {spec.samples} images a method")
+    full = next(iter(prepared.plans.values())).block_evaluations
+    timed = spec.timing.batch * (spec.timing.rounds + spec.timing.warmup)
+    total = 0.0
+    for label, plan in prepared.plans.items():
+        cost = plan.block_evaluations
+        total += cost * per_block * (spec.samples + timed * (2 if cost == full else 1))
+        table.add_row(label, f"{cost:.0f}", f"{cost / full:.2f}", f"{cost * per_block:.4f}")
+    console.print(table)
+    console.print(f"expected time: about {total / 60:.1f} min, start-up and scoring aside; disk: {disk / 1e6:.1f} MB")
+
+
+def describe_methods() -> list[tuple[str, str]]:
+    """Name and first line of the docstring."""
+    return [(name, (kind.__doc__ or "").strip().splitlines()[0]) for name, kind in BUILT_IN.items()]
+
+
+def describe_metrics() -> list[tuple[str, str]]:
+    """Name and title, unit and direction, for the bundled scorers."""
+    context = MetricContext(locate("zoo/scorers"), "text", "cpu", locate("zoo/tiny-pixart/reference.npz"))
+    rows = []
+    for name, build in METRICS.items():
+        try:
+            metric = build(context)
+            rows.append((name, f"{metric.title}; {metric.unit or 'no unit'}; {metric.direction} is better; N >= {metric.floor}"))
+        except HarnessError as error:
+            rows.append((name, f"cannot be built: {error}"))
+    return rows
+
+
+def describe_presets() -> list[tuple[str, str]]:
+    """Name and title."""
+    return [(name, load_spec(name).title) for name in preset_names()]
+
+
+def score_folder(
+    folder: Path, prompts: Path, metrics: Sequence[str], task: str
+) -> Iterator[tuple[tuple[str, str, str, str], bool]]:
+    """A table row for each metric of a folder of images, and whether it could be measured."""
+    preset = {"text": "tiny-text", "class": "tiny-class"}.get(task)
+    if preset is None:
+        raise UsageError(expected="task text or class", got=repr(task), remedy="--task text")
+    if not folder.is_dir():
+        raise UsageError(expected="a folder of images", got=str(folder), remedy="name a folder")
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise UsageError(expected=f"images in {folder}", got="none", remedy="name a folder with PNG or JPEG files")
+    spec = load_spec(preset, {"metrics": tuple(metrics), "prompts": str(prompts), "samples": len(files)})
+    lines = [line for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()] if prompts.is_file() else []
+    if prompts.is_file() and len(lines) != len(files):
+        raise UsageError(expected=f"{len(files)} prompts, one an image", got=str(len(lines)), remedy=f"edit {prompts}")
+    unknown = [name for name in metrics if name not in METRICS]
+    if unknown:
+        raise UsageError(expected=f"metrics out of {', '.join(METRICS)}", got=unknown[0], remedy="see ilf-bench list metrics")
+    quiet_libraries()
+    texts = read_prompts(spec)
+    for name, metric in build_metrics(spec).items():
+        yield _score_row(name, metric, files, texts)
+
+
+def _score_row(
+    name: str, metric: Metric | Failure, files: Sequence[Path], prompts: Sequence[str]
+) -> tuple[tuple[str, str, str, str], bool]:
+    import torch
+
+    if isinstance(metric, Failure):
+        return (name, metric.reason, "", ""), False
+    if metric.paired:
+        return (metric.title, "needs a full run on the same noise", "", ""), False
+    try:
+        rows = []
+        for start in range(0, len(files), 64):
+            chosen = range(start, min(start + 64, len(files)))
+            images = torch.stack([decode_image(files[i]) for i in chosen])
+            rows.append(metric.measure(Batch(images, [prompts[i] for i in chosen], list(chosen))))
+        interval = mean_interval(metric.summarise(np.concatenate(rows)))
+    except (HarnessError, Unmeasurable, RuntimeError, ValueError) as error:
+        return (metric.title, str(error), "", str(len(files))), False
+    return (metric.title, f"{interval.value:.4f}", f"{interval.low:.4f} .. {interval.high:.4f}", str(len(files))), True
+
+
+def gate_runs(out: Path, run: str | None, against: str) -> GateResult:
+    """The verdict on a run (the newest where none is named) against a baseline."""
+    history = History(out / "history.sqlite")
+
+    def find(name: str) -> Path:
+        return Path(name) if (Path(name) / "spec.json").exists() else Path(history.find(name).path)
+
+    runs = history.runs()
+    if run is None and not runs:
+        raise UsageError(expected=f"a recorded run in {out}", got="an empty history", remedy="ilf-bench run")
+    current = find(run) if run is not None else Path(runs[-1].path)
+    return judge(read_run(current), read_run(find(against)))
+
+

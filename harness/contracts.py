@@ -1,0 +1,182 @@
+"""The typed records that pass between stages, and the two protocols that methods and metrics implement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+if TYPE_CHECKING:
+    from harness.pipeline import Pipeline
+
+Direction = Literal["higher", "lower"]
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """One denoising step: ``branches`` is 2 with classifier-free guidance and 1 without or with it folded."""
+
+    branches: int
+    blocks: float
+
+    @property
+    def evaluations(self) -> float:
+        """Block evaluations an image in this step."""
+        return self.branches * self.blocks
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What a cost prediction needs to know of a model: how many transformer blocks it has, and its folder."""
+
+    depth: int
+    folder: Path | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will evaluate, known before any weight is loaded."""
+
+    backbone: Backbone
+    steps: tuple[StepCost, ...]
+
+    @classmethod
+    def full(cls, backbone: Backbone, steps: int, guidance: float) -> Plan:
+        """The plain pipeline: every block, on both guidance branches where there is guidance."""
+        return cls(backbone, (StepCost(2 if guidance > 1 else 1, backbone.depth),) * steps)
+
+    @property
+    def block_evaluations(self) -> float:
+        """Block evaluations an image, over all steps and branches."""
+        return sum(step.evaluations for step in self.steps)
+
+    def with_steps(self, steps: int) -> Plan:
+        """The same cost a step, ``steps`` times."""
+        return replace(self, steps=(self.steps[0],) * steps)
+
+
+@runtime_checkable
+class Method(Protocol):
+    """An accelerator, a step count or a solver: anything that changes how a pipeline samples."""
+
+    @property
+    def label(self) -> str:
+        """Short unique text for tables, for example ``deepcache(interval=3)``."""
+        ...
+
+    def plan(self, plan: Plan) -> Plan:
+        """The predicted cost when this method is applied to ``plan``."""
+        ...
+
+    def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
+        """Accelerate ``pipeline`` inside the context; on exit it is bit for bit what it was."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a metric sees: images uint8 [B, 3, H, W] RGB 0..255, their prompts and sample indices.
+
+    ``full`` holds the full run's images from the same noise, for metrics with ``paired = True``.
+    """
+
+    images: torch.Tensor
+    prompts: Sequence[str]
+    indices: Sequence[int]
+    full: torch.Tensor | None = None
+
+
+class Metric(Protocol):
+    """A score in two stages: ``measure`` streams over images, ``summarise`` is a pure function of all measurements."""
+
+    name: str
+    title: str
+    unit: str
+    direction: Direction
+    tiny: bool
+    paired: bool
+    floor: int
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Everything that must agree before two scores may be subtracted: weights digest, preprocessing, reference."""
+        ...
+
+    def measure(self, batch: Batch) -> FloatArray:
+        """float32 [B, d]: features, or the score itself with d = 1."""
+        ...
+
+    def summarise(self, measured: FloatArray) -> FloatArray:
+        """Measurements [N, d] to one value an image [N] whose mean is the score.
+
+        Metrics that are no plain mean (FID) return pseudo-values: score plus each image's influence on it, so that
+        intervals and paired differences are computed the same way for every metric. Raises :class:`Unmeasurable`.
+        """
+        ...
+
+
+class Unmeasurable(Exception):
+    """Raised by a metric that has no finite value here; its text becomes :attr:`Failure.reason`."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one method. ``per_image`` [N] has mean ``value``; see :meth:`Metric.summarise`."""
+
+    method: str
+    metric: str
+    title: str
+    unit: str
+    direction: Direction
+    tiny: bool
+    value: float
+    n: int
+    fingerprint: Mapping[str, str]
+    per_image: FloatArray
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A method or metric that could not be measured, and why. ``metric`` is empty where the method itself failed."""
+
+    method: str
+    metric: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class TimingSample:
+    """One timed call of one method in one interleaved round; seconds for the whole batch."""
+
+    method: str
+    round: int
+    batch: int
+    latency_s: float
+    text_s: float
+    denoise_s: float
+    decode_s: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class MethodRecord:
+    """What a method is and costs. ``training`` is the JSON of its training record, where it was trained."""
+
+    label: str
+    spec: str
+    steps: int
+    predicted_block_evaluations: float
+    block_evaluations: float | None
+    extra_parameters: int = 0
+    training_s: float | None = None
+    note: str = ""
+
+
+BASELINE = "full"  # the label of the method that every other is compared with
+A_A = "full (A/A)"  # the full run timed a second time in each round: the noise floor

@@ -1,0 +1,60 @@
+"""What machine, packages and commit a run was made with."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.spec import ROOT
+
+PACKAGES = ("ilf-bench", "torch", "diffusers", "transformers", "torchmetrics", "numpy")
+
+
+def package_version(name: str) -> str | None:
+    """The installed version, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def cpu_name() -> str:
+    """The processor's own name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def describe(device: str, precision: str) -> dict[str, Any]:
+    """The environment record of a run on ``device``. ``machine_key`` agrees where timings may be compared."""
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name()
+    status = _git("status", "--porcelain")
+    facts = {
+        "device": device, "device_name": name, "threads": torch.get_num_threads(), "cpu_count": os.cpu_count(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(), "precision": precision, "torch": torch.__version__,
+        "platform": platform.system(),
+    }  # fmt: skip
+    key = hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()[:12]
+    return facts | {
+        "machine_key": key, "created": datetime.now(UTC).isoformat(timespec="seconds"), "python": platform.python_version(),
+        "commit": _git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status),
+        **{package: package_version(package) for package in PACKAGES},
+    }  # fmt: skip

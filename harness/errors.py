@@ -1,0 +1,23 @@
+"""Errors that a user can act on: what was expected, what was found, and what to do about it."""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """A foreseen failure. The command line prints it without a traceback and leaves with ``exit_code``."""
+
+    exit_code = 65
+
+    def __init__(self, *, expected: str, got: str, remedy: str) -> None:
+        super().__init__(f"expected {expected}; got {got}; remedy: {remedy}")
+        self.expected, self.got, self.remedy = expected, got, remedy
+
+
+class UsageError(HarnessError):
+    """The command, preset or option is wrong: exit code 64 (EX_USAGE of sysexits.h)."""
+
+    exit_code = 64
+
+
+class ArtifactError(HarnessError):
+    """A file on disk is missing, damaged, or belongs to another experiment: exit code 65 (EX_DATAERR)."""

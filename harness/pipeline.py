@@ -1,0 +1,133 @@
+"""A diffusers pipeline with everything a method may take hold of: scheduler, blocks, step clock, block counter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiTPipeline
+from torch import nn
+
+from harness.clock import StepClock
+from harness.contracts import Backbone, Plan
+from harness.counting import BlockCounter
+from harness.errors import ArtifactError, UsageError
+from harness.noise import generators
+from harness.patching import patched
+from harness.precision import autocast, resolve
+from harness.solvers import build_solver
+
+
+class Pipeline:
+    """One text-to-image (PixArt) or class-to-image (DiT) pipeline and the settings of the full run.
+
+    ``prompts`` are captions for PixArt and class names (as in ``pipe.labels``) or decimal class indices for DiT.
+    A method changes ``steps``, ``solver`` or the blocks inside its context only.
+    """
+
+    def __init__(
+        self, pipe: Any, *, folder: Path | None = None, steps: int = 20, guidance: float = 1.5, solver: str = "dpm++", precision: str = "auto",
+        device: str = "cpu",
+    ) -> None:  # fmt: skip
+        self.pipe = pipe.to(device)
+        self.pipe.set_progress_bar_config(disable=True)
+        self.folder = folder
+        self.steps, self.guidance, self.device = steps, guidance, device
+        self.precision = resolve(precision, device)
+        self.own_scheduler = pipe.scheduler
+        self.solver = solver
+        self.pipe.scheduler = build_solver(solver, self.own_scheduler)
+        self.clock = StepClock()
+        self.counter: BlockCounter | None = None
+
+    @property
+    def is_class_conditional(self) -> bool:
+        """True for DiT, False for PixArt."""
+        return isinstance(self.pipe, DiTPipeline)
+
+    @property
+    def transformer(self) -> nn.Module:
+        """The denoiser."""
+        return self.pipe.transformer  # type: ignore[no-any-return]
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The transformer blocks in order; each is called ``block(hidden_states, **kwargs)`` and returns one tensor."""
+        return list(self.pipe.transformer.transformer_blocks)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one sample's latent."""
+        config = self.pipe.transformer.config
+        return config.in_channels, config.sample_size, config.sample_size
+
+    @property
+    def conditional_first(self) -> bool:
+        """DiT's guidance batch is [conditional, null]; PixArt's is [null, conditional]."""
+        return self.is_class_conditional
+
+    def plan(self) -> Plan:
+        """The cost of the plain run."""
+        return Plan.full(Backbone(len(self.blocks), self.folder), self.steps, self.guidance)
+
+    @contextmanager
+    def sampling(self, *, steps: int | None = None, solver: str | None = None) -> Iterator[None]:
+        """Use another step count or solver inside the context."""
+        before = self.steps, self.solver, self.pipe.scheduler
+        try:
+            self.steps = steps or self.steps
+            if solver is not None:
+                self.solver, self.pipe.scheduler = solver, build_solver(solver, self.own_scheduler)
+            yield
+        finally:
+            self.steps, self.solver, self.pipe.scheduler = before
+
+    @contextmanager
+    def counting(self) -> Iterator[BlockCounter]:
+        """Count block evaluations. Enter it before a method is attached, so that only real work is counted."""
+        counter = BlockCounter()
+        with counter.counting(*self.blocks), patched(self, "counter", counter):
+            yield counter
+
+    def generate(self, prompts: Sequence[str], seed: int, indices: Sequence[int]) -> torch.Tensor:
+        """Images uint8 [B, 3, H, W] on the CPU, each from its own noise keyed by (seed, index).
+
+        Raises :class:`ArtifactError` where the pipeline produced a value that is not finite.
+        """
+        arguments: dict[str, Any] = {
+            "generator": generators(seed, indices), "num_inference_steps": self.steps, "guidance_scale": self.guidance,
+        }  # fmt: skip
+        with torch.inference_mode(), autocast(self.precision, self.device), self.clock.following(self.pipe.scheduler):
+            if self.is_class_conditional:
+                images = self.pipe(class_labels=self.class_labels(prompts), output_type="np", **arguments).images
+            else:
+                arguments["max_sequence_length"] = self._max_tokens()
+                images = self.pipe(
+                    prompt=list(prompts), use_resolution_binning=False, clean_caption=False, output_type="np", **arguments
+                ).images
+        return self._to_uint8(np.asarray(images))
+
+    def class_labels(self, prompts: Sequence[str]) -> list[int]:
+        """Class indices of class names or decimal strings."""
+        names: dict[str, int] = self.pipe.labels
+        unknown = [p for p in prompts if p not in names and not p.isdecimal()]
+        if unknown:
+            known = ", ".join(list(names)[:5])
+            raise UsageError(expected=f"class names ({known}, ...) or indices", got=repr(unknown[0]), remedy="edit the prompts")
+        return [names[p] if p in names else int(p) for p in prompts]
+
+    def _max_tokens(self) -> int:
+        limit = self.pipe.tokenizer.model_max_length
+        return limit if limit <= 300 else 120  # alpha's published limit; Sigma's presets set 300 on the tokenizer
+
+    def _to_uint8(self, images: np.ndarray[Any, Any]) -> torch.Tensor:
+        if not np.isfinite(images).all():
+            raise ArtifactError(
+                expected="finite images", got=f"{int((~np.isfinite(images)).sum())} values that are NaN or infinite",
+                remedy="check the weights, or sample with --precision fp32",
+            )  # fmt: skip
+        return torch.from_numpy((images * 255).round().clip(0, 255).astype(np.uint8)).permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,129 @@
+"""A run on disk: raw records, written once under a temporary name and renamed.
+
+    RUN/spec.json            the resolved ExperimentSpec
+    RUN/environment.json     machine, packages, commit
+    RUN/methods/SLUG.json    a MethodRecord, or a Failure
+    RUN/samples/SLUG/        000000.png ... and manifest.json (indices, prompts, digests)
+    RUN/measurements/SLUG/METRIC.npy       what the metric measured, one row an image
+    RUN/scores/SLUG/METRIC.json and .npy   a Score and its per-image values, or a Failure
+    RUN/timing/ROUND.json    the TimingSamples of one interleaved round
+    RUN/run.json             written last: the run is complete
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.contracts import Failure, FloatArray, MethodRecord, Score, TimingSample
+from harness.errors import ArtifactError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished or partial run, as read back. ``scores`` is keyed by (method label, metric name)."""
+
+    path: Path
+    spec: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    methods: tuple[MethodRecord, ...]
+    failed_methods: tuple[Failure, ...]
+    scores: Mapping[tuple[str, str], Score | Failure]
+    timings: tuple[TimingSample, ...]
+    complete: bool
+
+
+def slug(label: str) -> str:
+    """A file name for a method label: readable, and unique through a short digest."""
+    readable = re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-").lower()[:60]
+    return f"{readable}-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write under a temporary name in the same folder, then rename: a reader sees the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """JSON with sorted keys; NaN and infinity are refused, because a failure is a :class:`Failure`."""
+    write_bytes(path, (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def write_array(path: Path, content: FloatArray) -> None:
+    """A ``.npy`` file without pickles."""
+    buffer = io.BytesIO()
+    np.save(buffer, content, allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_json(path: Path) -> Any:
+    """JSON, or an :class:`ArtifactError` that names the damaged file."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ArtifactError(expected=f"readable JSON at {path}", got=str(error), remedy="delete that file and run again") from error
+
+
+def write_score(run: Path, score: Score | Failure) -> None:
+    """The per-image values first, then the JSON that makes them count."""
+    base = run / "scores" / slug(score.method) / score.metric
+    content = asdict(score)
+    if isinstance(score, Score):
+        content.pop("per_image")
+        write_array(base.with_suffix(".npy"), score.per_image)
+    write_json(base.with_suffix(".json"), content)
+
+
+def read_score(path: Path) -> Score | Failure:
+    """The inverse of :func:`write_score` for one ``.json`` file."""
+    content = read_json(path)
+    if "reason" in content:
+        return Failure(**content)
+    values = np.load(path.with_suffix(".npy"), allow_pickle=False)
+    if values.shape != (content["n"],) or not np.isfinite(values).all():
+        raise ArtifactError(expected=f"{content['n']} finite values beside {path}", got=f"shape {values.shape}", remedy="score again")
+    return Score(**content, per_image=values)
+
+
+def read_run(path: Path) -> Run:
+    """Everything a report needs. Raises :class:`ArtifactError` on a folder that is no run or has another format."""
+    if not (path / "spec.json").exists():
+        raise ArtifactError(expected=f"a run folder at {path}", got="no spec.json in it", remedy="name a folder made by ilf-bench run")
+    spec = read_json(path / "spec.json")
+    if spec.get("format") != FORMAT:
+        raise ArtifactError(expected=f"record format {FORMAT}", got=str(spec.get("format")), remedy="run again with this version")
+    methods = [read_json(file) for file in sorted((path / "methods").glob("*.json"))]
+    order = {label: i for i, label in enumerate(spec["method_labels"])}
+    records = [MethodRecord(**m) for m in methods if "reason" not in m]
+    scores = [read_score(file) for file in sorted((path / "scores").glob("*/*.json"))]
+    rounds = [read_json(file) for file in sorted((path / "timing").glob("*.json"))]
+    return Run(
+        path=path,
+        spec=spec,
+        environment=read_json(path / "environment.json"),
+        methods=tuple(sorted(records, key=lambda m: order.get(m.label, len(order)))),
+        failed_methods=tuple(Failure(**m) for m in methods if "reason" in m),
+        scores={(s.method, s.metric): s for s in scores},
+        timings=tuple(TimingSample(**sample) for samples in rounds for sample in samples),
+        complete=(path / "run.json").exists(),
+    )

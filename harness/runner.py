@@ -1,0 +1,226 @@
+"""The run: generate, time, score, record. Each stage skips what a cut run has already finished."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from harness.contracts import A_A, BASELINE, Batch, Failure, Method, MethodRecord, Metric, Score, Unmeasurable
+from harness.environment import describe
+from harness.errors import ArtifactError, HarnessError, UsageError
+from harness.pipeline import Pipeline
+from harness.records import FORMAT, read_json, slug, write_array, write_json, write_score
+from harness.samples import SampleSet
+from harness.spec import ExperimentSpec, locate
+from harness.timing import time_round
+
+SCORE_BATCH = 64
+TIMING_SEED_OFFSET = 1_000_000  # timed images are not the scored ones
+BYTES_PER_PIXEL = 2.2  # measured on PNGs of the bundled models
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A spec with its methods (by label, the baseline among them), metrics and prompts."""
+
+    spec: ExperimentSpec
+    methods: Mapping[str, Method]
+    method_texts: Mapping[str, str]
+    metrics: Mapping[str, Metric | Failure]
+    prompts: tuple[str, ...]
+
+    def folder(self, out: Path) -> Path:
+        """Where the run lies: its name and the digest of its spec."""
+        return out / f"{self.spec.name}-{self.spec.digest()}"
+
+
+def read_prompts(spec: ExperimentSpec) -> tuple[str, ...]:
+    """One prompt a sample: the lines of the spec's file, repeated in order. Raises :class:`UsageError`."""
+    path = locate(spec.prompts)
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(expected=f"a UTF-8 text file with one prompt a line at {spec.prompts}", got=str(error), remedy="name it") from error
+    lines = [line for line in lines if line]
+    if not lines:
+        raise UsageError(expected=f"at least one prompt in {spec.prompts}", got="an empty file", remedy="add prompts")
+    return tuple(lines[i % len(lines)] for i in range(spec.samples))
+
+
+def method_labels(methods: Sequence[Method]) -> dict[str, Method]:
+    """Methods by label; the baseline must be among them and no label may come twice."""
+    labels = [method.label for method in methods]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise UsageError(expected="each method once", got=f"{twice!r} twice", remedy="remove one of them")
+    if BASELINE not in labels:
+        raise UsageError(expected=f"{BASELINE!r} among the methods", got=", ".join(labels), remedy=f"add {BASELINE}")
+    return dict(sorted(zip(labels, methods, strict=True), key=lambda item: item[0] != BASELINE))
+
+
+@contextmanager
+def progress_bars(console: Console) -> Iterator[Progress]:
+    """Bars with the count, the elapsed time and the time to go."""
+    columns = (
+        TextColumn("{task.description:<34}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("eta"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as progress:
+        yield progress
+
+
+class Runner:
+    """Runs one experiment on one pipeline into one folder."""
+
+    def __init__(self, experiment: Experiment, pipeline: Pipeline, out: Path, console: Console) -> None:
+        self.experiment, self.spec, self.pipeline, self.console = experiment, experiment.spec, pipeline, console
+        self.folder = experiment.folder(out)
+        self.failures: list[Failure] = []
+
+    def prepare(self) -> None:
+        """Create the folder, or check that it belongs to this very spec."""
+        labels = list(self.experiment.methods)
+        spec = self.spec.model_dump(mode="json") | {"format": FORMAT, "digest": self.spec.digest(), "method_labels": labels}
+        path = self.folder / "spec.json"
+        try:
+            if path.exists():
+                if read_json(path) != spec:
+                    raise ArtifactError(expected=f"the spec of this run in {path}", got="another spec", remedy="choose another --out")
+            else:
+                write_json(path, spec)
+                write_json(self.folder / "environment.json", describe(self.pipeline.device, self.pipeline.precision))
+        except OSError as error:
+            raise UsageError(expected=f"a writable folder {self.folder}", got=str(error), remedy="choose another --out") from error
+
+    def run(self) -> list[Failure]:
+        """All stages; returns what failed, with reasons. Everything else has been measured."""
+        self.prepare()
+        with progress_bars(self.console) as progress:
+            for label, method in self.experiment.methods.items():
+                self._guard(label, "", lambda label=label, method=method: self._generate(label, method, progress))
+            self._time(progress)
+            for label in self.experiment.methods:
+                if (self.folder / "samples" / slug(label) / "manifest.json").exists():
+                    self._score(label, progress)
+        if not self.failures:
+            write_json(self.folder / "run.json", {"format": FORMAT})
+        return self.failures
+
+    def _guard(self, label: str, metric: str, work: Callable[[], None]) -> None:
+        """Turn a foreseen failure of one method or metric into a record, and go on with the others."""
+        try:
+            work()
+        except (HarnessError, Unmeasurable, RuntimeError, ValueError) as error:
+            failure = Failure(label, metric, str(error) or type(error).__name__)
+            if metric:
+                write_score(self.folder, failure)
+            else:
+                write_json(self.folder / "methods" / f"{slug(label)}.json", asdict(failure))
+            if not isinstance(error, Unmeasurable):
+                self.failures.append(failure)
+
+    def _samples(self, label: str) -> SampleSet:
+        return SampleSet(self.folder / "samples" / slug(label), self.experiment.prompts, self.spec.batch)
+
+    def _generate(self, label: str, method: Method, progress: Progress) -> None:
+        samples = self._samples(label)
+        task = progress.add_task(f"generate {label}", total=self.spec.samples)
+        with self.pipeline.counting() as counter, method.attach(self.pipeline):
+            for indices in samples.chunks():
+                if not samples.is_done(indices):
+                    samples.generate(
+                        indices, lambda prompts, i: self.pipeline.generate(prompts, self.spec.seed, i), lambda: counter.rows
+                    )
+                progress.advance(task, len(indices))
+            steps = self.pipeline.steps
+        record = MethodRecord(
+            label, self.experiment.method_texts[label], steps, method.plan(self.pipeline.plan()).block_evaluations,
+            samples.finish(label),
+        )  # fmt: skip
+        facts = getattr(method, "facts", None)
+        record = replace(record, **facts(self.pipeline)) if facts else record
+        write_json(self.folder / "methods" / f"{slug(label)}.json", asdict(record))
+
+    def _time(self, progress: Progress) -> None:
+        """Rounds of all methods that generated; a round is one file, so that a cut round starts again as a whole."""
+        failed = {failure.method for failure in self.failures}
+        methods = {label: m for label, m in self.experiment.methods.items() if label not in failed}
+        if BASELINE in methods:
+            methods = methods | {A_A: methods[BASELINE]}
+        timing = self.spec.timing
+        prompts = [self.experiment.prompts[i % len(self.experiment.prompts)] for i in range(timing.batch)]
+        todo = [n for n in range(timing.rounds) if not (self.folder / "timing" / f"{n:03d}.json").exists()]
+        task = progress.add_task("time, interleaved rounds", total=timing.rounds, completed=timing.rounds - len(todo))
+        seed = self.spec.seed + TIMING_SEED_OFFSET
+        for warmup in range(timing.warmup if todo else 0):
+            time_round(self.pipeline, methods, prompts, seed, warmup)
+        for number in todo:
+            samples = time_round(self.pipeline, methods, prompts, seed, number)
+            write_json(self.folder / "timing" / f"{number:03d}.json", [asdict(sample) for sample in samples])
+            progress.advance(task)
+
+    def _score(self, label: str, progress: Progress) -> None:
+        """Measure all metrics in one pass over the images, then summarise each."""
+        folder = self.folder / "measurements" / slug(label)
+        wanted = {n: m for n, m in self.experiment.metrics.items() if not self._is_scored(label, n, m)}
+        for name, metric in wanted.items():
+            if isinstance(metric, Failure):
+                write_score(self.folder, replace(metric, method=label))
+        built = {name: metric for name, metric in wanted.items() if not isinstance(metric, Failure)}
+        task = progress.add_task(f"score {label}", total=self.spec.samples)
+        rows: dict[str, list[np.ndarray]] = {name: [] for name in built}  # type: ignore[type-arg]
+        broken: dict[str, Exception] = {}
+        samples, full = self._samples(label), self._samples(BASELINE)
+        for indices in samples.batches(SCORE_BATCH) if built else ():
+            paired = full.load(indices) if (full.folder / "manifest.json").exists() else None
+            batch = Batch(samples.load(indices), [samples.prompts[i] for i in indices], list(indices), paired)
+            for name, metric in built.items():
+                if name not in broken:
+                    try:
+                        rows[name].append(metric.measure(batch))
+                    except (HarnessError, Unmeasurable, RuntimeError, ValueError) as error:
+                        broken[name] = error
+            progress.advance(task, len(indices))
+        progress.update(task, completed=self.spec.samples)
+        for name, metric in built.items():
+            self._guard(label, name, lambda n=name, m=metric: self._summarise(label, n, m, rows[n], broken.get(n), folder))
+
+    def _is_scored(self, label: str, name: str, metric: Metric | Failure) -> bool:
+        """Whether this very metric (same fingerprint) has been scored, successfully, in this folder."""
+        path = self.folder / "scores" / slug(label) / f"{name}.json"
+        if isinstance(metric, Failure) or not path.exists():
+            return False
+        return bool(read_json(path).get("fingerprint") == dict(metric.fingerprint()))
+
+    def _summarise(
+        self, label: str, name: str, metric: Metric, rows: list[np.ndarray], error: Exception | None, folder: Path  # type: ignore[type-arg]
+    ) -> None:  # fmt: skip
+        if error is not None:
+            raise error
+        measured = np.concatenate(rows)
+        write_array(folder / f"{name}.npy", measured)
+        per_image = metric.summarise(measured)
+        score = Score(
+            label, name, metric.title, metric.unit, metric.direction, metric.tiny, float(np.mean(per_image)), len(per_image),
+            dict(metric.fingerprint()), per_image,
+        )  # fmt: skip
+        if not np.isfinite(score.per_image).all():
+            raise Unmeasurable("some per-image values are not finite")
+        write_score(self.folder, score)
+
+
+def check_disk(experiment: Experiment, out: Path, image_pixels: int) -> int:
+    """Bytes that the run will write. Raises :class:`UsageError` where the disk has less."""
+    needed = int(experiment.spec.samples * len(experiment.methods) * (image_pixels * BYTES_PER_PIXEL + 4096))
+    parent = next(p for p in (out, *out.resolve().parents) if p.exists())
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        raise UsageError(expected=f"{needed / 1e6:.0f} MB free for {out}", got=f"{free / 1e6:.0f} MB", remedy="choose another --out")
+    return needed

@@ -1,0 +1,96 @@
+"""The experiment specification: one YAML file, validated before the first denoising step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness.errors import UsageError
+from harness.solvers import check_solver
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class TimingSpec(BaseModel):
+    """Interleaved timing: every method once a round, after ``warmup`` untimed rounds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    rounds: int = Field(8, ge=0)
+    batch: int = Field(16, ge=1)
+    warmup: int = Field(1, ge=0)
+
+
+class ExperimentSpec(BaseModel):
+    """What is compared, on what, and how it is scored. Relative paths are relative to the installation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    title: str = ""
+    task: Literal["class", "text"]
+    pipeline: str
+    solver: str = "dpm++"
+    steps: int = Field(20, ge=1, le=1000)
+    guidance: float = Field(1.5, ge=0, allow_inf_nan=False)
+    samples: int = Field(256, ge=1)
+    batch: int = Field(32, ge=1)
+    seed: int = Field(1000, ge=0)
+    prompts: str
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    device: str = "auto"
+    methods: tuple[str, ...] = Field(min_length=1)
+    metrics: tuple[str, ...]
+    scorers: str = "zoo/scorers"
+    reference: str | None = None
+    timing: TimingSpec = TimingSpec()
+
+    @field_validator("solver")
+    @classmethod
+    def _known_solver(cls, name: str) -> str:
+        return check_solver(name)
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that identify the experiment."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def locate(name: str) -> Path:
+    """A path as given where it exists, else relative to the installation."""
+    path = Path(name)
+    return path if path.exists() or path.is_absolute() else ROOT / path
+
+
+def preset_names() -> list[str]:
+    """The presets that ship with the product."""
+    return sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
+
+
+def load_spec(preset: str, overrides: dict[str, Any] | None = None) -> ExperimentSpec:
+    """A bundled preset by name or a YAML file by path, with command-line overrides. Raises :class:`UsageError`."""
+    path = ROOT / "presets" / f"{preset}.yaml"
+    if not path.exists():
+        path = Path(preset)
+    if not path.is_file():
+        known = ", ".join(preset_names())
+        raise UsageError(expected=f"a preset ({known}) or a YAML file", got=repr(preset), remedy="see ilf-bench list presets")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UsageError(expected=f"valid YAML in {path}", got=str(error), remedy="mend that line") from error
+    if not isinstance(content, dict):
+        raise UsageError(expected=f"a mapping in {path}", got=type(content).__name__, remedy="see presets/tiny-text.yaml")
+    return build_spec(content | (overrides or {}), str(path))
+
+
+def build_spec(content: dict[str, Any], origin: str) -> ExperimentSpec:
+    """Validate a mapping; every wrong field is named in one message."""
+    try:
+        return ExperimentSpec(**content)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        known = ", ".join(ExperimentSpec.model_fields)
+        raise UsageError(expected=f"fields out of {known}", got="; ".join(lines), remedy=f"edit {origin} or the option") from error

@@ -1,0 +1,55 @@
+"""Checkpoint folders: config.json and safetensors, as diffusers' ``save_pretrained`` writes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from harness.errors import ArtifactError, UsageError
+from harness.pipeline import Pipeline
+from ilf.module import FeedbackModule, block_settings
+
+
+def find_checkpoint(name: str | None, pipeline_folder: Path | None) -> Path:
+    """The named folder, or ``ilf`` inside the pipeline's. Raises :class:`UsageError` where there is none."""
+    if name is None and pipeline_folder is None:
+        raise UsageError(expected="a folder with a trained module", got="none named", remedy="ilf:checkpoint=FOLDER")
+    folder = Path(name) if name is not None else Path(str(pipeline_folder)) / "ilf"
+    if not (folder / "config.json").exists():
+        raise UsageError(
+            expected=f"a trained feedback module in {folder}", got="no config.json there", remedy="train one, or name it: ilf:checkpoint=FOLDER"
+        )
+    return folder
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The module's configuration without its weights."""
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        if config.get("_class_name") != "FeedbackModule":
+            raise ValueError(f"a {config.get('_class_name')}")
+    except ValueError as error:
+        raise ArtifactError(expected=f"a FeedbackModule config in {folder}", got=str(error), remedy="restore or retrain it") from error
+    return config
+
+
+def load_module(folder: Path) -> FeedbackModule:
+    """The module in float32, eval mode. Raises :class:`ArtifactError` on missing, truncated or foreign weights."""
+    read_config(folder)
+    try:
+        module = FeedbackModule.from_pretrained(folder, low_cpu_mem_usage=False)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ArtifactError(expected=f"a feedback module in {folder}", got=str(error), remedy="restore or retrain it") from error
+    return module.eval().requires_grad_(False)  # type: ignore[no-any-return]
+
+
+def check_fits(module: FeedbackModule, pipeline: Pipeline, folder: Path) -> None:
+    """Raise :class:`ArtifactError` where the module was made for another backbone."""
+    if dict(module.config.block_settings) != block_settings(pipeline.transformer) or module.config.last > len(pipeline.blocks):
+        raise ArtifactError(
+            expected=f"a module for blocks {block_settings(pipeline.transformer)}", got=f"{dict(module.config.block_settings)} in {folder}",
+            remedy="use the module that was trained on this backbone",
+        )  # fmt: skip

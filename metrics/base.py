@@ -1,0 +1,114 @@
+"""What every metric shares: the networks it may be given, the check of its measurements, and the plain-mean summary."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from harness.contracts import Batch, Direction, FloatArray, Unmeasurable
+from harness.errors import UsageError
+
+
+class FeatureExtractor(Protocol):
+    """A fixed network from images to features."""
+
+    width: int
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """float32 [B, width] for uint8 [B, 3, H, W]."""
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Must hold ``extractor``, a digest of the weights, and the preprocessing."""
+
+
+class ImageTextEncoder(Protocol):
+    """A network with images and texts in one space, such as CLIP; ``scale`` is its learned inverse temperature."""
+
+    scale: float
+
+    def embed_images(self, images: torch.Tensor) -> torch.Tensor:
+        """float32 [B, d], not normalised, for uint8 [B, 3, H, W]."""
+
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """float32 [B, d], not normalised."""
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Weights and preprocessing."""
+
+
+class PreferenceModel(Protocol):
+    """A network that scores an image for a prompt."""
+
+    def __call__(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        """float32 [B], higher is better, for uint8 [B, 3, H, W]."""
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Weights and preprocessing."""
+
+
+class BaseMetric(ABC):
+    """A :class:`harness.contracts.Metric` whose score is the mean of its single measured column, unless overridden."""
+
+    name: str
+    title: str
+    unit: str = ""
+    direction: Direction = "higher"
+    tiny: bool = False
+    paired: bool = False
+    floor: int = 1
+
+    def mark_tiny(self, tiny: bool) -> None:
+        """Say in the title that a bundled tiny network measures, so that no table passes it off as the published metric."""
+        self.tiny = tiny
+        if tiny:
+            self.title = f"{self.title} (tiny)"
+
+    @abstractmethod
+    def details(self) -> Mapping[str, str]:
+        """What fixes this metric's numbers beyond its name and floor."""
+
+    @abstractmethod
+    def measure(self, batch: Batch) -> FloatArray:
+        """float32 [B, d]."""
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Everything that must agree before two scores may be subtracted."""
+        return {"metric": self.name, "floor": str(self.floor), **self.details()}
+
+    def summarise(self, measured: FloatArray) -> FloatArray:
+        """The measured column [N, 1] as float64 [N]; its mean is the score."""
+        return self.checked(measured)[:, 0]
+
+    def checked(self, measured: FloatArray) -> FloatArray:
+        """``measured`` as float64 [N, d], or :class:`Unmeasurable` where it is too short or not finite."""
+        if len(measured) < self.floor:
+            raise Unmeasurable(
+                f"{self.title}: expected at least {self.floor} images; got {len(measured)}; remedy: raise the sample count"
+            )
+        broken = int((~np.isfinite(measured).all(axis=1)).sum())
+        if broken:
+            raise Unmeasurable(
+                f"{self.title}: expected finite measurements; got {broken} of {len(measured)} images without; "
+                "remedy: look at those images, the method may have diverged"
+            )
+        return measured.astype(np.float64)
+
+
+def to_column(values: torch.Tensor) -> FloatArray:
+    """A vector [B] on any device as float32 [B, 1]."""
+    return values.detach().float().reshape(-1, 1).cpu().numpy()
+
+
+def images_and_full(batch: Batch, metric: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The batch's images and the full run's images from the same noise, of one shape."""
+    if batch.full is None or batch.full.shape != batch.images.shape:
+        raise UsageError(
+            expected=f"the full run's images beside every image for {metric}",
+            got="none" if batch.full is None else f"{list(batch.full.shape)} beside {list(batch.images.shape)}",
+            remedy="add the plain pipeline to the run",
+        )
+    return batch.images, batch.full

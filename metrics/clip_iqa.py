@@ -1,0 +1,42 @@
+"""CLIP-IQA (Wang et al., 2023, equation 2): the probability of the first of two opposite prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+
+from harness.contracts import Batch, FloatArray
+from metrics.base import BaseMetric, ImageTextEncoder, to_column
+
+PROMPT_PAIRS = {
+    "good": ("good picture", "bad picture"),
+    "clean": ("clean picture", "noisy picture"),
+    "colourful": ("colourful picture", "dull picture"),
+}
+NAMES = {"good": "clip_iqa", "clean": "clip_iqa_noisy", "colourful": "clip_iqa_colourful"}
+TITLES = {"good": "CLIP-IQA", "clean": "CLIP-IQA clean, not noisy", "colourful": "CLIP-IQA colourful, not dull"}
+
+
+class ClipIqa(BaseMetric):
+    """exp(s a) / (exp(s a) + exp(s b)) of the cosines a, b with the pair's prompts and the encoder's scale s.
+
+    A probability, 0..1, higher is better for each pair: ``good``, ``clean`` (1 means free of noise), ``colourful``.
+    """
+
+    unit = "probability"
+
+    def __init__(self, encoder: ImageTextEncoder, pair: str = "good", tiny: bool = False) -> None:
+        self.encoder, self.prompts = encoder, PROMPT_PAIRS[pair]
+        self.name, self.title = NAMES[pair], TITLES[pair]
+        self.mark_tiny(tiny)
+
+    def details(self) -> Mapping[str, str]:
+        """Encoder and prompts."""
+        return {**self.encoder.fingerprint(), "prompts": " / ".join(self.prompts)}
+
+    def measure(self, batch: Batch) -> FloatArray:
+        """Probabilities, float32 [B, 1]."""
+        image = F.normalize(self.encoder.embed_images(batch.images), dim=-1)
+        pair = F.normalize(self.encoder.embed_texts(self.prompts), dim=-1)
+        return to_column((self.encoder.scale * image @ pair.T).softmax(dim=-1)[:, 0])

@@ -1,0 +1,54 @@
+"""Numbers as text, the same in every rendering."""
+
+from __future__ import annotations
+
+import math
+
+from harness.statistics import Interval
+
+
+def number(value: float, digits: int = 3) -> str:
+    """``value`` with ``digits`` significant digits, never in exponent form between 0.0001 and a million."""
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "−∞" if value < 0 else "undefined"
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if not -5 <= size < 6:
+        return f"{value:.{digits - 1}e}".replace("-", "−")
+    return f"{value:.{max(0, digits - 1 - size)}f}".replace("-", "−")
+
+
+def decimals(half_width: float) -> int:
+    """Decimals that show two significant digits of an uncertainty."""
+    if not math.isfinite(half_width) or half_width <= 0:
+        return 3
+    return max(0, min(6, 1 - math.floor(math.log10(half_width))))
+
+
+def plus_minus(value: float, half_width: float) -> str:
+    """``27.97 ± 0.36``, as precise as the half-width allows."""
+    if not math.isfinite(half_width):
+        return f"{number(value)} (no interval: one image)"
+    places = decimals(half_width)
+    return f"{value:.{places}f} ± {half_width:.{places}f}".replace("-", "−")
+
+
+def interval_text(interval: Interval, signed: bool = False) -> str:
+    """``0.52 [0.48, 0.57]``; with ``signed`` a positive number carries its sign."""
+    half = (interval.high - interval.low) / 2
+    if not math.isfinite(half):
+        return f"{number(interval.value)} (no interval: one image)"
+    places, sign = decimals(half), "+" if signed else ""
+    bounds = f"{interval.value:{sign}.{places}f} [{interval.low:{sign}.{places}f}, {interval.high:{sign}.{places}f}]"
+    return bounds.replace("-", "−")
+
+
+def count(value: float) -> str:
+    """A whole number with thin grouping, or one decimal where it is none."""
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+
+
+def megabytes(value: float) -> str:
+    """Bytes as MB (10^6)."""
+    return f"{value / 1e6:,.0f} MB"

@@ -1,0 +1,110 @@
+"""The sample grid: one row a method, one column a prompt, every image of a column from the same noise."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont
+
+from harness.contracts import A_A
+from harness.errors import ArtifactError
+from harness.records import Run
+from reports.select import Sample, method_order, samples_of
+
+COLUMNS, CELL, GAP, LABEL_WIDTH, TEXT = 8, 128, 6, 210, 14
+INK, PAPER = "#1b1f24", "#ffffff"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A PNG and the words for those who cannot see it."""
+
+    png: bytes
+    alt: str
+    width: int
+    height: int
+
+
+def sample_grid(run: Run) -> Grid | None:
+    """Up to 8 samples with different prompts that every method has an image of; None where there is no such sample."""
+    listed = {
+        label: {s.index: s for s in samples_of(run, label) if s.path.exists()} for label in method_order(run) if label != A_A
+    }
+    rows = {label: samples for label, samples in listed.items() if samples}
+    columns = choose(list(rows.values()))
+    if not columns:
+        return None
+    font = _font()
+    headings = [wrap(sample.prompt, font, CELL, 4) for sample in columns]
+    labels = {label: wrap(label, font, LABEL_WIDTH - 2 * GAP, 5) for label in rows}
+    top = max(len(lines) for lines in headings) * (TEXT + 4) + 2 * GAP
+    size = (LABEL_WIDTH + len(columns) * (CELL + GAP) + GAP, top + len(rows) * (CELL + GAP) + GAP)
+    canvas = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for j, lines in enumerate(headings):
+        draw.multiline_text((LABEL_WIDTH + j * (CELL + GAP), GAP), "\n".join(lines), INK, font, spacing=4)
+    for i, (label, samples) in enumerate(rows.items()):
+        y = top + i * (CELL + GAP)
+        draw.multiline_text((GAP, y + CELL / 2), "\n".join(labels[label]), INK, font, anchor="lm", spacing=4)
+        for j, sample in enumerate(columns):
+            canvas.paste(_cell(samples[sample.index].path), (LABEL_WIDTH + j * (CELL + GAP), y))
+    buffer = io.BytesIO()
+    canvas.save(buffer, format="PNG", optimize=True)
+    alt = f"Generated images. Rows: {', '.join(rows)}. Columns: {', '.join(s.prompt for s in columns)}."
+    return Grid(buffer.getvalue(), alt, *size)
+
+
+def choose(rows: list[dict[int, Sample]]) -> list[Sample]:
+    """Samples that all rows hold: first those with a prompt not seen yet, then, where prompts run out, repeated ones."""
+    if not rows:
+        return []
+    shared = sorted(set.intersection(*(set(row) for row in rows)))
+    first: dict[str, int] = {}
+    for index in shared:
+        first.setdefault(rows[0][index].prompt, index)
+    distinct = sorted(first.values())
+    repeated = [index for index in shared if index not in set(distinct)]
+    return [rows[0][index] for index in sorted((distinct + repeated)[:COLUMNS])]
+
+
+def wrap(text: str, font: ImageFont.FreeTypeFont, width: int, most: int) -> list[str]:
+    """Break text into at most ``most`` lines of ``width`` pixels, inside a word where it must; the rest becomes an ellipsis."""
+    lines, line = [], ""
+    for word in " ".join(text.split()).split(" "):
+        candidate = f"{line} {word}".strip()
+        if font.getlength(candidate) <= width:
+            line = candidate
+            continue
+        if line:
+            lines.append(line)
+        line = word
+        while font.getlength(line) > width:
+            fits = max(1, max((n for n in range(1, len(line)) if font.getlength(line[:n]) <= width), default=1))
+            lines.append(line[:fits])
+            line = line[fits:]
+    lines.append(line)
+    if len(lines) <= most:
+        return lines
+    last = lines[most - 1]
+    while last and font.getlength(last + " …") > width:
+        last = last[:-1]
+    return [*lines[: most - 1], last.rstrip() + " …"]
+
+
+def _font() -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), TEXT)
+
+
+def _cell(path: Path) -> Image.Image:
+    """The image at 128 pixels: nearest neighbour upwards, so that small images show their own pixels; Lanczos downwards."""
+    try:
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+    except OSError as error:
+        raise ArtifactError(expected=f"a readable PNG at {path}", got=str(error), remedy="generate the samples again") from error
+    scale = CELL / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)

@@ -1,0 +1,94 @@
+"""The comparison as Markdown tables and as tidy CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from harness.records import Run
+from reports.compare import Verdict
+from reports.select import has_tiny_scorers
+from reports.tables import STAGE_COLUMNS, TRAINING_COLUMNS, Cell, Column, Row, Table, comparison_table
+from reports.words import TINY_WARNING, answer_sentences, facts
+
+CSV_COLUMNS = ("method", "quantity", "value", "low", "high", "n", "unit", "direction", "verdict", "failure")
+
+
+def markdown_report(run: Run) -> str:
+    """The answer, the comparison, the differences to the full run, the stages and how it was measured."""
+    table = comparison_table(run)
+    parts = [f"# {_escape(str(run.spec.get('title') or run.spec['name']))}"]
+    if has_tiny_scorers(run):
+        parts.append(f"> **{TINY_WARNING}**")
+    parts += ["## Is it better than fewer steps at its cost?", "\n".join(f"- {_escape(s)}" for s in answer_sentences(run))]
+    parts += ["## Comparison", markdown_table(table)]
+    if table.metrics:
+        parts += ["## Paired difference to full (95% interval)", _differences(table)]
+    parts += ["## Stages", _plain(table.rows, STAGE_COLUMNS), "## Training cost", _plain(_trained(table), TRAINING_COLUMNS)]
+    parts += ["## How it was measured", "\n".join(f"- {_escape(name)}: {_escape(value)}" for name, value in facts(run))]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(table: Table) -> str:
+    """The comparison with a column for every cost and metric."""
+    return _plain(table.rows, (*table.columns, *table.metrics))
+
+
+def csv_report(table: Table) -> str:
+    """Tidy CSV: one row per method and quantity, full precision, with unit; a failure fills its own column."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for row in table.rows:
+        for cell in (*row.cells.values(), *row.differences.values()):
+            writer.writerow(_csv_row(row.label, cell))
+    return buffer.getvalue()
+
+
+def _csv_row(label: str, cell: Cell) -> list[str]:
+    numbers = ["" if v is None else repr(float(v)) for v in (cell.value, cell.low, cell.high)]
+    verdict = cell.verdict.value if cell.verdict else ""
+    n = "" if cell.n is None else str(cell.n)
+    return [label, cell.quantity, *numbers, n, cell.unit, cell.direction, verdict, cell.failure]
+
+
+def heading(column: Column) -> str:
+    """Title, unit and an arrow that says which direction is better."""
+    arrow = {"higher": " ↑", "lower": " ↓"}.get(column.direction, "")
+    return f"{column.title}{arrow}"
+
+
+def _plain(rows: tuple[Row, ...], columns: tuple[Column, ...]) -> str:
+    lines = [["Method", *(heading(c) for c in columns)], ["---"] * (len(columns) + 1)]
+    lines += [[row.label, *(row.cells[c.key].text if c.key in row.cells else "–" for c in columns)] for row in rows]
+    return _lines(lines)
+
+
+def _differences(table: Table) -> str:
+    lines = [["Method", *(heading(c) for c in table.metrics)], ["---"] * (len(table.metrics) + 1)]
+    for row in table.rows:
+        if row.differences:
+            lines.append([row.label, *(_with_verdict(row.differences[c.key]) for c in table.metrics)])
+    return _lines(lines)
+
+
+def _with_verdict(cell: Cell) -> str:
+    return (
+        f"{cell.text} {cell.verdict.value}"
+        if cell.verdict not in (None, Verdict.NOT_COMPARABLE)
+        else f"not comparable: {cell.text}"
+    )
+
+
+def _trained(table: Table) -> tuple[Row, ...]:
+    return tuple(row for row in table.rows if row.kind == "accelerator")
+
+
+def _lines(lines: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(_escape(text) for text in line) + " |" for line in lines)
+
+
+def _escape(text: str) -> str:
+    for character in ("\\", "|", "<", "*", "_", "`"):
+        text = text.replace(character, "&lt;" if character == "<" else f"\\{character}")
+    return " ".join(text.split())

@@ -1,0 +1,138 @@
+"""What the reports pick out of a run: rounds, costs, metric order, prompts, and which methods are fewer-steps rows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.contracts import A_A, BASELINE, Failure, FloatArray, MethodRecord, Score
+from harness.errors import ArtifactError
+from harness.records import Run, read_json, slug
+from harness.statistics import Interval, ratio_of_medians
+
+STAGES = ("text", "denoise", "decode")
+FEWER_STEPS = re.compile(r"(\d+) steps|steps\((\d+)\)|steps:(?:steps=)?(\d+)")
+OTHER_SOLVER = re.compile(r"solver:[^+]+")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One generated image as its manifest lists it."""
+
+    index: int
+    prompt: str
+    path: Path
+
+
+def rounds_of(run: Run, label: str) -> dict[int, float]:
+    """Seconds per image of one method in each interleaved round; empty where it was never timed."""
+    return {t.round: t.latency_s / t.batch for t in sorted(run.timings, key=lambda t: t.round) if t.method == label}
+
+
+def seconds_per_image(run: Run, label: str) -> FloatArray:
+    """Seconds per image [R], in round order."""
+    return np.array(list(rounds_of(run, label).values()), dtype=np.float64)
+
+
+def stage_seconds(run: Run, label: str) -> dict[str, float]:
+    """Median seconds per image of each stage over the rounds; empty where the method was never timed."""
+    mine = [t for t in run.timings if t.method == label]
+    if not mine:
+        return {}
+    values = {"text": [t.text_s / t.batch for t in mine], "denoise": [t.denoise_s / t.batch for t in mine]}
+    values["decode"] = [t.decode_s / t.batch for t in mine]
+    return {stage: float(np.median(values[stage])) for stage in STAGES}
+
+
+def same_round_ratio(run: Run, numerator: str, denominator: str) -> Interval | None:
+    """median(numerator) / median(denominator) over the rounds that timed both, or None where there is no such round."""
+    above, below = rounds_of(run, numerator), rounds_of(run, denominator)
+    shared = sorted(above.keys() & below.keys())
+    if not shared:
+        return None
+    return ratio_of_medians(np.array([above[r] for r in shared]), np.array([below[r] for r in shared]))
+
+
+def noise_spread(run: Run) -> float | None:
+    """How far two timings of the same thing differ, as a share: the widest end of the A/A ratio's interval, less 1."""
+    ratio = same_round_ratio(run, A_A, BASELINE)
+    return None if ratio is None else max(abs(ratio.low - 1), abs(ratio.high - 1), abs(ratio.value - 1))
+
+
+def peak_memory(run: Run, label: str) -> int | None:
+    """The highest peak memory in bytes over the rounds; None where no round recorded any."""
+    peaks = [t.peak_memory_bytes for t in run.timings if t.method == label and t.peak_memory_bytes > 0]
+    return max(peaks) if peaks else None
+
+
+def method_order(run: Run) -> list[str]:
+    """Every method asked for or recorded, failed ones too, in the order of the spec."""
+    asked = [str(label) for label in run.spec["method_labels"]]
+    seen = [m.label for m in run.methods] + [f.method for f in run.failed_methods]
+    return list(dict.fromkeys([*asked, *seen]))
+
+
+def metric_order(run: Run) -> list[str]:
+    """Every metric asked for or scored, in the order of the spec."""
+    return list(dict.fromkeys([*map(str, run.spec["metrics"]), *(metric for _, metric in run.scores)]))
+
+
+def record_of(run: Run, label: str) -> MethodRecord | None:
+    """The record of one method, or None where it failed or never ran."""
+    return next((m for m in run.methods if m.label == label), None)
+
+
+def failure_of(run: Run, label: str) -> str:
+    """Why a method has no record."""
+    reasons = [f.reason for f in run.failed_methods if f.method == label]
+    return "; ".join(reasons) or "never ran: the run was interrupted or is not finished"
+
+
+def score_of(run: Run, label: str, metric: str) -> Score | Failure:
+    """The score, or the failure that explains why there is none; a missing file is a failure with a reason."""
+    if (label, metric) in run.scores:
+        return run.scores[label, metric]
+    reason = "not scored: no record in this run" if record_of(run, label) else f"method failed: {failure_of(run, label)}"
+    return Failure(label, metric, reason)
+
+
+def example_score(run: Run, metric: str) -> Score | None:
+    """Any score of a metric, for its title, unit and direction; None where it failed for every method."""
+    return next((s for (_, name), s in run.scores.items() if name == metric and isinstance(s, Score)), None)
+
+
+def has_tiny_scorers(run: Run) -> bool:
+    """Whether any score came from the bundled tiny scorers."""
+    return any(isinstance(s, Score) and s.tiny for s in run.scores.values())
+
+
+def is_fewer_steps(run: Run, label: str) -> bool:
+    """Whether a method is the plain pipeline with another step count."""
+    record = record_of(run, label)
+    return any(FEWER_STEPS.fullmatch(text) for text in (label, record.spec if record else ""))
+
+
+def accelerators(run: Run) -> list[str]:
+    """Methods that are neither the full run, nor fewer steps, nor merely another solver."""
+    others = [label for label in method_order(run) if label not in (BASELINE, A_A) and not is_fewer_steps(run, label)]
+    records = {label: record_of(run, label) for label in others}
+    return [label for label, record in records.items() if record is None or not OTHER_SOLVER.fullmatch(record.spec)]
+
+
+def samples_of(run: Run, label: str) -> list[Sample]:
+    """The images of one method by index; empty where the run kept none. Raises :class:`ArtifactError` on a bad manifest."""
+    folder = run.path / "samples" / slug(label)
+    if not (folder / "manifest.json").exists():
+        return []
+    manifest: Any = read_json(folder / "manifest.json")
+    try:
+        found = [Sample(int(s["index"]), str(s["prompt"]), folder / str(s["file"])) for s in manifest["samples"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            expected=f"samples with index, prompt and file in {folder / 'manifest.json'}", got=repr(error), remedy="run again"
+        ) from error
+    return sorted(found, key=lambda sample: sample.index)

@@ -1,0 +1,33 @@
+"""Every method, built on a pipeline with a random feedback module: what the contract tests run over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from baselines.table import BASELINES
+from harness.contracts import Method
+from harness.methods import parse_method
+from harness.pipeline import Pipeline
+from ilf.method import ILF_METHODS
+from ilf.train import IlfSettings, build_module
+
+TEXTS = (
+    "full", "steps:3", "solver:ddim", "solver:unipc", "solver:deis", "deepcache:interval=2", "deepcache:interval=3:first=2:last=4",
+    "steps:3+solver:ddim", "steps:5+deepcache:interval=2", "ilf:checkpoint={ilf}", "ilf:steps=3:feedback=first-2:checkpoint={ilf}",
+)  # fmt: skip
+
+
+def save_random_module(pipeline: Pipeline, folder: Path, scale: float = 0.3) -> Path:
+    """A random feedback module for blocks 2 to 5 with scales that matter."""
+    torch.manual_seed(3)
+    module = build_module(pipeline, IlfSettings(loop=(2, 5), grids=(4,), steps=4))
+    module.scales.data.fill_(scale)
+    module.save_pretrained(folder)
+    return folder
+
+
+def build(text: str, module: Path) -> Method:
+    """A method by its text; ``{ilf}`` stands for the module's folder."""
+    return parse_method(text.format(ilf=module), {**BASELINES, **ILF_METHODS})

@@ -1,0 +1,115 @@
+"""What every row of the table must keep: the protocol, batch invariance, fingerprints, and honest summaries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness.contracts import Batch, Unmeasurable
+from metrics.context import MetricContext
+from metrics.frechet import describe_reference, write_reference
+from metrics.table import METRICS
+
+Draw = Callable[..., torch.Tensor]
+WORDS = ("red apple", "good cat", "dog", "dull red dog")
+TINY = {"fid", "kid", "clip_score", "clip_iqa", "clip_iqa_noisy", "clip_iqa_colourful", "image_reward", "feature_distance"}
+PAIRED = {"psnr", "ssim", "feature_distance"}
+
+
+@pytest.fixture(scope="module")
+def batch(random_images: Draw) -> Batch:
+    """256 images, enough for FID."""
+    return Batch(random_images(256), [WORDS[i % 4] for i in range(256)], range(256), random_images(256, seed=1))
+
+
+def split(batch: Batch, size: int) -> list[Batch]:
+    assert batch.full is not None
+    slices = [slice(i, i + size) for i in range(0, len(batch.prompts), size)]
+    return [Batch(batch.images[s], batch.prompts[s], batch.indices[s], batch.full[s]) for s in slices]
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_attributes(context: MetricContext, name: str) -> None:
+    metric = METRICS[name](context)
+    assert metric.name == name
+    assert metric.direction in ("higher", "lower")
+    assert metric.tiny == (name in TINY) == metric.title.endswith(" (tiny)")
+    assert metric.paired == (name in PAIRED)
+    assert metric.floor == (240 if name == "fid" else 2 if name == "kid" else 1)
+
+
+def test_titles_are_unique(context: MetricContext) -> None:
+    assert len({METRICS[name](context).title for name in METRICS}) == len(METRICS)
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_measure_does_not_depend_on_the_batch_split(context: MetricContext, batch: Batch, name: str) -> None:
+    metric = METRICS[name](context)
+    whole = metric.measure(batch)
+    assert whole.dtype == np.float32 and whole.ndim == 2 and len(whole) == 256
+    parts = np.concatenate([metric.measure(part) for part in split(batch, 37)])
+    np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(metric.measure(split(batch, 1)[3]), whole[3:4], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_summary_is_one_finite_value_an_image_whatever_the_order(context: MetricContext, batch: Batch, name: str) -> None:
+    metric = METRICS[name](context)
+    measured = metric.measure(batch)
+    values = metric.summarise(measured)
+    assert values.shape == (256,) and np.isfinite(values).all() and values.std() > 0
+    order = np.random.default_rng(0).permutation(256)
+    np.testing.assert_allclose(metric.summarise(measured[order]), values[order], rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_a_broken_measurement_is_never_averaged_away(context: MetricContext, batch: Batch, name: str) -> None:
+    metric = METRICS[name](context)
+    measured = metric.measure(batch)
+    measured[5] = np.inf
+    with pytest.raises(Unmeasurable, match="1 of 256"):
+        metric.summarise(measured)
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_no_images_are_unmeasurable(context: MetricContext, batch: Batch, name: str) -> None:
+    metric = METRICS[name](context)
+    with pytest.raises(Unmeasurable, match="expected at least"):
+        metric.summarise(metric.measure(batch)[:0])
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_fingerprint_is_stable_and_changes_with_the_weights(
+    context: MetricContext, tmp_path: Path, save_scorers: Callable[..., Path], random_images: Draw, name: str
+) -> None:
+    again = replace(context)
+    first = METRICS[name](context).fingerprint()
+    assert first == METRICS[name](again).fingerprint()
+    assert first["metric"] == name and "floor" in first
+    other = MetricContext(save_scorers(tmp_path / "scorers", seed=1), "text", reference=tmp_path / "reference.npz")
+    extractor = other.frechet_features
+    assert other.reference is not None
+    write_reference(other.reference, extractor(random_images(300)).numpy(), describe_reference(extractor, "random"))
+    changed = METRICS[name](other).fingerprint() != first
+    assert changed == (name in TINY)
+
+
+def test_fingerprint_of_fid_changes_with_the_reference(context: MetricContext, tmp_path: Path, random_images: Draw) -> None:
+    extractor = context.frechet_features
+    write_reference(tmp_path / "r.npz", extractor(random_images(300, seed=4)).numpy(), describe_reference(extractor, "others"))
+    other = replace(context, reference=tmp_path / "r.npz")
+    for name in ("fid", "kid"):
+        assert METRICS[name](context).fingerprint()["reference"] != METRICS[name](other).fingerprint()["reference"]
+
+
+def test_the_class_task_uses_the_digit_classifier(context: MetricContext, random_images: Draw) -> None:
+    digits = replace(context, task="class", reference=None)
+    assert digits.frechet_features.width == 24
+    assert digits.frechet_features.fingerprint()["extractor"] == digits.fidelity_features.fingerprint()["extractor"]
+    assert digits.frechet_features.fingerprint()["extractor"] != context.frechet_features.fingerprint()["extractor"]
+    assert context.fidelity_features.width == 64

@@ -1,0 +1,134 @@
+"""Synthetic runs on disk, written with the harness's own writers: no model, no torch work, milliseconds each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness.contracts import A_A, Failure, MethodRecord, Score, TimingSample
+from harness.records import Run, read_run, slug, write_json, write_score
+
+PROMPTS = ("red apple", "<b>x</b>", "cat | face", "hot dog")
+
+
+@dataclass(frozen=True)
+class Fake:
+    """A run to write. ``methods``: label to (steps, block evaluations, relative time, mean of ``good``)."""
+
+    methods: Mapping[str, tuple[int, float, float, float]] = field(
+        default_factory=lambda: {
+            "full": (20, 480, 1.0, 10.0),
+            "12 steps": (12, 288, 0.6, 9.0),
+            "8 steps": (8, 192, 0.4, 8.0),
+            "ilf(steps=10)": (10, 240, 0.5, 9.9),
+        }
+    )
+    n: int = 64
+    rounds: int = 8
+    noise: float = 0.005
+    slowdown: float = 1.0
+    shift: float = 0.0
+    fingerprint: str = "aa"
+    machine: str = "machine-1"
+    seed: int = 1000
+    timing_seed: int = 0
+    tiny: bool = True
+    complete: bool = True
+    missing: tuple[tuple[str, str], ...] = ()
+    failed_methods: tuple[tuple[str, str], ...] = ()
+
+
+def write_fake(out: Path, fake: Fake) -> Run:
+    """Write a run and read it back. ``good`` is higher-better; ``far`` is lower-better and 0 for every image of full."""
+    labels = [*fake.methods, *(label for label, _ in fake.failed_methods)]
+    write_json(out / "spec.json", _spec(fake, labels))
+    write_json(out / "environment.json", {
+        "commit": "abc1234", "dirty": False, "created": "2026-11-22T00:00:00+00:00", "device": "cpu", "device_name": "Test CPU",
+        "machine_key": fake.machine, "command": "ilf-bench run tiny-text --seed 1000",
+    })  # fmt: skip
+    for label, (steps, blocks, _, _) in fake.methods.items():
+        ilf = label.startswith("ilf")
+        record = MethodRecord(label, label, steps, blocks, blocks, 3000 if ilf else 0, 900.0 if ilf else None)
+        write_json(out / "methods" / f"{slug(label)}.json", asdict(record))
+        _scores(out, fake, label)
+        _samples(out, label)
+    for label, reason in fake.failed_methods:
+        write_json(out / "methods" / f"{slug(label)}.json", asdict(Failure(label, "", reason)))
+    _timings(out, fake)
+    if fake.complete:
+        write_json(out / "run.json", {"format": 1})
+    return read_run(out)
+
+
+def _spec(fake: Fake, labels: list[str]) -> dict[str, Any]:
+    return {
+        "format": 1, "digest": "0123456789abcdef", "name": "tiny-text", "title": "Tiny <i>text</i>", "task": "text",
+        "pipeline": "zoo/tiny", "solver": "dpm++", "steps": 20, "guidance": 3.0, "samples": fake.n, "batch": 8, "seed": fake.seed,
+        "prompts": "prompts.txt", "precision": "fp32", "device": "cpu", "methods": labels, "method_labels": labels,
+        "metrics": ["good", "far"], "scorers": "zoo/scorers", "reference": None,
+        "timing": {"rounds": fake.rounds, "batch": 4, "warmup": 1},
+    }  # fmt: skip
+
+
+def _scores(out: Path, fake: Fake, label: str) -> None:
+    rng = np.random.default_rng(7)
+    noise = rng.normal(0, 1, fake.n)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)  # exact mean and deviation, so that expected numbers are known
+    own = np.random.default_rng(len(label)).normal(0, 0.1, fake.n)
+    good = fake.methods[label][3] + noise + (own - own.mean()) + fake.shift
+    far = np.zeros(fake.n) if label == "full" else 10 - fake.methods[label][3] + 0.1 * noise
+    for metric, direction, values in (("good", "higher", good), ("far", "lower", far)):
+        if (label, metric) in fake.missing:
+            write_score(out, Failure(label, metric, f"the {metric} scorer ran out of memory"))
+            continue
+        score = Score(label, metric, f"{metric.title()} score", "points", "higher", fake.tiny, float(values.mean()), fake.n,
+                      {"weights": fake.fingerprint}, values)  # fmt: skip
+        write_score(out, replace(score, direction=direction))  # type: ignore[arg-type]
+
+
+def _samples(out: Path, label: str) -> None:
+    folder = out / "samples" / slug(label)
+    folder.mkdir(parents=True)
+    rows = []
+    for i in range(4):
+        Image.new("RGB", (8, 8), (60 * i, 80, 120)).save(folder / f"{i:06d}.png")
+        rows.append({"index": i, "prompt": PROMPTS[i], "file": f"{i:06d}.png", "sha256": "0"})
+    write_json(folder / "manifest.json", {"method": label, "samples": rows})
+
+
+def _timings(out: Path, fake: Fake) -> None:
+    rng = np.random.default_rng(fake.timing_seed)
+    for number in range(fake.rounds):
+        rows = []
+        for label, time in [*((label, values[2]) for label, values in fake.methods.items()), (A_A, fake.methods["full"][2])]:
+            total = 4.0 * time * fake.slowdown * (1 + fake.noise * rng.standard_normal())
+            sample = TimingSample(label, number, 4, total, 0.1 * total, 0.8 * total, 0.1 * total, 1_000_000)
+            rows.append(asdict(sample))
+        write_json(out / "timing" / f"{number:03d}.json", rows)
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Run]:
+    """``make_run("name", slowdown=1.2)`` writes and reads a run."""
+
+    def make(name: str = "run", **changes: Any) -> Run:
+        return write_fake(tmp_path / name, Fake(**changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def report_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One built report with failures in it, shared by the tests that only read it."""
+    from reports import build_report
+
+    out = tmp_path_factory.mktemp("report")
+    fake = Fake(missing=(("8 steps", "good"),), failed_methods=(("broken", "expected 12 blocks | got <11>"),))
+    write_fake(out / "run", fake)
+    return build_report(out / "run").parent

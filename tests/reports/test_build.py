@@ -1,0 +1,148 @@
+"""The files of a report: safe, self-contained, in agreement with each other and the same on every build."""
+
+from __future__ import annotations
+
+import csv
+import html
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from harness.errors import ArtifactError
+from harness.records import Run, read_run
+from reports import build_report
+from reports.format import interval_text, number, plus_minus
+from reports.grid import choose
+from reports.select import Sample
+from reports.tables import STAGE_COLUMNS, comparison_table
+from reports.words import TINY_WARNING
+
+
+@pytest.fixture(scope="module")
+def page(report_folder: Path) -> str:
+    return (report_folder / "index.html").read_text()
+
+
+def text_of(page: str) -> str:
+    """Visible text of the page, entities resolved and white space joined."""
+    body = re.sub(r"<(style|script)[^>]*>.*?</\1>", " ", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def test_what_came_from_the_run_is_escaped(page: str) -> None:
+    assert "&lt;b&gt;x&lt;/b&gt;" in page and "<b>x</b>" not in page
+    assert "Tiny &lt;i&gt;text&lt;/i&gt;" in page and "<i>text</i>" not in page
+
+
+def test_nothing_is_loaded_from_outside(page: str) -> None:
+    sources = re.findall(r"(?:src|srcset|href)=\"([^\"]*)\"", page)
+    assert sources and all(source.startswith("data:") for source in sources)
+    assert "<script" not in page and "url(" not in page and "@import" not in page
+    assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
+    assert not re.search(r"https?://", page)
+
+
+def test_the_page_says_that_scorers_are_tiny(page: str, report_folder: Path) -> None:
+    assert TINY_WARNING in page
+    assert TINY_WARNING in (report_folder / "report.md").read_text()
+
+
+def test_no_warning_without_tiny_scorers(make_run: Callable[..., Run]) -> None:
+    assert TINY_WARNING not in build_report(make_run(tiny=False).path).read_text()
+
+
+def test_reasons_of_failures_are_shown_everywhere(page: str, report_folder: Path) -> None:
+    for reason in ("the good scorer ran out of memory", "expected 12 blocks | got <11>"):
+        assert reason in text_of(page)
+        with (report_folder / "report.csv").open() as file:
+            assert reason in {row["failure"] for row in csv.DictReader(file)}
+    assert "expected 12 blocks \\| got &lt;11>" in (report_folder / "report.md").read_text()
+
+
+def test_markdown_and_page_show_the_same_cells(page: str, report_folder: Path) -> None:
+    visible, markdown = text_of(page), (report_folder / "report.md").read_text()
+    table = comparison_table(read_run(report_folder.parent))
+    shown = {column.key for column in (*table.columns, *table.metrics, *STAGE_COLUMNS)}
+    numbers = [cell.text for row in table.rows for key, cell in row.cells.items() if key in shown and cell.value is not None]
+    assert len(numbers) > 40
+    for text in numbers:
+        assert text in visible and text in markdown
+
+
+def test_csv_carries_the_numbers_of_the_page(page: str, report_folder: Path) -> None:
+    visible = text_of(page)
+    with (report_folder / "report.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    scores = [row for row in rows if row["quantity"] in ("good", "far") and row["value"]]
+    assert len(scores) == 7
+    for row in scores:
+        assert plus_minus(float(row["value"]), float(row["high"]) - float(row["value"])) in visible
+    times = [row for row in rows if row["quantity"] == "latency_s" and row["value"]]
+    assert [row["unit"] for row in times] == ["s per image"] * 5
+    assert all(f"{number(float(row['value']))} s" in visible for row in times)
+
+
+def test_markdown_rows_all_have_as_many_cells_as_their_heading(report_folder: Path) -> None:
+    width = 0
+    for line in (report_folder / "report.md").read_text().splitlines():
+        if not line.startswith("|"):
+            width = 0
+            continue
+        found = len(re.findall(r"(?<!\\)\|", line))
+        width = width or found
+        assert found == width, line
+
+
+def test_the_answer_is_in_plain_words(page: str) -> None:
+    visible = text_of(page)
+    assert "Is it better than fewer steps at its cost?" in visible
+    assert "ilf(steps=10) yes" in visible
+    assert "Against the next dearer row, 12 steps" in visible
+
+
+def test_figures_exist_and_have_text(report_folder: Path) -> None:
+    names = {path.name for path in (report_folder / "figures").iterdir()}
+    assert names == {f"{n}.{k}" for n in ("speed-good", "speed-far", "stages") for k in ("png", "svg")} | {"samples.png"}
+    svg = (report_folder / "figures" / "speed-good.svg").read_text()
+    assert ">ilf(steps=10)</text>" in svg and "better" in svg
+    assert "Test CPU · tiny scorers" in svg
+    assert "tiny scorers" not in (report_folder / "figures" / "stages.svg").read_text()
+    assert "No value, see the failures: 8 steps, broken" in svg
+    with Image.open(report_folder / "figures" / "samples.png") as grid:
+        assert grid.size[0] > 4 * 128
+
+
+def test_two_builds_are_equal(report_folder: Path, tmp_path: Path) -> None:
+    build_report(report_folder.parent, tmp_path)
+    for path in sorted(report_folder.rglob("*.*")):
+        assert path.read_bytes() == (tmp_path / path.relative_to(report_folder)).read_bytes(), path.name
+
+
+def test_partial_and_untimed_runs_still_report(make_run: Callable[..., Run]) -> None:
+    run = make_run(rounds=0, complete=False)
+    page = text_of(build_report(run.path).read_text())
+    assert "This run is not finished" in page
+    assert "not timed in this run" in page
+    assert "block evaluations per image" in page
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"no spec\.json"):
+        build_report(tmp_path)
+
+
+def test_grid_prefers_different_prompts() -> None:
+    row = {i: Sample(i, "ab"[i // 10] if i < 20 else "c", Path()) for i in range(30)}
+    assert [s.index for s in choose([row])] == [0, 1, 2, 3, 4, 5, 10, 20]
+
+
+def test_numbers_as_text() -> None:
+    from harness.statistics import Interval
+
+    assert [number(v) for v in (0, 0.03061, 1.5, 123456.0, -2.0)] == ["0", "0.0306", "1.50", "123456", "−2.00"]
+    assert plus_minus(27.9714, 0.3612) == "27.97 ± 0.36"
+    assert plus_minus(1.0, float("inf")) == "1.00 (no interval: one image)"
+    assert interval_text(Interval(-0.5, -0.62, -0.38), signed=True) == "−0.50 [−0.62, −0.38]"

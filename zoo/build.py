@@ -1,0 +1,123 @@
+"""Rebuild the bundled models: ``python -m zoo.build NAME`` (seeded, resumable, with progress bars).
+
+Names: tiny-dit, tiny-pixart, scorers, references, ilf-tiny-dit, ilf-tiny-pixart, or all, in this order.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DPMSolverMultistepScheduler, PixArtAlphaPipeline
+
+from harness.errors import HarnessError, UsageError
+from harness.training import TrainRecord, TrainSettings
+from zoo import digits, emoji
+from zoo.cards import write_card
+from zoo.recipe_backbone import build_class_denoiser, build_text_denoiser, train_backbone
+from zoo.recipe_ilf import build_ilf
+from zoo.recipe_reference import build_references
+from zoo.recipe_scorers import train_scorers
+from zoo.recipe_vae import train_vae
+
+ZOO = Path(__file__).parent
+WORK = Path("zoo-work")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Step counts and learning rate of one backbone and its autoencoder."""
+
+    data: str
+    vae_steps: int
+    steps: int
+    lr: float = 1e-3
+    batch: int = 128
+
+
+RECIPES = {
+    "tiny-dit": Recipe("digits", 1200, 4500),
+    "tiny-pixart": Recipe("emoji", 3600, 11000),
+}
+
+
+def _vae(recipe: Recipe, work: Path) -> tuple[AutoencoderKL, TrainRecord]:
+    vae, record = train_vae(recipe.data, work, recipe.vae_steps)
+    return vae.eval(), record
+
+
+def save_labels(folder: Path, names: list[str]) -> None:
+    """Put class names into a saved DiTPipeline's index, where ``from_pretrained`` looks; ``save_pretrained`` drops them."""
+    index = folder / "model_index.json"
+    content = json.loads(index.read_text()) | {"id2label": {str(i): name for i, name in enumerate(names)}}
+    index.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def build_backbone(name: str, work: Path, out: Path) -> None:
+    """Autoencoder, transformer (with its text encoder), and the pipeline saved in half precision."""
+    recipe = RECIPES[name]
+    vae, vae_record = _vae(recipe, work)
+    settings = TrainSettings(steps=recipe.steps, lr=recipe.lr, ema=0.9995, weight_decay=0.01, warmup=300)
+    if recipe.data == "emoji":
+        model, tokenizer = build_text_denoiser()
+        record = train_backbone(model, recipe.data, vae, work, settings, recipe.batch)
+        pipe = PixArtAlphaPipeline(tokenizer, model.text_encoder, vae, model.transformer, DPMSolverMultistepScheduler())
+        prompts = {"all": emoji.captions(), "train": emoji.split_captions("train"), "held-out": emoji.split_captions("held-out")}
+    else:
+        denoiser = build_class_denoiser()
+        record = train_backbone(denoiser, recipe.data, vae, work, settings, recipe.batch)
+        pipe = DiTPipeline(denoiser.transformer, vae, DDIMScheduler(clip_sample=False))
+        prompts = {"all": digits.captions()}
+    folder = out / name
+    pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    if recipe.data == "digits":
+        save_labels(folder, digits.captions())
+    for part, lines in prompts.items():
+        (folder / f"prompts-{part}.txt").write_text("\n".join(lines) + "\n")
+    vae_record.save(folder / "training-vae.json")
+    record.save(folder / "training-transformer.json")
+    write_card(folder)
+
+
+def build(name: str, work: Path, out: Path) -> None:
+    """Build one part of the zoo."""
+    if name in RECIPES:
+        build_backbone(name, work, out)
+    elif name == "scorers":
+        for part, record in train_scorers(work, out / "scorers").items():
+            record.save(out / "scorers" / f"training-{part}.json")
+        write_card(out / "scorers")
+    elif name == "references":
+        build_references(out)
+    else:
+        build_ilf(name.removeprefix("ilf-"), work, out)
+
+
+NAMES = ("tiny-dit", "tiny-pixart", "scorers", "references", "ilf-tiny-dit", "ilf-tiny-pixart")
+
+
+def main(
+    name: Annotated[str, typer.Argument(help=", ".join(NAMES) + ", or all")],
+    work: Annotated[Path, typer.Option(help="Checkpoints of trainings; delete it to start afresh.")] = WORK,
+    out: Annotated[Path, typer.Option(help="Where the finished folders go.")] = ZOO,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+) -> None:
+    """Train and save one part of the zoo."""
+    torch.set_num_threads(threads)
+    try:
+        if name not in (*NAMES, "all"):
+            raise UsageError(expected=", ".join(NAMES), got=repr(name), remedy="name one, or all")
+        for part in NAMES if name == "all" else (name,):
+            build(part, work, out)
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,46 @@
+"""Model cards: data and licence, recipe, training time and machine, quality. Written from the records beside the weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+ABOUT = {
+    "tiny-dit": (
+        "Class-to-image: `DiTPipeline`, 12 blocks of width 96 on 16 tokens of an 8x8x4 latent, 32x32 pixels, 10 classes.",
+        "scikit-learn's bundled handwritten digits (UCI Optical Recognition of Handwritten Digits, CC BY 4.0); the first 80%, "
+        "shifted by up to one pixel.",
+    ),
+    "tiny-pixart": (
+        "Text-to-image: `PixArtAlphaPipeline`, 12 blocks of width 128 with cross-attention on 16 tokens of an 8x8x4 latent, "
+        "32x32 pixels, 298 captions, a two-layer T5 encoder with a word vocabulary trained along.",
+        "Noto Color Emoji (Debian package fonts-noto-color-emoji, SIL Open Font Licence 1.1) drawn with Pillow, captioned by "
+        "Unicode names; scaled, shifted, flipped where the name allows, on six background tints.",
+    ),
+    "scorers": (
+        "TINY scorers: an image-text encoder (`CLIPModel`), a reward model and two image classifiers. Their numbers compare "
+        "methods inside one report. They are NOT the published CLIP score, CLIP-IQA, ImageReward or FID, and never to be "
+        "set beside them.",
+        "Both data sets above, with copies degraded by known amounts (noise, blur, dull colours, missing parts).",
+    ),
+}
+
+
+def write_card(folder: Path) -> None:
+    """(Re)write README.md of a zoo folder from its training and quality records."""
+    what, data = ABOUT[folder.name]
+    lines = [f"# {folder.name}", "", what, "", f"**Data and licence.** {data} The weights are under the project's licence.", ""]
+    lines += ["**Recipe.** " + f"`python -m zoo.build {folder.name}` (seeded, resumable).", ""]
+    lines += ["| training | steps | seconds | threads | device | final loss |", "|---|---|---|---|---|---|"]
+    for path in sorted([*folder.glob("training*.json"), *folder.glob("ilf*/training.json")]):
+        record = json.loads(path.read_text())
+        name = path.stem.removeprefix("training-") if path.parent == folder else path.parent.name
+        lines.append(
+            f"| {name} | {record['settings']['steps']} | {record['seconds']:.0f} | {record['threads']} | {record['device']} | "
+            f"{record['final_loss']:.4f} |"
+        )
+    quality = folder / "quality.json"
+    if quality.exists():
+        lines += ["", f"**Quality** (`python -m zoo.check {folder.name}`, held-out seed, full 20 steps with guidance):", ""]
+        lines += [f"- {name.replace('_', ' ')}: {value}" for name, value in json.loads(quality.read_text()).items()]
+    (folder / "README.md").write_text("\n".join(lines) + "\n")
