@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ from metrics.table import METRICS
 from reports.build import build_report
 from reports.gate import GateResult
 from reports.gate import gate as judge
+from reports.terminal import terminal_table
+from reports.words import answer_sentences
 
 BUILT_IN: MethodTable = {**BASELINES, **ILF_METHODS}
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -68,6 +72,7 @@ def load_plugins(files: Sequence[Path]) -> MethodTable:
 
 def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path]) -> Prepared:
     """Validate everything that can be validated before a weight is loaded."""
+    quiet_libraries()
     spec = load_spec(preset, overrides)
     resolve_device(spec.device)
     folder = read_index(spec.pipeline, spec.task)
@@ -103,13 +108,15 @@ def execute(prepared: Prepared, out: Path, console: Console) -> list[Failure]:
     experiment = prepared.experiment
     pipeline = load_pipeline(experiment.spec)
     check_disk(experiment, out, image_pixels(pipeline))
-    runner = Runner(experiment, pipeline, out, console)
+    runner = Runner(experiment, pipeline, out, console, command=shlex.join(["ilf-bench", *sys.argv[1:]]))
     console.print(f"run: {runner.folder}", soft_wrap=True)
     failures = runner.run()
     run = read_run(runner.folder)
     History(out / "history.sqlite").append(run)
     page = build_report(runner.folder)
-    console.print((runner.folder / "report" / "summary.txt").read_text(), markup=False, highlight=False)
+    console.print(terminal_table(run))
+    for sentence in answer_sentences(run):
+        console.print(f"- {sentence}", markup=False, highlight=False)
     for failure in failures:
         console.print(f"failed: {failure.method} {failure.metric}: {failure.reason}", markup=False, soft_wrap=True)
     console.print(f"report: {page}", soft_wrap=True)
@@ -173,6 +180,7 @@ def score_folder(
     folder: Path, prompts: Path, metrics: Sequence[str], task: str
 ) -> Iterator[tuple[tuple[str, str, str, str], bool]]:
     """A table row for each metric of a folder of images, and whether it could be measured."""
+    quiet_libraries()
     preset = {"text": "tiny-text", "class": "tiny-class"}.get(task)
     if preset is None:
         raise UsageError(expected="task text or class", got=repr(task), remedy="--task text")
@@ -188,7 +196,6 @@ def score_folder(
     unknown = [name for name in metrics if name not in METRICS]
     if unknown:
         raise UsageError(expected=f"metrics out of {', '.join(METRICS)}", got=unknown[0], remedy="see ilf-bench list metrics")
-    quiet_libraries()
     texts = read_prompts(spec)
     for name, metric in build_metrics(spec).items():
         yield _score_row(name, metric, files, texts)

@@ -111,9 +111,10 @@ def score(
 def history(out: Out = DEFAULT_OUT) -> None:
     """Every recorded run, newest last."""
     from harness.store import History
-    from reports.history import history_table
+    from reports.history import history_tables
 
-    console.print(history_table(History(out / "history.sqlite")))
+    for table in history_tables(History(out / "history.sqlite").runs()):
+        console.print(table)
 
 
 @app.command()
@@ -124,11 +125,11 @@ def gate(
 ) -> None:
     """Compare a run with a baseline: exit 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 NOT-MEASURED."""
     from harness import app as work
+    from reports.gate import gate_text
 
     result = work.gate_runs(out, run, against)
-    console.print(result.to_table())
-    console.print(f"verdict: {result.verdict.value}")
-    raise typer.Exit(result.verdict.exit_code)
+    console.print(gate_text(result), markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(result.exit_code)
 
 
 def main(arguments: list[str] | None = None) -> int:

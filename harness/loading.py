@@ -68,11 +68,10 @@ def quiet_libraries() -> None:
 
 def load_pipeline(spec: ExperimentSpec) -> Pipeline:
     """The pipeline of a spec on its device. Raises :class:`ArtifactError` on missing, damaged or foreign weights."""
-    quiet_libraries()
     folder = read_index(spec.pipeline, spec.task)
     try:
         pipe = diffusers.DiffusionPipeline.from_pretrained(
-            str(folder), torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+            str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True
         )
         for name in ("transformer", "vae"):
             _check_complete(folder / name, getattr(pipe, name))

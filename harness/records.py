@@ -29,6 +29,8 @@ from harness.contracts import Failure, FloatArray, MethodRecord, Score, TimingSa
 from harness.errors import ArtifactError
 
 FORMAT = 1
+UMASK = os.umask(0)
+os.umask(UMASK)  # the mask can only be read by setting it
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+            os.fchmod(file.fileno(), 0o666 & ~UMASK)  # mkstemp makes files that only their owner can read
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -79,8 +79,9 @@ def progress_bars(console: Console) -> Iterator[Progress]:
 class Runner:
     """Runs one experiment on one pipeline into one folder."""
 
-    def __init__(self, experiment: Experiment, pipeline: Pipeline, out: Path, console: Console) -> None:
+    def __init__(self, experiment: Experiment, pipeline: Pipeline, out: Path, console: Console, command: str = "") -> None:
         self.experiment, self.spec, self.pipeline, self.console = experiment, experiment.spec, pipeline, console
+        self.command = command
         self.folder = experiment.folder(out)
         self.failures: list[Failure] = []
 
@@ -95,7 +96,7 @@ class Runner:
                     raise ArtifactError(expected=f"the spec of this run in {path}", got="another spec", remedy="choose another --out")
             else:
                 write_json(path, spec)
-                write_json(self.folder / "environment.json", describe(self.pipeline.device, self.pipeline.precision))
+                write_json(self.folder / "environment.json", describe(self.pipeline.device, self.pipeline.precision) | {"command": self.command})
         except OSError as error:
             raise UsageError(expected=f"a writable folder {self.folder}", got=str(error), remedy="choose another --out") from error
 

@@ -42,7 +42,7 @@ class Recipe:
 
 RECIPES = {
     "tiny-dit": Recipe("digits", 1200, 4500),
-    "tiny-pixart": Recipe("emoji", 3600, 11000),
+    "tiny-pixart": Recipe("emoji", 3600, 9500),
 }
 
 

@@ -120,7 +120,7 @@ def check_scorers(folder: Path) -> tuple[Report, bool]:
     from zoo.recipe_scorers import evaluate_scorers
 
     report = dict(evaluate_scorers(folder, SEED))
-    bars = {"caption_top1": 0.80, "reward_less_damaged": 0.95, "auc_clean": 0.95}
+    bars = {"caption_top1_emoji": 0.80, "caption_top1_digits": 0.80, "reward_less_damaged": 0.95, "auc_clean": 0.95}
     return report, all(report[name] >= bar for name, bar in bars.items())
 
 
