@@ -37,7 +37,9 @@ class DeepCache:
 
     def __post_init__(self) -> None:
         if self.interval < 1:
-            raise UsageError(expected="an interval of at least 1", got=str(self.interval), remedy="for example deepcache:interval=3")
+            raise UsageError(
+                expected="an interval of at least 1", got=str(self.interval), remedy="for example deepcache:interval=3"
+            )
 
     @property
     def label(self) -> str:
@@ -50,7 +52,9 @@ class DeepCache:
         default = default_range(depth)
         first, last = self.first or default[0], self.last or default[1]
         if not 1 <= first <= last <= depth:
-            raise UsageError(expected=f"1 <= first <= last <= {depth}", got=f"first={first}, last={last}", remedy="edit the method")
+            raise UsageError(
+                expected=f"1 <= first <= last <= {depth}", got=f"first={first}, last={last}", remedy="edit the method"
+            )
         return first, last
 
     def plan(self, plan: Plan) -> Plan:

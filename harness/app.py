@@ -31,10 +31,10 @@ from ilf.method import ILF_METHODS
 from metrics.context import MetricContext
 from metrics.table import METRICS
 from reports.build import build_report
+from reports.compare import answers
 from reports.gate import GateResult
 from reports.gate import gate as judge
 from reports.terminal import terminal_table
-from reports.words import answer_sentences
 
 BUILT_IN: MethodTable = {**BASELINES, **ILF_METHODS}
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -115,8 +115,9 @@ def execute(prepared: Prepared, out: Path, console: Console) -> list[Failure]:
     History(out / "history.sqlite").append(run)
     page = build_report(runner.folder)
     console.print(terminal_table(run))
-    for sentence in answer_sentences(run):
-        console.print(f"- {sentence}", markup=False, highlight=False)
+    console.print("Better than fewer steps at its cost? The report has the reasons and the intervals.")
+    for answer in answers(run):
+        console.print(f"  {answer.label}: {answer.headline}", markup=False, highlight=False)
     for failure in failures:
         console.print(f"failed: {failure.method} {failure.metric}: {failure.reason}", markup=False, soft_wrap=True)
     console.print(f"report: {page}", soft_wrap=True)
@@ -127,7 +128,7 @@ def image_pixels(pipeline: Pipeline) -> int:
     """Pixels of one image."""
     _, height, width = pipeline.latent_shape
     scale = 2 ** (len(pipeline.pipe.vae.config.block_out_channels) - 1)
-    return height * width * scale * scale
+    return int(height * width * scale * scale)
 
 
 def print_dry_run(prepared: Prepared, out: Path, console: Console) -> None:
@@ -141,7 +142,9 @@ def print_dry_run(prepared: Prepared, out: Path, console: Console) -> None:
         counter.rows, start = 0, time.perf_counter()
         pipeline.generate(experiment.prompts[:batch], spec.seed, range(batch))
         per_block = (time.perf_counter() - start) / counter.rows
-    table = Table("method", "block evaluations / image", "of full", "s / image", title=f"{spec.name}: {spec.samples} images a method")
+    table = Table(
+        "method", "block evaluations / image", "of full", "s / image", title=f"{spec.name}: {spec.samples} images a method"
+    )
     full = next(iter(prepared.plans.values())).block_evaluations
     timed = spec.timing.batch * (spec.timing.rounds + spec.timing.warmup)
     total = 0.0
@@ -160,6 +163,7 @@ def describe_methods() -> list[tuple[str, str]]:
 
 def describe_metrics() -> list[tuple[str, str]]:
     """Name and title, unit and direction, for the bundled scorers."""
+    quiet_libraries()
     context = MetricContext(locate("zoo/scorers"), "text", "cpu", locate("zoo/tiny-pixart/reference.npz"))
     rows = []
     for name, build in METRICS.items():
@@ -234,5 +238,3 @@ def gate_runs(out: Path, run: str | None, against: str) -> GateResult:
         raise UsageError(expected=f"a recorded run in {out}", got="an empty history", remedy="ilf-bench run")
     current = find(run) if run is not None else Path(runs[-1].path)
     return judge(read_run(current), read_run(find(against)))
-
-

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from harness.errors import HarnessError, UsageError
 
@@ -26,7 +27,9 @@ DEFAULT_OUT = Path("runs")
 @app.command()
 def run(
     preset: Annotated[str, typer.Argument(help="A bundled preset or a YAML file.")] = "tiny-text",
-    methods: Annotated[str | None, typer.Option(help="Comma-separated, for example full,steps:12,deepcache:interval=3,ilf.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Comma-separated, for example full,steps:12,deepcache:interval=3,ilf.")
+    ] = None,
     metrics: Annotated[str | None, typer.Option(help="Comma-separated; see `ilf-bench list metrics`.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the full run.")] = None,
     samples: Annotated[int | None, typer.Option(help="Images a method.")] = None,
@@ -34,7 +37,9 @@ def run(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
     pipeline: Annotated[str | None, typer.Option(help="Your own diffusers pipeline folder.")] = None,
-    plugin: Annotated[list[Path] | None, typer.Option(help="A Python file with METHODS = {name: class}; your own code is run.")] = None,
+    plugin: Annotated[
+        list[Path] | None, typer.Option(help="A Python file with METHODS = {name: class}; your own code is run.")
+    ] = None,
     out: Out = DEFAULT_OUT,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cost, expected time and disk; sample nothing.")] = False,
 ) -> None:
@@ -71,7 +76,7 @@ def list_(what: Annotated[str, typer.Argument(help="methods, metrics or presets"
         raise UsageError(expected="methods, metrics or presets", got=repr(what), remedy="ilf-bench list methods")
     table = Table("name", "what it is")
     for row in tables[what]():
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
 
 
@@ -80,10 +85,10 @@ def doctor() -> None:
     """What is installed, which weights are here, which device, what will run and what will not."""
     from harness.doctor import diagnose
 
-    table = Table("check", "state", "found", "remedy")
+    table = Table("check", "state", Column("found", overflow="fold"), Column("remedy", overflow="fold"))
     findings = diagnose()
     for finding in findings:
-        table.add_row(finding.check, finding.state, finding.found, finding.remedy)
+        table.add_row(*map(escape, (finding.check, finding.state, finding.found, finding.remedy)))
     console.print(table)
     raise typer.Exit(1 if any(finding.state == "broken" for finding in findings) else 0)
 
@@ -92,7 +97,9 @@ def doctor() -> None:
 def score(
     folder: Annotated[Path, typer.Argument(help="Images that another program made.")],
     prompts: Annotated[Path, typer.Option(help="One prompt a line, in the order of the sorted file names.")],
-    metrics: Annotated[str, typer.Option(help="Comma-separated; `ilf-bench list metrics`.")] = "clip_score,clip_iqa,image_reward,fid",
+    metrics: Annotated[
+        str, typer.Option(help="Comma-separated; `ilf-bench list metrics`.")
+    ] = "clip_score,clip_iqa,image_reward,fid",
     task: Annotated[str, typer.Option(help="text or class: which reference and features.")] = "text",
 ) -> None:
     """Score a folder of images."""
@@ -101,7 +108,7 @@ def score(
     table = Table("metric", "value", "95% interval", "N")
     failed = False
     for row, good in work.score_folder(folder, prompts, work.split(metrics) or (), task):
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
         failed |= not good
     console.print(table)
     raise typer.Exit(EXIT_PARTIAL if failed else 0)

@@ -81,6 +81,26 @@ class Method(Protocol):
 
 
 @dataclass(frozen=True)
+class Ledger:
+    """What a method cost before its first image: device-seconds of training or calibration, and parameters it adds."""
+
+    training_s: float
+    extra_parameters: int
+
+    def __add__(self, other: Ledger) -> Ledger:
+        return Ledger(self.training_s + other.training_s, self.extra_parameters + other.extra_parameters)
+
+
+@runtime_checkable
+class Trained(Protocol):
+    """A method that was trained or calibrated says what that cost."""
+
+    def ledger(self, backbone: Backbone) -> Ledger:
+        """Read from the checkpoint, without loading it onto a device."""
+        ...
+
+
+@dataclass(frozen=True)
 class Batch:
     """What a metric sees: images uint8 [B, 3, H, W] RGB 0..255, their prompts and sample indices.
 
@@ -166,7 +186,7 @@ class TimingSample:
 
 @dataclass(frozen=True)
 class MethodRecord:
-    """What a method is and costs. ``training`` is the JSON of its training record, where it was trained."""
+    """What a method is and costs. ``spec`` is its text in the preset; ``training_s`` is None where nothing was trained."""
 
     label: str
     spec: str
@@ -175,7 +195,6 @@ class MethodRecord:
     block_evaluations: float | None
     extra_parameters: int = 0
     training_s: float | None = None
-    note: str = ""
 
 
 BASELINE = "full"  # the label of the method that every other is compared with

@@ -46,7 +46,9 @@ def read_index(name: str, task: str) -> Path:
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(expected=f"a pipeline index in {index}", got=repr(error), remedy="restore that file") from error
     if kind not in KINDS[task]:
-        raise ArtifactError(expected=f"{' or '.join(KINDS[task])} for task {task}", got=kind, remedy="set `task`, or use another model")
+        raise ArtifactError(
+            expected=f"{' or '.join(KINDS[task])} for task {task}", got=kind, remedy="set `task`, or use another model"
+        )
     return folder
 
 
@@ -55,7 +57,9 @@ def backbone_depth(folder: Path) -> int:
     try:
         return int(json.loads((folder / "transformer" / "config.json").read_text())["num_layers"])
     except (OSError, ValueError, KeyError) as error:
-        raise ArtifactError(expected=f"transformer/config.json in {folder}", got=repr(error), remedy="restore the folder") from error
+        raise ArtifactError(
+            expected=f"transformer/config.json in {folder}", got=repr(error), remedy="restore the folder"
+        ) from error
 
 
 def quiet_libraries() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.contracts import Method, Plan
+from harness.contracts import Backbone, Ledger, Method, Plan, Trained
 from harness.errors import UsageError
 from harness.pipeline import Pipeline
 
@@ -32,6 +32,10 @@ class Composition:
         for part in self.parts:
             plan = part.plan(plan)
         return plan
+
+    def ledger(self, backbone: Backbone) -> Ledger:
+        """The sum over the parts that were trained."""
+        return sum((part.ledger(backbone) for part in self.parts if isinstance(part, Trained)), Ledger(0.0, 0))
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
@@ -60,12 +64,16 @@ def _parse_one(text: str, table: MethodTable) -> Method:
         key = key if has_key else (names[position] if position < len(names) else "")
         if key not in names:
             known = ", ".join(names) or "no options"
-            raise UsageError(expected=f"for {name}: {known}", got=repr(option), remedy=f"for example {name}:{names[0]}=..." if names else name)
+            raise UsageError(
+                expected=f"for {name}: {known}", got=repr(option), remedy=f"for example {name}:{names[0]}=..." if names else name
+            )
         values[key] = value
     try:
         return TypeAdapter(kind).validate_python(values)  # type: ignore[no-any-return]
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(
-            expected=f"{name}: {'.'.join(map(str, first['loc']))} {first['msg']}", got=repr(first.get("input")), remedy="edit the method"
+            expected=f"{name}: {'.'.join(map(str, first['loc']))} {first['msg']}",
+            got=repr(first.get("input")),
+            remedy="edit the method",
         ) from error

@@ -1,13 +1,13 @@
 """A run on disk: raw records, written once under a temporary name and renamed.
 
-    RUN/spec.json            the resolved ExperimentSpec
-    RUN/environment.json     machine, packages, commit
-    RUN/methods/SLUG.json    a MethodRecord, or a Failure
-    RUN/samples/SLUG/        000000.png ... and manifest.json (indices, prompts, digests)
-    RUN/measurements/SLUG/METRIC.npy       what the metric measured, one row an image
-    RUN/scores/SLUG/METRIC.json and .npy   a Score and its per-image values, or a Failure
-    RUN/timing/ROUND.json    the TimingSamples of one interleaved round
-    RUN/run.json             written last: the run is complete
+RUN/spec.json            the resolved ExperimentSpec
+RUN/environment.json     machine, packages, commit
+RUN/methods/SLUG.json    a MethodRecord, or a Failure
+RUN/samples/SLUG/        000000.png ... and manifest.json (indices, prompts, digests)
+RUN/measurements/SLUG/METRIC.npy       what the metric measured, one row an image
+RUN/scores/SLUG/METRIC.json and .npy   a Score and its per-image values, or a Failure
+RUN/timing/ROUND.json    the TimingSamples of one interleaved round
+RUN/run.json             written last: the run is complete
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ArtifactError(expected=f"readable JSON at {path}", got=str(error), remedy="delete that file and run again") from error
+        raise ArtifactError(
+            expected=f"readable JSON at {path}", got=str(error), remedy="delete that file and run again"
+        ) from error
 
 
 def write_score(run: Path, score: Score | Failure) -> None:
@@ -104,14 +106,18 @@ def read_score(path: Path) -> Score | Failure:
         return Failure(**content)
     values = np.load(path.with_suffix(".npy"), allow_pickle=False)
     if values.shape != (content["n"],) or not np.isfinite(values).all():
-        raise ArtifactError(expected=f"{content['n']} finite values beside {path}", got=f"shape {values.shape}", remedy="score again")
+        raise ArtifactError(
+            expected=f"{content['n']} finite values beside {path}", got=f"shape {values.shape}", remedy="score again"
+        )
     return Score(**content, per_image=values)
 
 
 def read_run(path: Path) -> Run:
     """Everything a report needs. Raises :class:`ArtifactError` on a folder that is no run or has another format."""
     if not (path / "spec.json").exists():
-        raise ArtifactError(expected=f"a run folder at {path}", got="no spec.json in it", remedy="name a folder made by ilf-bench run")
+        raise ArtifactError(
+            expected=f"a run folder at {path}", got="no spec.json in it", remedy="name a folder made by ilf-bench run"
+        )
     spec = read_json(path / "spec.json")
     if spec.get("format") != FORMAT:
         raise ArtifactError(expected=f"record format {FORMAT}", got=str(spec.get("format")), remedy="run again with this version")

@@ -6,20 +6,33 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from harness.contracts import A_A, BASELINE, Batch, Failure, Method, MethodRecord, Metric, Score, Unmeasurable
+from harness.contracts import (
+    A_A,
+    BASELINE,
+    Batch,
+    Failure,
+    Method,
+    MethodRecord,
+    Metric,
+    Score,
+    TimingSample,
+    Trained,
+    Unmeasurable,
+)
 from harness.environment import describe
 from harness.errors import ArtifactError, HarnessError, UsageError
 from harness.pipeline import Pipeline
 from harness.records import FORMAT, read_json, slug, write_array, write_json, write_score
 from harness.samples import SampleSet
 from harness.spec import ExperimentSpec, locate
-from harness.timing import time_round
+from harness.timing import in_round, time_once
 
 SCORE_BATCH = 64
 TIMING_SEED_OFFSET = 1_000_000  # timed images are not the scored ones
@@ -47,7 +60,9 @@ def read_prompts(spec: ExperimentSpec) -> tuple[str, ...]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(expected=f"a UTF-8 text file with one prompt a line at {spec.prompts}", got=str(error), remedy="name it") from error
+        raise UsageError(
+            expected=f"a UTF-8 text file with one prompt a line at {spec.prompts}", got=str(error), remedy="name it"
+        ) from error
     lines = [line for line in lines if line]
     if not lines:
         raise UsageError(expected=f"at least one prompt in {spec.prompts}", got="an empty file", remedy="add prompts")
@@ -93,19 +108,26 @@ class Runner:
         try:
             if path.exists():
                 if read_json(path) != spec:
-                    raise ArtifactError(expected=f"the spec of this run in {path}", got="another spec", remedy="choose another --out")
+                    raise ArtifactError(
+                        expected=f"the spec of this run in {path}", got="another spec", remedy="choose another --out"
+                    )
             else:
                 write_json(path, spec)
-                write_json(self.folder / "environment.json", describe(self.pipeline.device, self.pipeline.precision) | {"command": self.command})
+                write_json(
+                    self.folder / "environment.json",
+                    describe(self.pipeline.device, self.pipeline.precision) | {"command": self.command},
+                )
         except OSError as error:
-            raise UsageError(expected=f"a writable folder {self.folder}", got=str(error), remedy="choose another --out") from error
+            raise UsageError(
+                expected=f"a writable folder {self.folder}", got=str(error), remedy="choose another --out"
+            ) from error
 
     def run(self) -> list[Failure]:
         """All stages; returns what failed, with reasons. Everything else has been measured."""
         self.prepare()
         with progress_bars(self.console) as progress:
             for label, method in self.experiment.methods.items():
-                self._guard(label, "", lambda label=label, method=method: self._generate(label, method, progress))
+                self._guard(label, "", partial(self._generate, label, method, progress))
             self._time(progress)
             for label in self.experiment.methods:
                 if (self.folder / "samples" / slug(label) / "manifest.json").exists():
@@ -114,10 +136,11 @@ class Runner:
             write_json(self.folder / "run.json", {"format": FORMAT})
         return self.failures
 
-    def _guard(self, label: str, metric: str, work: Callable[[], None]) -> None:
-        """Turn a foreseen failure of one method or metric into a record, and go on with the others."""
+    def _guard(self, label: str, metric: str, work: Callable[[], None]) -> bool:
+        """Whether ``work`` succeeded; a foreseen failure of one method or metric becomes a record and stops no other."""
         try:
             work()
+            return True
         except (HarnessError, Unmeasurable, RuntimeError, ValueError) as error:
             failure = Failure(label, metric, str(error) or type(error).__name__)
             if metric:
@@ -126,6 +149,7 @@ class Runner:
                 write_json(self.folder / "methods" / f"{slug(label)}.json", asdict(failure))
             if not isinstance(error, Unmeasurable):
                 self.failures.append(failure)
+            return False
 
     def _samples(self, label: str) -> SampleSet:
         return SampleSet(self.folder / "samples" / slug(label), self.experiment.prompts, self.spec.batch)
@@ -141,12 +165,12 @@ class Runner:
                     )
                 progress.advance(task, len(indices))
             steps = self.pipeline.steps
+        plan = self.pipeline.plan()
+        ledger = method.ledger(plan.backbone) if isinstance(method, Trained) else None
         record = MethodRecord(
-            label, self.experiment.method_texts[label], steps, method.plan(self.pipeline.plan()).block_evaluations,
-            samples.finish(label),
+            label, self.experiment.method_texts[label], steps, method.plan(plan).block_evaluations, samples.finish(label),
+            ledger.extra_parameters if ledger else 0, ledger.training_s if ledger else None,
         )  # fmt: skip
-        facts = getattr(method, "facts", None)
-        record = replace(record, **facts(self.pipeline)) if facts else record
         write_json(self.folder / "methods" / f"{slug(label)}.json", asdict(record))
 
     def _time(self, progress: Progress) -> None:
@@ -160,23 +184,32 @@ class Runner:
         todo = [n for n in range(timing.rounds) if not (self.folder / "timing" / f"{n:03d}.json").exists()]
         task = progress.add_task("time, interleaved rounds", total=timing.rounds, completed=timing.rounds - len(todo))
         seed = self.spec.seed + TIMING_SEED_OFFSET
-        for warmup in range(timing.warmup if todo else 0):
-            time_round(self.pipeline, methods, prompts, seed, warmup)
-        for number in todo:
-            samples = time_round(self.pipeline, methods, prompts, seed, number)
-            write_json(self.folder / "timing" / f"{number:03d}.json", [asdict(sample) for sample in samples])
-            progress.advance(task)
+        warmups = [-n for n in range(timing.warmup, 0, -1)] if todo else []
+        for number in [*warmups, *todo]:
+            rows: list[TimingSample] = []
+            for label in in_round(list(methods), number):
+                once = partial(self._time_once, rows, methods[label], label, prompts, seed, number)
+                if not self._guard(label, "timing", once):
+                    methods = {other: m for other, m in methods.items() if other != label}
+            if number >= 0:
+                write_json(self.folder / "timing" / f"{number:03d}.json", [asdict(row) for row in rows])
+                progress.advance(task)
+
+    def _time_once(
+        self, rows: list[TimingSample], method: Method, label: str, prompts: list[str], seed: int, number: int
+    ) -> None:
+        rows.append(time_once(self.pipeline, method, label, prompts, seed, number))
 
     def _score(self, label: str, progress: Progress) -> None:
         """Measure all metrics in one pass over the images, then summarise each."""
         folder = self.folder / "measurements" / slug(label)
         wanted = {n: m for n, m in self.experiment.metrics.items() if not self._is_scored(label, n, m)}
-        for name, metric in wanted.items():
+        for metric in wanted.values():
             if isinstance(metric, Failure):
                 write_score(self.folder, replace(metric, method=label))
         built = {name: metric for name, metric in wanted.items() if not isinstance(metric, Failure)}
         task = progress.add_task(f"score {label}", total=self.spec.samples)
-        rows: dict[str, list[np.ndarray]] = {name: [] for name in built}  # type: ignore[type-arg]
+        rows: dict[str, list[FloatArray]] = {name: [] for name in built}
         broken: dict[str, Exception] = {}
         samples, full = self._samples(label), self._samples(BASELINE)
         for indices in samples.batches(SCORE_BATCH) if built else ():
@@ -191,7 +224,7 @@ class Runner:
             progress.advance(task, len(indices))
         progress.update(task, completed=self.spec.samples)
         for name, metric in built.items():
-            self._guard(label, name, lambda n=name, m=metric: self._summarise(label, n, m, rows[n], broken.get(n), folder))
+            self._guard(label, name, partial(self._summarise, label, name, metric, rows[name], broken.get(name), folder))
 
     def _is_scored(self, label: str, name: str, metric: Metric | Failure) -> bool:
         """Whether this very metric (same fingerprint) has been scored, successfully, in this folder."""
@@ -201,7 +234,7 @@ class Runner:
         return bool(read_json(path).get("fingerprint") == dict(metric.fingerprint()))
 
     def _summarise(
-        self, label: str, name: str, metric: Metric, rows: list[np.ndarray], error: Exception | None, folder: Path  # type: ignore[type-arg]
+        self, label: str, name: str, metric: Metric, rows: list[FloatArray], error: Exception | None, folder: Path
     ) -> None:  # fmt: skip
         if error is not None:
             raise error
@@ -223,5 +256,7 @@ def check_disk(experiment: Experiment, out: Path, image_pixels: int) -> int:
     parent = next(p for p in (out, *out.resolve().parents) if p.exists())
     free = shutil.disk_usage(parent).free
     if free < needed:
-        raise UsageError(expected=f"{needed / 1e6:.0f} MB free for {out}", got=f"{free / 1e6:.0f} MB", remedy="choose another --out")
+        raise UsageError(
+            expected=f"{needed / 1e6:.0f} MB free for {out}", got=f"{free / 1e6:.0f} MB", remedy="choose another --out"
+        )
     return needed

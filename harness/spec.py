@@ -93,4 +93,6 @@ def build_spec(content: dict[str, Any], origin: str) -> ExperimentSpec:
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         known = ", ".join(ExperimentSpec.model_fields)
-        raise UsageError(expected=f"fields out of {known}", got="; ".join(lines), remedy=f"edit {origin} or the option") from error
+        raise UsageError(
+            expected=f"fields out of {known}", got="; ".join(lines), remedy=f"edit {origin} or the option"
+        ) from error

@@ -28,6 +28,8 @@ class StageTimer:
     @contextmanager
     def timing(self, pipe: Any) -> Iterator[None]:
         """Time one call of a diffusers pipeline made inside the context."""
+        encode: Callable[..., Any] = getattr(pipe, "encode_prompt", nullcontext)
+        decode: Callable[..., Any] = pipe.vae.decode
         began = self.now()
         text_end, decode_s = began, 0.0
 
@@ -44,9 +46,7 @@ class StageTimer:
             decode_s += self.now() - start
             return result
 
-        encode: Callable[..., Any] | None = getattr(pipe, "encode_prompt", None)
-        decode = pipe.vae.decode
-        text = patched(pipe, "encode_prompt", timed_text) if encode else nullcontext()
+        text = patched(pipe, "encode_prompt", timed_text) if hasattr(pipe, "encode_prompt") else nullcontext()
         with text, patched(pipe.vae, "decode", timed_decode):
             yield
         ended = self.now()

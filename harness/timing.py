@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -49,11 +49,6 @@ def time_once(pipeline: Pipeline, method: Method, label: str, prompts: Sequence[
     )
 
 
-def time_round(
-    pipeline: Pipeline, methods: Mapping[str, Method], prompts: Sequence[str], seed: int, number: int
-) -> list[TimingSample]:
-    """Every method once; every second round runs in reverse order, so that no method always follows the same one."""
-    labels = list(methods)
-    if number % 2:
-        labels.reverse()
-    return [time_once(pipeline, methods[label], label, prompts, seed, number) for label in labels]
+def in_round(labels: Sequence[str], number: int) -> list[str]:
+    """The order of a round: every second one runs in reverse, so that no method always follows the same one."""
+    return list(reversed(labels)) if number % 2 else list(labels)

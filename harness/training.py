@@ -147,9 +147,11 @@ def _advance(state: _State, loss: LossFunction, running: float) -> float:
         group["lr"] = learning_rate(state.settings, state.step)
     value = loss(step_generator(state.settings.seed, state.step))
     if not torch.isfinite(value):
-        raise ArtifactError(expected="a finite loss", got=f"{value.item()} at step {state.step}", remedy="lower the learning rate")
+        raise ArtifactError(
+            expected="a finite loss", got=f"{value.item()} at step {state.step}", remedy="lower the learning rate"
+        )
     state.optimizer.zero_grad(set_to_none=True)
-    value.backward()
+    value.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(list(state.parameters.values()), state.settings.gradient_clip)
     state.optimizer.step()
     state.step += 1

@@ -20,7 +20,9 @@ def find_checkpoint(name: str | None, pipeline_folder: Path | None) -> Path:
     folder = Path(name) if name is not None else Path(str(pipeline_folder)) / "ilf"
     if not (folder / "config.json").exists():
         raise UsageError(
-            expected=f"a trained feedback module in {folder}", got="no config.json there", remedy="train one, or name it: ilf:checkpoint=FOLDER"
+            expected=f"a trained feedback module in {folder}",
+            got="no config.json there",
+            remedy="train one, or name it: ilf:checkpoint=FOLDER",
         )
     return folder
 
@@ -32,7 +34,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         if config.get("_class_name") != "FeedbackModule":
             raise ValueError(f"a {config.get('_class_name')}")
     except ValueError as error:
-        raise ArtifactError(expected=f"a FeedbackModule config in {folder}", got=str(error), remedy="restore or retrain it") from error
+        raise ArtifactError(
+            expected=f"a FeedbackModule config in {folder}", got=str(error), remedy="restore or retrain it"
+        ) from error
     return config
 
 

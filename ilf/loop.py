@@ -22,7 +22,8 @@ class InnerLoop:
     """
 
     def __init__(self, transformer: nn.Module, module: FeedbackModule) -> None:
-        self.transformer, self.module = transformer, module
+        self.blocks: Any = transformer.transformer_blocks
+        self.module = module
         self.jump: tuple[torch.Tensor, torch.Tensor] | None = None
         self._entered: tuple[torch.Tensor, dict[str, Any]] | None = None
 
@@ -30,7 +31,7 @@ class InnerLoop:
     def hooked(self) -> Iterator[None]:
         """Replace the ``forward`` of the first and last looped block inside the context."""
         config = self.module.config
-        blocks = list(self.transformer.transformer_blocks)[config.first - 1 : config.last]
+        blocks = list(self.blocks)[config.first - 1 : config.last]
         forwards = [block.forward for block in blocks]
         with ExitStack() as stack:
             stack.enter_context(patched(blocks[0], "forward", self._remember(blocks[0].forward)))

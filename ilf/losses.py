@@ -15,7 +15,12 @@ def coefficients(alphas_cumprod: torch.Tensor, t: torch.Tensor) -> tuple[torch.T
 
 
 def jump_error(
-    eps: torch.Tensor, x_t: torch.Tensor, x_next: torch.Tensor, t: torch.Tensor, t_next: torch.Tensor, alphas_cumprod: torch.Tensor
+    eps: torch.Tensor,
+    x_t: torch.Tensor,
+    x_next: torch.Tensor,
+    t: torch.Tensor,
+    t_next: torch.Tensor,
+    alphas_cumprod: torch.Tensor,
 ) -> torch.Tensor:
     """Squared error [B] of where ONE first-order step from (x_t, t) with noise prediction ``eps`` lands, against x_next.
 

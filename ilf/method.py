@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 
-from harness.contracts import Plan, StepCost
+from harness.contracts import Backbone, Ledger, Plan, StepCost
 from harness.errors import UsageError
 from harness.methods import MethodTable
 from harness.patching import patched
 from harness.pipeline import Pipeline
+from harness.records import read_json
 from ilf.checkpoint import check_fits, find_checkpoint, load_module, read_config
 from ilf.loop import InnerLoop, conditional_half
 from ilf.module import FeedbackModule
@@ -53,6 +54,13 @@ class Ilf:
         chosen = feedback_steps(self.feedback, steps)
         costs = tuple(StepCost(branches, depth + looped + 1) if i in chosen else plain for i in range(steps))
         return replace(plan, steps=costs)
+
+    def ledger(self, backbone: Backbone) -> Ledger:
+        """Training seconds from the record beside the weights (0 where there is none) and the module's parameters."""
+        folder = find_checkpoint(self.checkpoint, backbone.folder)
+        record = folder / "training.json"
+        seconds = float(read_json(record)["seconds"]) if record.exists() else 0.0
+        return Ledger(seconds, sum(parameter.numel() for parameter in load_module(folder).parameters()))
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
@@ -95,7 +103,10 @@ def _step_forward(pipeline: Pipeline, loop: InnerLoop, chosen: frozenset[int]) -
         if folded:
             hidden_states = conditional_half(hidden_states, rows, pipeline.conditional_first)
             kwargs = conditional_half(kwargs, rows, pipeline.conditional_first)
-        t, t_next = (torch.full((hidden_states.shape[0],), x, device=hidden_states.device) for x in (pipeline.clock.t, pipeline.clock.t_next))
+        t, t_next = (
+            torch.full((hidden_states.shape[0],), x, device=hidden_states.device)
+            for x in (pipeline.clock.t, pipeline.clock.t_next)
+        )
         loop.jump = (t, t_next)
         try:
             output = forward(hidden_states, **kwargs)

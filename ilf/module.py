@@ -39,7 +39,7 @@ class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
     at scale ``guidance``, from the conditional branch alone. ``solver`` and ``grids`` are what it was trained for.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self, block_settings: dict[str, Any], first: int, last: int, folded: bool = True, guidance: float = 1.5,
         jump_embedding: bool = True, solver: str = "dpm++1", grids: list[int] | None = None, steps: int = 10,

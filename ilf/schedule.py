@@ -16,7 +16,11 @@ def feedback_steps(text: str, steps: int) -> frozenset[int]:
     named = re.fullmatch(r"(first|last|paper)-(\d+)", text)
     if named:
         count = min(int(named[2]), steps)
-        every = {"first": range(count), "last": range(steps - count, steps), "paper": (int(i * steps / count) for i in range(count))}
+        every = {
+            "first": range(count),
+            "last": range(steps - count, steps),
+            "paper": (int(i * steps / count) for i in range(count)),
+        }
         return frozenset(every[named[1]])
     if text in ("all", "none"):
         return frozenset(range(steps) if text == "all" else ())

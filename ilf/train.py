@@ -37,16 +37,17 @@ class IlfSettings:
 def build_module(pipeline: Pipeline, settings: IlfSettings) -> FeedbackModule:
     """A fresh module for this pipeline's backbone and guidance."""
     first, last = settings.loop
-    return FeedbackModule(
+    module: FeedbackModule = FeedbackModule(
         block_settings(pipeline.transformer), first, last, settings.folded, pipeline.guidance, settings.jump_embedding,
         "dpm++1", list(settings.grids), settings.steps,
     )  # fmt: skip
+    return module
 
 
 @contextmanager
 def explicit_attention(*models: nn.Module) -> Iterator[None]:
     """Attention spelt out, whose bf16 backward is faster than the fused one on short sequences on a CPU."""
-    layers = [m for model in models for m in model.modules() if hasattr(m, "set_processor")]
+    layers: list[Any] = [m for model in models for m in model.modules() if hasattr(m, "set_processor")]
     before = [layer.processor for layer in layers]
     try:
         for layer in layers:
@@ -68,7 +69,9 @@ class Objective:
         self.pairs = torch.tensor([pair for grid in pairs for pair in grid])
         self.weights = torch.tensor([1 / len(grid) for grid in pairs for _ in grid])
 
-    def predict(self, x: torch.Tensor, t: torch.Tensor, t_next: torch.Tensor | None, conditioning: dict[str, Any]) -> torch.Tensor:
+    def predict(
+        self, x: torch.Tensor, t: torch.Tensor, t_next: torch.Tensor | None, conditioning: dict[str, Any]
+    ) -> torch.Tensor:
         """The conditional branch's noise prediction [B, C, H, W]; with feedback where ``t_next`` is given."""
         self.loop.jump = None if t_next is None else (t.float(), t_next.float())
         try:
@@ -76,9 +79,11 @@ class Objective:
                 output = self.pipeline.transformer(x, timestep=t, **conditioning).sample
         finally:
             self.loop.jump = None
-        return output[:, : x.shape[1]].float()
+        eps: torch.Tensor = output[:, : x.shape[1]].float()
+        return eps
 
     def __call__(self, generator: torch.Generator) -> torch.Tensor:
+        """The mean loss (scalar) of one batch drawn from ``generator``."""
         size = self.settings.batch
         row = torch.randint(len(self.data.states), (size,), generator=generator)
         pair = self.pairs[torch.multinomial(self.weights, size, replacement=True, generator=generator)]

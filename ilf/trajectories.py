@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ def union_grid(grids: Sequence[int], widest_gap: int = 25) -> list[int]:
     """All timesteps of all student grids, refined until no teacher step is wider than ``widest_gap``."""
     edges = sorted({t for n in grids for t in trailing_grid(n)} | {-1}, reverse=True)
     fine: list[int] = []
-    for high, low in zip(edges, edges[1:], strict=False):
+    for high, low in itertools.pairwise(edges):
         pieces = -(-(high - low) // widest_gap)
         fine += [round(high - k * (high - low) / pieces) for k in range(pieces)]
     return fine

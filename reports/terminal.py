@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from harness.records import Run
 from reports.markdown import heading
-from reports.tables import comparison_table
+from reports.select import has_tiny_scorers
+from reports.tables import Cell, Column, comparison_table
 
 SHOWN = ("block_evaluations", "latency_s", "speed_up")
+SHORT = {"block_evaluations": "blocks", "latency_s": "s/image", "speed_up": "× full", "feature_distance": "distance"}
 
 
 def terminal_table(run: Run) -> RichTable:
     """Cost, time and speed-up of each method, then every metric; failures are named below the table by the caller."""
     table = comparison_table(run)
     columns = [c for c in table.columns if c.key in SHOWN] + list(table.metrics)
-    shown = RichTable("method", *(heading(column) for column in columns))
+    title = f"{run.spec['name']}: N = {run.spec['samples']}" + (" - TINY scorers" if has_tiny_scorers(run) else "")
+    shown = RichTable("method", *(_heading(column) for column in columns), title=title, padding=(0, 0), show_lines=False)
     for row in table.rows:
-        cells = [row.cells[c.key] for c in columns if c.key in row.cells]
-        shown.add_row(Text(row.label), *(Text(c.text if not c.failure else "not measured") for c in cells))
+        shown.add_row(Text(row.label), *(Text(_short(row.cells.get(column.key))) for column in columns))
     return shown
+
+
+def _heading(column: Column) -> str:
+    """A short title; the table's own title says that the scorers are tiny."""
+    short = SHORT.get(column.key, column.title.replace(" (tiny)", "").replace(" to the full run", ""))
+    return heading(replace(column, title=short))
+
+
+def _short(cell: Cell | None) -> str:
+    """The bare number: the page has its interval, its N, or the reason why there is none."""
+    if cell is None:
+        return "–"
+    return "none" if cell.failure else cell.text.split(" ")[0]

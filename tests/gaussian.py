@@ -18,7 +18,7 @@ def signal_and_noise(t: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class GaussianDenoiser:
-    """eps(x, t) = sigma_t (x - alpha_t m) / (alpha_t^2 s^2 + sigma_t^2), from the score of N(alpha_t m, alpha_t^2 s^2 + sigma_t^2)."""
+    """eps(x, t) = sigma_t (x - alpha_t m) / v_t with v_t = alpha_t^2 s^2 + sigma_t^2: the score of N(alpha_t m, v_t)."""
 
     mean: float = 0.7
     deviation: float = 0.3

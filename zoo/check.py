@@ -92,7 +92,10 @@ def _templates(index: int) -> torch.Tensor:
 def nearest_emoji(images: torch.Tensor) -> torch.Tensor:
     """Squared distance [B, n_emoji] of blurred images uint8 [B, 3, 32, 32] to the best-fitting augmentation of each emoji."""
     query = _blur(images.float() / 255).flatten(1)
-    best = [torch.cdist(query, _templates(i)).amin(dim=1) for i in track(range(len(emoji.captions())), description="nearest real emoji")]
+    best = [
+        torch.cdist(query, _templates(i)).amin(dim=1)
+        for i in track(range(len(emoji.captions())), description="nearest real emoji")
+    ]
     return torch.stack(best, dim=1)
 
 

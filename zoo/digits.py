@@ -49,7 +49,7 @@ def render(images: torch.Tensor, shift: torch.Tensor | None = None) -> torch.Ten
 
 
 def to_original_size(images: torch.Tensor) -> torch.Tensor:
-    """The inverse of :func:`render` without a shift: uint8 [B, 3, 32, 32] to float32 [B, 64] in 0..16, as scikit-learn has them."""
+    """:func:`render` undone, as scikit-learn has digits: uint8 [B, 3, 32, 32] to float32 [B, 64] in 0..16."""
     grey = images.float().mean(dim=1, keepdim=True)[:, :, 2:-2, 2:-2] / 255
     small = F.interpolate(grey, size=(8, 8), mode="area")
     return (16 * small).flatten(1)

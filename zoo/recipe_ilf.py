@@ -70,4 +70,6 @@ def build_ilf(name: str, work: Path, out: Path) -> None:
     folder = out / name / "ilf"
     module.half().save_pretrained(folder)
     training.save(folder / "training.json")
-    (folder / "recipe.json").write_text(json.dumps({"trajectories": recipe.trajectories, "prompts": recipe.prompts}, indent=1) + "\n")
+    (folder / "recipe.json").write_text(
+        json.dumps({"trajectories": recipe.trajectories, "prompts": recipe.prompts}, indent=1) + "\n"
+    )

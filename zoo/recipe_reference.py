@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from harness.contracts import FloatArray
-from metrics.context import MetricContext
+from metrics.context import MetricContext, Task
 from metrics.frechet import describe_reference, write_reference
 from zoo import digits, emoji
 
@@ -36,9 +36,15 @@ def digit_images() -> Iterator[torch.Tensor]:
 
 def build_references(out: Path) -> None:
     """Write ``reference.npz`` into both pipeline folders."""
-    for name, task, images in (("tiny-pixart", "text", emoji_images()), ("tiny-dit", "class", digit_images())):
+    sets: tuple[tuple[str, Task, Iterator[torch.Tensor]], ...] = (
+        ("tiny-pixart", "text", emoji_images()),
+        ("tiny-dit", "class", digit_images()),
+    )
+    for name, task, images in sets:
         extractor = MetricContext(out / "scorers", task).frechet_features
         batches = list(images)
         features: FloatArray = torch.cat([extractor(batch) for batch in batches]).numpy()
         pixels = hashlib.sha256(torch.cat(batches).numpy().tobytes()).hexdigest()
-        write_reference(out / name / "reference.npz", features, describe_reference(extractor, f"{name}: {len(features)} real images {pixels}"))
+        write_reference(
+            out / name / "reference.npz", features, describe_reference(extractor, f"{name}: {len(features)} real images {pixels}")
+        )

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 
+from harness.precision import autocast
 from harness.training import TrainRecord, TrainSettings, fit
 from zoo import digits, emoji
 from zoo.models import build_vae
-from harness.precision import autocast
 
 KL_WEIGHT = 5e-4
 EDGE_WEIGHT = 0.5
@@ -50,7 +50,8 @@ def vae_loss(vae: AutoencoderKL, images: torch.Tensor, generator: torch.Generato
     pixel = (decoded - target).abs().mean()
     edge = sum(((a - b).abs().mean() for a, b in zip(_edges(decoded), _edges(target), strict=True)), torch.zeros(()))
     kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
-    return pixel + EDGE_WEIGHT * edge + KL_WEIGHT * kl
+    loss: torch.Tensor = pixel + EDGE_WEIGHT * edge + KL_WEIGHT * kl
+    return loss
 
 
 def train_vae(data: str, work: Path, steps: int) -> tuple[AutoencoderKL, TrainRecord]:
