@@ -18,6 +18,7 @@ from harness.contracts import (
     BASELINE,
     Batch,
     Failure,
+    FloatArray,
     Method,
     MethodRecord,
     Metric,
