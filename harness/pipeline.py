@@ -30,8 +30,8 @@ class Pipeline:
     """
 
     def __init__(
-        self, pipe: Any, *, folder: Path | None = None, steps: int = 20, guidance: float = 1.5, solver: str = "dpm++", precision: str = "auto",
-        device: str = "cpu",
+        self, pipe: Any, *, folder: Path | None = None, steps: int = 20, guidance: float = 1.5, solver: str = "dpm++",
+        precision: str = "auto", device: str = "cpu",
     ) -> None:  # fmt: skip
         self.pipe = pipe.to(device)
         self.pipe.set_progress_bar_config(disable=True)

@@ -52,8 +52,10 @@ def load_module(folder: Path) -> FeedbackModule:
 
 def check_fits(module: FeedbackModule, pipeline: Pipeline, folder: Path) -> None:
     """Raise :class:`ArtifactError` where the module was made for another backbone."""
-    if dict(module.config.block_settings) != block_settings(pipeline.transformer) or module.config.last > len(pipeline.blocks):
+    wanted, found = block_settings(pipeline.transformer), dict(module.config.block_settings)
+    if found != wanted or module.config.last > len(pipeline.blocks):
         raise ArtifactError(
-            expected=f"a module for blocks {block_settings(pipeline.transformer)}", got=f"{dict(module.config.block_settings)} in {folder}",
+            expected=f"a module for {len(pipeline.blocks)} blocks like {wanted}",
+            got=f"one for blocks up to {module.config.last} like {found} in {folder}",
             remedy="use the module that was trained on this backbone",
-        )  # fmt: skip
+        )

@@ -14,8 +14,10 @@ from ilf.method import ILF_METHODS
 from ilf.train import IlfSettings, build_module
 
 TEXTS = (
-    "full", "steps:3", "solver:ddim", "solver:unipc", "solver:deis", "deepcache:interval=2", "deepcache:interval=3:first=2:last=4",
-    "steps:3+solver:ddim", "steps:5+deepcache:interval=2", "ilf:checkpoint={ilf}", "ilf:steps=3:feedback=first-2:checkpoint={ilf}",
+    "full", "steps:3", "solver:ddim", "solver:unipc", "solver:deis", "deepcache:interval=2",
+    "deepcache:interval=3:first=2:last=4",
+    "steps:3+solver:ddim", "steps:5+deepcache:interval=2", "ilf:checkpoint={ilf}",
+    "ilf:steps=3:feedback=first-2:checkpoint={ilf}",
 )  # fmt: skip
 
 
