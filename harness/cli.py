@@ -142,17 +142,24 @@ def gate(
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; foreseen errors print one message and no traceback."""
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    code = _dispatch(arguments, errors)
+    if code == EXIT_INTERRUPTED:
+        errors.print("interrupted; the same command resumes where it stopped", markup=False)
+    return code
+
+
+def _dispatch(arguments: list[str] | None, errors: Console) -> int:
+    """The exit code; everything but an interrupt has been explained."""
     try:
         result: Any = app(arguments, standalone_mode=False)
         return result if isinstance(result, int) else 0
     except typer.Exit as error:
         return int(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):  # some versions of typer turn the first into an exit code of their own
+        return EXIT_INTERRUPTED
     except HarnessError as error:
         errors.print(f"error: {error}", markup=False)
         return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        errors.print("interrupted; the same command resumes where it stopped", markup=False)
-        return EXIT_INTERRUPTED
     except OSError as error:
         errors.print(f"error: the system refused: {error}; remedy: free disk space or choose another --out", markup=False)
         return EXIT_IO

@@ -35,6 +35,11 @@ def cpu_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def device_name(device: str) -> str:
+    """The GPU's name, or the processor's."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name()
+
+
 def _git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10, check=True)
@@ -45,10 +50,9 @@ def _git(*arguments: str) -> str | None:
 
 def describe(device: str, precision: str) -> dict[str, Any]:
     """The environment record of a run on ``device``. ``machine_key`` agrees where timings may be compared."""
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name()
     status = _git("status", "--porcelain")
     facts = {
-        "device": device, "device_name": name, "threads": torch.get_num_threads(), "cpu_count": os.cpu_count(),
+        "device": device, "device_name": device_name(device), "threads": torch.get_num_threads(), "cpu_count": os.cpu_count(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(), "precision": precision, "torch": torch.__version__,
         "platform": platform.system(),
     }  # fmt: skip

@@ -14,6 +14,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
+from harness.environment import device_name
 from harness.errors import ArtifactError
 
 LossFunction = Callable[[torch.Generator], torch.Tensor]
@@ -42,6 +43,7 @@ class TrainRecord:
     settings: TrainSettings
     seconds: float
     device: str
+    machine: str
     threads: int
     final_loss: float
     loss_curve: list[tuple[int, float]]
@@ -137,7 +139,7 @@ def fit(model: nn.Module, loss: LossFunction, settings: TrainSettings, checkpoin
         for name, parameter in state.parameters.items():
             parameter.copy_(state.ema[name])
     device = str(next(iter(state.parameters.values())).device)
-    return TrainRecord(settings, state.seconds, device, torch.get_num_threads(), running, state.curve)
+    return TrainRecord(settings, state.seconds, device, device_name(device), torch.get_num_threads(), running, state.curve)
 
 
 def _advance(state: _State, loss: LossFunction, running: float) -> float:

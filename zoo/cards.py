@@ -31,14 +31,21 @@ def write_card(folder: Path) -> None:
     what, data = ABOUT[folder.name]
     lines = [f"# {folder.name}", "", what, "", f"**Data and licence.** {data} The weights are under the project's licence.", ""]
     lines += ["**Recipe.** " + f"`python -m zoo.build {folder.name}` (seeded, resumable).", ""]
-    lines += ["| training | steps | seconds | threads | device | final loss |", "|---|---|---|---|---|---|"]
+    lines += ["| training | steps | seconds | machine | threads | final loss |", "|---|---|---|---|---|---|"]
     for path in sorted([*folder.glob("training*.json"), *folder.glob("ilf*/training.json")]):
         record = json.loads(path.read_text())
         name = path.stem.removeprefix("training-") if path.parent == folder else path.parent.name
-        lines.append(
-            f"| {name} | {record['settings']['steps']} | {record['seconds']:.0f} | {record['threads']} | {record['device']} | "
-            f"{record['final_loss']:.4f} |"
+        machine = f"{record['machine']} ({record['device']})"
+        cells = (
+            name,
+            record["settings"]["steps"],
+            f"{record['seconds']:.0f}",
+            machine,
+            record["threads"],
+            f"{record['final_loss']:.4f}",
         )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    lines += ["", "The machine was shared with other work: seconds are upper bounds."]
     quality = folder / "quality.json"
     if quality.exists():
         lines += ["", f"**Quality** (`python -m zoo.check {folder.name}`, held-out seed, full 20 steps with guidance):", ""]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -82,6 +84,53 @@ def test_a_killed_run_resumes_to_identical_files(folders: dict[str, Path], tmp_p
     assert not (cut / "run.json").exists() and len(list(cut.rglob("0*.png"))) >= 5
     assert main(["run", str(preset), "--out", str(tmp_path / "cut")]) == 0
     assert files(cut) == files(whole)
+
+
+def test_ctrl_c_leaves_by_130_and_resumes(folders: dict[str, Path], tmp_path: Path) -> None:
+    preset = write_preset(tmp_path, folders["dit"], samples=200)
+    command = [sys.executable, "-m", "harness", "run", str(preset), "--out", str(tmp_path / "cut")]
+    process = subprocess.Popen(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "cut").rglob("0*.png"))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and b"resumes" in said and b"Traceback" not in said
+    assert main(["run", str(preset), "--out", str(tmp_path / "cut")]) == 0
+
+
+def test_a_full_disk_is_named_and_nothing_is_lost(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preset = write_preset(tmp_path, folders["dit"])
+    assert main(["run", str(preset), "--out", str(tmp_path / "whole")]) == 0
+    replace, left = os.replace, 20
+
+    def full(source: str, target: Path) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        assert main(["run", str(preset), "--out", str(tmp_path / "cut")]) == 74
+    assert "No space left" in capsys.readouterr().err
+    (cut,), (whole,) = (tmp_path / "cut").glob("random-*"), (tmp_path / "whole").glob("random-*")
+    assert not list(cut.rglob("*.tmp")), "no half-written file stays behind"
+    assert main(["run", str(preset), "--out", str(tmp_path / "cut")]) == 0
+    assert files(cut) == files(whole)
+
+
+def test_too_little_disk_is_refused_before_the_first_step(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(total=10**9, used=10**9, free=1000))
+    assert main(["run", str(write_preset(tmp_path, folders["dit"])), "--out", str(tmp_path / "runs")]) == 64
+    assert "MB free" in capsys.readouterr().err
 
 
 def test_a_damaged_sample_is_found_and_made_again(folders: dict[str, Path], tmp_path: Path) -> None:

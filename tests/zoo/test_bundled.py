@@ -1,0 +1,103 @@
+"""The bundled models: complete, small, of the stated quality, and loadable by plain diffusers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+
+from harness.cli import main
+from harness.contracts import Score
+from harness.records import read_run
+from harness.spec import ROOT, load_spec
+from zoo import digits, emoji
+
+ZOO = ROOT / "zoo"
+MODELS = ("tiny-dit", "tiny-pixart")
+
+
+def test_all_weights_together_are_at_most_30_mb() -> None:
+    files = [p for name in (*MODELS, "scorers") for p in (ZOO / name).rglob("*") if p.is_file()]
+    assert 5e6 < sum(p.stat().st_size for p in files) <= 30e6
+    assert not [p for p in files if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")], "only safetensors"
+
+
+@pytest.mark.parametrize("name", [*MODELS, "scorers"])
+def test_quality_bars_were_measured_and_met(name: str) -> None:
+    quality = json.loads((ZOO / name / "quality.json").read_text())
+    assert quality["passed"] is True
+    card = (ZOO / name / "README.md").read_text()
+    assert "licence" in card and "zoo.build" in card and "passed" in card
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_plain_diffusers_loads_the_folder(name: str) -> None:
+    pipe = DiffusionPipeline.from_pretrained(str(ZOO / name), local_files_only=True)
+    assert len(pipe.transformer.transformer_blocks) >= 12
+    assert json.loads((ZOO / name / "ilf" / "config.json").read_text())["folded"] is True
+
+
+def test_prompts_of_the_text_preset_were_held_out() -> None:
+    held_out = (ZOO / "tiny-pixart" / "prompts-held-out.txt").read_text().splitlines()
+    train = (ZOO / "tiny-pixart" / "prompts-train.txt").read_text().splitlines()
+    assert not set(held_out) & set(train)
+    assert sorted(held_out + train) == sorted(emoji.captions()) and len(held_out) == 74
+    assert load_spec("tiny-text").prompts.endswith("prompts-held-out.txt")
+    recipe = json.loads((ZOO / "tiny-pixart" / "ilf" / "recipe.json").read_text())
+    assert recipe["prompts"].endswith("prompts-train.txt")
+
+
+@pytest.mark.parametrize("preset", ["tiny-text", "tiny-class"])
+def test_default_presets_keep_the_issue_of_scale(preset: str) -> None:
+    spec = load_spec(preset)
+    assert spec.samples >= 256 and spec.timing.rounds >= 8
+    assert spec.samples % spec.batch == 0, "the last chunk is as large as the others, so every image has the same kernels"
+
+
+@pytest.mark.parametrize("preset", ["tiny-text", "tiny-class"])
+def test_a_bundled_preset_runs_with_all_four_scores(preset: str, tmp_path: Path) -> None:
+    arguments = ["--methods", "full,steps:4,ilf:steps=6", "--metrics", "clip_score,clip_iqa,image_reward,feature_distance"]
+    assert main(["run", preset, *arguments, "--samples", "12", "--out", str(tmp_path)]) == 0
+    (folder,) = tmp_path.glob(f"{preset}-*")
+    run = read_run(folder)
+    assert len(run.scores) == 3 * 4
+    for score in run.scores.values():
+        assert isinstance(score, Score)
+        assert score.tiny and "tiny" in score.title, "a bundled scorer is always labelled"
+    ilf = next(m for m in run.methods if m.label == "ilf(6 steps)")
+    assert ilf.block_evaluations == ilf.predicted_block_evaluations == 6 * (12 + 6 + 1)
+    assert ilf.extra_parameters > 0 and ilf.training_s is not None and ilf.training_s > 0
+
+
+def test_fid_below_its_floor_is_refused_with_a_reason(tmp_path: Path) -> None:
+    arguments = ["--methods", "full", "--metrics", "fid", "--samples", "10", "--out", str(tmp_path)]
+    assert main(["run", "tiny-class", *arguments]) == 0
+    (folder,) = tmp_path.glob("tiny-class-*")
+    assert "at least 240" in getattr(read_run(folder).scores["full", "fid"], "reason", "")
+
+
+def test_digits_and_emoji_have_distinct_captions() -> None:
+    everything = emoji.captions() + digits.captions()
+    assert len(set(everything)) == len(everything) == 308
+
+
+def test_digit_rendering_can_be_undone() -> None:
+    images, _ = digits.split("held-out")
+    back = digits.to_original_size(digits.render(images))
+    assert (back - 16 * images.flatten(1)).abs().mean() < 1.0
+
+
+def test_emoji_augmentation_moves_by_whole_pixels() -> None:
+    pytest.importorskip("PIL")
+    if not emoji.FONT.exists():
+        pytest.skip("the emoji font is only needed to rebuild the zoo")
+    index = torch.tensor([10])
+    still = emoji.Augmentation(torch.tensor([0.8]), torch.zeros(1, 2), torch.tensor([False]), torch.tensor([0]))
+    moved = emoji.Augmentation(torch.tensor([0.8]), torch.tensor([[2.0, -1.0]]), torch.tensor([False]), torch.tensor([0]))
+    a, b = emoji.render(index, still).int(), emoji.render(index, moved).int()
+    assert (a[0, :, 2:, :-3] - b[0, :, 1:-1, 2:-1]).abs().max() <= 2
+    flipped = emoji.Augmentation(torch.tensor([0.8]), torch.zeros(1, 2), torch.tensor([True]), torch.tensor([0]))
+    assert (emoji.render(index, flipped).int().flip(-1) - a).abs().max() <= 2
