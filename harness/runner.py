@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -105,23 +106,30 @@ class Runner:
         """Create the folder, or check that it belongs to this very spec."""
         labels = list(self.experiment.methods)
         spec = self.spec.model_dump(mode="json") | {"format": FORMAT, "digest": self.spec.digest(), "method_labels": labels}
-        path = self.folder / "spec.json"
+        environment = describe(self.pipeline.device, self.pipeline.precision) | {"command": self.command}
         try:
-            if path.exists():
-                if read_json(path) != spec:
-                    raise ArtifactError(
-                        expected=f"the spec of this run in {path}", got="another spec", remedy="choose another --out"
-                    )
+            if (self.folder / "spec.json").exists():
+                self._check_same(spec, environment["machine_key"])
             else:
-                write_json(path, spec)
-                write_json(
-                    self.folder / "environment.json",
-                    describe(self.pipeline.device, self.pipeline.precision) | {"command": self.command},
-                )
+                write_json(self.folder / "environment.json", environment)
+                write_json(self.folder / "spec.json", spec)
         except OSError as error:
             raise UsageError(
                 expected=f"a writable folder {self.folder}", got=str(error), remedy="choose another --out"
             ) from error
+
+    def _check_same(self, spec: dict[str, Any], machine_key: str) -> None:
+        """A run is resumed with its own spec on its own machine, so that its times belong together."""
+        if read_json(self.folder / "spec.json") != spec:
+            raise ArtifactError(
+                expected=f"the spec of this run in {self.folder}", got="another spec", remedy="choose another --out"
+            )
+        if read_json(self.folder / "environment.json")["machine_key"] != machine_key:
+            raise ArtifactError(
+                expected=f"the machine, torch and thread count that {self.folder} was begun with",
+                got="others",
+                remedy="choose another --out; `ilf-bench report` rebuilds a report anywhere",
+            )
 
     def run(self) -> list[Failure]:
         """All stages; returns what failed, with reasons. Everything else has been measured."""
@@ -186,6 +194,8 @@ class Runner:
         task = progress.add_task("time, interleaved rounds", total=timing.rounds, completed=timing.rounds - len(todo))
         seed = self.spec.seed + TIMING_SEED_OFFSET
         warmups = [-n for n in range(timing.warmup, 0, -1)] if todo else []
+        for label in methods if todo else ():
+            (self.folder / "scores" / slug(label) / "timing.json").unlink(missing_ok=True)  # an earlier try's failure
         for number in [*warmups, *todo]:
             rows: list[TimingSample] = []
             for label in in_round(list(methods), number):

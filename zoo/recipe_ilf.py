@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from harness.errors import ArtifactError
 from harness.loading import load_pipeline
 from harness.pipeline import Pipeline
 from harness.spec import ExperimentSpec, load_spec
@@ -50,14 +51,18 @@ def teacher(preset: str, folder: Path) -> Pipeline:
 
 
 def trajectories(recipe: IlfRecipe, pipeline: Pipeline, store: Path) -> Trajectories:
-    """Recorded once and kept on disk."""
+    """Recorded once and kept on disk, with what they were recorded for. Raises :class:`ArtifactError` on another recipe's."""
+    key = repr((recipe.prompts, recipe.trajectories, recipe.ilf.grids, TRAIN_SEED, pipeline.guidance))
     if store.exists():
-        return Trajectories(**torch.load(store, weights_only=True))
+        stored = torch.load(store, weights_only=True)
+        if stored.pop("key", None) != key:
+            raise ArtifactError(expected=f"trajectories of {key} in {store}", got="another recipe's", remedy="delete that file")
+        return Trajectories(**stored)
     prompts = (pipeline.folder or Path()).joinpath(Path(recipe.prompts).name).read_text().splitlines()
     chosen = [prompts[i % len(prompts)] for i in range(recipe.trajectories)]
     data = record(pipeline, chosen, TRAIN_SEED, recipe.ilf.grids)
     store.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"timesteps": data.timesteps, "states": data.states, "conditioning": data.conditioning}, store)
+    torch.save({"key": key, "timesteps": data.timesteps, "states": data.states, "conditioning": data.conditioning}, store)
     return data
 
 

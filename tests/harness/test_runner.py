@@ -191,6 +191,12 @@ def test_another_spec_in_the_folder_is_refused(
     preset = write_preset(tmp_path, folders["dit"], methods=["full"], metrics=[], timing={"rounds": 0})
     assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 0
     (folder,) = (tmp_path / "runs").glob("random-*")
+    environment = (folder / "environment.json").read_text()
+    (folder / "environment.json").write_text(environment.replace('"machine_key": "', '"machine_key": "other'))
+    assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 65
+    assert "machine" in capsys.readouterr().err
+    (folder / "environment.json").write_text(environment)
+    assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 0
     (folder / "spec.json").write_text((folder / "spec.json").read_text().replace('"seed": 1000', '"seed": 7'))
     assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 65
     assert "another spec" in capsys.readouterr().err
