@@ -13,16 +13,19 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from baselines.table import BASELINES
-from harness.contracts import Backbone, Batch, Failure, Metric, Plan, Unmeasurable
-from harness.errors import HarnessError, UsageError
-from harness.loading import backbone_depth, load_pipeline, quiet_libraries, read_index, resolve_device
+from harness.contracts import Batch, Failure, Method, Metric, Plan, Unmeasurable
+from harness.errors import HarnessError, NotMeasured, UsageError
+from harness.loading import find_backbone, load_pipeline, quiet_libraries, resolve_device
 from harness.methods import MethodTable, parse_method
 from harness.pipeline import Pipeline
+from harness.prompts import load_prompts
+from harness.random_weights import is_random
 from harness.records import read_run
-from harness.runner import Experiment, Runner, check_disk, method_labels, read_prompts
+from harness.runner import Experiment, Runner, check_disk, method_labels
 from harness.samples import decode_image
 from harness.spec import ExperimentSpec, load_spec, locate, preset_names
 from harness.statistics import mean_interval
@@ -45,7 +48,7 @@ class Prepared:
     """A validated experiment and what it will cost."""
 
     experiment: Experiment
-    plans: dict[str, Plan]
+    plans: dict[str, Plan | Failure]
 
 
 def split(text: str | None) -> tuple[str, ...] | None:
@@ -75,7 +78,7 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path]) -> 
     quiet_libraries()
     spec = load_spec(preset, overrides)
     resolve_device(spec.device)
-    folder = read_index(spec.pipeline, spec.task)
+    backbone = find_backbone(spec)
     table = {**BUILT_IN, **load_plugins(plugins)}
     built = [parse_method(text, table) for text in spec.methods]
     methods = method_labels(built)
@@ -83,14 +86,28 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path]) -> 
     unknown = [name for name in spec.metrics if name not in METRICS]
     if unknown:
         raise UsageError(expected=f"metrics out of {', '.join(METRICS)}", got=unknown[0], remedy="see ilf-bench list metrics")
-    plan = Plan.full(Backbone(backbone_depth(folder), folder), spec.steps, spec.guidance)
-    plans = {label: method.plan(plan) for label, method in methods.items()}
-    experiment = Experiment(spec, methods, texts, build_metrics(spec), read_prompts(spec))
+    plan = Plan.full(backbone, spec.steps, spec.guidance)
+    plans = {label: predict(label, method, plan) for label, method in methods.items()}
+    listed = load_prompts(spec.prompts)
+    experiment = Experiment(spec, methods, texts, build_metrics(spec), listed.repeated(spec.samples), listed.record())
     return Prepared(experiment, plans)
 
 
+def predict(label: str, method: Method, plan: Plan) -> Plan | Failure:
+    """The method's cost, or why this one method cannot run here."""
+    try:
+        return method.plan(plan)
+    except NotMeasured as error:
+        return Failure(label, "", str(error))
+
+
 def build_metrics(spec: ExperimentSpec) -> dict[str, Metric | Failure]:
-    """The spec's metrics; one that cannot be built is a failure with a reason, and the others still run."""
+    """The spec's metrics; one that cannot be built is a failure with a reason, and the others still run.
+
+    With random weights all are: no scorer is asked about such images.
+    """
+    if is_random(spec.pipeline):
+        return {name: Failure("", name, "NOT-MEASURED: random weights") for name in spec.metrics}
     context = MetricContext(
         locate(spec.scorers), spec.task, resolve_device(spec.device), None if spec.reference is None else locate(spec.reference)
     )
@@ -145,10 +162,13 @@ def print_dry_run(prepared: Prepared, out: Path, console: Console) -> None:
     table = Table(
         "method", "block evaluations / image", "of full", "s / image", title=f"{spec.name}: {spec.samples} images a method"
     )
-    full = next(iter(prepared.plans.values())).block_evaluations
+    full = pipeline.plan().block_evaluations
     timed = spec.timing.batch * (spec.timing.rounds + spec.timing.warmup)
     total = 0.0
     for label, plan in prepared.plans.items():
+        if isinstance(plan, Failure):
+            table.add_row(label, escape(plan.reason), "", "")
+            continue
         cost = plan.block_evaluations
         total += cost * per_block * (spec.samples + timed * (2 if cost == full else 1))
         table.add_row(label, f"{cost:.0f}", f"{cost / full:.2f}", f"{cost * per_block:.4f}")
@@ -176,8 +196,14 @@ def describe_metrics() -> list[tuple[str, str]]:
 
 
 def describe_presets() -> list[tuple[str, str]]:
-    """Name and title."""
-    return [(name, load_spec(name).title) for name in preset_names()]
+    """Name; title, weights, memory where it is much, and the published number to reproduce."""
+    rows = []
+    for name in preset_names():
+        spec = load_spec(name)
+        memory = f"; about {spec.memory_gib:g} GiB on the device" if spec.memory_gib else ""
+        anchor = f"; published: {spec.anchor.text}" if spec.anchor else ""
+        rows.append((name, f"{spec.title}; {spec.pipeline}{memory}{anchor}"))
+    return rows
 
 
 def score_folder(
@@ -194,15 +220,14 @@ def score_folder(
     if not files:
         raise UsageError(expected=f"images in {folder}", got="none", remedy="name a folder with PNG or JPEG files")
     spec = load_spec(preset, {"metrics": tuple(metrics), "prompts": str(prompts), "samples": len(files)})
-    lines = [line for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()] if prompts.is_file() else []
-    if prompts.is_file() and len(lines) != len(files):
-        raise UsageError(expected=f"{len(files)} prompts, one an image", got=str(len(lines)), remedy=f"edit {prompts}")
+    listed = load_prompts(str(prompts)).texts
+    if len(listed) != len(files):
+        raise UsageError(expected=f"{len(files)} prompts, one an image", got=str(len(listed)), remedy=f"edit {prompts}")
     unknown = [name for name in metrics if name not in METRICS]
     if unknown:
         raise UsageError(expected=f"metrics out of {', '.join(METRICS)}", got=unknown[0], remedy="see ilf-bench list metrics")
-    texts = read_prompts(spec)
     for name, metric in build_metrics(spec).items():
-        yield _score_row(name, metric, files, texts)
+        yield _score_row(name, metric, files, listed)
 
 
 def _score_row(

@@ -17,7 +17,7 @@ app = typer.Typer(
     name="ilf-bench", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Is this accelerator really better than taking fewer steps, on my machine, at the quality I need?",
 )  # fmt: skip
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 160)  # in a log or a pipe no table is squeezed to 80 columns
 EXIT_USAGE, EXIT_PARTIAL, EXIT_IO, EXIT_INTERRUPTED = 64, 4, 74, 130
 
 Out = Annotated[Path, typer.Option(help="Folder of all runs and of the history.")]
@@ -36,7 +36,13 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Key of the starting noise.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
-    pipeline: Annotated[str | None, typer.Option(help="Your own diffusers pipeline folder.")] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(help="Weights: a diffusers folder, hub:OWNER/NAME, or random:ARCHITECTURE (speed only).")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of the weights: float32, bfloat16 or float16.")] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="A .txt, .csv, .tsv, .json, .jsonl or .parquet, hub:OWNER/NAME/FILE, classes:N.")
+    ] = None,
     plugin: Annotated[
         list[Path] | None, typer.Option(help="A Python file with METHODS = {name: class}; your own code is run.")
     ] = None,
@@ -48,7 +54,7 @@ def run(
 
     overrides = {
         "methods": work.split(methods), "metrics": work.split(metrics), "steps": steps, "samples": samples, "seed": seed,
-        "device": device, "precision": precision, "pipeline": pipeline,
+        "device": device, "precision": precision, "pipeline": pipeline, "dtype": dtype, "prompts": prompts,
     }  # fmt: skip
     prepared = work.prepare(preset, {k: v for k, v in overrides.items() if v is not None}, plugin or [])
     if dry_run:

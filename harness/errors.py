@@ -21,3 +21,12 @@ class UsageError(HarnessError):
 
 class ArtifactError(HarnessError):
     """A file on disk is missing, damaged, or belongs to another experiment: exit code 65 (EX_DATAERR)."""
+
+
+class NotMeasured(HarnessError):
+    """What one method needs is not at hand: that method becomes a failed row, every other one still runs."""
+
+    exit_code = 4
+
+    def __str__(self) -> str:
+        return f"NOT-MEASURED: {super().__str__()}"

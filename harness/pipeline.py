@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiTPipeline
+from diffusers import DiTPipeline, PixArtAlphaPipeline, PixArtSigmaPipeline
 from torch import nn
 
 from harness.clock import StepClock
@@ -20,29 +20,41 @@ from harness.noise import generators
 from harness.patching import patched
 from harness.precision import autocast, resolve
 from harness.solvers import build_solver
+from harness.spec import PRECISION_OF
+
+CAPTION_TOKENS = {True: 300, False: 120}  # published limits: of PixArt-Sigma, and of PixArt-alpha
 
 
 class Pipeline:
     """One text-to-image (PixArt) or class-to-image (DiT) pipeline and the settings of the full run.
 
     ``prompts`` are captions for PixArt and class names (as in ``pipe.labels``) or decimal class indices for DiT.
-    A method changes ``steps``, ``solver`` or the blocks inside its context only.
+    A method changes ``steps``, ``solver`` or the blocks inside its context only. Weights in float32 are computed with in
+    ``precision`` (autocast); others as they are, and the starting noise is then drawn in their dtype. ``notes`` are
+    sentences for the record of a run.
     """
 
     def __init__(
         self, pipe: Any, *, folder: Path | None = None, steps: int = 20, guidance: float = 1.5, solver: str = "dpm++",
-        precision: str = "auto", device: str = "cpu",
+        precision: str = "auto", device: str = "cpu", notes: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self.pipe = pipe.to(device)
         self.pipe.set_progress_bar_config(disable=True)
         self.folder = folder
         self.steps, self.guidance, self.device = steps, guidance, device
-        self.precision = resolve(precision, device)
+        self.notes = notes
+        self.dtype = str(next(pipe.transformer.parameters()).dtype).removeprefix("torch.")
+        self.precision = PRECISION_OF.get(self.dtype) or resolve(precision, device)
         self.own_scheduler = pipe.scheduler
         self.solver = solver
         self.pipe.scheduler = build_solver(solver, self.own_scheduler)
         self.clock = StepClock()
         self.counter: BlockCounter | None = None
+
+    @property
+    def arithmetic(self) -> str:
+        """For the record: ``bf16`` is autocast over float32 weights, ``bf16 weights`` is not; their times do not compare."""
+        return self.precision if self.dtype == "float32" else f"{self.precision} weights"
 
     @property
     def is_class_conditional(self) -> bool:
@@ -96,12 +108,16 @@ class Pipeline:
     def generate(self, prompts: Sequence[str], seed: int, indices: Sequence[int]) -> torch.Tensor:
         """Images uint8 [B, 3, H, W] on the CPU, each from its own noise keyed by (seed, index).
 
-        Raises :class:`ArtifactError` where the pipeline produced a value that is not finite.
+        Raises :class:`ArtifactError` where the pipeline produced a value that is not finite, and :class:`UsageError` on one
+        step of PixArt-alpha: diffusers then takes the model for a distilled one, with another scheduler.
         """
+        if self.steps < 2 and isinstance(self.pipe, PixArtAlphaPipeline):
+            raise UsageError(expected="at least 2 steps for PixArt-alpha", got=str(self.steps), remedy="--steps 2")
         arguments: dict[str, Any] = {
             "generator": generators(seed, indices), "num_inference_steps": self.steps, "guidance_scale": self.guidance,
         }  # fmt: skip
-        with torch.inference_mode(), autocast(self.precision, self.device), self.clock.following(self.pipe.scheduler):
+        mixed = self.precision if self.dtype == "float32" else "fp32"
+        with torch.inference_mode(), autocast(mixed, self.device), self.clock.following(self.pipe.scheduler):
             if self.is_class_conditional:
                 images = self.pipe(class_labels=self.class_labels(prompts), output_type="np", **arguments).images
             else:
@@ -112,17 +128,20 @@ class Pipeline:
         return self._to_uint8(np.asarray(images))
 
     def class_labels(self, prompts: Sequence[str]) -> list[int]:
-        """Class indices of class names or decimal strings."""
+        """Class indices of class names or decimal strings. Raises :class:`UsageError` on others and on indices too high."""
         names: dict[str, int] = self.pipe.labels
-        unknown = [p for p in prompts if p not in names and not p.isdecimal()]
+        classes = int(self.pipe.transformer.config.num_embeds_ada_norm)
+        unknown = [p for p in prompts if p not in names and not (p.isdecimal() and int(p) < classes)]
         if unknown:
             known = ", ".join(list(names)[:5])
-            raise UsageError(expected=f"class names ({known}, ...) or indices", got=repr(unknown[0]), remedy="edit the prompts")
+            raise UsageError(
+                expected=f"class names ({known}, ...) or indices below {classes}", got=repr(unknown[0]), remedy="edit the prompts"
+            )
         return [names[p] if p in names else int(p) for p in prompts]
 
     def _max_tokens(self) -> int:
-        limit = self.pipe.tokenizer.model_max_length
-        return limit if limit <= 300 else 120  # alpha's published limit; Sigma's presets set 300 on the tokenizer
+        """The published caption length, or the tokenizer's where that is shorter (T5's own limit is 512)."""
+        return min(int(self.pipe.tokenizer.model_max_length), CAPTION_TOKENS[isinstance(self.pipe, PixArtSigmaPipeline)])
 
     def _to_uint8(self, images: np.ndarray[Any, Any]) -> torch.Tensor:
         if not np.isfinite(images).all():

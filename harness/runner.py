@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from harness.errors import ArtifactError, HarnessError, UsageError
 from harness.pipeline import Pipeline
 from harness.records import FORMAT, read_json, slug, write_array, write_json, write_score
 from harness.samples import SampleSet
-from harness.spec import ExperimentSpec, locate
+from harness.spec import ExperimentSpec
 from harness.timing import in_round, time_once
 
 SCORE_BATCH = 64
@@ -50,25 +50,11 @@ class Experiment:
     method_texts: Mapping[str, str]
     metrics: Mapping[str, Metric | Failure]
     prompts: tuple[str, ...]
+    prompt_record: Mapping[str, str | int] = field(default_factory=dict)
 
     def folder(self, out: Path) -> Path:
         """Where the run lies: its name and the digest of its spec."""
         return out / f"{self.spec.name}-{self.spec.digest()}"
-
-
-def read_prompts(spec: ExperimentSpec) -> tuple[str, ...]:
-    """One prompt a sample: the lines of the spec's file, repeated in order. Raises :class:`UsageError`."""
-    path = locate(spec.prompts)
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            expected=f"a UTF-8 text file with one prompt a line at {spec.prompts}", got=str(error), remedy="name it"
-        ) from error
-    lines = [line for line in lines if line]
-    if not lines:
-        raise UsageError(expected=f"at least one prompt in {spec.prompts}", got="an empty file", remedy="add prompts")
-    return tuple(lines[i % len(lines)] for i in range(spec.samples))
 
 
 def method_labels(methods: Sequence[Method]) -> dict[str, Method]:
@@ -105,8 +91,8 @@ class Runner:
     def prepare(self) -> None:
         """Create the folder, or check that it belongs to this very spec."""
         labels = list(self.experiment.methods)
-        spec = self.spec.model_dump(mode="json") | {"format": FORMAT, "digest": self.spec.digest(), "method_labels": labels}
-        environment = describe(self.pipeline.device, self.pipeline.precision) | {"command": self.command}
+        spec = self.spec.identity() | {"format": FORMAT, "digest": self.spec.digest(), "method_labels": labels}
+        environment = describe(self.pipeline.device, self.pipeline.arithmetic) | self._facts()
         try:
             if (self.folder / "spec.json").exists():
                 self._check_same(spec, environment["machine_key"])
@@ -130,6 +116,13 @@ class Runner:
                 got="others",
                 remedy="choose another --out; `ilf-bench report` rebuilds a report anywhere",
             )
+
+    def _facts(self) -> dict[str, Any]:
+        """What the record of the machine says beside it: the command, the weights' dtype and notes, the prompts."""
+        return {
+            "command": self.command, "weights_dtype": self.pipeline.dtype, "notes": list(self.pipeline.notes),
+            "prompts": dict(self.experiment.prompt_record),
+        }  # fmt: skip
 
     def run(self) -> list[Failure]:
         """All stages; returns what failed, with reasons. Everything else has been measured."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.errors import UsageError
 from harness.solvers import check_solver
@@ -25,8 +25,32 @@ class TimingSpec(BaseModel):
     warmup: int = Field(1, ge=0)
 
 
+PRECISION_OF = {"bfloat16": "bf16", "float16": "fp16"}  # the arithmetic of weights that are not float32
+
+
+class Anchor(BaseModel):
+    """A published number that the preset's full run should come near, and where it was published."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    metric: str = Field(min_length=1)
+    value: float = Field(allow_inf_nan=False)
+    n: int | None = Field(None, ge=1)
+    source: str = Field(min_length=1)
+
+    @property
+    def text(self) -> str:
+        """For example ``FID 3.5 at N = 50000 (source)``."""
+        count = "" if self.n is None else f" at N = {self.n}"
+        return f"{self.metric} {self.value:g}{count} ({self.source})"
+
+
 class ExperimentSpec(BaseModel):
-    """What is compared, on what, and how it is scored. Relative paths are relative to the installation."""
+    """What is compared, on what, and how it is scored. Relative paths are relative to the installation.
+
+    ``pipeline`` is a folder, ``hub:OWNER/NAME[@REVISION]`` (``+OWNER/NAME`` where the transformer has a repository of its
+    own), or ``random:ARCHITECTURE``. ``dtype`` is that of the weights; float32 weights are computed with as ``precision``
+    says. ``prompts``: see harness/prompts.py. ``anchor`` and ``memory_gib`` (needed on the device) are notes for the reader.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
@@ -41,21 +65,38 @@ class ExperimentSpec(BaseModel):
     seed: int = Field(1000, ge=0)
     prompts: str
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "auto"
     methods: tuple[str, ...] = Field(min_length=1)
     metrics: tuple[str, ...]
     scorers: str = "zoo/scorers"
     reference: str | None = None
     timing: TimingSpec = TimingSpec()
+    anchor: Anchor | None = None
+    memory_gib: float | None = Field(None, gt=0, allow_inf_nan=False)
 
     @field_validator("solver")
     @classmethod
     def _known_solver(cls, name: str) -> str:
         return check_solver(name)
 
+    @model_validator(mode="after")
+    def _one_arithmetic(self) -> ExperimentSpec:
+        allowed = PRECISION_OF.get(self.dtype, self.precision)
+        if self.precision not in ("auto", allowed):
+            raise ValueError(f"precision {self.precision} needs dtype float32; {self.dtype} weights compute in {allowed}")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides results: no notes, and no field of a later version at its default, so that digests stay."""
+        content = self.model_dump(mode="json", exclude={"anchor", "memory_gib"})
+        if self.dtype == "float32":
+            del content["dtype"]
+        return content
+
     def digest(self) -> str:
         """16 hexadecimal digits that identify the experiment."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def locate(name: str) -> Path:
@@ -91,7 +132,7 @@ def build_spec(content: dict[str, Any], origin: str) -> ExperimentSpec:
     try:
         return ExperimentSpec(**content)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'fields'}: {e['msg']}" for e in error.errors()]
         known = ", ".join(ExperimentSpec.model_fields)
         raise UsageError(
             expected=f"fields out of {known}", got="; ".join(lines), remedy=f"edit {origin} or the option"

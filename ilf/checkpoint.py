@@ -8,21 +8,29 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from harness.errors import ArtifactError, UsageError
+from harness.errors import ArtifactError, NotMeasured, UsageError
 from harness.pipeline import Pipeline
 from ilf.module import FeedbackModule, block_settings
 
+TRAIN = "name one: ilf:checkpoint=FOLDER; or train one (`ilf-bench train PRESET` arrives with a later version)"
+
 
 def find_checkpoint(name: str | None, pipeline_folder: Path | None) -> Path:
-    """The named folder, or ``ilf`` inside the pipeline's. Raises :class:`UsageError` where there is none."""
-    if name is None and pipeline_folder is None:
-        raise UsageError(expected="a folder with a trained module", got="none named", remedy="ilf:checkpoint=FOLDER")
-    folder = Path(name) if name is not None else Path(str(pipeline_folder)) / "ilf"
-    if not (folder / "config.json").exists():
-        raise UsageError(
-            expected=f"a trained feedback module in {folder}",
-            got="no config.json there",
-            remedy="train one, or name it: ilf:checkpoint=FOLDER",
+    """The named folder, or ``ilf`` inside the pipeline's.
+
+    Raises :class:`UsageError` where the named one is no checkpoint, and :class:`NotMeasured` where none is named and the
+    pipeline brings none: then ILF alone is a failed row, and the run goes on.
+    """
+    if name is not None:
+        if not (Path(name) / "config.json").exists():
+            raise UsageError(expected=f"a trained feedback module in {name}", got="no config.json there", remedy=TRAIN)
+        return Path(name)
+    folder = None if pipeline_folder is None else pipeline_folder / "ilf"
+    if folder is None or not (folder / "config.json").exists():
+        raise NotMeasured(
+            expected="a trained feedback module for this pipeline",
+            got="none with random weights" if folder is None else f"no config.json in {folder}",
+            remedy=TRAIN,
         )
     return folder
 

@@ -10,6 +10,7 @@ from typing import Literal
 from harness.errors import UsageError
 from metrics.base import FeatureExtractor
 from metrics.frechet import Reference, load_reference
+from metrics.reference import Statistics, check_statistics, folder_statistics, holds_statistics, read_statistics
 from metrics.tiny import ClassifierFeatures, ProjectedClipFeatures, TinyClip, TinyReward
 
 Task = Literal["class", "text"]
@@ -51,12 +52,28 @@ class MetricContext:
         return ClassifierFeatures(self.scorers / name, self.device)
 
     @cached_property
-    def frechet_reference(self) -> Reference:
-        """The reference features, checked against the extractor."""
+    def frechet_reference(self) -> Reference | Statistics:
+        """Features, a statistics file of another tool, or the statistics of an image folder; checked against the extractor."""
         if self.reference is None:
             raise UsageError(
                 expected="a file of reference features for FID and KID",
                 got="none in the preset",
                 remedy="name the reference in the preset, or leave FID and KID out of its metrics",
             )
+        if self.reference.is_dir():
+            return folder_statistics(self.reference, self.frechet_features)
+        if holds_statistics(self.reference):
+            statistics = read_statistics(self.reference)
+            check_statistics(statistics, self.frechet_features)
+            return statistics
         return load_reference(self.reference, self.frechet_features)
+
+    @property
+    def feature_reference(self) -> Reference:
+        """Reference features, for metrics that need more than their mean and covariance (KID)."""
+        if isinstance(self.frechet_reference, Statistics):
+            raise UsageError(
+                expected="reference features for KID", got=f"only mean and covariance ({self.frechet_reference.data})",
+                remedy="leave KID out, or name a file of features",
+            )  # fmt: skip
+        return self.frechet_reference

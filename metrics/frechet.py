@@ -18,6 +18,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from harness.contracts import Batch, Direction, FloatArray
 from harness.errors import ArtifactError
 from metrics.base import BaseMetric, FeatureExtractor
+from metrics.reference import Statistics, check_statistics
 
 ROWS_PER_DIMENSION = 10
 REMEDY = "write the reference again with this extractor"
@@ -116,7 +117,26 @@ def _spectral(matrix: FloatArray, power: float) -> FloatArray:
     return result
 
 
+def distance_to_statistics(features: FloatArray, reference: Statistics) -> float:
+    """The Fréchet distance between features [N, d] and a reference of which only mean and covariance are known.
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C2^1/2 C1 C2^1/2)^1/2), in double precision; the root is that of a symmetric matrix, whose
+    eigenvalues are real, where the usual C1 C2 has complex ones by rounding.
+    """
+    x = features.astype(np.float64)
+    covariance, root = np.cov(x, rowvar=False), _spectral(reference.covariance, 0.5)
+    eigenvalues = np.linalg.eigvalsh(root @ covariance @ root)
+    shift = x.mean(axis=0) - reference.mean
+    spread = np.trace(covariance) + np.trace(reference.covariance) - 2 * np.sqrt(eigenvalues.clip(0)).sum()
+    return float(shift @ shift + spread)
+
+
 def influence(features: FloatArray, reference: FloatArray) -> FloatArray:
+    """:func:`influence_on` with the mean and covariance of reference features [M, d]."""
+    return influence_on(features, Statistics.of(reference, "features"))
+
+
+def influence_on(features: FloatArray, reference: Statistics) -> FloatArray:
     """The first-order effect of each image on the Fréchet distance, float64 [N] with mean 0.
 
     With mean m1 and covariance C1 of the images and m2, C2 of the reference, the distance is
@@ -126,12 +146,11 @@ def influence(features: FloatArray, reference: FloatArray) -> FloatArray:
 
         influence(x) = 2 (m1 - m2) . (x - m1) + (x - m1)^T (I - A) (x - m1) - tr((I - A) C1).
     """
-    x, y = features.astype(np.float64), reference.astype(np.float64)
+    x = features.astype(np.float64)
     offset = x - x.mean(axis=0)
-    covariance, wanted = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
-    root = _spectral(wanted, 0.5)
+    covariance, root = np.cov(x, rowvar=False), _spectral(reference.covariance, 0.5)
     excess = np.eye(x.shape[1]) - root @ _spectral(root @ covariance @ root, -0.5) @ root
-    values = 2 * offset @ (x.mean(axis=0) - y.mean(axis=0)) + np.einsum("ni,ij,nj->n", offset, excess, offset)
+    values = 2 * offset @ (x.mean(axis=0) - reference.mean) + np.einsum("ni,ij,nj->n", offset, excess, offset)
     centred: FloatArray = values - values.mean()
     return centred
 
@@ -145,14 +164,20 @@ class FrechetDistance(BaseMetric):
     name, title = "fid", "FID"
     direction: Direction = "lower"
 
-    def __init__(self, features: FeatureExtractor, reference: Reference, tiny: bool = False) -> None:
-        check_reference(reference, features)
+    def __init__(self, features: FeatureExtractor, reference: Reference | Statistics, tiny: bool = False) -> None:
+        if isinstance(reference, Statistics):
+            check_statistics(reference, features)
+        else:
+            check_reference(reference, features)
         self.features, self.reference = features, reference
         self.floor = ROWS_PER_DIMENSION * features.width
         self.mark_tiny(tiny)
 
     def details(self) -> Mapping[str, str]:
         """Extractor, reference, implementation."""
+        if isinstance(self.reference, Statistics):
+            shown = {"reference": self.reference.digest, "data": self.reference.data, "root": "symmetric, numpy"}
+            return {**self.features.fingerprint(), **shown}
         shown = {"reference": self.reference.digest, "data": self.reference.fingerprint["data"]}
         return {**self.features.fingerprint(), **shown, "torchmetrics": version("torchmetrics")}
 
@@ -163,4 +188,6 @@ class FrechetDistance(BaseMetric):
     def summarise(self, measured: FloatArray) -> FloatArray:
         """Pseudo-values: the distance plus each image's influence on it; their mean is the distance."""
         x = self.checked(measured)
+        if isinstance(self.reference, Statistics):
+            return distance_to_statistics(x, self.reference) + influence_on(x, self.reference)
         return frechet_distance(x, self.reference.features) + influence(x, self.reference.features)

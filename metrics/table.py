@@ -17,7 +17,7 @@ from metrics.ssim import Ssim
 
 METRICS: dict[str, Callable[[MetricContext], Metric]] = {
     "fid": lambda c: FrechetDistance(c.frechet_features, c.frechet_reference, tiny=True),
-    "kid": lambda c: KernelDistance(c.frechet_features, c.frechet_reference, tiny=True),
+    "kid": lambda c: KernelDistance(c.frechet_features, c.feature_reference, tiny=True),
     "clip_score": lambda c: ClipScore(c.clip, tiny=True),
     "clip_iqa": lambda c: ClipIqa(c.clip, "good", tiny=True),
     "clip_iqa_noisy": lambda c: ClipIqa(c.clip, "clean", tiny=True),

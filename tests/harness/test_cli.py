@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from harness.cli import main
+from harness.records import read_run
 from tests.conftest import PROMPTS
 
 USAGE, ARTIFACT = 64, 65
@@ -190,9 +191,26 @@ def test_damaged_pipeline(
     assert_explained(*refused(arguments), ARTIFACT, str(folder))
 
 
-def test_ilf_without_a_module(preset: Callable[..., str], refused: Run, tmp_path: Path) -> None:
-    code, said = refused(["run", preset(methods=["full", "ilf"]), "--out", str(tmp_path / "runs")])
-    assert_explained(code, said, USAGE, "ilf:checkpoint=")
+def test_ilf_without_a_module(preset: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its row alone fails; a checkpoint that the user names and that is not there stops the command."""
+    out, path = str(tmp_path / "runs"), preset(methods=["full", "ilf", "steps:2"], timing={"rounds": 0})
+    assert main(["run", path, "--dry-run", "--out", out]) == 0
+    shown = capsys.readouterr().out
+    assert "NOT-MEASURED" in shown and not (tmp_path / "runs").exists()
+    assert main(["run", path, "--out", out]) == 4
+    (folder,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
+    run = read_run(folder)
+    assert [method.label for method in run.methods] == ["full", "2 steps"]
+    (failure,) = run.failed_methods
+    assert failure.method == "ilf" and failure.reason.startswith("NOT-MEASURED: ")
+    assert "ilf:checkpoint=" in failure.reason and "ilf-bench train" in failure.reason
+    assert "NOT-MEASURED" in (folder / "report" / "index.html").read_text()
+
+
+def test_ilf_with_a_checkpoint_that_is_not_there(preset: Callable[..., str], refused: Run, tmp_path: Path) -> None:
+    methods = ["full", f"ilf:checkpoint={tmp_path / 'nowhere'}"]
+    code, said = refused(["run", preset(methods=methods), "--out", str(tmp_path / "runs")])
+    assert_explained(code, said, USAGE, "nowhere", "ilf:checkpoint=")
 
 
 def test_out_that_cannot_be_written(preset: Callable[..., str], refused: Run, tmp_path: Path) -> None:
