@@ -67,7 +67,8 @@ def choose(rows: list[dict[int, Sample]]) -> list[Sample]:
         first.setdefault(rows[0][index].prompt, index)
     distinct = sorted(first.values())
     repeated = [index for index in shared if index not in set(distinct)]
-    return [rows[0][index] for index in sorted((distinct + repeated)[:COLUMNS])]
+    spread = [distinct[i * len(distinct) // COLUMNS] for i in range(COLUMNS)] if len(distinct) > COLUMNS else distinct
+    return [rows[0][index] for index in sorted((spread + repeated)[:COLUMNS])]
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: int, most: int) -> list[str]:

@@ -39,7 +39,7 @@ RECIPES = {
     "tiny-pixart": IlfRecipe(
         "tiny-text", "zoo/tiny-pixart/prompts-train.txt", 3000,
         IlfSettings(loop=(4, 9), grids=(6, 8, 10, 12), steps=10),
-        TrainSettings(steps=3000, lr=2e-3, warmup=200, ema=0.999),
+        TrainSettings(steps=8000, lr=2e-3, warmup=200, ema=0.999),
     ),
 }  # fmt: skip
 
