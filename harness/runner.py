@@ -28,7 +28,7 @@ from harness.contracts import (
     Trained,
     Unmeasurable,
 )
-from harness.environment import describe
+from harness.environment import describe, weights_digest
 from harness.errors import ArtifactError, HarnessError, UsageError
 from harness.pipeline import Pipeline
 from harness.records import FORMAT, read_json, slug, write_array, write_json, write_score
@@ -38,6 +38,7 @@ from harness.timing import in_round, time_once
 
 SCORE_BATCH = 64
 TIMING_SEED_OFFSET = 1_000_000  # timed images are not the scored ones
+SAME_THROUGHOUT = {"machine_key": "machine, torch and thread count", "weights": "weights", "prompts": "prompts"}
 BYTES_PER_PIXEL = 2.2  # measured on PNGs of the bundled models
 
 
@@ -95,7 +96,7 @@ class Runner:
         environment = describe(self.pipeline.device, self.pipeline.arithmetic) | self._facts()
         try:
             if (self.folder / "spec.json").exists():
-                self._check_same(spec, environment["machine_key"])
+                self._check_same(spec, environment)
             else:
                 write_json(self.folder / "environment.json", environment)
                 write_json(self.folder / "spec.json", spec)
@@ -104,25 +105,30 @@ class Runner:
                 expected=f"a writable folder {self.folder}", got=str(error), remedy="choose another --out"
             ) from error
 
-    def _check_same(self, spec: dict[str, Any], machine_key: str) -> None:
-        """A run is resumed with its own spec on its own machine, so that its times belong together."""
+    def _check_same(self, spec: dict[str, Any], environment: dict[str, Any]) -> None:
+        """A run is resumed with its own spec, weights and prompts on its own machine, so that its records belong together."""
         if read_json(self.folder / "spec.json") != spec:
             raise ArtifactError(
                 expected=f"the spec of this run in {self.folder}", got="another spec", remedy="choose another --out"
             )
-        if read_json(self.folder / "environment.json")["machine_key"] != machine_key:
-            raise ArtifactError(
-                expected=f"the machine, torch and thread count that {self.folder} was begun with",
-                got="others",
-                remedy="choose another --out; `ilf-bench report` rebuilds a report anywhere",
-            )
+        begun = read_json(self.folder / "environment.json")
+        for key, what in SAME_THROUGHOUT.items():
+            if begun.get(key) != environment[key]:
+                raise ArtifactError(
+                    expected=f"the {what} that {self.folder} was begun with",
+                    got="others",
+                    remedy="choose another --out, or delete that run; `ilf-bench report` rebuilds a report anywhere",
+                )
 
     def _facts(self) -> dict[str, Any]:
         """What the record of the machine says beside it: the command, the weights' dtype and notes, the prompts."""
         return {
-            "command": self.command, "weights_dtype": self.pipeline.dtype, "notes": list(self.pipeline.notes),
+            "command": self.command,
+            "weights": weights_digest(self.pipeline.folder),
+            "weights_dtype": self.pipeline.dtype,
+            "notes": list(self.pipeline.notes),
             "prompts": dict(self.experiment.prompt_record),
-        }  # fmt: skip
+        }
 
     def run(self) -> list[Failure]:
         """All stages; returns what failed, with reasons. Everything else has been measured."""

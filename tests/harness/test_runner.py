@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -195,6 +196,9 @@ def test_another_spec_in_the_folder_is_refused(
     (folder / "environment.json").write_text(environment.replace('"machine_key": "', '"machine_key": "other'))
     assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 65
     assert "machine" in capsys.readouterr().err
+    (folder / "environment.json").write_text(re.sub(r'"weights": "\w+"', '"weights": "0123"', environment))
+    assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 65
+    assert "weights" in capsys.readouterr().err
     (folder / "environment.json").write_text(environment)
     assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 0
     (folder / "spec.json").write_text((folder / "spec.json").read_text().replace('"seed": 1000', '"seed": 7'))
