@@ -15,8 +15,8 @@ from harness.contracts import BASELINE
 from harness.records import Run
 from reports.select import method_order
 
-# Okabe and Ito's palette; the full run is always the neutral ink colour, so that it reads as the reference.
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B3A400")
+# Okabe and Ito's palette, then a purple and a brown; the full run is always the neutral ink colour: it is the reference.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B3A400", "#9467BD", "#8C564B")
 STAGE_COLOURS = {"text": "#E69F00", "denoise": "#0072B2", "decode": "#009E73"}
 MARKERS = ("s", "^", "D", "v", "P", "X", "h", "<", ">", "p", "d")
 
@@ -48,7 +48,7 @@ class Look:
 def looks(run: Run, theme: Theme) -> dict[str, Look]:
     """The look of every method, by its place in the spec: 77 different pairs before one returns."""
     others = [label for label in method_order(run) if label != BASELINE]
-    chosen = {label: Look(OKABE_ITO[i % len(OKABE_ITO)], MARKERS[i % len(MARKERS)]) for i, label in enumerate(others)}
+    chosen = {label: Look(PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]) for i, label in enumerate(others)}
     return chosen | {BASELINE: Look(theme.ink, "o")}
 
 
