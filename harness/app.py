@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from baselines.table import BASELINES
-from harness.contracts import Batch, Failure, Method, Metric, Plan, Unmeasurable
+from harness.contracts import BASELINE, Batch, Failure, Method, Metric, Plan, Unmeasurable
 from harness.errors import HarnessError, NotMeasured, UsageError
 from harness.loading import find_backbone, load_pipeline, quiet_libraries, resolve_device
 from harness.methods import MethodTable, parse_method
@@ -25,7 +26,7 @@ from harness.pipeline import Pipeline
 from harness.prompts import load_prompts
 from harness.random_weights import is_random
 from harness.records import read_run
-from harness.runner import Experiment, Runner, check_disk, method_labels
+from harness.runner import SCORE_BATCH, Experiment, Runner, check_disk, method_labels
 from harness.samples import decode_image
 from harness.spec import ExperimentSpec, load_spec, locate, preset_names
 from harness.statistics import mean_interval
@@ -83,9 +84,6 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path]) -> 
     built = [parse_method(text, table) for text in spec.methods]
     methods = method_labels(built)
     texts = {method.label: text for method, text in zip(built, spec.methods, strict=True)}
-    unknown = [name for name in spec.metrics if name not in METRICS]
-    if unknown:
-        raise UsageError(expected=f"metrics out of {', '.join(METRICS)}", got=unknown[0], remedy="see ilf-bench list metrics")
     plan = Plan.full(backbone, spec.steps, spec.guidance)
     plans = {label: predict(label, method, plan) for label, method in methods.items()}
     listed = load_prompts(spec.prompts)
@@ -104,8 +102,11 @@ def predict(label: str, method: Method, plan: Plan) -> Plan | Failure:
 def build_metrics(spec: ExperimentSpec) -> dict[str, Metric | Failure]:
     """The spec's metrics; one that cannot be built is a failure with a reason, and the others still run.
 
-    With random weights all are: no scorer is asked about such images.
+    With random weights all are: no scorer is asked about such images. Raises :class:`UsageError` on an unknown name.
     """
+    unknown = [name for name in spec.metrics if name not in METRICS]
+    if unknown:
+        raise UsageError(expected=f"metrics out of {', '.join(METRICS)}", got=unknown[0], remedy="see ilf-bench list metrics")
     if is_random(spec.pipeline):
         return {name: Failure("", name, "NOT-MEASURED: random weights") for name in spec.metrics}
     context = MetricContext(
@@ -170,7 +171,7 @@ def print_dry_run(prepared: Prepared, out: Path, console: Console) -> None:
             table.add_row(label, escape(plan.reason), "", "")
             continue
         cost = plan.block_evaluations
-        total += cost * per_block * (spec.samples + timed * (2 if cost == full else 1))
+        total += cost * per_block * (spec.samples + timed * (2 if label == BASELINE else 1))
         table.add_row(label, f"{cost:.0f}", f"{cost / full:.2f}", f"{cost * per_block:.4f}")
     console.print(table)
     console.print(f"expected time: about {total / 60:.1f} min, start-up and scoring aside; disk: {disk / 1e6:.1f} MB")
@@ -223,9 +224,6 @@ def score_folder(
     listed = load_prompts(str(prompts)).texts
     if len(listed) != len(files):
         raise UsageError(expected=f"{len(files)} prompts, one an image", got=str(len(listed)), remedy=f"edit {prompts}")
-    unknown = [name for name in metrics if name not in METRICS]
-    if unknown:
-        raise UsageError(expected=f"metrics out of {', '.join(METRICS)}", got=unknown[0], remedy="see ilf-bench list metrics")
     for name, metric in build_metrics(spec).items():
         yield _score_row(name, metric, files, listed)
 
@@ -233,16 +231,14 @@ def score_folder(
 def _score_row(
     name: str, metric: Metric | Failure, files: Sequence[Path], prompts: Sequence[str]
 ) -> tuple[tuple[str, str, str, str], bool]:
-    import torch
-
     if isinstance(metric, Failure):
         return (name, metric.reason, "", ""), False
     if metric.paired:
         return (metric.title, "needs a full run on the same noise", "", ""), False
     try:
         rows = []
-        for start in range(0, len(files), 64):
-            chosen = range(start, min(start + 64, len(files)))
+        for start in range(0, len(files), SCORE_BATCH):
+            chosen = range(start, min(start + SCORE_BATCH, len(files)))
             images = torch.stack([decode_image(files[i]) for i in chosen])
             rows.append(metric.measure(Batch(images, [prompts[i] for i in chosen], list(chosen))))
         interval = mean_interval(metric.summarise(np.concatenate(rows)))

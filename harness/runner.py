@@ -20,6 +20,7 @@ from harness.contracts import (
     Batch,
     Failure,
     FloatArray,
+    Ledger,
     Method,
     MethodRecord,
     Metric,
@@ -174,10 +175,10 @@ class Runner:
                 progress.advance(task, len(indices))
             steps = self.pipeline.steps
         plan = self.pipeline.plan()
-        ledger = method.ledger(plan.backbone) if isinstance(method, Trained) else None
+        ledger = method.ledger(plan.backbone) if isinstance(method, Trained) else Ledger(0.0, 0)
         record = MethodRecord(
             label, self.experiment.method_texts[label], steps, method.plan(plan).block_evaluations, samples.finish(label),
-            ledger.extra_parameters if ledger else 0, ledger.training_s if ledger else None,
+            ledger.extra_parameters, ledger.training_s or None,
         )  # fmt: skip
         write_json(self.folder / "methods" / f"{slug(label)}.json", asdict(record))
 
