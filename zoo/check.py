@@ -24,7 +24,7 @@ from zoo.build import ZOO
 from zoo.cards import write_card
 from zoo.recipe_ilf import teacher
 
-SEED = 4242
+SEED = 9001  # 4242 was looked at when the preset's guidance was chosen
 BATCH = 50
 Report = dict[str, float]
 
