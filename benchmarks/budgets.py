@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from harness import app
+from harness.commands import run as app
 from harness.loading import load_pipeline
 from harness.samples import SampleSet
 

@@ -50,7 +50,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cost, expected time and disk; sample nothing.")] = False,
 ) -> None:
     """Compare methods: generate, time, score, report."""
-    from harness import app as work
+    from harness.commands import run as work
 
     overrides = {
         "methods": work.split(methods), "metrics": work.split(metrics), "steps": steps, "samples": samples, "seed": seed,
@@ -75,7 +75,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
 @app.command("list")
 def list_(what: Annotated[str, typer.Argument(help="methods, metrics or presets")]) -> None:
     """What this installation knows."""
-    from harness import app as work
+    from harness.commands import listing as work
 
     tables = {"methods": work.describe_methods, "metrics": work.describe_metrics, "presets": work.describe_presets}
     if what not in tables:
@@ -109,11 +109,12 @@ def score(
     task: Annotated[str, typer.Option(help="text or class: which reference and features.")] = "text",
 ) -> None:
     """Score a folder of images."""
-    from harness import app as work
+    from harness.commands.run import split
+    from harness.commands.score import score_folder
 
     table = Table("metric", "value", "95% interval", "N")
     failed = False
-    for row, good in work.score_folder(folder, prompts, work.split(metrics) or (), task):
+    for row, good in score_folder(folder, prompts, split(metrics) or (), task):
         table.add_row(*map(escape, row))
         failed |= not good
     console.print(table)
@@ -137,10 +138,10 @@ def gate(
     out: Out = DEFAULT_OUT,
 ) -> None:
     """Compare a run with a baseline: exit 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 NOT-MEASURED."""
-    from harness import app as work
+    from harness.commands.gate import gate_runs
     from reports.gate import gate_text
 
-    result = work.gate_runs(out, run, against)
+    result = gate_runs(out, run, against)
     console.print(gate_text(result), markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(result.exit_code)
 

@@ -5,26 +5,22 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from harness.contracts import (
     A_A,
     BASELINE,
-    Batch,
     Failure,
-    FloatArray,
     Ledger,
     Method,
     MethodRecord,
     Metric,
-    Score,
     TimingSample,
     Trained,
     Unmeasurable,
@@ -32,12 +28,12 @@ from harness.contracts import (
 from harness.environment import describe, weights_digest
 from harness.errors import ArtifactError, HarnessError, UsageError
 from harness.pipeline import Pipeline
-from harness.records import FORMAT, read_json, slug, write_array, write_json, write_score
+from harness.records import FORMAT, read_json, slug, write_json, write_score
 from harness.samples import SampleSet
+from harness.scoring import Scorer
 from harness.spec import ExperimentSpec
 from harness.timing import in_round, time_once
 
-SCORE_BATCH = 64
 TIMING_SEED_OFFSET = 1_000_000  # timed images are not the scored ones
 SAME_THROUGHOUT = {"machine_key": "machine, torch and thread count", "weights": "weights", "prompts": "prompts"}
 BYTES_PER_PIXEL = 2.2  # measured on PNGs of the bundled models
@@ -138,9 +134,10 @@ class Runner:
             for label, method in self.experiment.methods.items():
                 self._guard(label, "", partial(self._generate, label, method, progress))
             self._time(progress)
+            scorer = Scorer(self.folder, self.experiment.metrics, self._samples, self._guard)
             for label in self.experiment.methods:
                 if (self.folder / "samples" / slug(label) / "manifest.json").exists():
-                    self._score(label, progress)
+                    scorer.score(label, progress)
         if not self.failures:
             write_json(self.folder / "run.json", {"format": FORMAT})
         return self.failures
@@ -210,55 +207,6 @@ class Runner:
         self, rows: list[TimingSample], method: Method, label: str, prompts: list[str], seed: int, number: int
     ) -> None:
         rows.append(time_once(self.pipeline, method, label, prompts, seed, number))
-
-    def _score(self, label: str, progress: Progress) -> None:
-        """Measure all metrics in one pass over the images, then summarise each."""
-        folder = self.folder / "measurements" / slug(label)
-        wanted = {n: m for n, m in self.experiment.metrics.items() if not self._is_scored(label, n, m)}
-        for metric in wanted.values():
-            if isinstance(metric, Failure):
-                write_score(self.folder, replace(metric, method=label))
-        built = {name: metric for name, metric in wanted.items() if not isinstance(metric, Failure)}
-        task = progress.add_task(f"score {label}", total=self.spec.samples)
-        rows: dict[str, list[FloatArray]] = {name: [] for name in built}
-        broken: dict[str, Exception] = {}
-        samples, full = self._samples(label), self._samples(BASELINE)
-        for indices in samples.batches(SCORE_BATCH) if built else ():
-            paired = full.load(indices) if (full.folder / "manifest.json").exists() else None
-            batch = Batch(samples.load(indices), [samples.prompts[i] for i in indices], list(indices), paired)
-            for name, metric in built.items():
-                if name not in broken:
-                    try:
-                        rows[name].append(metric.measure(batch))
-                    except (HarnessError, Unmeasurable, RuntimeError, ValueError) as error:
-                        broken[name] = error
-            progress.advance(task, len(indices))
-        progress.update(task, completed=self.spec.samples)
-        for name, metric in built.items():
-            self._guard(label, name, partial(self._summarise, label, name, metric, rows[name], broken.get(name), folder))
-
-    def _is_scored(self, label: str, name: str, metric: Metric | Failure) -> bool:
-        """Whether this very metric (same fingerprint) has been scored, successfully, in this folder."""
-        path = self.folder / "scores" / slug(label) / f"{name}.json"
-        if isinstance(metric, Failure) or not path.exists():
-            return False
-        return bool(read_json(path).get("fingerprint") == dict(metric.fingerprint()))
-
-    def _summarise(
-        self, label: str, name: str, metric: Metric, rows: list[FloatArray], error: Exception | None, folder: Path
-    ) -> None:  # fmt: skip
-        if error is not None:
-            raise error
-        measured = np.concatenate(rows)
-        write_array(folder / f"{name}.npy", measured)
-        per_image = metric.summarise(measured)
-        score = Score(
-            label, name, metric.title, metric.unit, metric.direction, metric.tiny, float(np.mean(per_image)), len(per_image),
-            dict(metric.fingerprint()), per_image,
-        )  # fmt: skip
-        if not np.isfinite(score.per_image).all():
-            raise Unmeasurable("some per-image values are not finite")
-        write_score(self.folder, score)
 
 
 def check_disk(experiment: Experiment, out: Path, image_pixels: int) -> int:

@@ -156,7 +156,7 @@ def test_notes_do_not_change_what_an_experiment_is() -> None:
 
 
 def test_the_cache_of_the_presets_costs_326_of_560() -> None:
-    from harness import app
+    from harness.commands import run as app
     from harness.contracts import Backbone, Plan
     from harness.methods import parse_method
 

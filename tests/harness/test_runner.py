@@ -16,8 +16,8 @@ import pytest
 import torch
 import yaml
 
-from harness import app
 from harness.cli import main
+from harness.commands import run as app
 from harness.contracts import A_A, Failure, Score
 from harness.records import read_run, slug
 from tests.conftest import PROMPTS

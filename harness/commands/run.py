@@ -1,4 +1,4 @@
-"""What the command line calls: it joins methods, metrics, runner, history and reports."""
+"""``ilf-bench run``: from a preset to records, history and report."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ import importlib.util
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from baselines.table import BASELINES
-from harness.contracts import BASELINE, Batch, Failure, Method, Metric, Plan, Unmeasurable
+from harness.contracts import BASELINE, Failure, Method, Metric, Plan
 from harness.errors import HarnessError, NotMeasured, UsageError
 from harness.loading import find_backbone, load_pipeline, quiet_libraries, resolve_device
 from harness.methods import MethodTable, parse_method
@@ -26,18 +24,14 @@ from harness.pipeline import Pipeline
 from harness.prompts import load_prompts
 from harness.random_weights import is_random
 from harness.records import read_run
-from harness.runner import SCORE_BATCH, Experiment, Runner, check_disk, method_labels
-from harness.samples import decode_image
-from harness.spec import ExperimentSpec, load_spec, locate, preset_names
-from harness.statistics import mean_interval
+from harness.runner import Experiment, Runner, check_disk, method_labels
+from harness.spec import ExperimentSpec, load_spec, locate
 from harness.store import History
 from ilf.method import ILF_METHODS
 from metrics.context import MetricContext
 from metrics.table import METRICS
 from reports.build import build_report
 from reports.compare import answers
-from reports.gate import GateResult
-from reports.gate import gate as judge
 from reports.terminal import terminal_table
 
 BUILT_IN: MethodTable = {**BASELINES, **ILF_METHODS}
@@ -175,87 +169,3 @@ def print_dry_run(prepared: Prepared, out: Path, console: Console) -> None:
         table.add_row(label, f"{cost:.0f}", f"{cost / full:.2f}", f"{cost * per_block:.4f}")
     console.print(table)
     console.print(f"expected time: about {total / 60:.1f} min, start-up and scoring aside; disk: {disk / 1e6:.1f} MB")
-
-
-def describe_methods() -> list[tuple[str, str]]:
-    """Name and first line of the docstring."""
-    return [(name, (kind.__doc__ or "").strip().splitlines()[0]) for name, kind in BUILT_IN.items()]
-
-
-def describe_metrics() -> list[tuple[str, str]]:
-    """Name and title, unit and direction, for the bundled scorers."""
-    quiet_libraries()
-    context = MetricContext(locate("zoo/scorers"), "text", "cpu", locate("zoo/tiny-pixart/reference.npz"))
-    rows = []
-    for name, build in METRICS.items():
-        try:
-            metric = build(context)
-            rows.append((name, f"{metric.title}; {metric.unit or 'no unit'}; {metric.direction} is better; N >= {metric.floor}"))
-        except HarnessError as error:
-            rows.append((name, f"cannot be built: {error}"))
-    return rows
-
-
-def describe_presets() -> list[tuple[str, str]]:
-    """Name; title, weights, memory where it is much, and the published number to reproduce."""
-    rows = []
-    for name in preset_names():
-        spec = load_spec(name)
-        memory = f"; about {spec.memory_gib:g} GiB on the device" if spec.memory_gib else ""
-        anchor = f"; published: {spec.anchor.text}" if spec.anchor else ""
-        rows.append((name, f"{spec.title}; {spec.pipeline}{memory}{anchor}"))
-    return rows
-
-
-def score_folder(
-    folder: Path, prompts: Path, metrics: Sequence[str], task: str
-) -> Iterator[tuple[tuple[str, str, str, str], bool]]:
-    """A table row for each metric of a folder of images, and whether it could be measured."""
-    quiet_libraries()
-    preset = {"text": "tiny-text", "class": "tiny-class"}.get(task)
-    if preset is None:
-        raise UsageError(expected="task text or class", got=repr(task), remedy="--task text")
-    if not folder.is_dir():
-        raise UsageError(expected="a folder of images", got=str(folder), remedy="name a folder")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise UsageError(expected=f"images in {folder}", got="none", remedy="name a folder with PNG or JPEG files")
-    spec = load_spec(preset, {"metrics": tuple(metrics), "prompts": str(prompts), "samples": len(files)})
-    listed = load_prompts(str(prompts)).texts
-    if len(listed) != len(files):
-        raise UsageError(expected=f"{len(files)} prompts, one an image", got=str(len(listed)), remedy=f"edit {prompts}")
-    for name, metric in build_metrics(spec).items():
-        yield _score_row(name, metric, files, listed)
-
-
-def _score_row(
-    name: str, metric: Metric | Failure, files: Sequence[Path], prompts: Sequence[str]
-) -> tuple[tuple[str, str, str, str], bool]:
-    if isinstance(metric, Failure):
-        return (name, metric.reason, "", ""), False
-    if metric.paired:
-        return (metric.title, "needs a full run on the same noise", "", ""), False
-    try:
-        rows = []
-        for start in range(0, len(files), SCORE_BATCH):
-            chosen = range(start, min(start + SCORE_BATCH, len(files)))
-            images = torch.stack([decode_image(files[i]) for i in chosen])
-            rows.append(metric.measure(Batch(images, [prompts[i] for i in chosen], list(chosen))))
-        interval = mean_interval(metric.summarise(np.concatenate(rows)))
-    except (HarnessError, Unmeasurable, RuntimeError, ValueError) as error:
-        return (metric.title, str(error), "", str(len(files))), False
-    return (metric.title, f"{interval.value:.4f}", f"{interval.low:.4f} .. {interval.high:.4f}", str(len(files))), True
-
-
-def gate_runs(out: Path, run: str | None, against: str) -> GateResult:
-    """The verdict on a run (the newest where none is named) against a baseline."""
-    history = History(out / "history.sqlite")
-
-    def find(name: str) -> Path:
-        return Path(name) if (Path(name) / "spec.json").exists() else Path(history.find(name).path)
-
-    runs = history.runs()
-    if run is None and not runs:
-        raise UsageError(expected=f"a recorded run in {out}", got="an empty history", remedy="ilf-bench run")
-    current = find(run) if run is not None else Path(runs[-1].path)
-    return judge(read_run(current), read_run(find(against)))
