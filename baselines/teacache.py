@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -131,7 +130,6 @@ def fit(pipeline: Pipeline, sample: Callable[[], None]) -> Curves:
     if not pairs:  # a single step has nothing to compare
         return {"polynomial": [0.0], "range": [0.0, 0.0]}
     x, y = np.array(pairs).T
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", np.exceptions.RankWarning)  # few steps give few distinct changes
-        polynomial = np.polyfit(x, y, DEGREE)
+    degree = min(DEGREE, max(1, pipeline.steps - 2))  # a step's images lie together: few steps cannot hold a curve
+    polynomial = np.polyfit(x, y, degree)
     return {"polynomial": polynomial.tolist(), "range": [float(x.min()), float(x.max())]}
