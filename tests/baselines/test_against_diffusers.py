@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,10 +21,19 @@ from baselines.fora import Fora
 from baselines.magcache import MagCache
 from baselines.pab import PAB
 from baselines.taylorseer import TaylorSeer
+from harness import calibration
 from harness.calibration import find
 from harness.contracts import Method
 from harness.pipeline import Pipeline
 from tests.baselines.recording import record
+from tests.conftest import open_pipeline
+
+
+@pytest.fixture(params=["dit", "pixart"])
+def pipeline(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Pipeline:
+    """A fresh one: diffusers' hooks stay on the model."""
+    return open_pipeline(folders[request.param])
+
 
 PARTS = [r"transformer_blocks\.\d+\.(attn1|attn2|ff)"]
 
@@ -64,8 +74,6 @@ def test_magcache_calibration(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """One chunk, because theirs is a mean over a call; they print the ratios."""
-    from harness import calibration
-
     with MagCache().attach(pipeline):
         known = find(pipeline.plan(), "magcache")
     apply_mag_cache(pipeline.transformer, MagCacheConfig(calibrate=True, num_inference_steps=4))

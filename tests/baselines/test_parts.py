@@ -8,12 +8,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.fora import Fora
 from baselines.pab import PAB
 from baselines.smoothcache import SmoothCache
-from baselines.taylorseer import TaylorSeer
+from baselines.taylorseer import Series, TaylorSeer
 from baselines.tgate import TGate
+from harness import calibration
 from harness.calibration import find
 from harness.contracts import Method
 from harness.errors import UsageError
@@ -78,8 +80,6 @@ def test_smoothcache_schedule_follows_its_curves() -> None:
 
 def test_smoothcache_curves_are_relative_distances(pipeline: Pipeline) -> None:
     """Against outputs collected by hand from the same tuning samples, chunk by chunk."""
-    from harness import calibration
-
     outputs: list[torch.Tensor] = []
     hooks = [block.ff.register_forward_hook(lambda m, a, output: outputs.append(output)) for block in pipeline.blocks]
     prompts = calibration.tuning_prompts(pipeline.folder)  # type: ignore[arg-type]
@@ -128,8 +128,6 @@ def forecast(history: list[tuple[int, torch.Tensor]], step: int) -> torch.Tensor
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_taylorseer_forecasts_polynomials_of_its_order(order: int) -> None:
     """After enough full steps at distance 1 the forecast of t^order, one step ahead, errs only by higher differences."""
-    from baselines.taylorseer import Series
-
     series = Series(order)
     for t in range(6):
         series.keep(torch.tensor([float(2 * t + 3)], dtype=torch.float64), t)
@@ -138,11 +136,10 @@ def test_taylorseer_forecasts_polynomials_of_its_order(order: int) -> None:
     assert series.recall(1).item() == 1.0  # a new call has forgotten the last
 
 
-def test_tgate_equals_one_written_by_hand(folders: dict[str, object]) -> None:
+def test_tgate_equals_one_written_by_hand(opened: dict[str, Pipeline]) -> None:
     """Full for 2 of 4 steps; then one branch, with the mean of both branches' last cross-attention."""
-    from tests.conftest import open_pipeline
-
-    pipeline = open_pipeline(folders["pixart"])  # type: ignore[arg-type]
+    pipeline = opened["pixart"]
+    pipeline.steps, pipeline.guidance = 4, 2.0
     kept: dict[int, torch.Tensor] = {}
     steps: list[Step] = record(pipeline, TGate(0.5))
     assert [len(step.entered) for step in steps] == [10, 10, 5, 5]
@@ -159,11 +156,10 @@ def test_tgate_equals_one_written_by_hand(folders: dict[str, object]) -> None:
         assert torch.allclose(run_parts(pipeline, step, part), step.left, atol=1e-5)
 
 
-def test_tgate_after_the_gate_is_the_conditional_branch(folders: dict[str, object]) -> None:
+def test_tgate_after_the_gate_is_the_conditional_branch(opened: dict[str, Pipeline]) -> None:
     """What is told to the blocks after the gate is what the second half (conditional in PixArt) was told before."""
-    from tests.conftest import open_pipeline
-
-    pipeline = open_pipeline(folders["pixart"])  # type: ignore[arg-type]
+    pipeline = opened["pixart"]
+    pipeline.steps, pipeline.guidance = 4, 2.0
     early, late = record(pipeline, TGate(0.5))[1:3]
     assert torch.equal(late.told["encoder_hidden_states"], early.told["encoder_hidden_states"][5:])
 
@@ -201,8 +197,6 @@ def test_shares_of_a_block_are_those_of_its_multiplications() -> None:
 
 def test_counted_parts_agree_with_a_count_of_multiplications(pipeline: Pipeline) -> None:
     """PyTorch's own counter, on a full run and on FORA: the quotient is that of the counted block evaluations."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     pipeline.steps = 8
 
     def in_blocks(method: Method) -> int:
