@@ -122,6 +122,38 @@ def score(
 
 
 @app.command()
+def train(
+    preset: Annotated[str, typer.Argument(help="The preset whose pipeline gets a feedback module.")],
+    form: Annotated[str, typer.Option(help="ours, adapter (no second pass) or paper.")] = "ours",
+    trajectories: Annotated[int, typer.Option(help="Runs of the teacher that are recorded once.")] = 1536,
+    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 6000,
+    batch: Annotated[int, typer.Option(help="Jumps a step, over all processes.")] = 64,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    rounds: Annotated[int, typer.Option(help="How often the module's own runs are collected anew.")] = 12,
+    grids: Annotated[str, typer.Option(help="Step counts to train for, comma-separated.")] = "5,6,8,10",
+    power: Annotated[float, typer.Option(help="Spacing of the timesteps; 1 is trailing.")] = 1.5,
+    folded: Annotated[str, typer.Option(help="Steps where it also stands for guidance: none, all, above-700.")] = "none",
+    seed: Annotated[int, typer.Option(help="Of noise and training; not the preset's.")] = 0,
+    gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory, more time.")] = False,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ...")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Weights, as for run.")] = None,
+    prompts: Annotated[str | None, typer.Option(help="Captions to learn from, as for run.")] = None,
+    out: Annotated[Path, typer.Option(help="The module's folder.")] = Path("runs/ilf"),
+) -> None:
+    """Train a feedback module; resumes where it was cut. On several devices: accelerate launch -m harness train ..."""
+    from harness.commands.train import TrainPlan
+    from harness.commands.train import train as work
+
+    given = {"device": device, "pipeline": pipeline, "prompts": prompts}
+    counts = tuple(int(n) for n in grids.split(",")) if grids.replace(",", "").isdecimal() else ()
+    if not counts:
+        raise UsageError(expected="step counts, comma-separated", got=repr(grids), remedy="--grids 5,6,8,10")
+    plan = TrainPlan(form, trajectories, steps, batch, lr, rounds, counts, power, folded, seed, gradient_checkpointing)
+    folder = work(preset, {k: v for k, v in given.items() if v is not None}, plan, out, console)
+    console.print(f"use it: ilf-bench run {preset} --methods full,steps:10,ilf:checkpoint={folder}", soft_wrap=True)
+
+
+@app.command()
 def history(out: Out = DEFAULT_OUT) -> None:
     """Every recorded run, newest last."""
     from harness.store import History

@@ -20,7 +20,7 @@ from harness.macs import CAPTION_TOKENS, BlockMacs, block_macs
 from harness.noise import generators
 from harness.patching import patched
 from harness.precision import autocast, resolve
-from harness.solvers import build_solver
+from harness.solvers import build_solver, on_timesteps
 from harness.spec import PRECISION_OF
 
 
@@ -92,13 +92,18 @@ class Pipeline:
         return block_macs(config, 0 if self.is_class_conditional else self._max_tokens(), self.latent_shape[1])
 
     @contextmanager
-    def sampling(self, *, steps: int | None = None, solver: str | None = None) -> Iterator[None]:
-        """Use another step count or solver inside the context."""
+    def sampling(
+        self, *, steps: int | None = None, solver: str | None = None, timesteps: Sequence[int] | None = None
+    ) -> Iterator[None]:
+        """Use another step count or solver, or timesteps of one's own (high to low), inside the context."""
         before = self.steps, self.solver, self.pipe.scheduler
         try:
-            self.steps = steps or self.steps
-            if solver is not None:
-                self.solver, self.pipe.scheduler = solver, build_solver(solver, self.own_scheduler)
+            self.steps = len(timesteps) if timesteps else steps or self.steps
+            if solver is not None or timesteps:
+                self.solver = solver or self.solver
+                self.pipe.scheduler = build_solver(self.solver, self.own_scheduler)
+            if timesteps:
+                on_timesteps(self.pipe.scheduler, timesteps)
             yield
         finally:
             self.steps, self.solver, self.pipe.scheduler = before

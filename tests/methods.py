@@ -32,10 +32,11 @@ def applies(text: str, pipeline: Pipeline) -> bool:
     return not (text.startswith("t-gate") and pipeline.is_class_conditional)
 
 
-def save_random_module(pipeline: Pipeline, folder: Path, scale: float = 0.3) -> Path:
+def save_random_module(pipeline: Pipeline, folder: Path, scale: float = 0.3, folded: str = "none") -> Path:
     """A random feedback module for blocks 2 to 5 with scales that matter."""
     torch.manual_seed(3)
-    module = build_module(pipeline, IlfSettings(loop=(2, 5), grids=(4,), steps=4))
+    settings = IlfSettings(loop=(2, 5), grids=(4,), steps=4, gating="fixed", folded=folded)
+    module = build_module(pipeline, settings)
     module.scales.data.fill_(scale)
     module.save_pretrained(folder)
     return folder
