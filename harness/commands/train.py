@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from rich.console import Console
 
@@ -96,7 +96,7 @@ def train(preset: str, overrides: dict[str, Any], plan: TrainPlan, out: Path, co
 def summary(made: TrainRecord, device: str, seconds: float) -> str:
     """Steps a second, peak memory and the final loss, in one line."""
     rate = made.settings.steps / max(seconds, 1e-9)
-    peak = torch.cuda.max_memory_allocated() if device.startswith("cuda") else psutil.Process().memory_info().rss
+    peak = torch.cuda.max_memory_allocated() if device.startswith("cuda") else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return f"{made.settings.steps} steps, {rate:.3g} a second, memory {peak / 2**30:.2f} GiB, final loss {made.final_loss:.4g}"
 
 
