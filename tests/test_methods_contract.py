@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from harness.calibration import find
 from harness.errors import NotMeasured
 from harness.pipeline import Pipeline
-from tests.conftest import PROMPTS, open_pipeline
+from tests.conftest import open_pipeline
+from tests.contract import EVERY, images, keeps_the_contract, state_of
 from tests.methods import COMPOSED, TEXTS, applies, build, save_random_module
 
 ALL = TEXTS + COMPOSED
-EVERY = list(range(5))
 
 
 @pytest.fixture(scope="session")
@@ -30,17 +30,6 @@ def modules(opened: dict[str, Pipeline], tmp_path_factory: pytest.TempPathFactor
     return {name: save_random_module(pipeline, tmp_path_factory.mktemp(name)) for name, pipeline in opened.items()}
 
 
-def images(pipeline: Pipeline, indices: list[int]) -> torch.Tensor:
-    """Images of seed 0 as signed integers."""
-    return pipeline.generate([PROMPTS[i] for i in indices], 0, indices).int()
-
-
-def state_of(pipeline: Pipeline) -> list[object]:
-    """Everything that a method may not leave changed: attributes of every module, the scheduler and the settings."""
-    modules = [(name, sorted(vars(module)), len(module._forward_hooks)) for name, module in pipeline.transformer.named_modules()]
-    return [modules, id(pipeline.pipe.scheduler), vars(pipeline.pipe.scheduler).keys(), pipeline.steps, pipeline.solver]
-
-
 @pytest.mark.parametrize("name", ["dit", "pixart"])
 @pytest.mark.parametrize("text", ALL)
 def test_a_method_keeps_the_contract(opened: dict[str, Pipeline], modules: dict[str, Path], text: str, name: str) -> None:
@@ -51,22 +40,7 @@ def test_a_method_keeps_the_contract(opened: dict[str, Pipeline], modules: dict[
         with pytest.raises(NotMeasured), method.attach(pipeline):
             pass
         return
-    before, plain = state_of(pipeline), images(pipeline, EVERY)
-    weights = {key: value.clone() for key, value in pipeline.transformer.state_dict().items()}
-    with pipeline.counting() as counter, method.attach(pipeline):
-        together, cost = images(pipeline, EVERY), counter.rows
-        counter.rows = 0.0
-        alone = torch.cat([images(pipeline, [i]) for i in EVERY])
-        alone_cost, shuffled = counter.rows, images(pipeline, [4, 2, 0, 1, 3])
-        assert torch.equal(images(pipeline, EVERY), together), "state leaks from call to call"
-    assert (together - alone).abs().max() <= 1 and alone_cost == cost, "an image depends on its neighbours"
-    assert (together[[4, 2, 0, 1, 3]] - shuffled).abs().max() <= 1, "an image depends on its place"
-    assert text == "full" or not torch.equal(together, plain), "the method changes nothing"
-    plan = method.plan(pipeline.plan())
-    assert cost / 5 == plan.block_evaluations if plan.exact else 0 < cost / 5 <= plan.block_evaluations
-    after = pipeline.transformer.state_dict()
-    assert after.keys() == weights.keys() and all(torch.equal(after[key], weights[key]) for key in weights)
-    assert state_of(pipeline) == before and torch.equal(images(pipeline, EVERY), plain)
+    keeps_the_contract(pipeline, method, changes=text != "full")
 
 
 @pytest.mark.parametrize("text", ALL)
