@@ -174,7 +174,7 @@ def _against(evidence: Evidence, score: Score, costs: dict[str, Cost], solver: s
     sign = 1.0 if score.direction == "higher" else -1.0
     dof = min([method.dof, *(knot.dof for knot in knots)])
     estimate = advantage(
-        panel.units, panel.draws, panel.column(score.method), [panel.column(row) for row in rows], mixture, dof, sign
+        panel.units, panel.draws, panel.columns[score.method], [panel.columns[row] for row in rows], mixture, dof, sign
     )
     rival = tuple(Rung(row, float(share)) for row, share in zip(rows, mixture.shares, strict=True) if share > 0)
     return Ruling(Outcome.NOT_MEASURED, estimate, None, solver, rival, _place(method, knots))
