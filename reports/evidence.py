@@ -18,7 +18,7 @@ from harness.statistics.intervals import finite
 from harness.statistics.means import accelerated
 from harness.statistics.resampling import Groups, Units, units_of
 from harness.statistics.rounds import RelativeCosts, relative_costs
-from reports.select import method_order, rounds_of, samples_of
+from reports.select import Plain, method_order, metric_order, plain_pipeline, rounds_of, samples_of
 
 SECONDS, BLOCKS = "seconds per image", "block evaluations per image"
 Kind = tuple[str, int]  # fingerprint and number of images: scores of one kind may be subtracted
@@ -63,6 +63,17 @@ class Evidence:
     def __init__(self, run: Run) -> None:
         self.run = run
         self._panels: dict[tuple[str, Kind], Panel] = {}
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric asked for or scored, in report order."""
+        return tuple(metric_order(self.run))
+
+    @cached_property
+    def plain(self) -> Mapping[str, Plain]:
+        """The full run, fewer steps and other solvers: the rows that an accelerator is held against."""
+        found = {label: plain_pipeline(self.run, label) for label in method_order(self.run)}
+        return {label: plain for label, plain in found.items() if plain is not None}
 
     @cached_property
     def prompts(self) -> tuple[str, ...]:
