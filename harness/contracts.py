@@ -207,5 +207,4 @@ class MethodRecord:
 
 
 BASELINE = "full"  # the label of the method that every other is compared with
-CONTROL = "control: "  # how the labels of null controls begin, for example ``control: black``
 A_A = "full (A/A)"  # the full run timed a second time in each round: the noise floor

@@ -1,4 +1,4 @@
-"""The cost ledger, the null controls, and numbers that others published."""
+"""The cost ledger, and numbers that others published."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from harness.contracts import Score
 from harness.errors import UsageError
 from harness.records import Run
 from harness.spec import preset_names
 from harness.statistics import Interval
-from reports.controls import Separation, control_names, read_controls
 from reports.ledger import break_even, ledger
 from reports.markdown import markdown_report
 from reports.published import published_for, read_published
@@ -53,41 +50,6 @@ def test_what_saves_nothing_never_pays_back() -> None:
 def test_an_untimed_run_has_a_ledger_without_seconds(make_run: Make) -> None:
     row = ledger(replace(make_run(), timings=()))[-1]
     assert row.saving_s is None and row.break_even is None and row.extra_memory_bytes is None and row.training_s == 900
-
-
-def with_control(run: Run, name: str, values: np.ndarray, fingerprint: str = "aa") -> Run:
-    full = run.scores["full", "good"]
-    assert isinstance(full, Score)
-    control = replace(
-        full, method=name, per_image=values, n=len(values), value=float(values.mean()), fingerprint={"weights": fingerprint}
-    )
-    return replace(run, scores=dict(run.scores) | {(name, "good"): control})
-
-
-@pytest.mark.parametrize(
-    ("centre", "separation"),
-    [(0.0, Separation.CLEAR), (9.0, Separation.OVERLAPPING), (10.0, Separation.NONE), (12.0, Separation.REVERSED)],
-)
-def test_controls(make_run: Make, centre: float, separation: Separation) -> None:
-    """The full run scores 10 with deviation 1 on 64 images; the control has 40 of its own."""
-    values = centre + np.random.default_rng(0).permutation(np.linspace(-1.7, 1.7, 40))
-    run = with_control(make_run(), "control: black", values)
-    (reading,) = read_controls(run)
-    assert reading.separation is separation and reading.gap.value == pytest.approx(10 - centre)
-    assert reading.trustworthy is (separation is Separation.CLEAR) and control_names(run) == ["control: black"]
-
-
-def test_the_overlap_is_the_share_of_pairs(make_run: Make) -> None:
-    run = with_control(make_run(), "control: noise", np.array([9.0, 10.5]))
-    full = run.scores["full", "good"]
-    assert isinstance(full, Score)
-    pairs = [c > m for c in (9.0, 10.5) for m in full.per_image]
-    assert read_controls(run)[0].overlap == pytest.approx(np.mean(pairs))
-
-
-def test_a_control_of_one_image_or_of_another_fingerprint_shows_nothing(make_run: Make) -> None:
-    assert read_controls(with_control(make_run("a"), "control: black", np.zeros(1)))[0].separation is Separation.NONE
-    assert read_controls(with_control(make_run("b"), "control: black", np.zeros(9), fingerprint="bb")) == []
 
 
 def test_the_published_table_is_complete_and_names_its_source() -> None:
