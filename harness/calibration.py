@@ -68,7 +68,7 @@ def calibrate(method: object, pipeline: Pipeline, what: str, watch: Callable[[Ca
 
 def spent(method: object, folder: Path | None) -> Ledger:
     """What the calibration cost that ``method`` was last attached with, also where an earlier run had made it."""
-    return Ledger(_SPENT.get((method, folder), 0.0), 0)
+    return Ledger(0.0, 0, calibration_s=_SPENT.get((method, folder), 0.0))
 
 
 def tuning_prompts(folder: Path) -> list[str]:
