@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +44,14 @@ def run(
     prompts: Annotated[
         str | None, typer.Option(help="A .txt, .csv, .tsv, .json, .jsonl or .parquet, hub:OWNER/NAME/FILE, classes:N.")
     ] = None,
+    compile_: Annotated[
+        bool | None, typer.Option("--compile/--eager", help="torch.compile of every transformer block.", show_default=False)
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Interleaved timing rounds.")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Timing rounds before them, recorded apart.")] = None,
+    batches: Annotated[
+        str | None, typer.Option(help="Timed batch sizes, comma-separated; the first is the one that tables show.")
+    ] = None,
     plugin: Annotated[
         list[Path] | None, typer.Option(help="A Python file with METHODS = {name: class}; your own code is run.")
     ] = None,
@@ -55,6 +64,7 @@ def run(
     overrides = {
         "methods": work.split(methods), "metrics": work.split(metrics), "steps": steps, "samples": samples, "seed": seed,
         "device": device, "precision": precision, "pipeline": pipeline, "dtype": dtype, "prompts": prompts,
+        "compile": compile_, "timing": work.timing_overrides(rounds, warmup, batches),
     }  # fmt: skip
     prepared = work.prepare(preset, {k: v for k, v in overrides.items() if v is not None}, plugin or [])
     if dry_run:
@@ -77,11 +87,16 @@ def list_(what: Annotated[str, typer.Argument(help="methods, metrics or presets"
     """What this installation knows."""
     from harness.commands import listing as work
 
-    tables = {"methods": work.describe_methods, "metrics": work.describe_metrics, "presets": work.describe_presets}
+    two = ("name", "what it is")
+    tables: dict[str, tuple[tuple[str, ...], Callable[[], Iterable[tuple[str, ...]]]]] = {
+        "methods": (two, work.describe_methods), "metrics": (two, work.describe_metrics),
+        "presets": (work.PRESET_COLUMNS, work.describe_presets),
+    }  # fmt: skip
     if what not in tables:
         raise UsageError(expected="methods, metrics or presets", got=repr(what), remedy="ilf-bench list methods")
-    table = Table("name", "what it is")
-    for row in tables[what]():
+    columns, describe = tables[what]
+    table = Table(*(Column(name, overflow="fold") for name in columns))
+    for row in describe():
         table.add_row(*map(escape, row))
     console.print(table)
 

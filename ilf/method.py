@@ -85,6 +85,7 @@ def attach_module(pipeline: Pipeline, module: FeedbackModule, feedback: str = "a
     forward = _step_forward(pipeline, loop, feedback_steps(feedback, pipeline.steps))
     count = pipeline.counter.counting(module.block) if pipeline.counter else nullcontext()
     with ExitStack() as stack:
+        stack.enter_context(pipeline.compiling(module.block))
         stack.enter_context(count)
         stack.enter_context(loop.hooked())
         stack.enter_context(patched(pipeline.transformer, "forward", forward))
