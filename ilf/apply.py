@@ -85,9 +85,9 @@ def apply(pipe: Any, module: str | Path | FeedbackModule) -> Applied:
     if not isinstance(module, FeedbackModule):
         folder = Path(module)
         module = load_module(folder) if folder.exists() else FeedbackModule.from_pretrained(str(module))
-    if dict(module.config.block_settings) != block_settings(pipe.transformer):
+    if dict(module.config.block_settings) != block_settings(pipe.transformer.config):
         raise ArtifactError(
-            expected=f"a module for blocks like {block_settings(pipe.transformer)}",
+            expected=f"a module for blocks like {block_settings(pipe.transformer.config)}",
             got=f"one for {dict(module.config.block_settings)}", remedy="use the module that was trained on this backbone",
         )  # fmt: skip
     weights = next(pipe.transformer.parameters())

@@ -62,7 +62,8 @@ def load_module(folder: Path) -> FeedbackModule:
 
 def check_fits(module: FeedbackModule, pipeline: Pipeline, folder: Path) -> None:
     """Raise :class:`ArtifactError` where the module was made for another backbone."""
-    wanted, found = block_settings(pipeline.transformer), dict(module.config.block_settings)
+    config: Any = pipeline.transformer.config
+    wanted, found = block_settings(config), dict(module.config.block_settings)
     if found != wanted or module.config.last > len(pipeline.blocks):
         raise ArtifactError(
             expected=f"a module for {len(pipeline.blocks)} blocks like {wanted}",

@@ -20,6 +20,8 @@ from ilf.module import FeedbackModule, Jump
 from ilf.schedule import Schedule
 from ilf.trajectories import Trajectories
 
+STATE_BYTES = 2  # of a hidden state, kept as bfloat16
+
 
 @dataclass(frozen=True)
 class Jumps:

@@ -77,7 +77,7 @@ def attach_module(
     attached = feedback_attached(
         pipeline.transformer, module, lambda: schedule, pipeline.clock, pipeline.guidance, pipeline.conditional_first, seen
     )
-    with count, attached as loop:
+    with pipeline.compiling(*module.blocks), count, attached as loop:
         yield loop
 
 

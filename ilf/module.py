@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +19,8 @@ BLOCK_SETTINGS = (
 )  # fmt: skip
 
 
-def block_settings(transformer: nn.Module) -> dict[str, Any]:
+def block_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a backbone's blocks, from its config. DiT has no cross-attention and embeds its own class."""
-    config: Any = transformer.config
     return {name: config[name] for name in BLOCK_SETTINGS if name in config}
 
 

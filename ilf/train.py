@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,18 +82,25 @@ def paper_form(loop: tuple[int, int], grids: tuple[int, ...], steps: int) -> Ilf
     )
 
 
-def build_module(pipeline: Pipeline, settings: IlfSettings) -> FeedbackModule:
-    """A fresh module for this pipeline's backbone and guidance."""
+def module_for(config: Mapping[str, Any], guidance: float, settings: IlfSettings) -> FeedbackModule:
+    """A fresh module for a transformer with this config, from scratch."""
     first, last = settings.loop
-    config: Any = pipeline.transformer.config
     solver = "dpm++1" if settings.target in ("jump", "teacher-steps") else "dpm++"
     module: FeedbackModule = FeedbackModule(
-        block_settings(pipeline.transformer), first, last, settings.inner_pass, settings.depth, settings.separate,
-        settings.gating, settings.jump_embedding, settings.context, settings.branches, pipeline.guidance,
-        settings.guidance_input, settings.inner_time, solver, settings.power,
-        list(settings.grids), settings.folded, "all", settings.steps, config.patch_size, config.in_channels,
+        block_settings(config), first, last, settings.inner_pass, settings.depth, settings.separate, settings.gating,
+        settings.jump_embedding, settings.context, settings.branches, guidance, settings.guidance_input, settings.inner_time,
+        solver, settings.power, list(settings.grids), settings.folded, "all", settings.steps, config["patch_size"],
+        config["in_channels"],
     )  # fmt: skip
+    return module
+
+
+def build_module(pipeline: Pipeline, settings: IlfSettings) -> FeedbackModule:
+    """A module for this pipeline's backbone and guidance, not yet trained."""
+    config: Any = pipeline.transformer.config
+    module = module_for(config, pipeline.guidance, settings)
     if settings.copy:
+        last = settings.loop[1]
         for block, source in zip(module.blocks, pipeline.blocks[last - settings.depth : last], strict=True):
             block.load_state_dict(source.state_dict())
     return module

@@ -18,8 +18,10 @@ from harness.pipeline import Pipeline
 from harness.rows import conditional_half
 from harness.solvers import power_grid
 
+WIDEST_GAP = 40  # timesteps between two steps of the teacher
 
-def union_grid(grids: Sequence[int], power: float = 1.0, widest_gap: int = 25) -> tuple[int, ...]:
+
+def union_grid(grids: Sequence[int], power: float = 1.0, widest_gap: int = WIDEST_GAP) -> tuple[int, ...]:
     """All timesteps of all student grids, refined until no teacher step is wider than ``widest_gap``."""
     edges = sorted({t for n in grids for t in power_grid(n, power)} | {-1}, reverse=True)
     fine: list[int] = []

@@ -40,7 +40,7 @@ def test_other_forms(preset: Callable[..., str], form: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("extra", "word"), [(["--form", "best"], "ours"), (["--grids", "5;6"], "5,6,8,10"), (["--seed", "0"], "--seed")]
+    ("extra", "word"), [(["--form", "best"], "ours"), (["--grids", "5;6"], "training.grids"), (["--seed", "0"], "--seed")]
 )
 def test_nonsense_is_refused(
     preset: Callable[..., str], extra: list[str], word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
