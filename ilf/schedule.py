@@ -48,12 +48,13 @@ def chosen_steps(text: str, timesteps: Sequence[int]) -> frozenset[int]:
 
     ``all``, ``none``, ``first-K``, ``last-K``, ``paper-K`` (K steps spread evenly by i * (n / m): our reading of the
     paper's "feedback-aware inference scheduling", whose exact form is not published), ``above-T`` (those that start at
-    timestep T or more), or numbers joined by ``.`` or ``,``.
+    timestep T or more), ``between-S-T`` (at S or more and below T), or numbers joined by ``.`` or ``,``.
     """
     steps = len(timesteps)
-    above = re.fullmatch(r"above-(\d+)", text)
-    if above:
-        return frozenset(i for i, t in enumerate(timesteps) if t >= int(above[1]))
+    window = re.fullmatch(r"above-(\d+)|between-(\d+)-(\d+)", text)
+    if window:
+        low, high = int(window[1] or window[2]), int(window[3] or 1000)
+        return frozenset(i for i, t in enumerate(timesteps) if low <= t < high)
     named = re.fullmatch(r"(first|last|paper)-(\d+)", text)
     if named:
         count = min(int(named[2]), steps)
@@ -68,7 +69,7 @@ def chosen_steps(text: str, timesteps: Sequence[int]) -> frozenset[int]:
     numbers = re.split(r"[.,]", text)
     if not all(n.isdecimal() and int(n) < steps for n in numbers):
         raise UsageError(
-            expected=f"all, none, first-K, last-K, paper-K, above-T or step numbers below {steps}",
+            expected=f"all, none, first-K, last-K, paper-K, above-T, between-S-T or step numbers below {steps}",
             got=repr(text),
             remedy="edit feedback= or folded=",
         )

@@ -19,7 +19,7 @@ CONFIG = {
     ("text", "steps"),
     [
         ("all", {0, 1, 2, 3, 4}), ("none", set()), ("first-2", {0, 1}), ("last-2", {3, 4}), ("paper-3", {0, 1, 3}),
-        ("above-599", {0, 1, 2}), ("0.3", {0, 3}), ("0,3", {0, 3}), ("first-9", {0, 1, 2, 3, 4}),
+        ("above-599", {0, 1, 2}), ("between-399-799", {2, 3}), ("0.3", {0, 3}), ("0,3", {0, 3}), ("first-9", {0, 1, 2, 3, 4}),
     ],
 )  # fmt: skip
 def test_steps_by_text(text: str, steps: set[int]) -> None:
