@@ -11,7 +11,7 @@ from baselines.magcache import MagCache
 from baselines.pab import PAB
 from baselines.smoothcache import SmoothCache
 from baselines.step_rehash import StepRehash
-from baselines.steps import Full, Solver, Steps
+from baselines.steps import Full, Solver, Spacing, Steps
 from baselines.taylorseer import TaylorSeer
 from baselines.teacache import TeaCache
 from baselines.tgate import TGate
@@ -21,6 +21,7 @@ BASELINES: MethodTable = {
     "full": Full,
     "steps": Steps,
     "solver": Solver,
+    "spacing": Spacing,
     "deepcache": DeepCache,
     "delta-dit": DeltaDiT,
     "encoder": EncoderPropagation,

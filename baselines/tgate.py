@@ -14,7 +14,7 @@ from harness.contracts import Plan
 from harness.errors import NotMeasured, UsageError
 from harness.patching import patched
 from harness.pipeline import Pipeline
-from harness.rows import conditional_half, for_both_halves
+from harness.rows import conditional_only
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,10 @@ class TGate:
         gate, guided = self.gate_step(pipeline.steps), pipeline.guidance > 1
         forward: Callable[..., Any] = pipeline.transformer.forward
 
-        def gated(hidden_states: torch.Tensor, **kwargs: Any) -> Any:
-            if not guided or pipeline.clock.step < gate:
-                return forward(hidden_states, **kwargs)
-            rows, first = len(hidden_states), pipeline.conditional_first
-            return for_both_halves(forward(conditional_half(hidden_states, rows, first), **conditional_half(kwargs, rows, first)))
+        folded = conditional_only(forward, pipeline.conditional_first)
+
+        def gated(*args: Any, **kwargs: Any) -> Any:
+            return (folded if guided and pipeline.clock.step >= gate else forward)(*args, **kwargs)
 
         frozen = remembering(pipeline, lambda step, part: step < gate, _Mean if guided else Latest, parts=("attn2",))
         with frozen, patched(pipeline.transformer, "forward", gated):
