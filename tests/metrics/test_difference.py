@@ -35,6 +35,7 @@ def draw(rng: np.random.Generator, n: int) -> tuple[FloatArray, FloatArray]:
     return full, 0.8 * full + 0.2 * rng.normal(size=(n, WIDTH)) + 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "least", "most"), [(FrechetDistance, 0.93, 0.97), (KernelDistance, 0.915, 0.98)])
 def test_coverage_of_a_difference(kind: type, least: float, most: float) -> None:
     """KID's cubic kernel makes heavy tails of skewed features: its interval holds only 92.5% here; docs/lab-log.md."""
