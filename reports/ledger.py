@@ -16,6 +16,7 @@ from reports.select import method_order, peak_memory, record_of
 class LedgerRow:
     """One method. Seconds are device-seconds where they were spent; None: not recorded, or nothing to record.
 
+    ``compile_s`` was spent before the first image of this run, at every batch size, and is spent again by every new process.
     ``saving_s``: seconds an image that it saves against the full run. ``break_even``: images after which the saving has paid
     for training and calibration, as if both ran on a device as fast as this run's; infinite where nothing is saved, and None
     where it was not timed or cost nothing. ``extra_memory_bytes``: peak memory less the full run's, negative where it needs less.
@@ -24,6 +25,7 @@ class LedgerRow:
     method: str
     training_s: float | None
     calibration_s: float | None
+    compile_s: float | None
     extra_parameters: int
     extra_memory_bytes: int | None
     saving_s: Interval | None
@@ -48,7 +50,11 @@ def ledger_row(run: Run, label: str) -> LedgerRow:
     mine, full = peak_memory(run, label), peak_memory(run, BASELINE)
     extra = None if mine is None or full is None else mine - full
     pays = break_even(spent, saving) if saving is not None and spent > 0 else None
-    return LedgerRow(label, record.training_s, record.calibration_s, record.extra_parameters, extra, saving, pays)
+    compiled = [sample.compile_s for sample in run.warmups if sample.method == label]
+    return LedgerRow(
+        label, record.training_s, record.calibration_s, sum(compiled) if compiled else None, record.extra_parameters, extra,
+        saving, pays,
+    )  # fmt: skip
 
 
 def saved_seconds(run: Run, label: str) -> Interval | None:

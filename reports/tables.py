@@ -92,6 +92,7 @@ STAGE_COLUMNS = tuple(Column(f"{stage}_s", stage.capitalize(), "s per image", "l
 TRAINING_COLUMNS = (
     Column("training_s", "Training time", "s", "lower"),
     Column("calibration_s", "Calibration", "s", "lower"),
+    Column("compile_s", "Compiling", "s", "lower"),
     Column("extra_parameters", "Extra parameters", "parameters", "lower"),
     Column("extra_memory_bytes", "Memory beyond full", "bytes", "lower"),
     Column("break_even", "Pays back after", "images", "lower"),
@@ -166,8 +167,9 @@ def _ledger_cells(run: Run, label: str, failure: str) -> dict[str, Cell]:
         return {c.key: failed(c.key, c.unit, failure, c.direction) for c in TRAINING_COLUMNS}
     row = ledger_row(run, label)
     cells = {}
-    for key, seconds in (("training_s", row.training_s), ("calibration_s", row.calibration_s)):
-        text = "none" if seconds is None else f"{number(seconds)} s"
+    spent = (("training_s", row.training_s), ("calibration_s", row.calibration_s), ("compile_s", row.compile_s))
+    for key, seconds in spent:
+        text = f"{number(seconds)} s" if seconds else "none"
         cells[key] = Cell(key, "s", text, seconds or 0.0, direction="lower")
     extra, memory = row.extra_parameters, row.extra_memory_bytes
     text = count(extra) if extra else "none"

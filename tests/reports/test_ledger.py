@@ -42,6 +42,13 @@ def test_calibration_counts_and_the_interval_follows_the_speed_up(make_run: Make
     assert row.break_even.low < row.break_even.value < row.break_even.high
 
 
+def test_compiling_is_read_from_the_warm_up(make_run: Make) -> None:
+    run = make_run()
+    warm = [replace(t, round=-1, compile_s=seconds) for t, seconds in zip(run.timings_of["8 steps"][:2], (7.0, 1.5), strict=True)]
+    rows = {row.method: row for row in ledger(replace(run, warmups=tuple(warm)))}
+    assert rows["8 steps"].compile_s == 8.5 and rows["12 steps"].compile_s is None and rows["8 steps"].spent_s == 0
+
+
 def test_what_saves_nothing_never_pays_back() -> None:
     assert break_even(10, Interval(0.1, -0.1, 0.2)) == Interval(pytest.approx(100), pytest.approx(50), math.inf)
     assert break_even(10, Interval(-0.1, -0.2, -0.05)) == Interval(math.inf, math.inf, math.inf)
