@@ -66,8 +66,8 @@ BUNDLED = (
         "tiny-pixart", "tiny-pixart", "the preset tiny-text does not run", ("transformer", "vae", "text_encoder"),
         ("model_index.json", "prompts-held-out.txt", "tokenizer/tokenizer_config.json"),
     ),
-    Bundled("tiny-dit/ilf", "ilf-tiny-dit", "tiny-class does not run its ilf methods", (".",)),
-    Bundled("tiny-pixart/ilf", "ilf-tiny-pixart", "tiny-text does not run its ilf methods", (".",)),
+    Bundled("tiny-dit/ilf", "tiny-dit/ilf", "tiny-class does not run its ilf methods", (".",)),
+    Bundled("tiny-pixart/ilf", "tiny-pixart/ilf", "tiny-text does not run its ilf methods", (".",)),
     Bundled(
         "scorers", "scorers", "no metric but psnr and ssim is measured",
         ("clip", "reward", "digit-classifier", "emoji-classifier"),

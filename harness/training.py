@@ -144,8 +144,10 @@ def fit(
         task = progress.add_task(title, total=settings.steps, completed=state.step)
         running = state.curve[-1][1] if state.curve else math.nan
         while state.step < settings.steps:
+            started = time.perf_counter()
             before(state.step)
             running = _advance(state, loss, running)
+            state.seconds += time.perf_counter() - started
             progress.update(task, completed=state.step, description=f"{title} loss {running:.4f}")
             if state.step % settings.checkpoint_every == 0:
                 state.curve.append((state.step, running))
@@ -161,7 +163,6 @@ def fit(
 
 def _advance(state: _State, loss: LossFunction, running: float) -> float:
     """One optimizer step; returns the smoothed loss."""
-    started = time.perf_counter()
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(state.settings, state.step)
     value = loss(step_generator(state.settings.seed, state.step))
@@ -177,7 +178,6 @@ def _advance(state: _State, loss: LossFunction, running: float) -> float:
     state.optimizer.step()
     state.step += 1
     state.update_ema()
-    state.seconds += time.perf_counter() - started
     return value.item() if math.isnan(running) else 0.98 * running + 0.02 * value.item()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,8 @@ def train_module(
 
     One schedule of ``training.steps`` over all rounds. At the start of each the module, as it then is, runs on the next
     ``settings.runs`` trajectories at every step count of ``settings.grids``; what it meets lies beside ``checkpoint``, so
-    that a training that was killed goes on with the very same data.
+    that a training that was killed goes on with the very same data. The record's seconds count the teacher's and the
+    module's runs too.
     """
     torch.manual_seed(training.seed)
     module = build_module(pipeline, settings).to(pipeline.device)
@@ -160,7 +161,7 @@ def train_module(
         record = fit(
             module, loss, training, checkpoint, "ilf", lambda step: rounds.enter(step * settings.rounds // training.steps)
         )
-    return module, record
+    return module, replace(record, seconds=record.seconds + data.seconds)
 
 
 class Rounds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -37,7 +38,7 @@ class Trajectories:
 
     ``states`` float32 [n, K + 1, C, H, W] at ``timesteps`` (int64 [K + 1], the last is -1). ``conditioning`` and ``null``:
     the transformer's keyword arguments on the conditional branch (tensors [n, ...]) and on the null one (tensors [1, ...];
-    empty without guidance). ``guidance``: the scale of each run, float32 [n].
+    empty without guidance). ``guidance``: the scale of each run, float32 [n]. ``seconds``: what recording them took.
     """
 
     timesteps: torch.Tensor
@@ -45,6 +46,7 @@ class Trajectories:
     conditioning: dict[str, Any]
     null: dict[str, Any]
     guidance: torch.Tensor
+    seconds: float
 
     def column(self, t: torch.Tensor) -> torch.Tensor:
         """Where each timestep [B] stands in the grid."""
@@ -119,6 +121,7 @@ def record(
     ``guidances``: scales that the batches take in turn (default: the pipeline's own).
     """
     states, conditions, scales = [], [], []
+    started = time.perf_counter()
     with pipeline.sampling(timesteps=timesteps, solver="dpm++"):
         for number, start in enumerate(track(range(0, len(prompts), batch), description="teacher trajectories")):
             chunk = prompts[start : start + batch]
@@ -130,7 +133,9 @@ def record(
             conditions.append(recorder.conditioning)
             scales += [scale] * len(chunk)
     grid = torch.tensor([*timesteps, -1])
-    return Trajectories(grid, torch.cat(states), concatenate(conditions), recorder.null, torch.tensor(scales))
+    return Trajectories(
+        grid, torch.cat(states), concatenate(conditions), recorder.null, torch.tensor(scales), time.perf_counter() - started
+    )
 
 
 def concatenate(trees: Sequence[dict[str, Any]]) -> dict[str, Any]:

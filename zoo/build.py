@@ -1,6 +1,6 @@
 """Rebuild the bundled models: ``python -m zoo.build NAME`` (seeded, resumable, with progress bars).
 
-Names: tiny-dit, tiny-pixart, scorers, references, ilf-tiny-dit, ilf-tiny-pixart, or all, in this order.
+Names: tiny-dit, tiny-pixart, scorers, references, tiny-pixart/ilf (also ilf-adapter, ilf-paper, and those of tiny-dit), or all.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from harness.training import TrainRecord, TrainSettings
 from zoo import digits, emoji
 from zoo.cards import write_card
 from zoo.recipe_backbone import build_class_denoiser, build_text_denoiser, train_backbone
+from zoo.recipe_ilf import RECIPES as ILF_RECIPES
 from zoo.recipe_ilf import build_ilf
 from zoo.recipe_reference import build_references
 from zoo.recipe_scorers import train_scorers
@@ -95,10 +96,10 @@ def build(name: str, work: Path, out: Path) -> None:
     elif name == "references":
         build_references(out)
     else:
-        build_ilf(name.removeprefix("ilf-"), work, out)
+        build_ilf(name, work, out)
 
 
-NAMES = ("tiny-dit", "tiny-pixart", "scorers", "references", "ilf-tiny-dit", "ilf-tiny-pixart")
+NAMES = ("tiny-dit", "tiny-pixart", "scorers", "references", *ILF_RECIPES)
 
 
 def main(

@@ -37,7 +37,9 @@ def test_quality_bars_were_measured_and_met(name: str) -> None:
 def test_plain_diffusers_loads_the_folder(name: str) -> None:
     pipe = DiffusionPipeline.from_pretrained(str(ZOO / name), local_files_only=True)
     assert len(pipe.transformer.transformer_blocks) >= 12
-    assert json.loads((ZOO / name / "ilf" / "config.json").read_text())["folded"] is True
+    for form in ("ilf", "ilf-adapter", "ilf-paper"):
+        config = json.loads((ZOO / name / form / "config.json").read_text())
+        assert config["inner_pass"] is (form != "ilf-adapter") and config["context"] is (form != "ilf-paper")
 
 
 def test_prompts_of_the_text_preset_were_held_out() -> None:
@@ -68,7 +70,7 @@ def test_a_bundled_preset_runs_with_all_four_scores(preset: str, tmp_path: Path)
         assert isinstance(score, Score)
         assert score.tiny and "tiny" in score.title, "a bundled scorer is always labelled"
     ilf = next(m for m in run.methods if m.label == "ilf(6 steps)")
-    assert ilf.block_evaluations == ilf.predicted_block_evaluations == 6 * (12 + 6 + 1)
+    assert ilf.block_evaluations == ilf.predicted_block_evaluations == 6 * (2 * 12 + 2)
     assert ilf.extra_parameters > 0 and ilf.training_s is not None and ilf.training_s > 0
 
 
