@@ -172,13 +172,17 @@ def train(
 
 
 @app.command()
-def history(out: Out = DEFAULT_OUT) -> None:
-    """Every recorded run, newest last."""
-    from harness.store import History
-    from reports.history import history_tables
+def history(
+    preset: Annotated[str | None, typer.Argument(help="Only runs of this preset.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write the dashboard, one self-contained page, to this file.")] = None,
+    add: Annotated[list[Path] | None, typer.Option(help="First append this run folder; may be given several times.")] = None,
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """Every recorded run, newest last; trends, and the commits at which they moved."""
+    from harness.commands.history import show_history
 
-    for table in history_tables(History(out / "history.sqlite").runs()):
-        console.print(table)
+    for part in show_history(out, preset, html, add or []):
+        console.print(part)
 
 
 @app.command()
@@ -199,17 +203,97 @@ def power(
 
 @app.command()
 def gate(
-    against: Annotated[str, typer.Option(help="Baseline: a run folder or the start of a run id.")],
+    against: Annotated[str, typer.Option(help="Baseline: a run folder, run id, commit or tag.")],
     run: Annotated[str | None, typer.Argument(help="The run to judge; default: the newest.")] = None,
+    tolerance: Annotated[float, typer.Option(help="The share of time or memory whose loss must not slip through.")] = 0.05,
+    margin: Annotated[
+        list[str] | None, typer.Option(help="METRIC=VALUE: the loss of a score that must not slip through.")
+    ] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write a summary for a pull request to this file.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
     out: Out = DEFAULT_OUT,
 ) -> None:
     """Compare a run with a baseline: exit 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 NOT-MEASURED."""
-    from harness.commands.gate import gate_runs
-    from reports.gate import gate_text
+    from harness.commands.gate import gate_runs, parse_limits, write_summaries
+    from reports.gate_pages import gate_text
 
-    result = gate_runs(out, run, against)
+    result = gate_runs(out, run, against, parse_limits(tolerance, margin or []))
+    write_summaries(result, markdown, junit)
     console.print(gate_text(result), markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="A run folder, run id, commit or tag.")],
+    b: Annotated[str, typer.Argument(help="The same for the other run.")],
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """What changed from run A to run B: speed, memory and every score."""
+    from harness.commands.compare import compare_runs
+
+    console.print(compare_runs(out, a, b))
+
+
+@app.command()
+def bundle(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    target: Annotated[Path | None, typer.Argument(help="The archive; default: RUN.zip here.")] = None,
+    images: Annotated[bool, typer.Option("--images", help="Put the images in, too.")] = False,
+) -> None:
+    """Pack all records of a run into one archive whose digest signs it."""
+    from harness.commands.bundle import bundle_run
+
+    for line in bundle_run(run, target, images):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def verify(
+    what: Annotated[Path, typer.Argument(help="A bundle, or a run folder that the history holds.")],
+    digest: Annotated[str | None, typer.Option(help="The digest that the bundle's publisher named.")] = None,
+    extract: Annotated[Path | None, typer.Option(help="Unpack an intact bundle into this new folder.")] = None,
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """What was altered, is missing or extra: exit 0 where everything is as it was, else 1."""
+    from harness.commands.bundle import verify as work
+
+    lines, intact = work(what, out, digest, extract)
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if intact else 1)
+
+
+@app.command()
+def tag(
+    name: Annotated[str, typer.Argument(help="For example baseline; giving it again moves it.")],
+    run: Annotated[str, typer.Argument(help="A run folder, run id, commit or tag.")],
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """Name a run, for gate and compare."""
+    from harness.commands.tag import tag_run
+
+    console.print(f"{name}: run {tag_run(out, name, run)}", markup=False, highlight=False)
+
+
+@app.command()
+def export(
+    target: Annotated[Path | None, typer.Argument(help="FILE.json, or FOLDER.parquet for three tables.")] = None,
+    mlflow: Annotated[str | None, typer.Option(help="Also log to this MLflow store; '' is OUT/mlruns.")] = None,
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """Write the whole history to other programs' formats."""
+    from harness.commands.export import export as work
+
+    console.print(work(out, target, mlflow), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("import")
+def import_(source: Annotated[Path, typer.Argument(help="What export wrote.")], out: Out = DEFAULT_OUT) -> None:
+    """Read an export into the history; what is there already stays."""
+    from harness.commands.export import import_ as work
+
+    console.print(work(out, source), markup=False, highlight=False, soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -237,6 +237,8 @@ class TimingSample:
     Warm-up rounds have negative numbers. ``compile_s`` is the part of ``latency_s`` that went into torch.compile. Clock,
     temperature and power are the GPU's right after the call, None where they are unknown; ``throttled`` says why the GPU held
     its clock down during the call, and is empty where it did not or where nobody could ask it.
+    ``cpu_s`` is the processor time of the process where one thread did the work on a CPU, else None: unlike ``latency_s`` it
+    leaves out the time in which the system gave the processor to others.
     """
 
     method: str
@@ -252,6 +254,7 @@ class TimingSample:
     temperature_c: int | None = None
     power_w: float | None = None
     throttled: str = ""
+    cpu_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -273,3 +276,4 @@ class MethodRecord:
 
 BASELINE = "full"  # the label of the method that every other is compared with
 A_A = "full (A/A)"  # the full run timed a second time in each round: the noise floor
+REFERENCE = "reference workload"  # timed in each round beside the methods; see harness/workload.py

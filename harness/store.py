@@ -1,54 +1,49 @@
 """The history of runs in one SQLite file: append-only, safe for several writers, and refused when it is not ours.
 
-A run's identity is a digest of its content (specification, environment, methods, scores, timings), not of where it lies. So
-appending the same run twice, or after moving it, changes nothing, while a run that was resumed becomes a new row. Write-ahead
-logging needs a local disk: keep the file off network file systems.
+Each run is kept whole, its images aside: specification, environment (commit, dirty flag, machine), every method, score,
+per-image value, metric fingerprint and raw time. So gates and comparisons need the history alone. A run's identity is a digest
+of that content, not of where it lies: appending the same run twice, or after moving it, changes nothing, while a run that was
+resumed becomes a new row. Tags are names for runs; giving one again moves it. Write-ahead logging needs a local disk: keep the
+file off network file systems.
+
+Version 1 kept no per-image values. Its files are migrated when opened; such a run stays in the trend and says, when it is to be
+compared, that its folder must be appended again.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
+import re
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from harness.contracts import Failure, Score, TimingSample
-from harness.errors import ArtifactError
+from harness.contracts import TimingSample
+from harness.errors import ArtifactError, UsageError
+from harness.portable import Packed, inline, pack, parse_header, run_id, unpack
 from harness.records import Run
-from harness.statistics import mean_interval
+from harness.schema import BUSY_S, SUMMARY, prepare, transaction
 
-SCHEMA_VERSION = 1
-APPLICATION_ID = 0x696C6662  # "ilfb", in the header of the file: tells our databases from others
-BUSY_S = 30.0
-SCHEMA = (
-    """CREATE TABLE runs (id TEXT PRIMARY KEY, created TEXT NOT NULL, preset TEXT NOT NULL, spec_digest TEXT NOT NULL,
-       commit_id TEXT NOT NULL, dirty INTEGER NOT NULL, machine_key TEXT NOT NULL, path TEXT NOT NULL,
-       complete INTEGER NOT NULL)""",
-    """CREATE TABLE scores (run_id TEXT NOT NULL REFERENCES runs(id), method TEXT NOT NULL, metric TEXT NOT NULL, value REAL,
-       low REAL, high REAL, n INTEGER, fingerprint TEXT NOT NULL, failure TEXT NOT NULL, PRIMARY KEY (run_id, method, metric),
-       CHECK ((value IS NULL) = (failure <> '')))""",
-    """CREATE TABLE timings (run_id TEXT NOT NULL REFERENCES runs(id), method TEXT NOT NULL, samples TEXT NOT NULL,
-       PRIMARY KEY (run_id, method))""",
-)
-
-APPEND_ONLY = [
-    f"CREATE TRIGGER {table}_no_{action} BEFORE {action} ON {table} BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END"
-    for table in ("runs", "scores", "timings")
-    for action in ("update", "delete")
-]
+TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
+SHORTEST_COMMIT = 4
+COLUMNS = {  # of the table of runs, after the id
+    "created": str, "preset": str, "spec_digest": str, "commit_id": str, "dirty": int, "machine_key": str, "path": str,
+    "complete": int,
+}  # fmt: skip
+RUNS = """SELECT runs.*, (SELECT header FROM records WHERE run_id = runs.id ORDER BY rowid DESC LIMIT 1) FROM runs"""
+NEWEST_TAGS = "SELECT tag, run_id FROM tags WHERE rowid IN (SELECT max(rowid) FROM tags GROUP BY tag) ORDER BY tag"
 
 
 @dataclass(frozen=True)
 class StoredScore:
-    """A score without its per-image values; ``low`` and ``high`` are None for a single image. Or a failure's reason."""
+    """A score without its per-image values, or a failure's reason (then ``value`` is None).
+
+    ``low`` and ``high`` are None for a single image. ``title``, ``unit`` and ``direction`` are empty in a run that version 1
+    stored.
+    """
 
     method: str
     metric: str
@@ -58,11 +53,17 @@ class StoredScore:
     n: int | None
     fingerprint: Mapping[str, str]
     failure: str
+    title: str = ""
+    unit: str = ""
+    direction: str = ""
 
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One run as the history keeps it. ``path`` is where it lay when it was appended."""
+    """One run as the history lists it. ``path`` is where it lay when it was appended.
+
+    ``spec`` and ``environment`` are empty in a run that version 1 stored.
+    """
 
     run_id: str
     created: str
@@ -75,6 +76,9 @@ class HistoryEntry:
     complete: bool
     scores: tuple[StoredScore, ...]
     timings: tuple[TimingSample, ...]
+    spec: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    tags: tuple[str, ...] = ()
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -82,68 +86,105 @@ class HistoryEntry:
         return tuple(dict.fromkeys([*(s.method for s in self.scores), *(t.method for t in self.timings)]))
 
 
-def run_id(run: Run) -> str:
-    """32 hexadecimal digits over everything a report shows of a run, wherever it lies."""
-    scores = []
-    for key in sorted(run.scores):
-        score = run.scores[key]
-        content = asdict(score)
-        if isinstance(score, Score):
-            content["per_image"] = hashlib.sha256(np.ascontiguousarray(score.per_image).tobytes()).hexdigest()
-        scores.append(content)
-    timings = [asdict(sample) for sample in sorted(run.timings, key=lambda t: (t.round, t.method))]
-    methods = sorted((asdict(m) for m in run.methods), key=lambda m: str(m["label"]))
-    failed = [asdict(failure) for failure in run.failed_methods]
-    everything = [run.spec, run.environment, methods, failed, scores, timings, run.complete]
-    return hashlib.sha256(json.dumps(everything, sort_keys=True, default=dict).encode()).hexdigest()[:32]
-
-
 class History:
     """An append-only store of runs in one file. Every error of the file is an :class:`ArtifactError` with a remedy."""
 
     def __init__(self, path: Path) -> None:
-        """Open the history at ``path``, creating it where there is none; refuses damaged and foreign files."""
+        """Open the history at ``path``, created where there is none; migrates version 1, refuses damaged and foreign files."""
         self.path = Path(path)
         with self._connected() as database:
-            self._prepare(database)
+            prepare(database, self.path)
 
     def append(self, run: Run) -> str:
-        """Add a run in one transaction and return its id; a run that is already there is left as it is."""
-        identity = run_id(run)
-        with self._connected() as database, _transaction(database):
+        """Add a run in one transaction and return its id; a run that is already there whole is left as it is."""
+        return self.insert(run_id(run), _run_row(run), pack(run))
+
+    def insert(self, identity: str, row: tuple[Any, ...], packed: Packed, tags: tuple[str, ...] = ()) -> str:
+        """Add one run as an export carries it: id, columns of ``runs`` after the id, record and tags."""
+        summary = SUMMARY in parse_header(packed.header)
+        with self._connected() as database, transaction(database):
             if database.execute("SELECT 1 FROM runs WHERE id = ?", (identity,)).fetchone() is None:
-                database.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (identity, *_run_row(run)))
-                database.executemany(
-                    "INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [(identity, *row) for row in _score_rows(run)]
-                )
-                database.executemany("INSERT INTO timings VALUES (?, ?, ?)", [(identity, *row) for row in _timing_rows(run)])
+                database.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (identity, *row))
+            found = database.execute("SELECT header FROM records WHERE run_id = ?", (identity,)).fetchall()
+            if not found or (not summary and all(SUMMARY in parse_header(header) for (header,) in found)):
+                database.execute("INSERT INTO records VALUES (?, ?, ?)", (identity, packed.header, packed.values))
+            held = dict(database.execute(NEWEST_TAGS).fetchall())
+            for tag in tags:
+                if held.get(tag) != identity:
+                    database.execute("INSERT INTO tags VALUES (?, ?, ?)", (tag, identity, _now()))
         return identity
+
+    def tag(self, name: str, identity: str) -> None:
+        """Name a run; the name is taken from whichever run had it."""
+        if not TAG.fullmatch(name):
+            raise UsageError(
+                expected="a tag of letters, digits, '.', '_', '/' and '-'", got=repr(name), remedy="choose another name"
+            )
+        with self._connected() as database, transaction(database):
+            database.execute("INSERT INTO tags VALUES (?, ?, ?)", (name, identity, _now()))
 
     def runs(self) -> tuple[HistoryEntry, ...]:
         """Every run, oldest first by its own creation time, then by the order of appending."""
         with self._connected() as database:
-            rows = database.execute("SELECT * FROM runs ORDER BY created, rowid").fetchall()
-            return tuple(_entry(database, row) for row in rows)
+            rows = database.execute(f"{RUNS} ORDER BY created, runs.rowid").fetchall()
+            tags = database.execute(NEWEST_TAGS).fetchall()
+        return tuple(_entry(row, tuple(tag for tag, owner in tags if owner == row[0])) for row in rows)
+
+    def packed(self, identity: str) -> Packed:
+        """The stored record of one run."""
+        with self._connected() as database:
+            found = database.execute(
+                'SELECT header, "values" FROM records WHERE run_id = ? ORDER BY rowid DESC LIMIT 1', (identity,)
+            ).fetchone()
+        if found is None:
+            raise ArtifactError(expected=f"run {identity} in {self.path}", got="no record of it", remedy="see ilf-bench history")
+        return Packed(*found)
+
+    def load(self, identity: str) -> Run:
+        """A run as :func:`harness.records.read_run` gave it, from the history alone; its images lie where they lay."""
+        packed = self.packed(identity)
+        if SUMMARY in parse_header(packed.header):
+            raise ArtifactError(
+                expected=f"a whole record of run {identity[:12]}", got="a summary that version 1 of the history kept",
+                remedy="append its folder again: ilf-bench history --add FOLDER",
+            )  # fmt: skip
+        return unpack(packed)
+
+    def exported(self) -> Iterator[dict[str, Any]]:
+        """Every run as one JSON object: the columns of ``runs``, ``tags``, and ``record`` with the per-image values in place."""
+        with self._connected() as database:
+            rows = database.execute(f"SELECT id, {', '.join(COLUMNS)} FROM runs ORDER BY created, rowid").fetchall()
+            tags = database.execute(NEWEST_TAGS).fetchall()
+        for identity, *values in rows:
+            own = [tag for tag, owner in tags if owner == identity]
+            columns = dict(zip(COLUMNS, values, strict=True))
+            yield {"id": identity, **columns, "tags": own, "record": inline(self.packed(identity))}
 
     def find(self, text: str) -> HistoryEntry:
-        """A run by its id, by an unambiguous beginning of it, or by its folder (the newest state of it)."""
-        with self._connected() as database:
-            rows = database.execute(
-                "SELECT * FROM runs WHERE path = ? ORDER BY created, rowid", (str(Path(text).resolve()),)
-            ).fetchall()[-1:]
-            if not rows and text:
-                rows = database.execute("SELECT * FROM runs WHERE substr(id, 1, ?) = ?", (len(text), text.lower())).fetchall()
-            if len(rows) == 1:
-                return _entry(database, rows[0])
-        if rows:
-            names = ", ".join(row[0][:12] for row in rows[:5])
+        """A run by its tag, its folder, its id or the beginning of it, or by its commit (the newest complete run of that)."""
+        entries = self.runs()
+        tagged = [entry for entry in entries if text in entry.tags]
+        here = [entry for entry in entries if entry.path == Path(text).resolve()] if text else []
+        if tagged or here:
+            return (tagged or here)[-1]
+        lower = text.lower()
+        named = [entry for entry in entries if text and entry.run_id.startswith(lower)]
+        if not named and len(text) >= SHORTEST_COMMIT:
+            of_commit = [entry for entry in entries if entry.commit.startswith(lower)]
+            if len({entry.commit for entry in of_commit}) == 1:
+                return ([entry for entry in of_commit if entry.complete] or of_commit)[-1]
+            named = of_commit
+        if len(named) == 1:
+            return named[0]
+        if named:
+            names = ", ".join(f"{entry.run_id[:12]} (commit {entry.commit[:12]})" for entry in named[:5])
             raise ArtifactError(
                 expected=f"one run in {self.path}",
-                got=f"{len(rows)} whose id begins with {text!r}: {names}",
+                got=f"{len(named)} that begin with {text!r}: {names}",
                 remedy="give more digits",
             )
         raise ArtifactError(
-            expected=f"a run id, its beginning, or a run folder in {self.path}", got=repr(text), remedy="see ilf-bench history"
+            expected=f"a run folder, or a tag, run id or commit in {self.path}", got=repr(text), remedy="see ilf-bench history"
         )
 
     @contextmanager
@@ -163,109 +204,38 @@ class History:
             if database is not None:
                 database.close()
 
-    def _prepare(self, database: sqlite3.Connection) -> None:
-        with _transaction(database):
-            version, owner = _pragma(database, "user_version"), _pragma(database, "application_id")
-            tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if (version, owner, tables) == (0, 0, 0):
-                for statement in (*SCHEMA, *APPEND_ONLY):
-                    database.execute(statement)
-                database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                version, owner = SCHEMA_VERSION, APPLICATION_ID
-        self._check(version, owner)
-        if (state := database.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
-            raise sqlite3.DatabaseError(f"damaged file: {state}")
-        _write_ahead(database)
 
-    def _check(self, version: int, owner: int) -> None:
-        if owner != APPLICATION_ID:
-            raise ArtifactError(
-                expected=f"an ilf-bench history at {self.path}", got="another program's database", remedy="name another file"
-            )
-        if version != SCHEMA_VERSION:
-            remedy = "use the version of ilf-bench that wrote it, or move it away and append the runs again"
-            raise ArtifactError(
-                expected=f"history version {SCHEMA_VERSION} at {self.path}", got=f"version {version}", remedy=remedy
-            )
-
-
-@contextmanager
-def _transaction(database: sqlite3.Connection) -> Iterator[None]:
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise
-    database.execute("COMMIT")
-
-
-def _pragma(database: sqlite3.Connection, name: str) -> int:
-    return int(database.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-def _write_ahead(database: sqlite3.Connection) -> None:
-    """Switch to WAL. SQLite does not wait for its busy timeout here, so a second opener at the same moment retries."""
-    deadline = time.monotonic() + BUSY_S
-    while database.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        try:
-            database.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _run_row(run: Run) -> tuple[Any, ...]:
     env, spec = run.environment, run.spec
     digest, commit = str(spec.get("digest", "")), str(env.get("commit") or "")
     created, machine = str(env.get("created") or ""), str(env.get("machine_key") or "")
-    return (
-        created,
-        str(spec["name"]),
-        digest,
-        commit,
-        int(bool(env.get("dirty"))),
-        machine,
-        str(run.path.resolve()),
-        int(run.complete),
-    )
+    flags = int(bool(env.get("dirty"))), int(run.complete)
+    return created, str(spec["name"]), digest, commit, flags[0], machine, str(run.path.resolve()), flags[1]
 
 
-def _score_rows(run: Run) -> list[tuple[Any, ...]]:
-    order = {str(label): i for i, label in enumerate(run.spec["method_labels"])}
-    scores = sorted(run.scores.values(), key=lambda s: order.get(s.method, len(order)))
-    rows = [_score_row(score) for score in scores]
-    return rows + [(f.method, "", None, None, None, None, "{}", f.reason or "no reason recorded") for f in run.failed_methods]
-
-
-def _score_row(score: Score | Failure) -> tuple[Any, ...]:
-    if isinstance(score, Failure):
-        return score.method, score.metric, None, None, None, None, "{}", score.reason or "no reason recorded"
-    interval = mean_interval(np.asarray(score.per_image, np.float64))
-    bounds = [bound if math.isfinite(bound) else None for bound in (interval.low, interval.high)]
-    return score.method, score.metric, score.value, *bounds, score.n, json.dumps(dict(score.fingerprint), sort_keys=True), ""
-
-
-def _timing_rows(run: Run) -> list[tuple[str, str]]:
-    methods = dict.fromkeys(t.method for t in run.timings)
-    return [(method, json.dumps([asdict(t) for t in run.timings if t.method == method])) for method in methods]
-
-
-def _entry(database: sqlite3.Connection, row: tuple[Any, ...]) -> HistoryEntry:
-    identity, created, preset, digest, commit, dirty, machine, path, complete = row
-    scores = database.execute(
-        "SELECT method, metric, value, low, high, n, fingerprint, failure FROM scores WHERE run_id = ? ORDER BY rowid",
-        (identity,),
-    ).fetchall()
-    timings = database.execute("SELECT samples FROM timings WHERE run_id = ? ORDER BY rowid", (identity,)).fetchall()
+def _entry(row: tuple[Any, ...], tags: tuple[str, ...]) -> HistoryEntry:
+    identity, created, preset, digest, commit, dirty, machine, path, complete, text = row
+    header = parse_header(text)
     try:
-        samples = tuple(TimingSample(**sample) for (text,) in timings for sample in json.loads(text))
-        stored = tuple(StoredScore(m, name, v, low, high, n, json.loads(f), why) for m, name, v, low, high, n, f, why in scores)
-    except (ValueError, TypeError) as error:
-        raise sqlite3.DatabaseError(f"damaged record of run {identity}: {error}") from error
-    where = Path(path)
-    return HistoryEntry(identity, created, preset, digest, commit, bool(dirty), machine, where, bool(complete), stored, samples)
+        scores = [_stored(score) for score in header["scores"]]
+        scores += [_stored(failure) for failure in header.get("failed_methods", ())]
+        timings = tuple(TimingSample(**sample) for sample in header["timings"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise sqlite3.DatabaseError(f"damaged record of run {identity}: {error!r}") from error
+    return HistoryEntry(
+        identity, created, preset, digest, commit, bool(dirty), machine, Path(path), bool(complete), tuple(scores), timings,
+        header.get("spec", {}), header.get("environment", {}), tags,
+    )  # fmt: skip
+
+
+def _stored(content: Mapping[str, Any]) -> StoredScore:
+    method, metric = content["method"], content["metric"]
+    if "reason" in content:
+        return StoredScore(method, metric, None, None, None, None, {}, content["reason"] or "no reason recorded")
+    value, low, high, n = (content[name] for name in ("value", "low", "high", "n"))
+    title, unit, direction = (content.get(name, "") for name in ("title", "unit", "direction"))
+    return StoredScore(method, metric, value, low, high, n, content["fingerprint"], "", title, unit, direction)

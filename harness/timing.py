@@ -19,6 +19,8 @@ from harness.pipeline import Pipeline
 from harness.records import read_json, slug, write_json
 from harness.spec import TimingSpec
 from harness.stages import StageTimer
+from harness.stopwatch import Stopwatch
+from harness.workload import Workload
 
 CLEAR_REFS = Path("/proc/self/clear_refs")
 Guard = Callable[[str, str, Callable[[], None]], bool]
@@ -51,14 +53,15 @@ def time_once(
     with method.attach(pipeline):
         reset_peak_memory(pipeline.device)
         monitor.begin()
-        compiling, start = compile_seconds(), timer.now()
+        compiling, watch = compile_seconds(), Stopwatch(pipeline.device)
         with timer.timing(pipeline.pipe):
             pipeline.generate(prompts, seed, range(len(prompts)))
-        latency = timer.now() - start
+        latency, cpu_s = watch.read()
         state = monitor.end()
     return TimingSample(
         label, number, len(prompts), latency, timer.text_s, timer.denoise_s, timer.decode_s, peak_memory_bytes(pipeline.device),
         compile_seconds() - compiling, state.clock_mhz, state.temperature_c, state.power_w, state.throttled,
+        cpu_s,
     )  # fmt: skip
 
 
@@ -79,6 +82,7 @@ class Rounds:
         self.folder, self.timing, self.pipeline = folder, timing, pipeline
         self.prompts, self.seed, self.guard = prompts, seed, guard
         self.monitor = Monitor(pipeline.device)
+        self.workload = Workload(pipeline.device, pipeline.precision)
 
     def run(self, methods: Mapping[str, Method], progress: Progress) -> None:
         """Warm up and time what this folder lacks. Warm-up rounds are recorded apart, with the seconds spent compiling."""
@@ -115,10 +119,12 @@ class Rounds:
         rows: list[TimingSample] = []
         for batch in alive:
             prompts = [self.prompts[i % len(self.prompts)] for i in range(batch)]
+            rows.append(self.workload.time_once(number, batch))
             for label in in_round(alive[batch], number):
                 once = partial(self._time_once, rows, methods[label], label, prompts, number)
                 if not self.guard(label, self._stage(batch), once):
                     alive[batch] = [other for other in alive[batch] if other != label]
+                rows.append(self.workload.time_once(number, batch))
         return rows
 
     def _time_once(self, rows: list[TimingSample], method: Method, label: str, prompts: list[str], number: int) -> None:

@@ -1,15 +1,17 @@
 """The regression gate: is the current run as fast, as small and as good as the baseline run? Nothing unknown ever passes.
 
-Speed: ratio of median seconds per image, current over baseline, with a bootstrap interval that resamples the two runs
-independently (they were not interleaved with each other). It passes where the whole interval is at most 1 + tolerance and
-fails where the whole interval is above the larger of the tolerance and the A/A spread of both runs. So a noisy machine can
-excuse a failure but never buys a pass. Fewer than 4 rounds are inconclusive.
+For every check of every method there is a change with its standard error (:mod:`reports.findings`) and a tolerance, the loss that
+must not slip through: 5% of time, 5% of memory, and for a score its margin.
 
-Quality: the change in the harmful direction, paired where both runs scored the same samples, with its 95% interval, against a
-margin. It passes where the interval lies below the margin and fails where it lies above. The margin is absolute, in the
-metric's unit: a quarter of the baseline's per-image standard deviation where higher is better (a small effect, for scores
-that may lie near zero), and a tenth of the baseline's value where lower is better (distances have a true zero, and the spread
-of their pseudo-values grows with N).
+- FAIL where the loss is significant (one-sided, Holm's correction over all checks, 5% for the whole gate) and at least half the
+  tolerance, so that a true loss of the whole tolerance is caught and a loss of no consequence is not an alarm.
+- PASS where the upper end of the one-sided 95% interval lies within the tolerance.
+- INCONCLUSIVE in between: more rounds or images are needed.
+- NOT-MEASURED where there is nothing to compare, with the reason.
+
+A score's margin is absolute, in the metric's unit: a quarter of the baseline's per-image standard deviation where higher is
+better (a small effect, for scores that may lie near zero), and a tenth of the baseline's value where lower is better (distances
+have a true zero, and the spread of their pseudo-values grows with N).
 """
 
 from __future__ import annotations
@@ -17,29 +19,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 import numpy as np
 
-from harness.contracts import A_A, BASELINE, Failure, FloatArray, Score
 from harness.records import Run
-from harness.statistics import RESAMPLES, Interval, mean_interval, paired_difference
+from reports.changes import MEMORY, SPEED, WALL, Change, Missing
+from reports.findings import findings, interval_of, upper_bound
 from reports.format import interval_text, number
-from reports.select import (
-    failure_of,
-    method_order,
-    metric_order,
-    noise_spread,
-    peak_memory,
-    record_of,
-    samples_of,
-    score_of,
-    seconds_per_image,
-)
-
-MIN_ROUNDS = 4
-SAME_EXPERIMENT = ("task", "pipeline", "solver", "steps", "guidance", "precision")
-SAME_SAMPLES = ("seed", "samples", "prompts")
+from reports.select import method_order, metric_order, score_of
+from reports.spread import Spreads
 
 
 class GateVerdict(Enum):
@@ -72,7 +60,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class GateRow:
-    """One check. A row that is not ``counted`` has no bearing on the whole; its reason says why."""
+    """One check. A row that is not ``counted`` has no bearing on the whole unless it fails; its text says why."""
 
     method: str
     check: str
@@ -93,7 +81,7 @@ class GateResult:
     @property
     def verdict(self) -> GateVerdict:
         """The worst verdict of the rows that count."""
-        found = {row.verdict for row in self.rows if row.counted}
+        found = {row.verdict for row in self.rows if row.counted or row.verdict is GateVerdict.FAIL}
         return next((verdict for verdict in PRECEDENCE if verdict in found), GateVerdict.NOT_MEASURED)
 
     @property
@@ -102,167 +90,61 @@ class GateResult:
         return self.verdict.exit_code
 
 
-def gate(current: Run, baseline: Run, limits: Limits | None = None) -> GateResult:
+def gate(current: Run, baseline: Run, limits: Limits | None = None, spreads: Spreads | None = None) -> GateResult:
     """Check every method and metric that the baseline lists. What cannot be checked is NOT-MEASURED, with the reason."""
-    limits = limits or Limits()
-    methods, metrics = [m for m in method_order(baseline) if m != A_A], metric_order(baseline)
+    limits, spreads = limits or Limits(), spreads or Spreads()
     partial = [name for name, run in (("current", current), ("baseline", baseline)) if not run.complete]
     rows = [GateRow("(run)", name, GateVerdict.NOT_MEASURED, "the run is not complete") for name in partial]
-    different = _differing(current, baseline, SAME_EXPERIMENT)
-    for method in methods:
-        checks = ["speed", "memory", *metrics]
-        if different:
-            reason = f"the runs are different experiments: {different}"
-            rows += [GateRow(method, check, GateVerdict.NOT_MEASURED, reason) for check in checks]
+    for one in findings(current, baseline, spreads):
+        if isinstance(one, Missing):
+            rows.append(GateRow(one.method, one.check, GateVerdict.NOT_MEASURED, one.reason, one.counted))
             continue
-        rows += [_speed(current, baseline, method, limits), _memory(current, baseline, method, limits)]
-        rows += [_quality(current, baseline, method, metric, limits) for metric in metrics]
-    new = [
-        f"{label} is new: the baseline has nothing to hold it against" for label in method_order(current) if label not in methods
-    ]
-    new += [
-        f"metric {name} is new: the baseline has nothing to hold it against"
-        for name in metric_order(current)
-        if name not in metrics
-    ]
-    return GateResult(str(current.path), str(baseline.path), tuple(rows), tuple(new))
+        change, tolerance = one.change, _tolerance(one.change, baseline, limits)
+        few = "" if np.isfinite(change.error) else "; too few rounds or images for an interval"
+        text = f"{_text(change, tolerance)}; error from {one.source}{few}"
+        rows.append(GateRow(change.method, change.check, judge(change, tolerance, one.is_loss), text, change.counted))
+    return GateResult(str(current.path), str(baseline.path), tuple(rows), tuple(_new(current, baseline)))
 
 
-def judge(harm: Interval, passes: float, fails: float) -> GateVerdict:
-    """PASS where the whole interval is at most ``passes``, FAIL where all of it is above ``fails``, else INCONCLUSIVE."""
-    if not np.isfinite([harm.low, harm.value, harm.high]).all():
+def judge(change: Change, tolerance: float, significant: bool) -> GateVerdict:
+    """See the head of this file."""
+    if not np.isfinite([change.value, change.error]).all():
         return GateVerdict.INCONCLUSIVE
-    if harm.high <= passes:
-        return GateVerdict.PASS
-    return GateVerdict.FAIL if harm.low > fails else GateVerdict.INCONCLUSIVE
+    if change.error == 0:  # nothing is known of its noise: the tolerance itself decides
+        return GateVerdict.PASS if change.harm <= tolerance else GateVerdict.FAIL
+    if significant and change.harm > 0 and change.harm >= tolerance / 2:
+        return GateVerdict.FAIL
+    return GateVerdict.PASS if upper_bound(change) <= tolerance else GateVerdict.INCONCLUSIVE
 
 
-def independent_ratio(numerator: FloatArray, denominator: FloatArray, seed: int = 0) -> Interval:
-    """median(numerator [R]) / median(denominator [S]) with a 95% bootstrap interval that resamples each by itself."""
-    rng = np.random.default_rng(seed)
-    medians = [np.median(v[rng.integers(len(v), size=(RESAMPLES, len(v)))], axis=1) for v in (numerator, denominator)]
-    low, high = np.quantile(medians[0] / medians[1], [0.025, 0.975])
-    return Interval(float(np.median(numerator) / np.median(denominator)), float(low), float(high))
+def _tolerance(change: Change, baseline: Run, limits: Limits) -> float:
+    """In the unit of the change; 0 for a single image, so that only an exact match passes."""
+    if change.check in (SPEED, WALL):
+        return float(np.log1p(limits.speed))
+    if change.check == MEMORY:
+        return float(np.log1p(limits.memory))
+    if change.check in limits.margins:
+        return limits.margins[change.check]
+    if not change.higher_is_better:
+        return limits.relative * abs(change.then)
+    values = np.asarray(getattr(score_of(baseline, change.method, change.check), "per_image", ()), np.float64)
+    return limits.deviations * float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def _differing(current: Run, baseline: Run, keys: tuple[str, ...]) -> str:
-    pairs: list[tuple[str, Any, Any]] = [(key, current.spec.get(key), baseline.spec.get(key)) for key in keys]
-    return ", ".join(f"{key} {now!r} against {then!r}" for key, now, then in pairs if now != then)
+def _text(change: Change, tolerance: float) -> str:
+    interval = interval_of(change)
+    plain = not np.isfinite(change.error) or change.error == 0
+    if change.is_ratio:
+        what = "peak memory" if change.check == MEMORY else "seconds per image"
+        shown = number(interval.value, 4) if plain else interval_text(interval)
+        return f"{shown} times the baseline's {what} ({change.how}); tolerance {np.expm1(tolerance):.1%}"
+    unit, better = f" {change.unit}" if change.unit else "", "higher" if change.higher_is_better else "lower"
+    margin = f"margin {number(tolerance)}"
+    shown = number(interval.value) if plain else interval_text(interval, signed=True)
+    return f"changed by {shown}{unit} ({better} is better; {change.how}); {margin}"
 
 
-def _incomparable_cost(current: Run, baseline: Run, method: str) -> str:
-    for name, run in (("current", current), ("baseline", baseline)):
-        if record_of(run, method) is None:
-            return f"{name}: {failure_of(run, method)}"
-        if not len(seconds_per_image(run, method)):
-            return f"{name}: not timed"
-    keys = [run.environment.get("machine_key") for run in (current, baseline)]
-    if None in keys:
-        return "the machine was not recorded in both runs"
-    if keys[0] != keys[1]:
-        return f"different machines: {keys[0]} and {keys[1]}"
-    batches = [{t.batch for t in run.timings if t.method == method} for run in (current, baseline)]
-    return "" if batches[0] == batches[1] else f"different timing batches: {sorted(batches[0])} and {sorted(batches[1])}"
-
-
-def _speed(current: Run, baseline: Run, method: str, limits: Limits) -> GateRow:
-    if reason := _incomparable_cost(current, baseline, method):
-        return GateRow(method, "speed", GateVerdict.NOT_MEASURED, reason)
-    now, then = seconds_per_image(current, method), seconds_per_image(baseline, method)
-    if min(now.min(), then.min()) <= 0:
-        return GateRow(method, "speed", GateVerdict.NOT_MEASURED, "a recorded time is not positive")
-    ratio = independent_ratio(now, then)
-    spreads = [spread for run in (current, baseline) if (spread := noise_spread(run)) is not None]
-    floor = max([limits.speed, *spreads])
-    text = f"{interval_text(ratio)} times the baseline's seconds per image; tolerance {limits.speed:.1%}"
-    if floor > limits.speed:
-        text += f", failing only above {floor:.1%} because of the A/A spread"
-    if min(len(now), len(then)) < MIN_ROUNDS:
-        return GateRow(method, "speed", GateVerdict.INCONCLUSIVE, f"{text}; fewer than {MIN_ROUNDS} rounds")
-    return GateRow(method, "speed", judge(ratio, 1 + limits.speed, 1 + floor), text)
-
-
-def _memory(current: Run, baseline: Run, method: str, limits: Limits) -> GateRow:
-    reason = _incomparable_cost(current, baseline, method)
-    now, then = peak_memory(current, method), peak_memory(baseline, method)
-    if reason or now is None or then is None:
-        return GateRow(method, "memory", GateVerdict.NOT_MEASURED, reason or "peak memory was not recorded in both runs")
-    ratio = now / then
-    verdict = GateVerdict.PASS if ratio <= 1 + limits.memory else GateVerdict.FAIL
-    return GateRow(method, "memory", verdict, f"{number(ratio)} times the baseline's peak memory; tolerance {limits.memory:.1%}")
-
-
-def _quality(current: Run, baseline: Run, method: str, metric: str, limits: Limits) -> GateRow:
-    now, then = score_of(current, method, metric), score_of(baseline, method, metric)
-    if isinstance(now, Failure) or isinstance(then, Failure):
-        return _failed_score(method, metric, now, then)
-    if dict(now.fingerprint) != dict(then.fingerprint):
-        return GateRow(
-            method, metric, GateVerdict.NOT_MEASURED, f"refused: fingerprints differ in {_fingerprint_keys(now, then)}"
-        )
-    change, pairing = _change(current, baseline, method, now, then)
-    sign = -1.0 if now.direction == "higher" else 1.0
-    harm = Interval(sign * change.value, *sorted((sign * change.low, sign * change.high)))
-    margin = limits.margins.get(metric, _margin(then, limits))
-    unit = f" {now.unit}" if now.unit else ""
-    text = (
-        f"changed by {interval_text(change, signed=True)}{unit} ({now.direction} is better; {pairing}); margin {number(margin)}"
-    )
-    return GateRow(method, metric, judge(harm, margin, margin), text)
-
-
-def _failed_score(method: str, metric: str, now: Score | Failure, then: Score | Failure) -> GateRow:
-    reasons = [f"{name}: {one.reason}" for name, one in (("current", now), ("baseline", then)) if isinstance(one, Failure)]
-    same = isinstance(now, Failure) and isinstance(then, Failure) and now.reason == then.reason
-    if same and method == BASELINE:  # a distance of the full run to itself has no value in any run
-        text = f"not counted, full has no value in either run; {'; '.join(reasons)}"
-        return GateRow(method, metric, GateVerdict.NOT_MEASURED, text, counted=False)
-    return GateRow(method, metric, GateVerdict.NOT_MEASURED, "; ".join(reasons))
-
-
-def _fingerprint_keys(now: Score, then: Score) -> str:
-    keys = sorted({*now.fingerprint, *then.fingerprint})
-    return ", ".join(key for key in keys if now.fingerprint.get(key) != then.fingerprint.get(key))
-
-
-def _margin(then: Score, limits: Limits) -> float:
-    """See the head of this file; 0 for a single image, so that only an exact match passes."""
-    if then.direction == "lower":
-        return limits.relative * abs(then.value)
-    return limits.deviations * float(np.std(then.per_image, ddof=1)) if then.n > 1 else 0.0
-
-
-def _change(current: Run, baseline: Run, method: str, now: Score, then: Score) -> tuple[Interval, str]:
-    a, b = np.asarray(now.per_image, np.float64), np.asarray(then.per_image, np.float64)
-    if now.n == then.n and _same_samples(current, baseline, method):
-        return paired_difference(a, b), "paired"
-    first, second = mean_interval(a), mean_interval(b)
-    half = float(np.hypot(first.high - first.value, second.high - second.value))
-    value = first.value - second.value
-    return Interval(value, value - half, value + half), "unpaired"
-
-
-def _same_samples(current: Run, baseline: Run, method: str) -> bool:
-    if _differing(current, baseline, SAME_SAMPLES):
-        return False
-    listed = [[(s.index, s.prompt) for s in samples_of(run, method)] for run in (current, baseline)]
-    return listed[0] == listed[1]
-
-
-def gate_markdown(result: GateResult) -> str:
-    """The verdict, a table of every check, and the notes."""
-    lines = [f"## Gate: {result.verdict.value}", "", f"`{result.current}` against `{result.baseline}`", ""]
-    lines += ["| Method | Check | Verdict | Why |", "| --- | --- | --- | --- |"]
-    lines += [f"| {_cell(r.method)} | {_cell(r.check)} | {r.verdict.value} | {_cell(r.text)} |" for r in result.rows]
-    return "\n".join([*lines, "", *(f"- {_cell(note)}" for note in result.notes)]).rstrip() + "\n"
-
-
-def gate_text(result: GateResult) -> str:
-    """The same for a terminal: one line a check, then the verdict."""
-    width = max((len(f"{r.method}  {r.check}") for r in result.rows), default=0)
-    lines = [f"{r.verdict.value:<12}  {f'{r.method}  {r.check}':<{width}}  {r.text}" for r in result.rows]
-    return "\n".join([*lines, *result.notes, f"gate: {result.verdict.value} (exit code {result.exit_code})"]) + "\n"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
+def _new(current: Run, baseline: Run) -> list[str]:
+    methods = [f"{label}" for label in method_order(current) if label not in method_order(baseline)]
+    metrics = [f"metric {name}" for name in metric_order(current) if name not in metric_order(baseline)]
+    return [f"{name} is new: the baseline has nothing to hold it against" for name in (*methods, *metrics)]

@@ -1,4 +1,4 @@
-"""The history as terminal tables: one for each preset, newest run last."""
+"""The history as terminal tables: one for each preset, newest run last, and one of trends with the steps in them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from harness.contracts import A_A, BASELINE
+from harness.contracts import A_A, BASELINE, REFERENCE
 from harness.statistics import time_ratio
 from harness.store import HistoryEntry, StoredScore
+from reports.dashboard import describe_step, kind_of
 from reports.format import number, plus_minus
+from reports.trend import Series
 
 
 def history_tables(entries: Sequence[HistoryEntry], preset: str | None = None) -> list[Table]:
@@ -24,7 +26,7 @@ def history_tables(entries: Sequence[HistoryEntry], preset: str | None = None) -
 def _table(preset: str, entries: list[HistoryEntry]) -> Table:
     """Narrow enough for a terminal: the half-width below its value, and reasons of failures as notes below the table."""
     metrics = list(dict.fromkeys(score.metric for entry in entries for score in entry.scores if score.metric))
-    methods = list(dict.fromkeys(label for entry in entries for label in entry.methods if label != A_A))
+    methods = list(dict.fromkeys(label for entry in entries for label in entry.methods if label not in (A_A, REFERENCE)))
     table = Table(
         title=f"{preset}: newest last", title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, show_edge=False
     )
@@ -77,3 +79,29 @@ def _score(score: StoredScore | None, notes: dict[str, int]) -> str:
     if score.value is None:
         return f"failed ({notes.setdefault(score.failure, len(notes) + 1)})"
     return number(score.value) if score.high is None else plus_minus(score.value, score.high - score.value).replace(" ± ", "\n±")
+
+
+SPARKS = "▁▂▃▄▅▆▇█"
+WORDS = {"bad": "worse", "good": "better", "even": "moved"}
+
+
+def trend_table(series: Sequence[Series]) -> Table:
+    """A line for each series: a sparkline of its newest runs, the newest value, and every step with its commit."""
+    table = Table(
+        "preset", "method", "what", "runs", "trend", "newest", "steps", title="Trends, oldest run left", title_justify="left",
+        box=box.SIMPLE_HEAD, show_edge=False,
+    )  # fmt: skip
+    for one in series:
+        values = [point.value for point in one.points]
+        steps = [f"{WORDS[kind_of(one, step)]}: {describe_step(one, step)}" for step in one.steps]
+        unit = f" {one.unit}" if one.unit else ""
+        cells = [one.group.preset, one.group.method, one.title, str(len(values)), sparkline(values), number(values[-1]) + unit]
+        table.add_row(*(Text(cell) for cell in [*cells, "\n".join(steps) or "none"]))
+    return table
+
+
+def sparkline(values: Sequence[float], width: int = 24) -> str:
+    """The newest values as blocks of eight heights, lowest to highest of those shown; all equal is a low line."""
+    shown = np.asarray(values[-width:], np.float64)
+    low, span = shown.min(), np.ptp(shown)
+    return "".join(SPARKS[int(7 * (v - low) / span) if span else 0] for v in shown)

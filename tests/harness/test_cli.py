@@ -279,4 +279,7 @@ def test_a_run_its_report_and_the_gate(preset: Callable[..., str], tmp_path: Pat
     assert (folder / "report" / "report.csv").read_bytes() == first
     assert main(["history", "--out", out]) == 0
     assert "toy" in capsys.readouterr().out
-    assert main(["gate", "--against", str(folder), "--out", out]) in (0, 2, 3)
+    assert main(["tag", "good", str(folder), "--out", out]) == 0
+    assert main(["gate", str(folder), "--against", "good", "--out", out, "--junit", f"{out}/junit.xml"]) in (0, 2, 3)
+    assert "<testcase" in (tmp_path / "runs" / "junit.xml").read_text()
+    assert main(["gate", "--against", "good", "--out", out]) == USAGE  # nothing but the baseline itself

@@ -18,7 +18,7 @@ import yaml
 
 from harness.cli import main
 from harness.commands import run as app
-from harness.contracts import A_A, Failure, Score
+from harness.contracts import A_A, REFERENCE, Failure, Score
 from harness.records import read_run, slug
 from tests.conftest import PROMPTS
 
@@ -58,8 +58,12 @@ def test_a_run_records_everything(folders: dict[str, Path], tmp_path: Path, name
     assert run.complete and [m.label for m in run.methods] == ["full", "2 steps", "deepcache(interval=2)"]
     assert all(m.block_evaluations == m.predicted_block_evaluations for m in run.methods)
     assert [m.block_evaluations for m in run.methods] == [48.0, 24.0, 48.0 - 2 * 2 * 4]
-    assert len(run.timings) == 2 * 4 and {t.method for t in run.timings} == {"full", "2 steps", "deepcache(interval=2)", A_A}
-    for sample in run.timings:
+    labels = ["full", "2 steps", "deepcache(interval=2)", A_A]
+    assert {t.method for t in run.timings} == {*labels, REFERENCE} and len(run.timings) == 2 * (4 + 5)
+    for number in (0, 1):  # the fixed workload before, between and after the methods
+        order = [t.method for t in run.timings if t.round == number]
+        assert order[::2] == [REFERENCE] * 5 and sorted(order[1::2]) == sorted(labels)
+    for sample in (t for t in run.timings if t.method != REFERENCE):
         parts = sample.text_s + sample.denoise_s + sample.decode_s
         assert 0 < sample.denoise_s < sample.latency_s and parts == pytest.approx(sample.latency_s, rel=0.05, abs=2e-3)
         assert sample.peak_memory_bytes > 10_000_000

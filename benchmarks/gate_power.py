@@ -1,0 +1,200 @@
+"""How often does the gate cry wolf, and how often does it see a 5% slow-down? Measured on this machine, as noisy as it is.
+
+    python benchmarks/gate_power.py record     # about 13 minutes; stop and call again: it goes on
+    python benchmarks/gate_power.py judge      # seconds; reads benchmarks/results/gate_power.jsonl only
+
+``record``: each of eight processes loads the bundled text-to-image model (4 steps, one image a call, one thread) and makes five
+timing runs of 16 s: three of unchanged code, and between them two in which every call is followed by 5% of its own processor
+time of extra work. A run is rounds of the fixed workload, the call, the workload again, as the runner times; all raw times are
+kept.
+
+``judge``: a gate holds one run against a baseline whose commit has six clean runs in the history, as the workflow's does. For
+200 A/A gates and 50 of a slow-down, the current run is drawn from the unchanged or the slowed ones, and the six from unchanged
+runs of other processes, and so of other minutes. Each run is in many gates, so the 250 verdicts are not independent. They come
+from ``reports.gate.gate`` with its default limits; an alarm is a FAIL of any check, a slow-down is caught where the gate FAILs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.commands import run as app
+from harness.contracts import BASELINE, REFERENCE, Method, MethodRecord, Plan, TimingSample
+from harness.environment import describe
+from harness.loading import load_pipeline
+from harness.patching import patched
+from harness.pipeline import Pipeline
+from harness.records import Run
+from harness.store import History
+from harness.timing import time_once
+from harness.workload import Workload
+from reports.gate import GateResult, GateVerdict, gate
+from reports.spread import repeated_spreads
+
+RESULTS = Path(__file__).parent / "results" / "gate_power.jsonl"
+PROCESSES, SECONDS, SLOWER = 8, 16.0, 0.05
+REPEATED, A_A_GATES, SLOW_GATES, SEED = 6, 200, 50, 0
+PLAN = (False, True, False, True, False)  # one process: is the run slowed?
+
+
+@dataclass(frozen=True)
+class Slowed:
+    """A method whose every call is followed by ``share`` of its own processor time of extra work."""
+
+    inner: Method
+    share: float
+
+    @property
+    def label(self) -> str:
+        """That of the method: the gate is to see a regression, not another method."""
+        return self.inner.label
+
+    def plan(self, plan: Plan) -> Plan:
+        """That of the method."""
+        return self.inner.plan(plan)
+
+    @contextmanager
+    def attach(self, pipeline: Pipeline) -> Iterator[None]:
+        """Burn processor time after each call."""
+        generate = pipeline.generate
+
+        def slow(*arguments: Any) -> Any:
+            start = time.process_time()
+            images = generate(*arguments)
+            end = time.process_time()
+            while time.process_time() < end + self.share * (end - start):
+                pass
+            return images
+
+        with self.inner.attach(pipeline), patched(pipeline, "generate", slow):
+            yield
+
+
+def record_process(process: int) -> None:
+    """All runs of one process, appended to the results, a line a run."""
+    torch.set_num_threads(1)
+    experiment = app.prepare("tiny-text", {"steps": 4, "precision": "fp32", "methods": (BASELINE,)}, []).experiment
+    pipeline = load_pipeline(experiment.spec)
+    workload, method, prompts = Workload("cpu", pipeline.precision), experiment.methods[BASELINE], list(experiment.prompts[:1])
+    environment = describe("cpu", pipeline.arithmetic)
+    for number, slowed in enumerate(PLAN):
+        current = Slowed(method, SLOWER) if slowed else method
+        for warm in (-2, -1):
+            workload.time_once(warm, 1), time_once(pipeline, current, BASELINE, prompts, 7, warm)
+        timings, start = [workload.time_once(0, 1)], time.monotonic()
+        began = time.time()
+        while time.monotonic() < start + SECONDS:
+            timings.append(time_once(pipeline, current, BASELINE, prompts, 7, 0))
+            timings.append(workload.time_once(0, 1))
+        took = time.monotonic() - start
+        line = {
+            "process": process, "run": number, "slowed": slowed, "began": began, "seconds": took, "environment": environment,
+            "spec": experiment.spec.identity(), "timings": [_compact(t) for t in timings],
+        }  # fmt: skip
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _compact(sample: TimingSample) -> list[Any]:
+    """Whole microseconds."""
+    return [sample.method == REFERENCE, round(sample.latency_s * 1e6), round((sample.cpu_s or 0) * 1e6), sample.peak_memory_bytes]
+
+
+def recorded() -> list[dict[str, Any]]:
+    """Every line of the results."""
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+
+
+def record(processes: int) -> None:
+    """The processes that are still missing, one after the other; a cut one starts again."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    for process in range(PROCESSES):
+        lines = recorded()
+        if sum(line["process"] == process for line in lines) == len(PLAN):
+            continue
+        if processes == 0:
+            return
+        RESULTS.write_text("".join(json.dumps(line) + "\n" for line in lines if line["process"] != process))
+        subprocess.run([sys.executable, __file__, "process", "--number", str(process)], check=True)
+        processes -= 1
+
+
+def as_run(line: dict[str, Any]) -> Run:
+    """A line as the run whose timings it holds: a round is a call with the workload before it, the last one also after."""
+    timings, number = [], -1
+    for i, (is_workload, latency, cpu, peak) in enumerate(line["timings"]):
+        number = min(i // 2, len(line["timings"]) // 2 - 1)
+        label = REFERENCE if is_workload else BASELINE
+        timings.append(TimingSample(label, number, 1, latency / 1e6, 0, latency / 1e6, 0, peak, cpu_s=cpu / 1e6))
+    spec = dict(line["spec"]) | {"format": 1, "digest": "gate-power", "method_labels": [BASELINE], "metrics": []}
+    path = Path(f"process-{line['process']}-run-{line['run']}")
+    methods = (MethodRecord(BASELINE, BASELINE, 4, 0.0, None),)
+    environment = dict(line["environment"]) | {"commit": "slowed" if line["slowed"] else "unchanged", "dirty": False}
+    return Run(path, spec, environment, methods, (), {}, tuple(timings), True)
+
+
+def judge() -> None:
+    """Draw the gates, judge them, and print the two rates."""
+    lines = recorded()
+    for name, slow, wanted in (("A/A", False, A_A_GATES), ("5% slower", True, SLOW_GATES)):
+        report(name, gates(lines, slow, wanted))
+    print(f"longest timing run: {max(line['seconds'] for line in lines):.1f} s; runs: {len(lines)}")
+
+
+def gates(lines: list[dict[str, Any]], slow: bool, wanted: int) -> list[GateResult]:
+    """``wanted`` gates of slowed or of unchanged runs, each against six unchanged runs of other processes."""
+    rng = np.random.default_rng(SEED)
+    runs = [as_run(line) for line in lines]
+    with tempfile.TemporaryDirectory() as folder:
+        history = History(Path(folder) / "history.sqlite")
+        places = {history.append(run): i for i, run in enumerate(runs)}
+        entries = {places[entry.run_id]: entry for entry in history.runs()}
+    candidates = [i for i, line in enumerate(lines) if line["slowed"] == slow]
+    results = []
+    for n in range(wanted):
+        current = candidates[n % len(candidates)]
+        others = [i for i, line in enumerate(lines) if line["process"] != lines[current]["process"] and not line["slowed"]]
+        repeated = [others[k] for k in rng.permutation(len(others))[:REPEATED]]
+        spreads = repeated_spreads([entries[i] for i in repeated], runs[repeated[0]])
+        results.append(gate(runs[current], runs[repeated[0]], spreads=spreads))
+    return results
+
+
+def report(name: str, results: list[GateResult]) -> None:
+    """Whole verdicts, and which checks failed."""
+    whole = Counter(result.verdict.value for result in results)
+    failed = Counter(row.check for result in results for row in result.rows if row.verdict is GateVerdict.FAIL)
+    print(f"{name}: {len(results)} gates: {dict(whole)}; failing checks: {dict(failed)}")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["record", "judge", "process"])
+    parser.add_argument("--number", type=int, default=0, help="of the process, for `process`")
+    parser.add_argument("--processes", type=int, default=PROCESSES, help="record at most so many in this call")
+    arguments = parser.parse_args()
+    if arguments.what == "judge":
+        judge()
+    elif arguments.what == "record":
+        record(arguments.processes)
+    else:
+        record_process(arguments.number)
+
+
+if __name__ == "__main__":
+    main()
