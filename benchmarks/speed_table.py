@@ -39,7 +39,7 @@ def methods(steps: int) -> tuple[str, ...]:
     fed = max(1, round(0.4 * half))
     return (
         BASELINE, *fewer, "deepcache:interval=3", f"ilf-untrained:steps={half}:feedback=paper-{fed}",
-        f"ilf-untrained:steps={half}:feedback=all:folded=true",
+        f"ilf-untrained:steps={half}:feedback=all:folded=all",
     )  # fmt: skip
 
 

@@ -137,8 +137,8 @@ def test_a_random_run_reports_speed_and_cost_only(
     said = capsys.readouterr().out
     (folder,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir())
     run = read_run(folder)
-    folded = 10 * (3 + 1 + 1)  # ten steps through three blocks, one of them looped, and the module, on one branch
-    assert [method.block_evaluations for method in run.methods] == [24.0, 12.0, folded]
+    looped = 8 * (2 * 3 + 1 + 1)  # eight steps, three blocks on both branches; one looped, and the module, on one of them
+    assert [method.block_evaluations for method in run.methods] == [24.0, 12.0, looped]
     assert {sample.method for sample in run.timings} == {"full", "full (A/A)", "2 steps", "ilf"}
     assert {key[1] for key in run.scores} == {"fid", "psnr"}
     for (label, _), score in run.scores.items():
