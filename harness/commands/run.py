@@ -6,8 +6,9 @@ import importlib.util
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,18 @@ from rich.table import Table
 
 from baselines.table import BASELINES
 from harness.contracts import BASELINE, Failure, Method, Metric, Plan
+from harness.engine.local import LocalEngine
+from harness.engine.tasks import Engine
 from harness.errors import HarnessError, NotMeasured, UsageError
+from harness.experiment import Experiment, method_labels
 from harness.loading import find_backbone, load_pipeline, quiet_libraries, resolve_device
 from harness.methods import MethodTable, parse_method
-from harness.pipeline import Pipeline
 from harness.prompts import load_prompts
 from harness.random_weights import is_random
 from harness.records import read_run
-from harness.runner import Experiment, Runner, check_disk, method_labels
+from harness.runner import Runner, check_disk
+from harness.sampler import Sampler, image_pixels
+from harness.scoring import Scorer
 from harness.spec import ExperimentSpec, load_spec, locate
 from harness.store import History
 from ilf.method import ILF_METHODS
@@ -40,9 +45,10 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 @dataclass(frozen=True)
 class Prepared:
-    """A validated experiment and what it will cost."""
+    """A validated experiment, its metrics, and what it will cost."""
 
     experiment: Experiment
+    metrics: Mapping[str, Metric | Failure]
     plans: dict[str, Plan | Failure]
 
 
@@ -81,8 +87,8 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path]) -> 
     plan = Plan.full(backbone, spec.steps, spec.guidance)
     plans = {label: predict(label, method, plan) for label, method in methods.items()}
     listed = load_prompts(spec.prompts)
-    experiment = Experiment(spec, methods, texts, build_metrics(spec), listed.repeated(spec.samples), listed.record())
-    return Prepared(experiment, plans)
+    experiment = Experiment(spec, methods, texts, listed.repeated(spec.samples), listed.record())
+    return Prepared(experiment, build_metrics(spec), plans)
 
 
 def predict(label: str, method: Method, plan: Plan) -> Plan | Failure:
@@ -115,17 +121,25 @@ def build_metrics(spec: ExperimentSpec) -> dict[str, Metric | Failure]:
     return built
 
 
+def local_engine(prepared: Prepared, folder: Path) -> Engine:
+    """This process, with the metrics that are already built."""
+    experiment = prepared.experiment
+    return LocalEngine(partial(Sampler, experiment, folder), partial(Scorer, experiment, folder, prepared.metrics))
+
+
 def execute(prepared: Prepared, out: Path, console: Console) -> list[Failure]:
     """Run, record in the history, report. Returns the failures."""
-    experiment = prepared.experiment
-    pipeline = load_pipeline(experiment.spec)
-    check_disk(experiment, out, image_pixels(pipeline))
-    runner = Runner(experiment, pipeline, out, console, command=shlex.join(["ilf-bench", *sys.argv[1:]]))
-    console.print(f"run: {runner.folder}", soft_wrap=True)
-    failures = runner.run()
-    run = read_run(runner.folder)
+    folder = prepared.experiment.folder(out)
+    engine = local_engine(prepared, folder)
+    runner = Runner(prepared.experiment, engine, out, console, command=shlex.join(["ilf-bench", *sys.argv[1:]]))
+    console.print(f"run: {folder}", soft_wrap=True)
+    try:
+        failures = runner.run()
+    finally:
+        engine.close()
+    run = read_run(folder)
     History(out / "history.sqlite").append(run)
-    page = build_report(runner.folder)
+    page = build_report(folder)
     console.print(terminal_table(run))
     console.print("Better than fewer steps at its cost? The report has the reasons and the intervals.")
     for answer in answers(run):
@@ -134,13 +148,6 @@ def execute(prepared: Prepared, out: Path, console: Console) -> list[Failure]:
         console.print(f"failed: {failure.method} {failure.metric}: {failure.reason}", markup=False, soft_wrap=True)
     console.print(f"report: {page}", soft_wrap=True)
     return failures
-
-
-def image_pixels(pipeline: Pipeline) -> int:
-    """Pixels of one image."""
-    _, height, width = pipeline.latent_shape
-    scale = 2 ** (len(pipeline.pipe.vae.config.block_out_channels) - 1)
-    return int(height * width * scale * scale)
 
 
 def print_dry_run(prepared: Prepared, out: Path, console: Console) -> None:
