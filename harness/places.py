@@ -40,6 +40,11 @@ def is_local(path: Path) -> bool:
     return isinstance(path, Path)
 
 
+def history_path(out: Path) -> Path:
+    """Where the history of runs in ``out`` lies: there, or in ./runs for a URL, because SQLite needs a local disk."""
+    return (out if is_local(out) else Path("runs")) / "history.sqlite"
+
+
 def inside(folder: Path, name: object) -> Path:
     """``folder / name`` for a bare file name out of a record. Raises :class:`ArtifactError` on one that leads elsewhere."""
     if not isinstance(name, str) or name in ("", ".", "..") or any(sign in name for sign in "/\\\0"):

@@ -144,7 +144,7 @@ class Runner:
 
     def _score(self, progress: Progress) -> None:
         """Measure all ranges of all methods, then summarise. Images that cannot be read make their method a failure."""
-        labels = [label for label in self.experiment.methods if label not in self.failed]
+        labels = [label for label in self.experiment.methods if self.spec.metrics and label not in self.failed]
         bars = {label: progress.add_task(f"score {label}", total=self.spec.samples) for label in labels}
         size = self.engine.score_batch
         tasks = (Task("measure", label, r.start, r.stop, size) for label in labels for r in chunks(self.spec.samples, size))

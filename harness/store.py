@@ -22,6 +22,7 @@ import numpy as np
 
 from harness.contracts import Failure, Score, TimingSample
 from harness.errors import ArtifactError
+from harness.places import place
 from harness.records import Run
 from harness.statistics import mean_interval
 
@@ -129,7 +130,7 @@ class History:
         """A run by its id, by an unambiguous beginning of it, or by its folder (the newest state of it)."""
         with self._connected() as database:
             rows = database.execute(
-                "SELECT * FROM runs WHERE path = ? ORDER BY created, rowid", (str(Path(text).resolve()),)
+                "SELECT * FROM runs WHERE path = ? ORDER BY created, rowid", (str(place(text).resolve()),)
             ).fetchall()[-1:]
             if not rows and text:
                 rows = database.execute("SELECT * FROM runs WHERE substr(id, 1, ?) = ?", (len(text), text.lower())).fetchall()
@@ -267,5 +268,5 @@ def _entry(database: sqlite3.Connection, row: tuple[Any, ...]) -> HistoryEntry:
         stored = tuple(StoredScore(m, name, v, low, high, n, json.loads(f), why) for m, name, v, low, high, n, f, why in scores)
     except (ValueError, TypeError) as error:
         raise sqlite3.DatabaseError(f"damaged record of run {identity}: {error}") from error
-    where = Path(path)
+    where = place(path)
     return HistoryEntry(identity, created, preset, digest, commit, bool(dirty), machine, where, bool(complete), stored, samples)

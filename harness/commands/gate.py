@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.places import history_path, place
 from harness.records import read_run
 from harness.store import History
 from reports.gate import GateResult
@@ -13,13 +14,13 @@ from reports.gate import gate as judge
 
 def gate_runs(out: Path, run: str | None, against: str) -> GateResult:
     """The verdict on a run (the newest where none is named) against a baseline."""
-    history = History(out / "history.sqlite")
+    history = History(history_path(out))
 
     def find(name: str) -> Path:
-        return Path(name) if (Path(name) / "spec.json").exists() else Path(history.find(name).path)
+        return place(name) if (place(name) / "spec.json").exists() else history.find(name).path
 
     runs = history.runs()
     if run is None and not runs:
         raise UsageError(expected=f"a recorded run in {out}", got="an empty history", remedy="ilf-bench run")
-    current = find(run) if run is not None else Path(runs[-1].path)
+    current = find(run) if run is not None else runs[-1].path
     return judge(read_run(current), read_run(find(against)))

@@ -6,9 +6,8 @@ import importlib.util
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,17 @@ from rich.table import Table
 
 from baselines.table import BASELINES
 from harness.contracts import BASELINE, Failure, Method, Metric, Plan
-from harness.engine.local import LocalEngine
 from harness.engine.tasks import Engine
 from harness.errors import HarnessError, NotMeasured, UsageError
 from harness.experiment import Experiment, method_labels
 from harness.loading import find_backbone, load_pipeline, quiet_libraries, resolve_device
 from harness.methods import MethodTable, parse_method
+from harness.places import history_path, is_local
 from harness.prompts import load_prompts
 from harness.random_weights import is_random
 from harness.records import read_run
 from harness.runner import Runner, check_disk
-from harness.sampler import Sampler, image_pixels
-from harness.scoring import Scorer
+from harness.sampler import image_pixels
 from harness.spec import ExperimentSpec, load_spec, locate
 from harness.store import History
 from ilf.method import ILF_METHODS
@@ -45,10 +43,9 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 @dataclass(frozen=True)
 class Prepared:
-    """A validated experiment, its metrics, and what it will cost."""
+    """A validated experiment and what it will cost."""
 
     experiment: Experiment
-    metrics: Mapping[str, Metric | Failure]
     plans: dict[str, Plan | Failure]
 
 
@@ -74,11 +71,13 @@ def load_plugins(files: Sequence[Path]) -> MethodTable:
     return table
 
 
-def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path]) -> Prepared:
-    """Validate everything that can be validated before a weight is loaded."""
+def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path], *, here: bool = True) -> Prepared:
+    """Validate everything that can be validated before a weight is loaded; the device only where the work is done ``here``."""
     quiet_libraries()
     spec = load_spec(preset, overrides)
-    resolve_device(spec.device)
+    check_metrics(spec.metrics)
+    if here:
+        resolve_device(spec.device)
     backbone = find_backbone(spec)
     table = {**BUILT_IN, **load_plugins(plugins)}
     built = [parse_method(text, table) for text in spec.methods]
@@ -88,7 +87,7 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path]) -> 
     plans = {label: predict(label, method, plan) for label, method in methods.items()}
     listed = load_prompts(spec.prompts)
     experiment = Experiment(spec, methods, texts, listed.repeated(spec.samples), listed.record())
-    return Prepared(experiment, build_metrics(spec), plans)
+    return Prepared(experiment, plans)
 
 
 def predict(label: str, method: Method, plan: Plan) -> Plan | Failure:
@@ -104,9 +103,7 @@ def build_metrics(spec: ExperimentSpec) -> dict[str, Metric | Failure]:
 
     With random weights all are: no scorer is asked about such images. Raises :class:`UsageError` on an unknown name.
     """
-    unknown = [name for name in spec.metrics if name not in METRICS]
-    if unknown:
-        raise UsageError(expected=f"metrics out of {', '.join(METRICS)}", got=unknown[0], remedy="see ilf-bench list metrics")
+    check_metrics(spec.metrics)
     if is_random(spec.pipeline):
         return {name: Failure("", name, "NOT-MEASURED: random weights") for name in spec.metrics}
     context = MetricContext(
@@ -121,16 +118,17 @@ def build_metrics(spec: ExperimentSpec) -> dict[str, Metric | Failure]:
     return built
 
 
-def local_engine(prepared: Prepared, folder: Path) -> Engine:
-    """This process, with the metrics that are already built."""
-    experiment = prepared.experiment
-    return LocalEngine(partial(Sampler, experiment, folder), partial(Scorer, experiment, folder, prepared.metrics))
+def check_metrics(names: Sequence[str]) -> None:
+    """Raise :class:`UsageError` on an unknown name."""
+    unknown = [name for name in names if name not in METRICS]
+    if unknown:
+        raise UsageError(expected=f"metrics out of {', '.join(METRICS)}", got=unknown[0], remedy="see ilf-bench list metrics")
 
 
-def execute(prepared: Prepared, out: Path, console: Console) -> list[Failure]:
+def execute(prepared: Prepared, out: Path, console: Console, make_engine: Callable[[Experiment, Path], Engine]) -> list[Failure]:
     """Run, record in the history, report. Returns the failures."""
     folder = prepared.experiment.folder(out)
-    engine = local_engine(prepared, folder)
+    engine = make_engine(prepared.experiment, folder)
     runner = Runner(prepared.experiment, engine, out, console, command=shlex.join(["ilf-bench", *sys.argv[1:]]))
     console.print(f"run: {folder}", soft_wrap=True)
     try:
@@ -138,7 +136,10 @@ def execute(prepared: Prepared, out: Path, console: Console) -> list[Failure]:
     finally:
         engine.close()
     run = read_run(folder)
-    History(out / "history.sqlite").append(run)
+    history = history_path(out)
+    History(history).append(run)
+    if not is_local(out):
+        console.print(f"history: {history}: SQLite needs a local disk", soft_wrap=True)
     page = build_report(folder)
     console.print(terminal_table(run))
     console.print("Better than fewer steps at its cost? The report has the reasons and the intervals.")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from harness.contracts import Fault
-from harness.engine.tasks import Engine, Outcome, Role, Task
+from harness.engine.tasks import Engine, Loss, Outcome, Role, Task
 
 TRIES = 4  # of a task whose worker is lost
 ERRORS = 3  # failed ranges after which no further range of a method is tried
@@ -16,8 +16,8 @@ ERRORS = 3  # failed ranges after which no further range of a method is tried
 class Dispatch:
     """Hands tasks to an engine and yields one final outcome for each that was tried.
 
-    A lost task (its worker died or did not answer in time) is done again by another worker: first as it was, then at half
-    the batch, because a system short of memory kills without a word. ``note`` records each of that.
+    A lost task (its worker died or did not answer in time) is done again by another worker: as it was where that is the first
+    loss, else at half the batch, because a system short of memory kills without a word. ``note`` records each of that.
     """
 
     def __init__(self, engine: Engine, role: Role, tasks: Iterable[Task], note: Callable[[Fault], None]) -> None:
@@ -32,7 +32,7 @@ class Dispatch:
         for outcome in self.engine.run(self.role, self._take, alone=alone):
             for fault in outcome.faults:
                 self.note(fault)
-            if outcome.lost and self._repeated(outcome):
+            if outcome.loss and self._repeated(outcome):
                 continue
             if outcome.error:
                 self.errors[outcome.task.method] += 1
@@ -49,7 +49,8 @@ class Dispatch:
         self.losses[key] += 1
         if self.losses[key] >= TRIES:
             return False
-        batch = task.batch if self.losses[key] == 1 else max(1, task.batch // 2)
+        as_before = self.losses[key] == 1 and outcome.loss is not Loss.MEMORY
+        batch = task.batch if as_before else max(1, task.batch // 2)
         self.note(task.fault(batch, outcome.error))
         self.again.append(replace(task, batch=batch))
         return True

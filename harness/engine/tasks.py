@@ -6,6 +6,7 @@ import errno
 import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Literal, Protocol, TypeVar
 
 import torch
@@ -50,9 +51,16 @@ class Task:
         return Fault(self.stage, self.method, self.start, self.stop, batch, reason)
 
 
+class Loss(Enum):
+    """How a worker was lost: it ended or did not answer, or it was ended because memory ran out."""
+
+    WORKER = "worker"
+    MEMORY = "memory"
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task. ``error`` says why the task itself failed; ``lost``, that its worker did, and it may be repeated.
+    """What became of a task. ``error`` says why it was not done; with a ``loss`` nothing is known against the task itself.
 
     ``failures`` are those of single metrics or timings, already recorded; ``faults`` are to be recorded.
     """
@@ -61,7 +69,7 @@ class Outcome:
     failures: tuple[Failure, ...] = ()
     faults: tuple[Fault, ...] = ()
     error: str = ""
-    lost: bool = False
+    loss: Loss | None = None
 
 
 @dataclass(frozen=True)
