@@ -21,13 +21,18 @@ from harness.errors import ArtifactError, UsageError
 LOCK = ".lock"
 
 
-def place(text: str) -> Path:
+def place(name: str | Path) -> Path:
     """A local path as it stands, a URL as a remote one. Raises :class:`UsageError` where the URL's file system is missing."""
+    if not isinstance(name, str):
+        return name
+    text = name
     scheme, separator, _ = text.partition("://")
     if not separator or scheme == "file":
         return Path(text.removeprefix("file://"))
     try:
-        return cast(Path, UPath(text))
+        path = UPath(text)
+        _ = path.fs  # imports the file system's package
+        return cast(Path, path)
     except (ValueError, ImportError) as error:
         raise UsageError(
             expected="a folder, or a URL of a file system that fsspec knows", got=f"{text}: {error}",
