@@ -20,6 +20,7 @@ from harness.hub import PREFIX, fetch_model
 from harness.pipeline import Pipeline
 from harness.random_weights import DTYPES, build_random, find_architecture, is_random
 from harness.spec import ExperimentSpec, locate
+from harness.sums import check_sums
 
 KINDS = {
     "class": ("DiTPipeline",),
@@ -156,7 +157,8 @@ def _read(located: Located, dtype: torch.dtype) -> Any:
 
 
 def _check_files(folder: Path) -> None:
-    """Whether every shard that an index names is there, and no download was cut."""
+    """Whether every shard that an index names is there, no download was cut, and nothing differs from the folder's digests."""
+    check_sums(folder)
     cut = [path.name for path in folder.glob("*.incomplete")]
     for index in folder.glob("*.index.json"):
         wanted = set(json.loads(index.read_text())["weight_map"].values())
