@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.campaign import SCENARIOS
@@ -13,6 +14,9 @@ from benchmarks.trials import Bench, resume, run_folder, run_to_end, write_prese
 from harness.errors import ArtifactError, UsageError
 from harness.places import held_alone, inside
 from harness.records import read_array, read_json, read_run, slug, write_array, write_json
+from harness.sums import SUMS, check_sums, write_sums
+from reports.select import samples_of
+from zoo.seal import ZOO
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +42,52 @@ def finished(bench: Bench) -> Iterator[Path]:
     yield out
 
 
-@pytest.mark.parametrize("name", [
-    "samples/{full}/000005.png", "samples/{full}/chunk-000004.json", "samples/{full}/manifest.json", "methods/{full}.json",
-    "measurements/{two}/ssim.npy", "scores/{two}/ssim.npy", "scores/{two}/ssim.json", "scores/{full}/psnr.json",
-    "timing/001.json", "spec.json", "environment.json", "run.json",
-])  # fmt: skip
-def test_a_flipped_bit_anywhere_is_found_and_mended(bench: Bench, finished: Path, name: str) -> None:
-    path = run_folder(finished) / name.format(full=slug("full"), two=slug("2 steps"))
+def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    resume(bench, finished)
+
+
+def test_flipped_bits_are_found_and_only_what_they_hit_is_made_again(bench: Bench, finished: Path) -> None:
+    folder, names = run_folder(finished), {"full": slug("full"), "two": slug("2 steps")}
+    for name in (
+        "samples/{full}/000005.png", "samples/{full}/chunk-000008.json", "samples/{full}/manifest.json", "methods/{full}.json",
+        "measurements/{two}/ssim.npy", "scores/{two}/psnr.npy", "scores/{full}/psnr.json", "timing/001.json", "spec.json",
+        "run.json",
+    ):  # fmt: skip
+        flip(folder / name.format(**names))
+    untouched = folder / "samples" / names["two"] / "000003.png"
+    before = untouched.stat().st_mtime_ns
+    assert resume(bench, finished) == "identical"
+    assert untouched.stat().st_mtime_ns == before
+
+
+def test_a_damaged_description_of_the_machine_is_named(bench: Bench, finished: Path) -> None:
+    flip(run_folder(finished) / "environment.json")
+    assert resume(bench, finished) == "named environment.json, removed, identical"
+
+
+def test_altered_weights_are_found(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    check_sums(tmp_path)  # not sealed, not checked
+    write_sums(tmp_path)
+    check_sums(tmp_path)
+    flip(tmp_path / "model.safetensors")
+    with pytest.raises(ArtifactError, match=r"model\.safetensors.*SHA256SUMS"):
+        check_sums(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ArtifactError, match="no such file"):
+        check_sums(tmp_path)
+
+
+def test_the_bundled_weights_are_sealed() -> None:
+    """After a meant change: python -m zoo.seal."""
+    folders = {path.parent for path in ZOO.rglob("*.safetensors")}
+    assert len(folders) > 8
+    for folder in folders:
+        listed = {line.split("  ")[1] for line in (folder / SUMS).read_text().splitlines()}
+        assert {path.name for path in folder.glob("*.safetensors")} <= listed, folder
+        check_sums(folder)
 
 
 def test_an_edited_record_is_refused_and_named(tmp_path: Path) -> None:
@@ -63,8 +102,6 @@ def test_an_edited_record_is_refused_and_named(tmp_path: Path) -> None:
 
 
 def test_an_array_of_another_digest_is_refused(tmp_path: Path) -> None:
-    import numpy as np
-
     digest = write_array(tmp_path / "a.npy", np.arange(4.0))
     assert read_array(tmp_path / "a.npy", digest).tolist() == [0, 1, 2, 3]
     write_array(tmp_path / "a.npy", np.arange(4.0) + 1)
@@ -83,8 +120,6 @@ def test_no_name_in_a_record_leads_out_of_its_folder(tmp_path: Path, name: objec
 
 
 def test_a_manifest_that_leads_elsewhere_is_refused(bench: Bench, finished: Path) -> None:
-    from reports.select import samples_of
-
     folder = run_folder(finished)
     path = folder / "samples" / slug("full") / "manifest.json"
     manifest = read_json(path)
@@ -96,7 +131,11 @@ def test_a_manifest_that_leads_elsewhere_is_refused(bench: Bench, finished: Path
 
 
 def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
-    with held_alone(tmp_path / "run"), pytest.raises(UsageError, match="process .* at work"), held_alone(tmp_path / "run"):
+    with (
+        held_alone(tmp_path / "run"),
+        pytest.raises(UsageError, match=r"process \d+ on .* at work"),
+        held_alone(tmp_path / "run"),
+    ):
         pass
     with held_alone(tmp_path / "run"):
         pass
