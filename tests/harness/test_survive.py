@@ -131,11 +131,8 @@ def test_a_manifest_that_leads_elsewhere_is_refused(bench: Bench, finished: Path
 
 
 def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
-    with (
-        held_alone(tmp_path / "run"),
-        pytest.raises(UsageError, match=r"process \d+ on .* at work"),
-        held_alone(tmp_path / "run"),
-    ):
+    folder = tmp_path / "run"
+    with held_alone(folder), pytest.raises(UsageError, match=r"process \d+ on .* at work"), held_alone(folder):
         pass
-    with held_alone(tmp_path / "run"):
+    with held_alone(folder):
         pass
