@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.contracts import BASELINE, Method
+from harness.contracts import BASELINE, Method, no_quality
 from harness.errors import UsageError
 from harness.records import slug
 from harness.samples import SampleSet
@@ -28,8 +28,9 @@ class Experiment:
         return out / f"{self.spec.name}-{self.spec.digest()}"
 
     def samples(self, run: Path, label: str) -> SampleSet:
-        """The images of one method."""
-        return SampleSet(run / "samples" / slug(label), self.prompts, self.spec.batch)
+        """The images of one method: of all prompts, or of the first batch where they serve the block count alone."""
+        prompts = self.prompts[: self.spec.batch] if no_quality(self.methods[label]) else self.prompts
+        return SampleSet(run / "samples" / slug(label), prompts, self.spec.batch)
 
 
 def method_labels(methods: Sequence[Method]) -> dict[str, Method]:

@@ -6,7 +6,8 @@ RUN/methods/SLUG.json    a MethodRecord, or a Failure
 RUN/samples/SLUG/        000000.png ... and manifest.json (indices, prompts, digests)
 RUN/measurements/SLUG/METRIC.npy       what the metric measured, one row an image
 RUN/scores/SLUG/METRIC.json and .npy   a Score and its per-image values, or a Failure
-RUN/timing/ROUND.json    the TimingSamples of one interleaved round
+RUN/timing/ROUND.json    the TimingSamples of one interleaved round, at every batch size
+RUN/warmup.json          the TimingSamples of the rounds before it, with the seconds spent compiling
 RUN/faults/*.json        a Fault: work that was lost, or done at a smaller batch
 RUN/parts/               measurements under way; gone when a method is scored
 RUN/run.json             written last: the run is complete
@@ -24,6 +25,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,9 +45,13 @@ os.umask(UMASK)  # the mask can only be read by setting it
 SEAL = "sha256"  # the key under which a JSON object holds the digest of all its other content
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
-    """A finished or partial run, as read back. ``scores`` is keyed by (method label, metric name)."""
+    """A finished or partial run, as read back. ``scores`` is keyed by (method label, metric name). Equal only to itself.
+
+    ``timings`` are at the batch size that methods are compared at (``timing.batch`` of the spec), ``other_batches`` at the
+    further ones; ``warmups`` came before both.
+    """
 
     path: Path
     spec: Mapping[str, Any]
@@ -55,7 +61,22 @@ class Run:
     scores: Mapping[tuple[str, str], Score | Failure]
     timings: tuple[TimingSample, ...]
     complete: bool
+    other_batches: tuple[TimingSample, ...] = ()
+    warmups: tuple[TimingSample, ...] = ()
     faults: tuple[Fault, ...] = ()
+
+    @cached_property
+    def records(self) -> Mapping[str, MethodRecord]:
+        """The methods that ran, by label."""
+        return {record.label: record for record in self.methods}
+
+    @cached_property
+    def timings_of(self) -> Mapping[str, tuple[TimingSample, ...]]:
+        """The timed calls of each method that was timed, by label, in round order."""
+        found: dict[str, list[TimingSample]] = {}
+        for sample in sorted(self.timings, key=lambda t: t.round):
+            found.setdefault(sample.method, []).append(sample)
+        return {label: tuple(samples) for label, samples in found.items()}
 
 
 def slug(label: str) -> str:
@@ -211,7 +232,8 @@ def read_run(path: Path) -> Run:
     order = {label: i for i, label in enumerate(spec["method_labels"])}
     records = [read_record(MethodRecord, m, file) for file, m in methods if "reason" not in m]
     scores = [read_score(file) for file in _files(path, "scores/*/*.json")]
-    rounds = [(file, read_json(file)) for file in _files(path, "timing/*.json")]
+    timed = [sample for file in _files(path, "timing/*.json") for sample in read_timings(file)]
+    further = spec.get("timing", {}).get("batches", ())
     return Run(
         path=path,
         spec=spec,
@@ -219,10 +241,20 @@ def read_run(path: Path) -> Run:
         methods=tuple(sorted(records, key=lambda m: order.get(m.label, len(order)))),
         failed_methods=tuple(read_record(Failure, m, file) for file, m in methods if "reason" in m),
         scores={(s.method, s.metric): s for s in scores},
-        timings=tuple(read_record(TimingSample, sample, file) for file, samples in rounds for sample in samples),
+        timings=tuple(sample for sample in timed if sample.batch not in further or sample.batch == spec["timing"]["batch"]),
         complete=(path / "run.json").exists(),
+        other_batches=tuple(s for s in timed if s.batch in further and s.batch != spec["timing"]["batch"]),
+        warmups=tuple(sample for file in _files(path, "warmup.json") for sample in read_timings(file)),
         faults=tuple(read_record(Fault, read_json(file), file) for file in _files(path, "faults/*.json")),
     )
+
+
+def read_timings(path: Path) -> tuple[TimingSample, ...]:
+    """The timed calls in one file of a run. Raises :class:`ArtifactError` on anything else."""
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise ArtifactError(expected=f"a list at {path}", got=type(content).__name__, remedy="delete that file and run again")
+    return tuple(read_record(TimingSample, sample, path) for sample in content)
 
 
 def _files(run: Path, pattern: str) -> list[Path]:

@@ -12,13 +12,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from harness.contracts import Failure, Fault
+from harness.contracts import Failure, Fault, no_quality
 from harness.engine.dispatch import Dispatch
 from harness.engine.tasks import Engine, Facts, Outcome, Role, Task
 from harness.errors import ArtifactError, UsageError
 from harness.experiment import Experiment
 from harness.places import held_alone, is_local
-from harness.records import FORMAT, read_json, remove_leftovers, slug, write_json, write_score
+from harness.records import FORMAT, read_json, read_timings, remove_leftovers, slug, write_json, write_score
 from harness.samples import chunks
 
 SAME_THROUGHOUT = {"machine_key": "machine, torch and thread count", "weights": "weights", "prompts": "prompts"}
@@ -64,7 +64,10 @@ class Runner:
         """Describe the run, or check that the folder belongs to this very spec, model and machine."""
         labels = list(self.experiment.methods)
         spec = self.spec.identity() | {"format": FORMAT, "digest": self.spec.digest(), "method_labels": labels}
-        environment = facts.environment | {"command": self.command, "prompts": dict(self.experiment.prompt_record)}
+        environment = facts.environment | {
+            "command": self.command, "prompts": dict(self.experiment.prompt_record),
+            "anchor": None if self.spec.anchor is None else self.spec.anchor.model_dump(mode="json"),  # never ranked
+        }  # fmt: skip
         remove_leftovers(self.folder)
         (self.folder / "run.json").unlink(missing_ok=True)  # whole only when this call, too, has found or made everything
         if (self.folder / "environment.json").exists():
@@ -103,9 +106,10 @@ class Runner:
 
     def _generate(self, progress: Progress) -> None:
         """All images, then each method's record; a range that fails makes its method a failure, and stops no other range."""
-        bars = {label: progress.add_task(f"generate {label}", total=self.spec.samples) for label in self.experiment.methods}
+        counts = {label: len(self.experiment.samples(self.folder, label).prompts) for label in self.experiment.methods}
+        bars = {label: progress.add_task(f"generate {label}", total=count) for label, count in counts.items()}
         size = self.spec.batch
-        tasks = (Task("generate", label, r.start, r.stop, size) for label in bars for r in chunks(self.spec.samples, size))
+        tasks = (Task("generate", label, r.start, r.stop, size) for label in bars for r in chunks(counts[label], size))
         for outcome in self._outcomes("sampler", tasks):
             progress.advance(bars[outcome.task.method], len(outcome.task.indices))
             self._method_failed(outcome)
@@ -137,7 +141,7 @@ class Runner:
     def _is_timed(self, number: int) -> bool:
         path = self.folder / "timing" / f"{number:03d}.json"
         try:
-            return path.exists() and isinstance(read_json(path), list)
+            return path.exists() and bool(read_timings(path))
         except ArtifactError as error:
             self.console.print(f"damaged, timed again: {error}", markup=False, soft_wrap=True)
             return False
@@ -145,9 +149,10 @@ class Runner:
     def _score(self, progress: Progress) -> None:
         """Measure all ranges of all methods, then summarise. Images that cannot be read make their method a failure."""
         labels = [label for label in self.experiment.methods if self.spec.metrics and label not in self.failed]
-        bars = {label: progress.add_task(f"score {label}", total=self.spec.samples) for label in labels}
+        scored = [label for label in labels if not no_quality(self.experiment.methods[label])]
+        bars = {label: progress.add_task(f"score {label}", total=self.spec.samples) for label in scored}
         size = self.engine.score_batch
-        tasks = (Task("measure", label, r.start, r.stop, size) for label in labels for r in chunks(self.spec.samples, size))
+        tasks = (Task("measure", label, r.start, r.stop, size) for label in scored for r in chunks(self.spec.samples, size))
         for outcome in self._outcomes("scorer", tasks):
             progress.advance(bars[outcome.task.method], len(outcome.task.indices))
             self._method_failed(outcome)

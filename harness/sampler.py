@@ -10,15 +10,15 @@ from pathlib import Path
 
 import torch
 
-from harness.contracts import A_A, BASELINE, Failure, Ledger, MethodRecord, TimingSample, Trained
+from harness.contracts import A_A, BASELINE, Ledger, MethodRecord, Trained
 from harness.counting import BlockCounter
-from harness.engine.tasks import Facts, Outcome, Task, reason, shrinking
+from harness.engine.tasks import Facts, Outcome, Task, shrinking
 from harness.environment import describe, weights_digest
 from harness.experiment import Experiment
 from harness.loading import load_pipeline, quiet_libraries
 from harness.pipeline import Pipeline
-from harness.records import read_json, slug, write_json, write_score
-from harness.timing import in_round, time_once
+from harness.records import read_json, slug, write_json
+from harness.timing import Rounds
 
 TIMING_SEED_OFFSET = 1_000_000  # timed images are not the scored ones
 
@@ -31,8 +31,7 @@ class Sampler:
         self.attached: tuple[str, BlockCounter] | None = None
         self.stack = ExitStack()
         self.batches: dict[str, int] = {}  # what memory allowed, where it was less than the preset's
-        self.warm = False
-        self.untimed: set[str] = set()  # labels that failed in a round
+        self.rounds: Rounds | None = None
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -87,6 +86,7 @@ class Sampler:
         record = MethodRecord(
             label, self.experiment.method_texts[label], steps, method.plan(plan).block_evaluations,
             self.experiment.samples(self.folder, label).finish(label), ledger.extra_parameters, ledger.training_s or None,
+            ledger.calibration_s or None,
         )  # fmt: skip
         write_json(self.folder / "methods" / f"{slug(label)}.json", asdict(record))
         return Outcome(task)
@@ -104,39 +104,21 @@ class Sampler:
         return counter
 
     def _detach(self) -> None:
-        self.attached = None
+        self.attached = self.rounds = None
         self.stack.close()
 
     def _time(self, task: Task) -> Outcome:
-        """One interleaved round of the methods that have a record; before the first one, the warm-up."""
-        self._detach()
-        known = [label for label in self.experiment.methods if is_recorded(self.folder, label)]
-        labels = [*known, A_A] if BASELINE in known else known
-        failures: list[Failure] = []
-        if not self.warm:
-            for label in labels:
-                (self.folder / "scores" / slug(label) / "timing.json").unlink(missing_ok=True)  # an earlier try's failure
-            for number in range(-self.spec.timing.warmup, 0):
-                self._round(labels, number, failures)
-            self.warm = True
-        rows = self._round(labels, task.start, failures)
-        write_json(self.folder / "timing" / f"{task.start:03d}.json", [asdict(row) for row in rows])
-        return Outcome(task, failures=tuple(failures))
-
-    def _round(self, labels: list[str], number: int, failures: list[Failure]) -> list[TimingSample]:
-        """Every method once, in this round's order; one that fails is left out of this and all later rounds."""
-        timing, prompts = self.spec.timing, self.experiment.prompts
-        rows: list[TimingSample] = []
-        chosen = [prompts[i % len(prompts)] for i in range(timing.batch)]
-        for label in in_round([label for label in labels if label not in self.untimed], number):
-            method = self.experiment.methods[BASELINE if label == A_A else label]
-            try:
-                rows.append(time_once(self.pipeline, method, label, chosen, self.spec.seed + TIMING_SEED_OFFSET, number))
-            except Exception as error:
-                self.untimed.add(label)
-                failures.append(Failure(label, "timing", reason(error)))
-                write_score(self.folder, failures[-1])
-        return rows
+        """One interleaved round of the methods that have a record, the baseline twice; before the first one, the warm-up."""
+        if self.rounds is None:
+            self._detach()
+            known = [label for label in self.experiment.methods if is_recorded(self.folder, label)]
+            methods = {label: self.experiment.methods[label] for label in known}
+            if BASELINE in methods:
+                methods[A_A] = methods[BASELINE]
+            seed = self.spec.seed + TIMING_SEED_OFFSET
+            self.stack.enter_context(self.pipeline.compiled())
+            self.rounds = Rounds(self.folder, self.spec.timing, self.pipeline, self.experiment.prompts, seed, methods)
+        return Outcome(task, failures=tuple(self.rounds.record(task.start)))
 
 
 def is_recorded(folder: Path, label: str) -> bool:

@@ -96,7 +96,7 @@ class SampleSet:
         except (FileNotFoundError, ArtifactError):
             return False
 
-    def generate(self, indices: range, generate: Generate, rows: Callable[[], int], batch: int = 0) -> None:
+    def generate(self, indices: range, generate: Generate, rows: Callable[[], float], batch: int = 0) -> None:
         """Make and store one chunk, ``batch`` images at a time where that is fewer than the chunk.
 
         ``rows`` reads the block counter, whose increase goes into the receipt; so does a smaller batch.

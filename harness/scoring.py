@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.contracts import BASELINE, Batch, Failure, Fault, FloatArray, Metric, Score, Unmeasurable
+from harness.contracts import BASELINE, Batch, Failure, Fault, FloatArray, Metric, Score, Unmeasurable, no_quality
 from harness.engine.tasks import SCORE_BATCH, Outcome, Task, is_fatal, reason, shrinking
 from harness.errors import ArtifactError
 from harness.experiment import Experiment
@@ -33,7 +33,8 @@ class Scorer:
     def do(self, task: Task) -> Outcome:
         """One task; what it measured is on disk when it returns."""
         if self.lacking[0] != task.method:
-            built = {name: metric for name, metric in self.metrics.items() if not isinstance(metric, Failure)}
+            given = {} if no_quality(self.experiment.methods[task.method]) else self.metrics
+            built = {name: metric for name, metric in given.items() if not isinstance(metric, Failure)}
             self.lacking = task.method, {n: m for n, m in built.items() if not self._is_scored(task.method, n, m)}
         return self._measure(task) if task.stage == "measure" else self._summarise(task)
 
@@ -75,8 +76,11 @@ class Scorer:
         """A score for every lacking metric, or the failure that explains why there is none."""
         label = task.method
         failures: list[Failure] = []
-        for metric in self.metrics.values():
-            if isinstance(metric, Failure):
+        unscored = no_quality(self.experiment.methods[label])
+        for name, metric in self.metrics.items():
+            if unscored:
+                write_score(self.folder, Failure(label, name, unscored))
+            elif isinstance(metric, Failure):
                 write_score(self.folder, replace(metric, method=label))
                 if not is_random(self.experiment.spec.pipeline):  # there no metric has a meaning, which is no failure
                     failures.append(replace(metric, method=label))

@@ -12,19 +12,33 @@ from harness.methods import parse_method
 from harness.pipeline import Pipeline
 from ilf.method import ILF_METHODS
 from ilf.train import IlfSettings, build_module
+from ilf.untrained import UNTRAINED_METHODS
 
 TEXTS = (
-    "full", "steps:3", "solver:ddim", "solver:unipc", "solver:deis", "deepcache:interval=2",
-    "deepcache:interval=3:first=2:last=4",
-    "steps:3+solver:ddim", "steps:5+deepcache:interval=2", "ilf:checkpoint={ilf}",
-    "ilf:steps=3:feedback=first-2:checkpoint={ilf}",
+    "full", "steps:3", "solver:ddim", "solver:unipc", "solver:deis", "solver:ghvb", "solver:bdia", "solver:evodiff",
+    "deepcache:interval=3:first=2:last=4", "delta-dit:interval=2", "delta-dit:blocks=1:switch=0.3",
+    "encoder:keys=3:blocks=1", "step-rehash:threshold=0.2:first=3",
+    "fora:3", "taylorseer:interval=2:order=1:warmup=1", "taylorseer:3", "smoothcache:0.5", "smoothcache:alpha=9:most=1",
+    "pab:attention=3:cross=2:low=0:high=1000", "t-gate:0.3",
+    "first-block:0.25", "teacache:3.5", "magcache:0.5:retention=0.3",
+)  # fmt: skip
+COMPOSED = (
+    "steps:3+solver:ddim", "steps:5+deepcache:interval=2", "steps:5+solver:unipc+magcache:0.5", "steps:6+fora",
+    "ilf:checkpoint={ilf}", "ilf:steps=3:feedback=first-2:checkpoint={ilf}", "ilf-untrained:steps=3:feedback=first-2",
+    "ilf-untrained:steps=3:feedback=all:form=ours",
 )  # fmt: skip
 
 
-def save_random_module(pipeline: Pipeline, folder: Path, scale: float = 0.3) -> Path:
+def applies(text: str, pipeline: Pipeline) -> bool:
+    """Whether the method can work on this backbone; a test shows that it says so where it cannot."""
+    return not (text.startswith("t-gate") and pipeline.is_class_conditional)
+
+
+def save_random_module(pipeline: Pipeline, folder: Path, scale: float = 0.3, folded: str = "none") -> Path:
     """A random feedback module for blocks 2 to 5 with scales that matter."""
     torch.manual_seed(3)
-    module = build_module(pipeline, IlfSettings(loop=(2, 5), grids=(4,), steps=4))
+    settings = IlfSettings(loop=(2, 5), grids=(4,), steps=4, gating="fixed", folded=folded)
+    module = build_module(pipeline, settings)
     module.scales.data.fill_(scale)
     module.save_pretrained(folder)
     return folder
@@ -32,4 +46,4 @@ def save_random_module(pipeline: Pipeline, folder: Path, scale: float = 0.3) -> 
 
 def build(text: str, module: Path) -> Method:
     """A method by its text; ``{ilf}`` stands for the module's folder."""
-    return parse_method(text.format(ilf=module), {**BASELINES, **ILF_METHODS})
+    return parse_method(text.format(ilf=module), {**BASELINES, **ILF_METHODS, **UNTRAINED_METHODS})
