@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,6 +14,10 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from harness.errors import HarnessError, UsageError
+from harness.places import place
+
+if TYPE_CHECKING:
+    from harness.engine.cluster import ClusterOptions
 
 app = typer.Typer(
     name="ilf-bench", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -21,7 +26,7 @@ app = typer.Typer(
 console = Console(width=None if sys.stdout.isatty() else 160)  # in a log or a pipe no table is squeezed to 80 columns
 EXIT_USAGE, EXIT_PARTIAL, EXIT_IO, EXIT_INTERRUPTED = 64, 4, 74, 130
 
-Out = Annotated[Path, typer.Option(help="Folder of all runs and of the history.")]
+Out = Annotated[Path, typer.Option(parser=place, metavar="FOLDER", help="Of all runs and the history; a URL (s3://...) too.")]
 DEFAULT_OUT = Path("runs")
 
 
@@ -56,26 +61,44 @@ def run(
         list[Path] | None, typer.Option(help="A Python file with METHODS = {name: class}; your own code is run.")
     ] = None,
     out: Out = DEFAULT_OUT,
+    engine: Annotated[str, typer.Option(help="local, or ray: many workers, on this machine or a cluster.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of a running Ray cluster, or auto; else one is started here.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="With ray: processes that generate.")] = 2,
+    scorers: Annotated[int | None, typer.Option(min=1, help="With ray: processes that score; default: as many.")] = None,
+    score_device: Annotated[str | None, typer.Option(help="With ray: default as --device.")] = None,
+    score_batch: Annotated[int, typer.Option(min=1, help="With ray: images a scorer takes at a time.")] = 64,
+    deadline: Annotated[float, typer.Option(min=1, help="With ray: seconds until a worker counts as hung.")] = 1800,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cost, expected time and disk; sample nothing.")] = False,
 ) -> None:
     """Compare methods: generate, time, score, report."""
     from harness.commands import run as work
+    from harness.commands.engines import choose_engine
 
     overrides = {
         "methods": work.split(methods), "metrics": work.split(metrics), "steps": steps, "samples": samples, "seed": seed,
         "device": device, "precision": precision, "pipeline": pipeline, "dtype": dtype, "prompts": prompts,
         "compile": compile_, "timing": work.timing_overrides(rounds, warmup, batches),
     }  # fmt: skip
-    prepared = work.prepare(preset, {k: v for k, v in overrides.items() if v is not None}, plugin or [])
+    prepared = work.prepare(
+        preset, {k: v for k, v in overrides.items() if v is not None}, plugin or [], here=engine == "local" or dry_run
+    )
+
+    def options() -> ClusterOptions:
+        from harness.engine.cluster import ClusterOptions
+
+        chosen = prepared.experiment.spec.device
+        return ClusterOptions(address, workers, scorers, chosen, score_device or chosen, score_batch, deadline)
+
+    make_engine = choose_engine(engine, options)
     if dry_run:
         work.print_dry_run(prepared, out, console)
         return
-    failures = work.execute(prepared, out, console)
+    failures = work.execute(prepared, out, console, make_engine)
     raise typer.Exit(EXIT_PARTIAL if failures else 0)
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+def report(run: Annotated[Path, typer.Argument(parser=place, metavar="RUN", help="A run folder.")]) -> None:
     """Rebuild the report of a run from its stored records."""
     from reports.build import build_report
 
@@ -328,5 +351,6 @@ def _dispatch(arguments: list[str] | None, errors: Console) -> int:
 
 
 def entry() -> None:
-    """Console script."""
+    """Console script. A request to end (SIGTERM) is treated like Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

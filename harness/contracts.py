@@ -233,6 +233,21 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """Work that did not go as planned but was done in the end: a lost worker, or too little memory for the batch.
+
+    ``stage`` of ``method`` on samples ``start`` .. ``stop`` - 1 was done again, ``batch`` at a time.
+    """
+
+    stage: str
+    method: str
+    start: int
+    stop: int
+    batch: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class TimingSample:
     """One timed call of one method in one interleaved round; seconds for the whole batch.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 
 class HarnessError(Exception):
     """A foreseen failure. The command line prints it without a traceback and leaves with ``exit_code``."""
@@ -11,6 +14,9 @@ class HarnessError(Exception):
     def __init__(self, *, expected: str, got: str, remedy: str) -> None:
         super().__init__(f"expected {expected}; got {got}; remedy: {remedy}")
         self.expected, self.got, self.remedy = expected, got, remedy
+
+    def __reduce__(self) -> tuple[Any, ...]:  # it may have to travel from another process
+        return partial(type(self), expected=self.expected, got=self.got, remedy=self.remedy), ()
 
 
 class UsageError(HarnessError):

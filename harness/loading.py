@@ -22,6 +22,7 @@ from harness.macs import CAPTION_TOKENS
 from harness.pipeline import Pipeline
 from harness.random_weights import DTYPES, build_random, find_architecture, is_random, transformer_config
 from harness.spec import ExperimentSpec, locate
+from harness.sums import check_sums
 
 KINDS = {
     "class": ("DiTPipeline",),
@@ -193,7 +194,8 @@ def _read(located: Located, dtype: torch.dtype) -> Any:
 
 
 def _check_files(folder: Path) -> None:
-    """Whether every shard that an index names is there, and no download was cut."""
+    """Whether every shard that an index names is there, no download was cut, and nothing differs from the folder's digests."""
+    check_sums(folder)
     cut = [path.name for path in folder.glob("*.incomplete")]
     for index in folder.glob("*.index.json"):
         wanted = set(json.loads(index.read_text())["weight_map"].values())

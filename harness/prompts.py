@@ -129,7 +129,7 @@ def read_text(path: Path, name: str) -> str:
     """A UTF-8 file, with or without byte-order mark. Raises :class:`UsageError`, which names the likely encoding."""
     try:
         content = path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         raise UsageError(expected=f"a prompt list at {name}", got=str(error), remedy="name an existing file") from error
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UsageError(expected=f"UTF-8 text in {name}", got="UTF-16", remedy=_recode("UTF-16"))

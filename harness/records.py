@@ -8,7 +8,11 @@ RUN/measurements/SLUG/METRIC.npy       what the metric measured, one row an imag
 RUN/scores/SLUG/METRIC.json and .npy   a Score and its per-image values, or a Failure
 RUN/timing/ROUND.json    the TimingSamples of one interleaved round, at every batch size
 RUN/warmup.json          the TimingSamples of the rounds before it, with the seconds spent compiling
+RUN/faults/*.json        a Fault: work that was lost, or done at a smaller batch
+RUN/parts/               measurements under way; gone when a method is scored
 RUN/run.json             written last: the run is complete
+
+Every JSON file carries the SHA-256 of its content, and that of the arrays beside it: a damaged record is never used.
 """
 
 from __future__ import annotations
@@ -23,16 +27,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from harness.contracts import Failure, FloatArray, MethodRecord, Score, TimingSample
+from harness.contracts import Failure, Fault, FloatArray, MethodRecord, Score, TimingSample
 from harness.errors import ArtifactError
+from harness.places import is_local
+
+T = TypeVar("T")
 
 FORMAT = 1
 UMASK = os.umask(0)
 os.umask(UMASK)  # the mask can only be read by setting it
+
+
+SEAL = "sha256"  # the key under which a JSON object holds the digest of all its other content
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +63,7 @@ class Run:
     complete: bool
     other_batches: tuple[TimingSample, ...] = ()
     warmups: tuple[TimingSample, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     @cached_property
     def records(self) -> Mapping[str, MethodRecord]:
@@ -71,12 +82,23 @@ class Run:
 def slug(label: str) -> str:
     """A file name for a method label: readable, and unique through a short digest."""
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-").lower()[:60]
-    return f"{readable}-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
+    return f"{readable}-{digest(label.encode())[:6]}"
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write under a temporary name in the same folder, then rename: a reader sees the whole file or none."""
+    """Write under a temporary name in the same folder, then rename: a reader sees the whole file or none.
+
+    An object store needs no second name: it shows an object only when all of it has arrived.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if not is_local(path):
+        path.write_bytes(content)
+        return
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -88,49 +110,113 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files that a killed process left; only the folder's sole owner may."""
+    if is_local(folder):
+        for path in folder.rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+
+def _canonical(content: Any) -> bytes:
+    return json.dumps(content, sort_keys=True, allow_nan=False).encode()
+
+
 def write_json(path: Path, content: Any) -> None:
-    """JSON with sorted keys; NaN and infinity are refused, because a failure is a :class:`Failure`."""
-    write_bytes(path, (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+    """JSON with sorted keys and its own digest; NaN and infinity are refused, because a failure is a :class:`Failure`.
 
-
-def write_array(path: Path, content: FloatArray) -> None:
-    """A ``.npy`` file without pickles."""
-    buffer = io.BytesIO()
-    np.save(buffer, content, allow_pickle=False)
-    write_bytes(path, buffer.getvalue())
+    What is no object (a list) is stored as the ``content`` of one.
+    """
+    plain = json.loads(_canonical(content if isinstance(content, dict) else {"content": content}))
+    sealed = plain | {SEAL: digest(_canonical(plain))}
+    write_bytes(path, (json.dumps(sealed, indent=1, sort_keys=True) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """JSON, or an :class:`ArtifactError` that names the damaged file."""
+    """The inverse of :func:`write_json`; also JSON that was written by hand, without a digest.
+
+    Raises :class:`ArtifactError`, which names the file, where it is missing, no JSON, or not what its digest says.
+    """
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_bytes().decode())
+        if not isinstance(content, dict) or SEAL not in content:
+            return content
+        if content.pop(SEAL) != digest(_canonical(content)):
+            raise ValueError("a content that its own digest does not fit: it is damaged, or was edited")
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(
             expected=f"readable JSON at {path}", got=str(error), remedy="delete that file and run again"
         ) from error
+    return content["content"] if content.keys() == {"content"} else content
 
 
-def write_score(run: Path, score: Score | Failure) -> None:
-    """The per-image values first, then the JSON that makes them count."""
+def write_array(path: Path, content: FloatArray) -> str:
+    """A ``.npy`` file without pickles; returns its digest."""
+    buffer = io.BytesIO()
+    np.save(buffer, content, allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
+    return digest(buffer.getvalue())
+
+
+def read_array(path: Path, expected: str | None) -> FloatArray:
+    """The inverse of :func:`write_array`. Raises :class:`ArtifactError` on a damaged file, or one with another digest."""
+    try:
+        content = path.read_bytes()
+        if expected is not None and digest(content) != expected:
+            raise ValueError("another content than was written")
+        values: FloatArray = np.load(io.BytesIO(content), allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise ArtifactError(expected=f"numbers at {path}", got=str(error), remedy="delete that file and run again") from error
+    return values
+
+
+def read_record(kind: type[T], content: Any, path: Path) -> T:
+    """A dataclass from JSON. Raises :class:`ArtifactError` where fields are missing or unknown."""
+    try:
+        return kind(**content)
+    except TypeError as error:
+        raise ArtifactError(
+            expected=f"a {kind.__name__} at {path}", got=str(error), remedy="delete that file and run again"
+        ) from error
+
+
+def measured_path(run: Path, method: str, metric: str) -> Path:
+    """Where the measurements of one metric of one method lie."""
+    return run / "measurements" / slug(method) / f"{metric}.npy"
+
+
+def write_score(run: Path, score: Score | Failure, measured: FloatArray | None = None) -> None:
+    """The measurements and the per-image values first, then the JSON that makes them count."""
     base = run / "scores" / slug(score.method) / score.metric
     content = asdict(score)
     if isinstance(score, Score):
         content.pop("per_image")
-        write_array(base.with_suffix(".npy"), score.per_image)
+        content["digests"] = {"per_image": write_array(base.with_suffix(".npy"), score.per_image)}
+        if measured is not None:
+            content["digests"]["measured"] = write_array(measured_path(run, score.method, score.metric), measured)
     write_json(base.with_suffix(".json"), content)
 
 
 def read_score(path: Path) -> Score | Failure:
     """The inverse of :func:`write_score` for one ``.json`` file."""
     content = read_json(path)
-    if "reason" in content:
-        return Failure(**content)
-    values = np.load(path.with_suffix(".npy"), allow_pickle=False)
-    if values.shape != (content["n"],) or not np.isfinite(values).all():
+    if not isinstance(content, dict) or "reason" in content:
+        return read_record(Failure, content, path)
+    digests = content.pop("digests", {})
+    values = read_array(path.with_suffix(".npy"), digests.get("per_image"))
+    score = read_record(Score, content | {"per_image": values}, path)
+    if values.shape != (score.n,) or not np.isfinite(values).all():
         raise ArtifactError(
-            expected=f"{content['n']} finite values beside {path}", got=f"shape {values.shape}", remedy="score again"
+            expected=f"{score.n} finite values beside {path}",
+            got=f"shape {values.shape}",
+            remedy="delete that file and run again",
         )
-    return Score(**content, per_image=values)
+    return score
+
+
+def read_measured(run: Path, method: str, metric: str) -> FloatArray:
+    """Measurements [N, d] of one metric of one method, checked against the digest in its score."""
+    content = read_json(run / "scores" / slug(method) / f"{metric}.json")
+    return read_array(measured_path(run, method, metric), content.get("digests", {}).get("measured"))
 
 
 def read_run(path: Path) -> Run:
@@ -142,22 +228,34 @@ def read_run(path: Path) -> Run:
     spec = read_json(path / "spec.json")
     if spec.get("format") != FORMAT:
         raise ArtifactError(expected=f"record format {FORMAT}", got=str(spec.get("format")), remedy="run again with this version")
-    methods = [read_json(file) for file in sorted((path / "methods").glob("*.json"))]
+    methods = [(file, read_json(file)) for file in _files(path, "methods/*.json")]
     order = {label: i for i, label in enumerate(spec["method_labels"])}
-    records = [MethodRecord(**m) for m in methods if "reason" not in m]
-    scores = [read_score(file) for file in sorted((path / "scores").glob("*/*.json"))]
-    timed = [TimingSample(**s) for file in sorted((path / "timing").glob("*.json")) for s in read_json(file)]
-    warmups = read_json(path / "warmup.json") if (path / "warmup.json").exists() else ()
+    records = [read_record(MethodRecord, m, file) for file, m in methods if "reason" not in m]
+    scores = [read_score(file) for file in _files(path, "scores/*/*.json")]
+    timed = [sample for file in _files(path, "timing/*.json") for sample in read_timings(file)]
     further = spec.get("timing", {}).get("batches", ())
     return Run(
         path=path,
         spec=spec,
         environment=read_json(path / "environment.json"),
         methods=tuple(sorted(records, key=lambda m: order.get(m.label, len(order)))),
-        failed_methods=tuple(Failure(**m) for m in methods if "reason" in m),
+        failed_methods=tuple(read_record(Failure, m, file) for file, m in methods if "reason" in m),
         scores={(s.method, s.metric): s for s in scores},
         timings=tuple(sample for sample in timed if sample.batch not in further or sample.batch == spec["timing"]["batch"]),
         complete=(path / "run.json").exists(),
         other_batches=tuple(s for s in timed if s.batch in further and s.batch != spec["timing"]["batch"]),
-        warmups=tuple(TimingSample(**sample) for sample in warmups),
+        warmups=tuple(sample for file in _files(path, "warmup.json") for sample in read_timings(file)),
+        faults=tuple(read_record(Fault, read_json(file), file) for file in _files(path, "faults/*.json")),
     )
+
+
+def read_timings(path: Path) -> tuple[TimingSample, ...]:
+    """The timed calls in one file of a run. Raises :class:`ArtifactError` on anything else."""
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise ArtifactError(expected=f"a list at {path}", got=type(content).__name__, remedy="delete that file and run again")
+    return tuple(read_record(TimingSample, sample, path) for sample in content)
+
+
+def _files(run: Path, pattern: str) -> list[Path]:
+    return sorted(run.glob(pattern))

@@ -1,69 +1,28 @@
-"""The run: generate, time, score, record. Each stage skips what a cut run has already finished."""
+"""The run: generate, time, score, record. Each task skips what a cut run has already finished."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from harness.contracts import (
-    A_A,
-    BASELINE,
-    Failure,
-    Ledger,
-    Method,
-    MethodRecord,
-    Metric,
-    Trained,
-    Unmeasurable,
-    no_quality,
-)
-from harness.environment import describe, weights_digest
-from harness.errors import ArtifactError, HarnessError, UsageError
-from harness.pipeline import Pipeline
-from harness.records import FORMAT, read_json, slug, write_json, write_score
-from harness.samples import SampleSet
-from harness.scoring import Scorer
-from harness.spec import ExperimentSpec
-from harness.timing import Rounds
+from harness.contracts import Failure, Fault, no_quality
+from harness.engine.dispatch import Dispatch
+from harness.engine.tasks import Engine, Facts, Outcome, Role, Task
+from harness.errors import ArtifactError, UsageError
+from harness.experiment import Experiment
+from harness.places import held_alone, is_local
+from harness.records import FORMAT, read_json, read_timings, remove_leftovers, slug, write_json, write_score
+from harness.samples import chunks
 
-TIMING_SEED_OFFSET = 1_000_000  # timed images are not the scored ones
 SAME_THROUGHOUT = {"machine_key": "machine, torch and thread count", "weights": "weights", "prompts": "prompts"}
 BYTES_PER_PIXEL = 2.2  # measured on PNGs of the bundled models
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A spec with its methods (by label, the baseline among them), metrics and prompts."""
-
-    spec: ExperimentSpec
-    methods: Mapping[str, Method]
-    method_texts: Mapping[str, str]
-    metrics: Mapping[str, Metric | Failure]
-    prompts: tuple[str, ...]
-    prompt_record: Mapping[str, str | int] = field(default_factory=dict)
-
-    def folder(self, out: Path) -> Path:
-        """Where the run lies: its name and the digest of its spec."""
-        return out / f"{self.spec.name}-{self.spec.digest()}"
-
-
-def method_labels(methods: Sequence[Method]) -> dict[str, Method]:
-    """Methods by label; the baseline must be among them and no label may come twice."""
-    labels = [method.label for method in methods]
-    twice = next((label for label in labels if labels.count(label) > 1), None)
-    if twice is not None:
-        raise UsageError(expected="each method once", got=f"{twice!r} twice", remedy="remove one of them")
-    if BASELINE not in labels:
-        raise UsageError(expected=f"{BASELINE!r} among the methods", got=", ".join(labels), remedy=f"add {BASELINE}")
-    return dict(sorted(zip(labels, methods, strict=True), key=lambda item: item[0] != BASELINE))
 
 
 @contextmanager
@@ -78,36 +37,64 @@ def progress_bars(console: Console) -> Iterator[Progress]:
 
 
 class Runner:
-    """Runs one experiment on one pipeline into one folder."""
+    """Runs one experiment on one engine into one folder."""
 
-    def __init__(self, experiment: Experiment, pipeline: Pipeline, out: Path, console: Console, command: str = "") -> None:
-        self.experiment, self.spec, self.pipeline, self.console = experiment, experiment.spec, pipeline, console
+    def __init__(self, experiment: Experiment, engine: Engine, out: Path, console: Console, command: str = "") -> None:
+        self.experiment, self.spec, self.engine, self.console = experiment, experiment.spec, engine, console
         self.command = command
         self.folder = experiment.folder(out)
         self.failures: list[Failure] = []
+        self.failed: set[str] = set()  # methods without all their images
 
-    def prepare(self) -> None:
-        """Create the folder, or check that it belongs to this very spec."""
+    def run(self) -> list[Failure]:
+        """All stages; returns what failed, with reasons. Everything else has been measured."""
+        facts = self.engine.start()
+        check_disk(self.experiment, self.folder, facts.image_pixels)
+        with held_alone(self.folder):
+            self._prepare(facts)
+            with progress_bars(self.console) as progress:
+                self._generate(progress)
+                self._time(progress)
+                self._score(progress)
+            if not self.failures:
+                write_json(self.folder / "run.json", {"format": FORMAT})
+        return self.failures
+
+    def _prepare(self, facts: Facts) -> None:
+        """Describe the run, or check that the folder belongs to this very spec, model and machine."""
         labels = list(self.experiment.methods)
         spec = self.spec.identity() | {"format": FORMAT, "digest": self.spec.digest(), "method_labels": labels}
-        environment = describe(self.pipeline.device, self.pipeline.arithmetic) | self._facts()
-        try:
-            if (self.folder / "spec.json").exists():
-                self._check_same(spec, environment)
-            else:
-                write_json(self.folder / "environment.json", environment)
-                write_json(self.folder / "spec.json", spec)
-        except OSError as error:
-            raise UsageError(
-                expected=f"a writable folder {self.folder}", got=str(error), remedy="choose another --out"
-            ) from error
+        environment = facts.environment | {
+            "command": self.command, "prompts": dict(self.experiment.prompt_record),
+            "anchor": None if self.spec.anchor is None else self.spec.anchor.model_dump(mode="json"),  # never ranked
+        }  # fmt: skip
+        remove_leftovers(self.folder)
+        (self.folder / "run.json").unlink(missing_ok=True)  # whole only when this call, too, has found or made everything
+        if (self.folder / "environment.json").exists():
+            self._check_same(environment)
+        else:
+            write_json(self.folder / "environment.json", environment)
+        if self._spec_differs(spec):
+            write_json(self.folder / "spec.json", spec)
 
-    def _check_same(self, spec: dict[str, Any], environment: dict[str, Any]) -> None:
-        """A run is resumed with its own spec, weights and prompts on its own machine, so that its records belong together."""
-        if read_json(self.folder / "spec.json") != spec:
+    def _spec_differs(self, spec: dict[str, Any]) -> bool:
+        """Whether the spec must be written (again): the folder's name holds its digest, so a damaged one can be replaced."""
+        path = self.folder / "spec.json"
+        if not path.exists():
+            return True
+        try:
+            found = read_json(path)
+        except ArtifactError as error:
+            self.console.print(f"damaged, written again: {error}", markup=False, soft_wrap=True)
+            return True
+        if found != spec:
             raise ArtifactError(
                 expected=f"the spec of this run in {self.folder}", got="another spec", remedy="choose another --out"
             )
+        return False
+
+    def _check_same(self, environment: dict[str, Any]) -> None:
+        """A run is resumed with its own weights and prompts on its own machine, so that its records belong together."""
         begun = read_json(self.folder / "environment.json")
         for key, what in SAME_THROUGHOUT.items():
             if begun.get(key) != environment[key]:
@@ -117,92 +104,81 @@ class Runner:
                     remedy="choose another --out, or delete that run; `ilf-bench report` rebuilds a report anywhere",
                 )
 
-    def _facts(self) -> dict[str, Any]:
-        """What the record of the machine says beside it: the command, the weights' dtype and notes, the prompts, and the
-        published number (metric, value, n, source) that the full run should come near, which is never ranked.
-        """
-        return {
-            "command": self.command,
-            "weights": weights_digest(self.pipeline.folder),
-            "weights_dtype": self.pipeline.dtype,
-            "notes": list(self.pipeline.notes),
-            "anchor": None if self.spec.anchor is None else self.spec.anchor.model_dump(mode="json"),
-            "prompts": dict(self.experiment.prompt_record),
-        }
+    def _generate(self, progress: Progress) -> None:
+        """All images, then each method's record; a range that fails makes its method a failure, and stops no other range."""
+        counts = {label: len(self.experiment.samples(self.folder, label).prompts) for label in self.experiment.methods}
+        bars = {label: progress.add_task(f"generate {label}", total=count) for label, count in counts.items()}
+        size = self.spec.batch
+        tasks = (Task("generate", label, r.start, r.stop, size) for label in bars for r in chunks(counts[label], size))
+        for outcome in self._outcomes("sampler", tasks):
+            progress.advance(bars[outcome.task.method], len(outcome.task.indices))
+            self._method_failed(outcome)
+        finish = [Task("finish", label) for label in bars if label not in self.failed]
+        for outcome in self._outcomes("sampler", finish):
+            self._method_failed(outcome)
 
-    def run(self) -> list[Failure]:
-        """All stages; returns what failed, with reasons. Everything else has been measured."""
-        self.prepare()
-        with progress_bars(self.console) as progress:
-            for label, method in self.experiment.methods.items():
-                self._guard(label, "", partial(self._generate, label, method, progress))
-            self._time(progress)
-            for label, method in self.experiment.methods.items():
-                if (self.folder / "samples" / slug(label) / "manifest.json").exists():
-                    Scorer(self.folder, self._metrics(method), self._samples, self._guard).score(label, progress)
-        if not self.failures:
-            write_json(self.folder / "run.json", {"format": FORMAT})
-        return self.failures
-
-    def _guard(self, label: str, metric: str, work: Callable[[], None]) -> bool:
-        """Whether ``work`` succeeded; a foreseen failure of one method or metric becomes a record and stops no other."""
-        try:
-            work()
-            return True
-        except (HarnessError, Unmeasurable, RuntimeError, ValueError) as error:
-            failure = Failure(label, metric, str(error) or type(error).__name__)
-            if metric:
-                write_score(self.folder, failure)
-            else:
-                write_json(self.folder / "methods" / f"{slug(label)}.json", asdict(failure))
-            if not isinstance(error, Unmeasurable):
-                self.failures.append(failure)
-            return False
-
-    def _samples(self, label: str) -> SampleSet:
-        """All prompts, or the first batch of them where the images serve the block count alone."""
-        prompts = self.experiment.prompts
-        if no_quality(self.experiment.methods[label]):
-            prompts = prompts[: self.spec.batch]
-        return SampleSet(self.folder / "samples" / slug(label), prompts, self.spec.batch)
-
-    def _metrics(self, method: Method) -> Mapping[str, Metric | Failure]:
-        """The experiment's metrics; failures with one reason where the method's images must not be scored."""
-        reason = no_quality(method)
-        return {name: Failure("", name, reason) for name in self.experiment.metrics} if reason else self.experiment.metrics
-
-    def _generate(self, label: str, method: Method, progress: Progress) -> None:
-        samples = self._samples(label)
-        task = progress.add_task(f"generate {label}", total=len(samples.prompts))
-        with self.pipeline.counting() as counter, method.attach(self.pipeline):
-            for indices in samples.chunks():
-                if not samples.is_done(indices):
-                    samples.generate(
-                        indices, lambda prompts, i: self.pipeline.generate(prompts, self.spec.seed, i), lambda: counter.rows
-                    )
-                progress.advance(task, len(indices))
-            steps = self.pipeline.steps
-        plan = self.pipeline.plan()
-        ledger = method.ledger(plan.backbone) if isinstance(method, Trained) else Ledger(0.0, 0)
-        record = MethodRecord(
-            label, self.experiment.method_texts[label], steps, method.plan(plan).block_evaluations, samples.finish(label),
-            ledger.extra_parameters, ledger.training_s or None, ledger.calibration_s or None,
-        )  # fmt: skip
-        write_json(self.folder / "methods" / f"{slug(label)}.json", asdict(record))
+    def _method_failed(self, outcome: Outcome) -> None:
+        label = outcome.task.method
+        if not outcome.error or label in self.failed:
+            return
+        where = f" ({outcome.task.text})" if outcome.task.stop else ""
+        self.failed.add(label)
+        self.failures.append(Failure(label, "", outcome.error + where))
+        write_json(self.folder / "methods" / f"{slug(label)}.json", asdict(self.failures[-1]))
 
     def _time(self, progress: Progress) -> None:
-        """Rounds of all methods that generated, the baseline twice."""
-        failed = {failure.method for failure in self.failures}
-        methods = {label: m for label, m in self.experiment.methods.items() if label not in failed}
-        if BASELINE in methods:
-            methods = methods | {A_A: methods[BASELINE]}
-        seed = self.spec.seed + TIMING_SEED_OFFSET
-        Rounds(self.folder, self.spec.timing, self.pipeline, self.experiment.prompts, seed, self._guard).run(methods, progress)
+        """Rounds of all methods that generated; a round is one file, so that a cut round starts again as a whole."""
+        labels = [label for label in self.experiment.methods if label not in self.failed]
+        todo = [n for n in range(self.spec.timing.rounds) if labels and not self._is_timed(n)]
+        bar = progress.add_task("time, interleaved rounds", total=self.spec.timing.rounds)
+        progress.advance(bar, self.spec.timing.rounds - len(todo))
+        for outcome in self._outcomes("sampler", [Task("time", "", n) for n in todo], alone=True):
+            progress.advance(bar)
+            for label in labels if outcome.error else ():
+                self.failures.append(Failure(label, "timing", f"round {outcome.task.start}: {outcome.error}"))
+                write_score(self.folder, self.failures[-1])
+
+    def _is_timed(self, number: int) -> bool:
+        path = self.folder / "timing" / f"{number:03d}.json"
+        try:
+            return path.exists() and bool(read_timings(path))
+        except ArtifactError as error:
+            self.console.print(f"damaged, timed again: {error}", markup=False, soft_wrap=True)
+            return False
+
+    def _score(self, progress: Progress) -> None:
+        """Measure all ranges of all methods, then summarise. Images that cannot be read make their method a failure."""
+        labels = [label for label in self.experiment.methods if self.spec.metrics and label not in self.failed]
+        scored = [label for label in labels if not no_quality(self.experiment.methods[label])]
+        bars = {label: progress.add_task(f"score {label}", total=self.spec.samples) for label in scored}
+        size = self.engine.score_batch
+        tasks = (Task("measure", label, r.start, r.stop, size) for label in scored for r in chunks(self.spec.samples, size))
+        for outcome in self._outcomes("scorer", tasks):
+            progress.advance(bars[outcome.task.method], len(outcome.task.indices))
+            self._method_failed(outcome)
+        summaries = [Task("summarise", label) for label in labels if label not in self.failed]
+        for outcome in self._outcomes("scorer", summaries):
+            self._method_failed(outcome)
+
+    def _outcomes(self, role: Role, tasks: Iterable[Task], *, alone: bool = False) -> Iterator[Outcome]:
+        """Final outcomes; failures of single metrics and timings are collected on the way."""
+        for outcome in Dispatch(self.engine, role, tasks, self._note).outcomes(alone=alone):
+            self.failures += outcome.failures
+            yield outcome
+
+    def _note(self, fault: Fault) -> None:
+        """Record what was done again; this process is the folder's only writer of faults."""
+        number = len(list((self.folder / "faults").glob("*.json")))
+        write_json(self.folder / "faults" / f"{number:04d}.json", asdict(fault))
+        what = f"{fault.stage} {fault.method} {fault.start}"
+        self.console.print(f"done again: {what}: {fault.reason}", markup=False, soft_wrap=True)
 
 
 def check_disk(experiment: Experiment, out: Path, image_pixels: int) -> int:
-    """Bytes that the run will write. Raises :class:`UsageError` where the disk has less."""
+    """Bytes that the run will write. Raises :class:`UsageError` where the disk has less; of a URL nothing is known."""
     needed = int(experiment.spec.samples * len(experiment.methods) * (image_pixels * BYTES_PER_PIXEL + 4096))
+    if not is_local(out):
+        return needed
     parent = next(p for p in (out, *out.resolve().parents) if p.exists())
     free = shutil.disk_usage(parent).free
     if free < needed:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from harness.errors import ArtifactError
-from harness.records import read_json, write_bytes, write_json
+from harness.records import digest, read_json, write_bytes, write_json
 
 Generate = Callable[[Sequence[str], Sequence[int]], torch.Tensor]
 
@@ -26,13 +24,29 @@ def encode_png(image: torch.Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def decode_image(path: Path) -> torch.Tensor:
-    """uint8 [3, H, W] RGB of an image file. Raises :class:`ArtifactError` on a damaged one."""
+def decode_image(path: Path, expected: str | None = None) -> torch.Tensor:
+    """uint8 [3, H, W] RGB of an image file. Raises :class:`ArtifactError` on a damaged one, or one with another digest."""
     try:
-        with Image.open(path) as image:
+        content = path.read_bytes()
+        if expected is not None and digest(content) != expected:
+            raise ValueError("another content than was written")
+        with Image.open(io.BytesIO(content)) as image:
             return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ArtifactError(expected=f"an image at {path}", got=str(error), remedy="delete it and run again") from error
+
+
+def chunks(samples: int, size: int) -> Iterator[range]:
+    """The index ranges 0 .. samples-1, ``size`` at a time."""
+    return (range(i, min(i + size, samples)) for i in range(0, samples, size))
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What one chunk wrote: each image's digest by its index, and the block evaluations of all of them."""
+
+    digests: dict[int, str]
+    block_evaluations: float
 
 
 @dataclass(frozen=True)
@@ -43,51 +57,75 @@ class SampleSet:
     prompts: tuple[str, ...]
     chunk: int
 
-    def chunks(self) -> list[range]:
-        """Index ranges that are generated together, whatever was there before."""
-        return [range(i, min(i + self.chunk, len(self.prompts))) for i in range(0, len(self.prompts), self.chunk)]
-
     def image_path(self, index: int) -> Path:
         """Where sample ``index`` lies."""
         return self.folder / f"{index:06d}.png"
 
-    def _receipt(self, indices: range) -> Path:
-        return self.folder / f"chunk-{indices.start:06d}.json"
+    @property
+    def manifest(self) -> Path:
+        """Written when every image is there."""
+        return self.folder / "manifest.json"
+
+    def chunks(self) -> Iterator[range]:
+        """Index ranges that are generated together, whatever was there before."""
+        return chunks(len(self.prompts), self.chunk)
+
+    def _receipt(self, start: int) -> Path:
+        return self.folder / f"chunk-{start:06d}.json"
+
+    def _read_receipt(self, indices: range) -> Receipt:
+        path = self._receipt(indices.start)
+        content = read_json(path)
+        try:
+            digests = {int(entry["index"]): str(entry["sha256"]) for entry in content["samples"]}
+            receipt = Receipt(digests, float(content["block_evaluations"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(expected=f"a receipt at {path}", got=repr(error), remedy="delete it and run again") from error
+        if list(receipt.digests) != list(indices):
+            raise ArtifactError(
+                expected=f"a receipt of samples {indices.start} to {indices.stop - 1} at {path}", got="other samples",
+                remedy="delete it and run again",
+            )  # fmt: skip
+        return receipt
 
     def is_done(self, indices: range) -> bool:
         """Whether the chunk's receipt is there and every file still has the digest that the receipt names."""
-        if not self._receipt(indices).exists():
+        try:
+            found = self._read_receipt(indices).digests
+            return all(digest(self.image_path(i).read_bytes()) == found[i] for i in indices)
+        except (FileNotFoundError, ArtifactError):
             return False
-        files = read_json(self._receipt(indices))["samples"]
-        paths = [self.folder / entry["file"] for entry in files]
-        return all(p.exists() and _digest(p.read_bytes()) == e["sha256"] for p, e in zip(paths, files, strict=True))
 
-    def generate(self, indices: range, generate: Generate, rows: Callable[[], float]) -> None:
-        """Make and store one chunk. ``rows`` reads the block counter, whose increase goes into the receipt."""
-        prompts, before = [self.prompts[i] for i in indices], rows()
-        images = generate(prompts, indices)
+    def generate(self, indices: range, generate: Generate, rows: Callable[[], float], batch: int = 0) -> None:
+        """Make and store one chunk, ``batch`` images at a time where that is fewer than the chunk.
+
+        ``rows`` reads the block counter, whose increase goes into the receipt; so does a smaller batch.
+        """
+        before, size = rows(), min(batch or len(indices), len(indices))
         entries = []
-        for i, prompt, image in zip(indices, prompts, images, strict=True):
-            content = encode_png(image)
-            write_bytes(self.image_path(i), content)
-            entries.append({"index": i, "prompt": prompt, "file": self.image_path(i).name, "sha256": _digest(content)})
-        write_json(self._receipt(indices), {"samples": entries, "block_evaluations": rows() - before})
+        for part in (indices[i : i + size] for i in range(0, len(indices), size)):
+            images = generate([self.prompts[i] for i in part], part)
+            for i, image in zip(part, images, strict=True):
+                content, path = encode_png(image), self.image_path(i)
+                write_bytes(path, content)
+                entries.append({"index": i, "prompt": self.prompts[i], "file": path.name, "sha256": digest(content)})
+        receipt = {"samples": entries, "block_evaluations": rows() - before}
+        write_json(self._receipt(indices.start), receipt | ({"batch": size} if size < len(indices) else {}))
 
     def finish(self, method: str) -> float:
         """Write the manifest from all receipts; returns the measured block evaluations an image."""
-        receipts: list[dict[str, Any]] = [read_json(self._receipt(indices)) for indices in self.chunks()]
+        receipts = [read_json(self._receipt(indices.start)) for indices in self.chunks()]
         samples = [entry for receipt in receipts for entry in receipt["samples"]]
-        write_json(self.folder / "manifest.json", {"method": method, "samples": samples})
+        write_json(self.manifest, {"method": method, "samples": samples})
         return float(sum(receipt["block_evaluations"] for receipt in receipts) / len(samples))
 
-    def load(self, indices: Sequence[int]) -> torch.Tensor:
-        """uint8 [B, 3, H, W]."""
-        return torch.stack([decode_image(self.image_path(i)) for i in indices])
+    def digests(self, indices: range) -> list[str]:
+        """What the receipts say of images ``indices``. Raises :class:`ArtifactError` where a receipt is missing or damaged."""
+        found: dict[int, str] = {}
+        for start in range(indices.start // self.chunk * self.chunk, indices.stop, self.chunk):
+            found |= self._read_receipt(range(start, min(start + self.chunk, len(self.prompts)))).digests
+        return [found[i] for i in indices]
 
-    def batches(self, size: int) -> Iterator[range]:
-        """All indices in order, ``size`` at a time."""
-        return (range(i, min(i + size, len(self.prompts))) for i in range(0, len(self.prompts), size))
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    def load(self, indices: range) -> torch.Tensor:
+        """uint8 [B, 3, H, W], each image as it was written. Raises :class:`ArtifactError` on another."""
+        return torch.stack([decode_image(self.image_path(i), d) for i, d in zip(indices, self.digests(indices), strict=True)])

@@ -1,81 +1,140 @@
-"""Scoring: all metrics of a method in one pass over its images, then each one's summary."""
+"""The worker that holds the metrics: measures ranges of images in one pass for all metrics, then summarises each metric."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from rich.progress import Progress
 
-from harness.contracts import BASELINE, Batch, Failure, FloatArray, Metric, Score, Unmeasurable
-from harness.errors import HarnessError
-from harness.records import read_json, slug, write_array, write_score
-from harness.samples import SampleSet
-
-SCORE_BATCH = 64
-Guard = Callable[[str, str, Callable[[], None]], bool]
+from harness.contracts import BASELINE, Batch, Failure, Fault, FloatArray, Metric, Score, Unmeasurable, no_quality
+from harness.engine.tasks import SCORE_BATCH, Outcome, Task, is_fatal, reason, shrinking
+from harness.errors import ArtifactError
+from harness.experiment import Experiment
+from harness.parts import Missing, Part
+from harness.random_weights import is_random
+from harness.records import digest, read_measured, read_score, slug, write_score
+from harness.samples import SampleSet, chunks
 
 
 class Scorer:
-    """Measures a run's sample sets. ``guard`` turns the failure of one metric into a record and stops no other."""
+    """Does ``measure`` and ``summarise`` for the metrics that a run lacks. What is measured of a range lies in RUN/parts until
+    the method is scored, so that neither a cut run nor a lost worker costs more than one range.
+    """
 
     def __init__(
-        self, folder: Path, metrics: Mapping[str, Metric | Failure], samples: Callable[[str], SampleSet], guard: Guard
+        self, experiment: Experiment, folder: Path, metrics: Mapping[str, Metric | Failure], size: int = SCORE_BATCH
     ) -> None:
-        self.folder, self.metrics, self.samples, self.guard = folder, metrics, samples, guard
+        self.experiment, self.folder, self.metrics, self.size = experiment, folder, metrics, size
+        self.lacking: tuple[str, dict[str, Metric]] = ("", {})  # the metrics that the latest method lacks
 
-    def score(self, label: str, progress: Progress) -> None:
-        """Measure every metric that this folder lacks; one that could not be built leaves its reason."""
-        wanted = {n: m for n, m in self.metrics.items() if not self._is_scored(label, n, m)}
-        for metric in wanted.values():
-            if isinstance(metric, Failure):
-                write_score(self.folder, replace(metric, method=label))
-        built = {name: metric for name, metric in wanted.items() if not isinstance(metric, Failure)}
-        rows, broken = self._measure(label, built, progress)
-        for name, metric in built.items():
-            self.guard(label, name, partial(self._summarise, label, name, metric, rows[name], broken.get(name)))
+    def do(self, task: Task) -> Outcome:
+        """One task; what it measured is on disk when it returns."""
+        if self.lacking[0] != task.method:
+            given = {} if no_quality(self.experiment.methods[task.method]) else self.metrics
+            built = {name: metric for name, metric in given.items() if not isinstance(metric, Failure)}
+            self.lacking = task.method, {n: m for n, m in built.items() if not self._is_scored(task.method, n, m)}
+        return self._measure(task) if task.stage == "measure" else self._summarise(task)
 
-    def _measure(
-        self, label: str, built: Mapping[str, Metric], progress: Progress
-    ) -> tuple[dict[str, list[FloatArray]], dict[str, Exception]]:
-        """Measurements by metric, in batches, and what went wrong."""
-        rows: dict[str, list[FloatArray]] = {name: [] for name in built}
-        broken: dict[str, Exception] = {}
-        samples, full = self.samples(label), self.samples(BASELINE)
-        task = progress.add_task(f"score {label}", total=len(samples.prompts))
-        for indices in samples.batches(SCORE_BATCH) if built else ():
-            paired = full.load(indices) if (full.folder / "manifest.json").exists() else None
-            batch = Batch(samples.load(indices), [samples.prompts[i] for i in indices], list(indices), paired)
-            for name, metric in built.items():
-                if name not in broken:
-                    try:
-                        rows[name].append(metric.measure(batch))
-                    except (HarnessError, Unmeasurable, RuntimeError, ValueError) as error:
-                        broken[name] = error
-            progress.advance(task, len(indices))
-        progress.update(task, completed=len(samples.prompts))
-        return rows, broken
-
-    def _is_scored(self, label: str, name: str, metric: Metric | Failure) -> bool:
-        """Whether this very metric (same fingerprint) has been scored, successfully, in this folder."""
+    def _is_scored(self, label: str, name: str, metric: Metric) -> bool:
+        """Whether this very metric (same fingerprint) has been scored here, and all that it left is intact."""
         path = self.folder / "scores" / slug(label) / f"{name}.json"
-        if isinstance(metric, Failure) or not path.exists():
+        try:
+            score = read_score(path)
+            read_measured(self.folder, label, name)
+        except ArtifactError:
             return False
-        return bool(read_json(path).get("fingerprint") == dict(metric.fingerprint()))
+        return isinstance(score, Score) and dict(score.fingerprint) == dict(metric.fingerprint())
 
-    def _summarise(self, label: str, name: str, metric: Metric, rows: list[FloatArray], error: Exception | None) -> None:
-        if error is not None:
-            raise error
+    def _measure(self, task: Task) -> Outcome:
+        """One range's rows of every metric into one part; a metric that fails leaves its reason in it."""
+        label, metrics = task.method, self.lacking[1]
+        samples, full = (self.experiment.samples(self.folder, name) for name in (label, BASELINE))
+        sets = [samples, full] if full.manifest.exists() else [samples]
+        part = Part(self.folder, label, task.start)
+        if not metrics or part.holds(key := part_key(task.indices, metrics, sets)):
+            return Outcome(task)
+        images = [each.load(task.indices) for each in sets]
+        prompts = [samples.prompts[i] for i in task.indices]
+        batch = Batch(images[0], prompts, list(task.indices), images[1] if len(images) > 1 else None)
+        rows: dict[str, FloatArray] = {}
+        missing: dict[str, Missing] = {}
+        faults: list[Fault] = []
+        for name, metric in metrics.items():
+            try:
+                rows[name], size = shrinking(task.batch, partial(in_pieces, metric, batch))
+                if size < task.batch:
+                    faults.append(task.fault(size, f"{name}: out of memory at {task.batch} images at a time"))
+            except Exception as error:
+                missing[name] = Missing(reason(error), not isinstance(error, Unmeasurable))
+        part.write(key, rows, missing)
+        return Outcome(task, faults=tuple(faults))
+
+    def _summarise(self, task: Task) -> Outcome:
+        """A score for every lacking metric, or the failure that explains why there is none."""
+        label = task.method
+        failures: list[Failure] = []
+        unscored = no_quality(self.experiment.methods[label])
+        for name, metric in self.metrics.items():
+            if unscored:
+                write_score(self.folder, Failure(label, name, unscored))
+            elif isinstance(metric, Failure):
+                write_score(self.folder, replace(metric, method=label))
+                if not is_random(self.experiment.spec.pipeline):  # there no metric has a meaning, which is no failure
+                    failures.append(replace(metric, method=label))
+        for name, metric in self.lacking[1].items():
+            try:
+                self._score(label, name, metric)
+            except Unmeasurable as error:
+                write_score(self.folder, Failure(label, name, str(error)))
+            except Exception as error:
+                if is_fatal(error):
+                    raise
+                failures.append(Failure(label, name, reason(error)))
+                write_score(self.folder, failures[-1])
+        for part in self._parts(label):
+            part.remove()
+        self.lacking = "", {}
+        return Outcome(task, failures=tuple(failures))
+
+    def _parts(self, label: str) -> list[Part]:
+        return [Part(self.folder, label, r.start) for r in chunks(self.experiment.spec.samples, self.size)]
+
+    def _score(self, label: str, name: str, metric: Metric) -> None:
+        """Put the parts together. Raises :class:`Unmeasurable` or whatever went wrong in a part."""
+        rows = []
+        for part in self._parts(label):
+            found, missing = part.read()
+            if name in missing:
+                raise RuntimeError(missing[name].reason) if missing[name].failed else Unmeasurable(missing[name].reason)
+            rows.append(found[name])
         measured = np.concatenate(rows)
-        write_array(self.folder / "measurements" / slug(label) / f"{name}.npy", measured)
         per_image = metric.summarise(measured)
+        if not np.isfinite(per_image).all():
+            raise Unmeasurable("some per-image values are not finite")
         score = Score(
             label, name, metric.title, metric.unit, metric.direction, metric.tiny, float(np.mean(per_image)), len(per_image),
             dict(metric.fingerprint()), per_image,
         )  # fmt: skip
-        if not np.isfinite(score.per_image).all():
-            raise Unmeasurable("some per-image values are not finite")
-        write_score(self.folder, score)
+        write_score(self.folder, score, measured)
+
+
+def part_key(indices: range, metrics: Mapping[str, Metric], sets: Sequence[SampleSet]) -> str:
+    """Identifies a range's images, the full run's beside them, and the metrics."""
+    images = [each.digests(indices) for each in sets]
+    prints = [sorted(metric.fingerprint().items()) for metric in metrics.values()]
+    return digest(repr((images, list(metrics), prints)).encode())
+
+
+def in_pieces(metric: Metric, batch: Batch, size: int) -> FloatArray:
+    """What the metric measures [B, d], ``size`` images at a time."""
+    pieces = [
+        Batch(
+            batch.images[i : i + size], batch.prompts[i : i + size], batch.indices[i : i + size],
+            None if batch.full is None else batch.full[i : i + size],
+        )
+        for i in range(0, len(batch.indices), size)
+    ]  # fmt: skip
+    return np.concatenate([metric.measure(piece) for piece in pieces])

@@ -141,7 +141,10 @@ class ExperimentSpec(BaseModel):
 def locate(name: str) -> Path:
     """A path as given where it exists, else relative to the installation."""
     path = Path(name)
-    return path if path.exists() or path.is_absolute() else ROOT / path
+    try:
+        return path if path.exists() or path.is_absolute() else ROOT / path
+    except OSError as error:  # a name that no file can have
+        raise UsageError(expected="the name of a file or folder", got=repr(name[:80]), remedy="mend that path") from error
 
 
 def preset_names() -> list[str]:

@@ -23,6 +23,7 @@ from typing import Any
 
 from harness.contracts import TimingSample
 from harness.errors import ArtifactError, UsageError
+from harness.places import place
 from harness.portable import Packed, inline, pack, parse_header, run_id, unpack
 from harness.records import Run
 from harness.schema import BUSY_S, SUMMARY, prepare, transaction
@@ -227,7 +228,7 @@ def _entry(row: tuple[Any, ...], tags: tuple[str, ...]) -> HistoryEntry:
     except (KeyError, ValueError, TypeError) as error:
         raise sqlite3.DatabaseError(f"damaged record of run {identity}: {error!r}") from error
     return HistoryEntry(
-        identity, created, preset, digest, commit, bool(dirty), machine, Path(path), bool(complete), tuple(scores), timings,
+        identity, created, preset, digest, commit, bool(dirty), machine, place(path), bool(complete), tuple(scores), timings,
         header.get("spec", {}), header.get("environment", {}), tags,
     )  # fmt: skip
 

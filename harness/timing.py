@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import resource
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import torch
-from rich.progress import Progress
 
 from harness.compiling import compile_seconds
-from harness.contracts import Method, TimingSample
+from harness.contracts import Failure, Method, TimingSample
+from harness.engine.tasks import reason
 from harness.nvml import Monitor
 from harness.pipeline import Pipeline
-from harness.records import read_json, slug, write_json
+from harness.records import read_json, slug, write_json, write_score
 from harness.spec import TimingSpec
 from harness.stages import StageTimer
 from harness.stopwatch import Stopwatch
 from harness.workload import Workload
 
 CLEAR_REFS = Path("/proc/self/clear_refs")
-Guard = Callable[[str, str, Callable[[], None]], bool]
 
 
 def reset_peak_memory(device: str) -> None:
@@ -73,36 +71,37 @@ def in_round(labels: Sequence[str], number: int) -> list[str]:
 class Rounds:
     """Times methods on one pipeline, at every batch size of the spec; a round is one file, so that a cut one starts again.
 
-    ``guard`` turns the failure of one method at one batch size into a record and stops no other.
+    The failure of one method at one batch size is recorded and stops no other.
     """
 
     def __init__(
-        self, folder: Path, timing: TimingSpec, pipeline: Pipeline, prompts: Sequence[str], seed: int, guard: Guard
+        self,
+        folder: Path,
+        timing: TimingSpec,
+        pipeline: Pipeline,
+        prompts: Sequence[str],
+        seed: int,
+        methods: Mapping[str, Method],
     ) -> None:
         self.folder, self.timing, self.pipeline = folder, timing, pipeline
-        self.prompts, self.seed, self.guard = prompts, seed, guard
+        self.prompts, self.seed, self.methods = prompts, seed, methods
         self.monitor = Monitor(pipeline.device)
         self.workload = Workload(pipeline.device, pipeline.precision)
+        self.alive = {batch: list(methods) for batch in timing.all_batches}
+        self.warm = False
 
-    def run(self, methods: Mapping[str, Method], progress: Progress) -> None:
-        """Warm up and time what this folder lacks. Warm-up rounds are recorded apart, with the seconds spent compiling."""
-        todo = [n for n in range(self.timing.rounds) if not self._file(n).exists()]
-        task = progress.add_task("time, interleaved rounds", total=self.timing.rounds, completed=self.timing.rounds - len(todo))
-        if not todo:
-            return
-        alive = {batch: list(methods) for batch in self.timing.all_batches}
-        for label in methods:
-            for batch in alive:
-                (self.folder / "scores" / slug(label) / f"{self._stage(batch)}.json").unlink(missing_ok=True)  # an earlier try
-        with self.pipeline.compiled():
-            warmups = [row for n in range(self.timing.warmup, 0, -1) for row in self._round(methods, alive, -n)]
-            self._store_warmups(warmups)
-            for number in todo:
-                write_json(self._file(number), [asdict(row) for row in self._round(methods, alive, number)])
-                progress.advance(task)
-
-    def _file(self, number: int) -> Path:
-        return self.folder / "timing" / f"{number:03d}.json"
+    def record(self, number: int) -> list[Failure]:
+        """Time round ``number`` and store it; before the first one, warm up. Returns what failed, which is recorded, too."""
+        failures: list[Failure] = []
+        if not self.warm:
+            for label in self.methods:
+                for batch in self.alive:  # an earlier try's failure
+                    (self.folder / "scores" / slug(label) / f"{self._stage(batch)}.json").unlink(missing_ok=True)
+            self._store_warmups([row for n in range(self.timing.warmup, 0, -1) for row in self._round(-n, failures)])
+            self.warm = True
+        rows = self._round(number, failures)
+        write_json(self.folder / "timing" / f"{number:03d}.json", [asdict(row) for row in rows])
+        return failures
 
     def _stage(self, batch: int) -> str:
         """What a failure is filed under: ``timing`` for the batch size that reports compare at."""
@@ -114,18 +113,18 @@ class Rounds:
         before = read_json(file) if file.exists() else []
         write_json(file, [*before, *(asdict(row) for row in rows)])
 
-    def _round(self, methods: Mapping[str, Method], alive: dict[int, list[str]], number: int) -> list[TimingSample]:
-        """One round over all batch sizes; a method that fails at one of them leaves ``alive`` there."""
+    def _round(self, number: int, failures: list[Failure]) -> list[TimingSample]:
+        """One round over all batch sizes, warm-up rounds apart; a method that fails at one of them leaves ``alive`` there."""
         rows: list[TimingSample] = []
-        for batch in alive:
+        for batch in self.alive:
             prompts = [self.prompts[i % len(self.prompts)] for i in range(batch)]
             rows.append(self.workload.time_once(number, batch))
-            for label in in_round(alive[batch], number):
-                once = partial(self._time_once, rows, methods[label], label, prompts, number)
-                if not self.guard(label, self._stage(batch), once):
-                    alive[batch] = [other for other in alive[batch] if other != label]
+            for label in in_round(self.alive[batch], number):
+                try:
+                    rows.append(time_once(self.pipeline, self.methods[label], label, prompts, self.seed, number, self.monitor))
+                except Exception as error:
+                    failures.append(Failure(label, self._stage(batch), reason(error)))
+                    write_score(self.folder, failures[-1])
+                    self.alive[batch] = [other for other in self.alive[batch] if other != label]
                 rows.append(self.workload.time_once(number, batch))
         return rows
-
-    def _time_once(self, rows: list[TimingSample], method: Method, label: str, prompts: list[str], number: int) -> None:
-        rows.append(time_once(self.pipeline, method, label, prompts, self.seed, number, self.monitor))

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from harness.errors import ArtifactError, NotMeasured, UsageError
 from harness.pipeline import Pipeline
+from harness.sums import check_sums
 from ilf.module import FeedbackModule, block_settings
 
 TRAIN = "name one: ilf:checkpoint=FOLDER; or train one: ilf-bench train PRESET"
@@ -53,6 +54,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def load_module(folder: Path) -> FeedbackModule:
     """The module in float32, eval mode. Raises :class:`ArtifactError` on missing, truncated or foreign weights."""
     read_config(folder)
+    check_sums(folder)
     try:
         module = FeedbackModule.from_pretrained(folder, low_cpu_mem_usage=False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

@@ -20,6 +20,7 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel, T5Tokenizer
 
 from harness.errors import ArtifactError, UsageError
+from harness.sums import check_sums
 from metrics.degradations import KINDS
 
 IMAGE_SIZE = 32
@@ -163,6 +164,7 @@ def save_network(model: ImageClassifier | RewardModel, folder: Path) -> None:
 def _open(folder: Path) -> tuple[dict[str, int], dict[str, torch.Tensor]]:
     if not (folder / CONFIG).exists() or not (folder / WEIGHTS).exists():
         raise ArtifactError(expected=f"{CONFIG} and {WEIGHTS} in {folder}", got="none", remedy="rebuild the zoo's scorers")
+    check_sums(folder)
     state = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
     return json.loads((folder / CONFIG).read_text()), state
 
@@ -209,6 +211,7 @@ class TinyClip:
         if not (folder / WEIGHTS).exists():
             raise ArtifactError(expected=f"{WEIGHTS} in {folder}", got="none", remedy="rebuild the zoo's scorers")
         self.folder, self.device = folder, device
+        check_sums(folder)
         self.tokenizer: T5Tokenizer = T5Tokenizer.from_pretrained(folder)
         model: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
         self.model: CLIPModel = model.eval().requires_grad_(False).to(device)

@@ -18,8 +18,8 @@ def build_report(run_path: Path, out: Path | None = None) -> Path:
     Each file is written under a temporary name and renamed; the page comes last. A partial run is reported as partial.
     Raises :class:`harness.errors.ArtifactError` where the run cannot be read.
     """
-    run = read_run(Path(run_path))
-    folder = Path(out) if out is not None else run.path / "report"
+    run = read_run(run_path)
+    folder = out if out is not None else run.path / "report"
     table = comparison_table(run)
     stages = stage_figure(run, table)
     pictures = [*speed_figures(run, table), *([stages] if stages else [])]

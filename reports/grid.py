@@ -102,7 +102,7 @@ def _font() -> ImageFont.FreeTypeFont:
 def _cell(path: Path) -> Image.Image:
     """The image at 128 pixels: nearest neighbour upwards, so that small images show their own pixels; Lanczos downwards."""
     try:
-        with Image.open(path) as opened:
+        with Image.open(io.BytesIO(path.read_bytes())) as opened:
             image = opened.convert("RGB")
     except OSError as error:
         raise ArtifactError(expected=f"a readable PNG at {path}", got=str(error), remedy="generate the samples again") from error

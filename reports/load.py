@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.contracts import Failure, Score, TimingSample
+from harness.places import place
 from harness.records import Run, read_run
 from harness.statistics import mean_interval
 from reports.select import failure_of, method_order, metric_order, record_of, samples_of, score_of
@@ -48,7 +49,7 @@ class RunFrames:
 
 def load_run(path: str | Path) -> RunFrames:
     """Read a run folder. Raises :class:`harness.errors.ArtifactError` where it is no run or is damaged."""
-    return frames(read_run(Path(path)))
+    return frames(read_run(place(str(path))))
 
 
 def frames(run: Run) -> RunFrames:

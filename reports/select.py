@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.contracts import A_A, BASELINE, Failure, FloatArray, MethodRecord, Score
 from harness.errors import ArtifactError
+from harness.places import inside
 from harness.records import Run, read_json, slug
 from harness.statistics import Interval, time_ratio
 
@@ -158,7 +159,7 @@ def samples_of(run: Run, label: str) -> list[Sample]:
         return []
     manifest: Any = read_json(folder / "manifest.json")
     try:
-        found = [Sample(int(s["index"]), str(s["prompt"]), folder / str(s["file"])) for s in manifest["samples"]]
+        found = [Sample(int(s["index"]), str(s["prompt"]), inside(folder, s["file"])) for s in manifest["samples"]]
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
             expected=f"samples with index, prompt and file in {folder / 'manifest.json'}", got=repr(error), remedy="run again"

@@ -25,6 +25,7 @@ from zoo.recipe_ilf import build_ilf
 from zoo.recipe_reference import build_references
 from zoo.recipe_scorers import train_scorers
 from zoo.recipe_vae import train_vae
+from zoo.seal import seal
 
 ZOO = Path(__file__).parent
 WORK = Path("zoo-work")
@@ -97,6 +98,7 @@ def build(name: str, work: Path, out: Path) -> None:
         build_references(out)
     else:
         build_ilf(name, work, out)
+    seal(out)
 
 
 NAMES = ("tiny-dit", "tiny-pixart", "scorers", "references", *ILF_RECIPES)

@@ -5,19 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.places import history_path, place
 from harness.records import Run, read_run
 from harness.store import History
 
 
 def open_history(out: Path) -> History:
     """The history beside the runs in ``out``."""
-    return History(out / "history.sqlite")
+    return History(history_path(out))
 
 
 def find_run(history: History, name: str) -> Run:
     """A run folder is read as it lies there; anything else is looked up in the history, which needs no folder."""
-    if (Path(name) / "spec.json").exists():
-        return read_run(Path(name))
+    if (place(name) / "spec.json").exists():
+        return read_run(place(name))
     return history.load(history.find(name).run_id)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from harness.errors import UsageError
+from harness.places import history_path
 from harness.records import Run, read_run
 from harness.spec import ExperimentSpec, load_spec
 from harness.statistics.power import Design
@@ -41,7 +42,7 @@ def power(
 def _pilot(spec: ExperimentSpec, named: str | None, out: Path, *, needed: bool) -> Run | None:
     if named is not None:
         return read_run(Path(named))
-    store = out / "history.sqlite"
+    store = history_path(out)
     entries = History(store).runs() if store.exists() else ()
     paths = [entry.path for entry in entries if entry.preset == spec.name and (entry.path / "spec.json").exists()]
     if paths:

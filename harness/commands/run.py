@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,18 @@ from rich.table import Table
 from baselines.table import BASELINES
 from harness.commands.untrained import with_stand_ins
 from harness.contracts import BASELINE, Failure, Method, Metric, Plan, no_quality
+from harness.engine.tasks import Engine
 from harness.errors import HarnessError, NotMeasured, UsageError
+from harness.experiment import Experiment, method_labels
 from harness.loading import find_backbone, load_pipeline, quiet_libraries, resolve_device
 from harness.methods import MethodTable, parse_method
 from harness.pipeline import Pipeline
+from harness.places import history_path, is_local
 from harness.prompts import load_prompts
 from harness.random_weights import is_random
 from harness.records import read_run
-from harness.runner import Experiment, Runner, check_disk, method_labels
+from harness.runner import Runner, check_disk
+from harness.sampler import image_pixels
 from harness.spec import ExperimentSpec, load_spec, locate
 from harness.stages import StageTimer
 from harness.store import History
@@ -81,11 +85,13 @@ def load_plugins(files: Sequence[Path]) -> MethodTable:
     return table
 
 
-def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path]) -> Prepared:
-    """Validate everything that can be validated before a weight is loaded."""
+def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path], *, here: bool = True) -> Prepared:
+    """Validate everything that can be validated before a weight is loaded; the device only where the work is done ``here``."""
     quiet_libraries()
     spec = load_spec(preset, overrides)
-    resolve_device(spec.device)
+    check_metrics(spec.metrics)
+    if here:
+        resolve_device(spec.device)
     backbone = find_backbone(spec)
     table = {**BUILT_IN, **load_plugins(plugins)}
     built = [parse_method(text, table) for text in spec.methods]
@@ -94,7 +100,7 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path]) -> 
     texts = {method.label: text for method, text in zip(built, spec.methods, strict=True)}
     plans = {label: predict(label, method, plan) for label, method in methods.items()}
     listed = load_prompts(spec.prompts)
-    experiment = Experiment(spec, methods, texts, build_metrics(spec), listed.repeated(spec.samples), listed.record())
+    experiment = Experiment(spec, methods, texts, listed.repeated(spec.samples), listed.record())
     return Prepared(experiment, plans)
 
 
@@ -111,9 +117,7 @@ def build_metrics(spec: ExperimentSpec) -> dict[str, Metric | Failure]:
 
     With random weights all are: no scorer is asked about such images. Raises :class:`UsageError` on an unknown name.
     """
-    unknown = [name for name in spec.metrics if name not in METRICS]
-    if unknown:
-        raise UsageError(expected=f"metrics out of {', '.join(METRICS)}", got=unknown[0], remedy="see ilf-bench list metrics")
+    check_metrics(spec.metrics)
     if is_random(spec.pipeline):
         return {name: Failure("", name, "NOT-MEASURED: random weights") for name in spec.metrics}
     context = MetricContext(
@@ -128,22 +132,34 @@ def build_metrics(spec: ExperimentSpec) -> dict[str, Metric | Failure]:
     return built
 
 
-def execute(prepared: Prepared, out: Path, console: Console) -> list[Failure]:
+def check_metrics(names: Sequence[str]) -> None:
+    """Raise :class:`UsageError` on an unknown name."""
+    unknown = [name for name in names if name not in METRICS]
+    if unknown:
+        raise UsageError(expected=f"metrics out of {', '.join(METRICS)}", got=unknown[0], remedy="see ilf-bench list metrics")
+
+
+def execute(prepared: Prepared, out: Path, console: Console, make_engine: Callable[[Experiment, Path], Engine]) -> list[Failure]:
     """Run, record in the history, report. Returns the failures."""
-    experiment = prepared.experiment
-    pipeline = load_pipeline(experiment.spec)
-    check_disk(experiment, out, image_pixels(pipeline))
-    runner = Runner(experiment, pipeline, out, console, command=shlex.join(["ilf-bench", *sys.argv[1:]]))
-    console.print(f"run: {runner.folder}", soft_wrap=True)
-    failures = runner.run()
-    run = read_run(runner.folder)
-    History(out / "history.sqlite").append(run)
-    page = build_report(runner.folder)
+    folder = prepared.experiment.folder(out)
+    engine = make_engine(prepared.experiment, folder)
+    runner = Runner(prepared.experiment, engine, out, console, command=shlex.join(["ilf-bench", *sys.argv[1:]]))
+    console.print(f"run: {folder}", soft_wrap=True)
+    try:
+        failures = runner.run()
+    finally:
+        engine.close()
+    run = read_run(folder)
+    history = history_path(out)
+    History(history).append(run)
+    if not is_local(out):
+        console.print(f"history: {history}: SQLite needs a local disk", soft_wrap=True)
+    page = build_report(folder)
     console.print(terminal_table(run))
     console.print("Better than fewer steps at its cost? The report has the reasons and the intervals.")
     for answer in answers(run):
         console.print(f"  {answer.label}: {answer.headline}", markup=False, highlight=False)
-    print_unscored(experiment, console)
+    print_unscored(prepared.experiment, console)
     for failure in failures:
         console.print(f"failed: {failure.method} {failure.metric}: {failure.reason}", markup=False, soft_wrap=True)
     console.print(f"report: {page}", soft_wrap=True)
@@ -155,13 +171,6 @@ def print_unscored(experiment: Experiment, console: Console) -> None:
     for method in experiment.methods.values():
         if reason := no_quality(method):
             console.print(f"{method.label}: {reason}", markup=False, highlight=False, soft_wrap=True)
-
-
-def image_pixels(pipeline: Pipeline) -> int:
-    """Pixels of one image."""
-    _, height, width = pipeline.latent_shape
-    scale = 2 ** (len(pipeline.pipe.vae.config.block_out_channels) - 1)
-    return int(height * width * scale * scale)
 
 
 def seconds_per_block(pipeline: Pipeline, experiment: Experiment) -> tuple[float, float]:

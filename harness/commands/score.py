@@ -10,11 +10,11 @@ import torch
 
 from harness.commands.run import build_metrics
 from harness.contracts import Batch, Failure, Metric, Unmeasurable
+from harness.engine.tasks import SCORE_BATCH
 from harness.errors import HarnessError, UsageError
 from harness.loading import quiet_libraries
 from harness.prompts import load_prompts
 from harness.samples import decode_image
-from harness.scoring import SCORE_BATCH
 from harness.spec import load_spec
 from harness.statistics import mean_interval
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import yaml
 from harness.cli import main
 from harness.commands import run as app
 from harness.contracts import A_A, REFERENCE, Failure, Score
-from harness.records import read_run, slug
+from harness.records import read_json, read_run, slug, write_json
 from tests.conftest import PROMPTS
 
 SAMPLES = 12
@@ -196,16 +195,14 @@ def test_another_spec_in_the_folder_is_refused(
     preset = write_preset(tmp_path, folders["dit"], methods=["full"], metrics=[], timing={"rounds": 0})
     assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 0
     (folder,) = (tmp_path / "runs").glob("random-*")
-    environment = (folder / "environment.json").read_text()
-    (folder / "environment.json").write_text(environment.replace('"machine_key": "', '"machine_key": "other'))
-    assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 65
-    assert "machine" in capsys.readouterr().err
-    (folder / "environment.json").write_text(re.sub(r'"weights": "\w+"', '"weights": "0123"', environment))
-    assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 65
-    assert "weights" in capsys.readouterr().err
-    (folder / "environment.json").write_text(environment)
+    environment = read_json(folder / "environment.json")
+    for change, word in (({"machine_key": "other"}, "machine"), ({"weights": "0123"}, "weights")):
+        write_json(folder / "environment.json", environment | change)
+        assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 65
+        assert word in capsys.readouterr().err
+    write_json(folder / "environment.json", environment)
     assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 0
-    (folder / "spec.json").write_text((folder / "spec.json").read_text().replace('"seed": 1000', '"seed": 7'))
+    write_json(folder / "spec.json", read_json(folder / "spec.json") | {"seed": 7})
     assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 65
     assert "another spec" in capsys.readouterr().err
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from harness.contracts import A_A, TimingSample
 from harness.environment import describe
 from harness.errors import UsageError
 from harness.nvml import DeviceState, Monitor, Nvml
-from harness.records import read_run
+from harness.records import read_json, read_run
 from harness.spec import load_spec
 from harness.stages import StageTimer
 from harness.timing import time_once
@@ -52,7 +51,7 @@ def test_batch_sizes_and_warm_up_are_recorded_apart(folders: dict[str, Path], tm
     assert len(run.timings) == 2 * 3 and {sample.batch for sample in run.timings} == {2}
     assert sorted((s.batch, s.method) for s in run.other_batches) == sorted((b, m) for b in (1, 3) for m in three for _ in (0, 1))
     assert len(run.warmups) == 3 * 3 and {sample.round for sample in run.warmups} == {-1}
-    order = [row["method"] for row in json.loads((folder / "timing" / "001.json").read_text())]
+    order = [row["method"] for row in read_json(folder / "timing" / "001.json")]
     assert order[:3] == order[3:6] and set(order[:3]) == set(three)
 
 

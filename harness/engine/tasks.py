@@ -1,0 +1,160 @@
+"""The unit of work, and the protocols of those who do it and those who hand it out."""
+
+from __future__ import annotations
+
+import errno
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal, Protocol, TypeVar
+
+import torch
+
+from harness.contracts import Failure, Fault
+from harness.errors import HarnessError
+
+Role = Literal["sampler", "scorer"]
+Stage = Literal["generate", "finish", "time", "measure", "summarise"]
+T = TypeVar("T")
+SCORE_BATCH = 64  # images that a scorer takes at a time, unless told otherwise
+FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}  # no method's fault: nothing more can be written
+
+
+@dataclass(frozen=True)
+class Task:
+    """One stage of one method on samples ``start`` .. ``stop`` - 1, ``batch`` at a time.
+
+    Doing it a second time finds the work done, or does it again with the same result. ``time`` is of all methods, and
+    ``start`` is its round; ``finish`` and ``summarise`` are of all samples.
+    """
+
+    stage: Stage
+    method: str
+    start: int = 0
+    stop: int = 0
+    batch: int = 0
+
+    @property
+    def indices(self) -> range:
+        """The samples."""
+        return range(self.start, self.stop)
+
+    @property
+    def text(self) -> str:
+        """For messages."""
+        what = f"{self.stage} {self.method}".strip()
+        return f"{what}, samples {self.start} to {self.stop - 1}" if self.stop else what
+
+    def fault(self, batch: int, reason: str) -> Fault:
+        """The record that this task was done again."""
+        return Fault(self.stage, self.method, self.start, self.stop, batch, reason)
+
+
+class Loss(Enum):
+    """How a worker was lost: it ended or did not answer, or it was ended because memory ran out."""
+
+    WORKER = "worker"
+    MEMORY = "memory"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task. ``error`` says why it was not done; with a ``loss`` nothing is known against the task itself.
+
+    ``failures`` are those of single metrics or timings, already recorded; ``faults`` are to be recorded.
+    """
+
+    task: Task
+    failures: tuple[Failure, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    error: str = ""
+    loss: Loss | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a worker knows of its machine and model. ``image_pixels`` is of one image."""
+
+    environment: dict[str, Any]
+    image_pixels: int
+
+
+class Worker(Protocol):
+    """Lives in one process with its networks loaded and does one task at a time."""
+
+    def do(self, task: Task) -> Outcome:
+        """Do a task. Raises the errors that :func:`attempt` turns into an outcome."""
+        ...
+
+
+class Witness(Worker, Protocol):
+    """A worker that can describe where it is."""
+
+    def facts(self) -> Facts:
+        """Load the model and describe it and the machine. Raises :class:`HarnessError` where that fails."""
+        ...
+
+
+class Engine(Protocol):
+    """Workers of both roles, wherever they are; ``score_batch`` is how many images a scorer takes at a time."""
+
+    score_batch: int
+
+    def start(self) -> Facts:
+        """Start the samplers; all must agree. Raises :class:`HarnessError` where one cannot."""
+        ...
+
+    def run(self, role: Role, take: Callable[[], Task | None], *, alone: bool = False) -> Iterator[Outcome]:
+        """Do tasks until ``take`` has no more, each on any worker of the role; outcomes come in any order.
+
+        A task is taken only when a worker is free for it, so that little waits in memory; after every outcome ``take`` is
+        asked again. ``alone``: one worker, and no other process of this engine on any device.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let all workers go."""
+        ...
+
+
+def attempt(worker: Worker, task: Task) -> Outcome:
+    """Do a task; whatever a method or metric raises is an outcome, and stops no other. A full disk stops everything."""
+    try:
+        return worker.do(task)
+    except Exception as error:
+        if is_fatal(error):
+            raise
+        return Outcome(task, error=reason(error))
+
+
+def is_fatal(error: Exception) -> bool:
+    """Whether the system refuses to write, so that no record of a failure can be written either."""
+    return isinstance(error, OSError) and error.errno in FATAL
+
+
+def reason(error: Exception) -> str:
+    """An error in one line: its text, with the type where the text alone says nothing to a reader."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, (HarnessError, RuntimeError)) and text else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on any device."""
+    words = str(error).lower()
+    said = any(phrase in words for phrase in ("out of memory", "can't allocate memory", "not enough memory"))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said)
+
+
+def shrinking(batch: int, work: Callable[[int], T]) -> tuple[T, int]:
+    """``work(batch)``, with the batch halved for as long as memory runs out; returns what came of it and the last batch."""
+    while True:
+        try:
+            return work(batch), batch
+        except (RuntimeError, MemoryError) as error:
+            if batch == 1 or not is_out_of_memory(error):
+                raise
+        batch = max(1, batch // 2)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

@@ -1,0 +1,137 @@
+"""The Ray engine: any number of workers writes the files that one process writes, and a lost worker costs one range."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from harness.commands.engines import EngineMaker, cluster_engine, local_engine
+from harness.commands.run import prepare
+from harness.engine.tasks import Outcome, Task
+from harness.records import read_run
+from harness.runner import Runner
+from tests.harness.test_engine import assert_same_images, check_failures, failing_preset
+from tests.harness.test_runner import files, write_preset
+
+ray = pytest.importorskip("ray")
+from harness.engine.cluster import ClusterOptions, Pool  # noqa: E402
+
+# Loses its process the first time that it is attached with half of the samples made.
+DEADLY = """
+import os, signal
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+@dataclass(frozen=True)
+class Deadly:
+    marker: str
+    label = "deadly"
+    def plan(self, plan):
+        return plan
+    @contextmanager
+    def attach(self, pipeline):
+        generate = pipeline.generate
+        def once_deadly(prompts, seed, indices):
+            if 9 in indices and not Path(self.marker).exists():
+                Path(self.marker).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return generate(prompts, seed, indices)
+        pipeline.generate = once_deadly
+        try:
+            yield
+        finally:
+            del pipeline.generate
+
+METHODS = {"deadly": Deadly}
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """One cluster for all tests: starting one takes seconds."""
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield
+    ray.shutdown()
+
+
+def run(preset: Path, plugins: list[Path], make: EngineMaker, out: Path) -> Path:
+    """The folder of a run that went well."""
+    experiment = prepare(str(preset), {}, plugins).experiment
+    folder = experiment.folder(out)
+    engine = make(experiment, folder)
+    try:
+        assert Runner(experiment, engine, out, Console(quiet=True)).run() == []
+    finally:
+        engine.close()
+    return folder
+
+
+def test_two_workers_of_which_one_is_killed(folders: dict[str, Path], tmp_path: Path) -> None:
+    plugin, marker = tmp_path / "deadly.py", tmp_path / "marker"
+    plugin.write_text(DEADLY)
+    methods = ["full", "steps:2", f"deadly:marker={marker}"]
+    preset = write_preset(tmp_path, folders["pixart"], samples=24, methods=methods, timing={"rounds": 1, "batch": 2})
+    marker.touch()
+    alone = run(preset, [plugin], local_engine, tmp_path / "alone")
+    marker.unlink()
+    spread = run(preset, [plugin], partial(cluster_engine, ClusterOptions(workers=2)), tmp_path / "spread")
+    assert files(alone).keys() == files(spread).keys()
+    assert_same_images(alone, spread)
+    assert [(f.stage, f.method, f.start, f.batch) for f in read_run(spread).faults] == [("generate", "deadly", 8, 4)]
+    assert read_run(alone).faults == () and read_run(spread).complete
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 4])
+def test_any_number_of_workers(folders: dict[str, Path], tmp_path: Path, workers: int) -> None:
+    preset = write_preset(tmp_path, folders["dit"], samples=48, timing={"rounds": 0})
+    alone = run(preset, [], local_engine, tmp_path / "alone")
+    spread = run(preset, [], partial(cluster_engine, ClusterOptions(workers=workers)), tmp_path / "spread")
+    assert files(alone).keys() == files(spread).keys()
+    assert_same_images(alone, spread)
+
+
+def test_failures_stop_nothing_else(folders: dict[str, Path], tmp_path: Path) -> None:
+    preset, plugin = failing_preset(tmp_path, folders["dit"])
+    check_failures(preset, plugin, tmp_path / "runs", "--engine", "ray", "--workers", "1")
+
+
+class Sleeper:
+    """Hangs on sample 3 the first time."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def do(self, task: Task) -> Outcome:
+        if task.start == 3 and not self.marker.exists():
+            self.marker.touch()
+            time.sleep(3600)
+        return Outcome(task)
+
+
+def test_a_worker_that_hangs_is_replaced_and_little_waits(tmp_path: Path) -> None:
+    tasks = iter([Task("generate", "full", i, i + 1, 1) for i in range(12)])
+    under_way = most = 0
+
+    def take() -> Task | None:
+        nonlocal under_way, most
+        task = next(tasks, None)
+        under_way += task is not None
+        most = max(most, under_way)
+        return task
+
+    pool = Pool(partial(Sleeper, tmp_path / "marker"), 2, 0.0, 2.0)
+    ends = []
+    for outcome in pool.run(take):
+        under_way -= 1
+        ends.append((outcome.task.start, outcome.loss is not None))
+    assert sorted(ends) == [(i, i == 3) for i in range(12)]
+    assert most == 2 and len(pool.idle) == 2
+    pool.shrink(0)
