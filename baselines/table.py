@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from baselines.deepcache import DeepCache
 from baselines.steps import Full, Solver, Steps
+from baselines.t_stitch import TStitch
 from harness.methods import MethodTable
 
 BASELINES: MethodTable = {
@@ -11,4 +12,5 @@ BASELINES: MethodTable = {
     "steps": Steps,
     "solver": Solver,
     "deepcache": DeepCache,
+    "t-stitch": TStitch,
 }

@@ -35,9 +35,9 @@ def _vae() -> AutoencoderKL:
     )  # fmt: skip
 
 
-def _common() -> dict[str, object]:
+def _common(heads: int = 2, layers: int = DEPTH) -> dict[str, object]:
     return {
-        "num_attention_heads": 2, "attention_head_dim": 8, "in_channels": 4, "out_channels": 8, "num_layers": DEPTH,
+        "num_attention_heads": heads, "attention_head_dim": 8, "in_channels": 4, "out_channels": 8, "num_layers": layers,
         "sample_size": 8, "patch_size": 2,
     }  # fmt: skip
 
@@ -49,11 +49,24 @@ def _unzero(transformer: torch.nn.Module) -> None:
             torch.nn.init.normal_(parameter, std=0.05)
 
 
+def _dit(**size: int) -> DiTTransformer2DModel:
+    transformer = DiTTransformer2DModel(**_common(**size), num_embeds_ada_norm=1000)
+    _unzero(transformer)
+    return transformer
+
+
+def _pixart(**size: int) -> PixArtTransformer2DModel:
+    transformer = PixArtTransformer2DModel(
+        **_common(**size), cross_attention_dim=8 * size.get("heads", 2), caption_channels=16, use_additional_conditions=False
+    )
+    _unzero(transformer)
+    return transformer
+
+
 def save_dit(folder: Path) -> Path:
     """A random DiT pipeline."""
     torch.manual_seed(1)
-    transformer = DiTTransformer2DModel(**_common(), num_embeds_ada_norm=1000)
-    _unzero(transformer)
+    transformer = _dit()
     DiTPipeline(transformer, _vae(), DDIMScheduler(clip_sample=False)).save_pretrained(folder)
     save_labels(folder, PROMPTS)
     return folder
@@ -66,18 +79,18 @@ def save_pixart(folder: Path) -> Path:
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), ("▁", -9.0), *(("▁" + word, -2.0) for word in words)]
     tokenizer = T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=6)
     encoder = T5EncoderModel(T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
-    transformer = PixArtTransformer2DModel(
-        **_common(), cross_attention_dim=16, caption_channels=16, use_additional_conditions=False
-    )
-    _unzero(transformer)
+    transformer = _pixart()
     PixArtAlphaPipeline(tokenizer, encoder, _vae(), transformer, DPMSolverMultistepScheduler()).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Saved pipelines by name."""
+    """Saved pipelines by name, each with a smaller sibling beside it."""
     root = tmp_path_factory.mktemp("pipelines")
+    for name, build in (("dit", _dit), ("pixart", _pixart)):
+        torch.manual_seed(4)
+        build(heads=1, layers=2).save_pretrained(root / f"{name}-small" / "transformer")
     return {"dit": save_dit(root / "dit"), "pixart": save_pixart(root / "pixart")}
 
 

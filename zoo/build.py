@@ -1,6 +1,7 @@
 """Rebuild the bundled models: ``python -m zoo.build NAME`` (seeded, resumable, with progress bars).
 
-Names: tiny-dit, tiny-pixart, scorers, references, ilf-tiny-dit, ilf-tiny-pixart, or all, in this order.
+Names, in the order of ``all``: tiny-dit, tiny-pixart, scorers, references, ilf-tiny-dit, ilf-tiny-pixart, tiny-dit-small,
+tiny-pixart-small.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from zoo.recipe_backbone import build_class_denoiser, build_text_denoiser, train
 from zoo.recipe_ilf import build_ilf
 from zoo.recipe_reference import build_references
 from zoo.recipe_scorers import train_scorers
+from zoo.recipe_small import SMALL_RECIPES, build_small_sibling
 from zoo.recipe_vae import train_vae
 
 ZOO = Path(__file__).parent
@@ -65,12 +67,12 @@ def build_backbone(name: str, work: Path, out: Path) -> None:
     settings = TrainSettings(steps=recipe.steps, lr=recipe.lr, ema=0.9995, weight_decay=0.01, warmup=300)
     if recipe.data == "emoji":
         model, tokenizer = build_text_denoiser()
-        record = train_backbone(model, recipe.data, vae, work, settings, recipe.batch)
+        record = train_backbone(model, recipe.data, vae, work, settings, recipe.batch, f"backbone-{recipe.data}")
         pipe = PixArtAlphaPipeline(tokenizer, model.text_encoder, vae, model.transformer, DPMSolverMultistepScheduler())
         prompts = {"all": emoji.captions(), "train": emoji.split_captions("train"), "held-out": emoji.split_captions("held-out")}
     else:
         denoiser = build_class_denoiser()
-        record = train_backbone(denoiser, recipe.data, vae, work, settings, recipe.batch)
+        record = train_backbone(denoiser, recipe.data, vae, work, settings, recipe.batch, f"backbone-{recipe.data}")
         pipe = DiTPipeline(denoiser.transformer, vae, DDIMScheduler(clip_sample=False))
         prompts = {"all": digits.captions()}
     folder = out / name
@@ -94,11 +96,15 @@ def build(name: str, work: Path, out: Path) -> None:
         write_card(out / "scorers")
     elif name == "references":
         build_references(out)
+    elif name in SMALL_RECIPES:
+        build_small_sibling(name, work, out)
     else:
         build_ilf(name.removeprefix("ilf-"), work, out)
 
 
-NAMES = ("tiny-dit", "tiny-pixart", "scorers", "references", "ilf-tiny-dit", "ilf-tiny-pixart")
+NAMES = (
+    "tiny-dit", "tiny-pixart", "scorers", "references", "ilf-tiny-dit", "ilf-tiny-pixart", "tiny-dit-small", "tiny-pixart-small",
+)  # fmt: skip
 
 
 def main(
