@@ -57,17 +57,16 @@ def _sample(output: object) -> torch.Tensor:
 
 
 def test_multiply_accumulates_are_those_that_torch_counts(pipeline: Pipeline) -> None:
-    kwargs: list[dict[str, object]] = []
-    hidden: list[torch.Tensor] = []
+    calls: list[tuple[torch.Tensor, dict[str, object]]] = []
     block = pipeline.blocks[0]
-    hook = block.register_forward_pre_hook(lambda m, a, k: (hidden.append(a[0]), kwargs.append(k)) and None, with_kwargs=True)
+    hook = block.register_forward_pre_hook(lambda m, a, k: calls.append((a[0], k)), with_kwargs=True)
     pipeline.generate(PROMPTS, 0, range(5))
     hook.remove()
     for attention in (getattr(block, name) for name in ("attn1", "attn2") if getattr(block, name) is not None):
         attention.set_processor(AttnProcessor())  # torch does not count the fused one on a CPU
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        block(hidden[0], **kwargs[0])
-    assert counter.get_total_flops() / 2 / len(hidden[0]) == pytest.approx(pipeline.macs().block, rel=0.01)
+        block(calls[0][0], **calls[0][1])
+    assert counter.get_total_flops() / 2 / len(calls[0][0]) == pytest.approx(pipeline.macs().block, rel=0.01)
 
 
 def test_missing_and_foreign_siblings_are_refused(pipeline: Pipeline, folders: dict[str, Path], tmp_path: Path) -> None:
