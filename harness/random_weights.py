@@ -72,8 +72,8 @@ class Architecture:
     def macs(self) -> BlockMacs:
         """What one block costs."""
         with init_empty_weights():
-            transformer: Any = _transformer(replace(self, layers=1))
-        return block_macs(transformer.config, self.tokens)
+            config: Any = _transformer(replace(self, layers=1)).config
+        return block_macs(config, self.tokens)
 
 
 _ALPHA = Architecture("alpha", 64, tokens=120)  # its autoencoder: stabilityai/sd-vae-ft-ema
