@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from baselines.deepcache import DeepCache
+from baselines.routers import HarmoniCa, LearningToCache
 from baselines.steps import Full, Solver, Steps
 from baselines.t_stitch import TStitch
 from harness.methods import MethodTable
@@ -13,4 +14,6 @@ BASELINES: MethodTable = {
     "solver": Solver,
     "deepcache": DeepCache,
     "t-stitch": TStitch,
+    "learning-to-cache": LearningToCache,
+    "harmonica": HarmoniCa,
 }
