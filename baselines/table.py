@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from baselines.deepcache import DeepCache
+from baselines.quantised import Fp8, Int8
 from baselines.routers import HarmoniCa, LearningToCache
 from baselines.steps import Full, Solver, Steps
+from baselines.systems import Compile, CudaGraphs
 from baselines.t_stitch import TStitch
 from harness.methods import MethodTable
 
@@ -16,4 +18,8 @@ BASELINES: MethodTable = {
     "t-stitch": TStitch,
     "learning-to-cache": LearningToCache,
     "harmonica": HarmoniCa,
+    "int8": Int8,
+    "fp8": Fp8,
+    "compile": Compile,
+    "cuda-graphs": CudaGraphs,
 }

@@ -33,7 +33,7 @@ class SmallRecipe:
 
 SMALL_RECIPES = {
     "tiny-dit-small": SmallRecipe("tiny-dit", "digits", 6000),
-    "tiny-pixart-small": SmallRecipe("tiny-pixart", "emoji", 12000),
+    "tiny-pixart-small": SmallRecipe("tiny-pixart", "emoji", 6500),
 }
 
 
