@@ -11,7 +11,6 @@ import torch
 from baselines.parts import part_names
 from baselines.rollout import Denoiser, Rollouts, roll_out
 from baselines.routers import HarmoniCa, LearningToCache, MixedParts, Router
-from harness.errors import UsageError
 from harness.pipeline import Pipeline
 from harness.solvers import build_solver
 from harness.training import TrainRecord, TrainSettings, fit
@@ -27,7 +26,7 @@ class RouterSettings:
     training: TrainSettings
     price: float
     batch: int
-    rollouts: int = 256
+    rollouts: int = 96
     seed: int = 0
 
 
@@ -142,13 +141,20 @@ LOSSES: dict[str, type[_LearningToCacheLoss] | type[_HarmoniCaLoss]] = {
 
 
 def train_router(
-    name: str, pipeline: Pipeline, prompts: Sequence[str], settings: RouterSettings, checkpoint: Path
+    name: str, settings: RouterSettings, pipeline: Pipeline, prompts: Sequence[str], checkpoint: Path
 ) -> tuple[Router, TrainRecord]:
     """Train the router of ``learning-to-cache`` or ``harmonica`` on a pipeline, which is left as it was."""
-    if name not in LOSSES:
-        raise UsageError(expected=" or ".join(LOSSES), got=repr(name), remedy="name one of these")
     chosen = [prompts[i % len(prompts)] for i in range(settings.rollouts)]
     loss = LOSSES[name](pipeline, roll_out(pipeline, chosen, settings.seed), settings)
     with loss.mixed.attached():
         record = fit(loss.router, loss, settings.training, checkpoint, name)
     return loss.router, record
+
+
+def build_router_files(
+    name: str, settings: RouterSettings, pipeline: Pipeline, prompts: Sequence[str], folder: Path, checkpoint: Path
+) -> None:
+    """Train, and write ``router.json`` and ``training.json``."""
+    router, record = train_router(name, settings, pipeline, prompts, checkpoint)
+    router.save(folder / "router.json", pipeline.solver, pipeline.guidance)
+    record.save(folder / "training.json")

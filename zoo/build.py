@@ -1,7 +1,7 @@
 """Rebuild the bundled models: ``python -m zoo.build NAME`` (seeded, resumable, with progress bars).
 
 Names, in the order of ``all``: tiny-dit, tiny-pixart, scorers, references, ilf-tiny-dit, ilf-tiny-pixart, tiny-dit-small,
-tiny-pixart-small.
+tiny-pixart-small, and METHOD-MODEL for every learned or searched rival, for example harmonica-tiny-dit.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 import typer
 from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DPMSolverMultistepScheduler, PixArtAlphaPipeline
 
+from baselines.learned import TRAININGS
 from harness.errors import HarnessError, UsageError
 from harness.training import TrainRecord, TrainSettings
 from zoo import digits, emoji
@@ -23,6 +24,7 @@ from zoo.cards import write_card
 from zoo.recipe_backbone import build_class_denoiser, build_text_denoiser, train_backbone
 from zoo.recipe_ilf import build_ilf
 from zoo.recipe_reference import build_references
+from zoo.recipe_rivals import MODELS, build_rival
 from zoo.recipe_scorers import train_scorers
 from zoo.recipe_small import SMALL_RECIPES, build_small_sibling
 from zoo.recipe_vae import train_vae
@@ -98,13 +100,14 @@ def build(name: str, work: Path, out: Path) -> None:
         build_references(out)
     elif name in SMALL_RECIPES:
         build_small_sibling(name, work, out)
+    elif name in RIVALS:
+        build_rival(*RIVALS[name], work, out)
     else:
         build_ilf(name.removeprefix("ilf-"), work, out)
 
 
-NAMES = (
-    "tiny-dit", "tiny-pixart", "scorers", "references", "ilf-tiny-dit", "ilf-tiny-pixart", "tiny-dit-small", "tiny-pixart-small",
-)  # fmt: skip
+RIVALS = {f"{method}-{model}": (method, model) for model in MODELS for method in TRAININGS}
+NAMES = (*RECIPES, "scorers", "references", "ilf-tiny-dit", "ilf-tiny-pixart", *SMALL_RECIPES, *RIVALS)
 
 
 def main(
