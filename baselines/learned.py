@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from baselines import deediff, ecad
 from baselines.routers import HarmoniCa, LearningToCache
+from baselines.search import SearchSettings, build_schedules
+from baselines.train_deediff import ExitSettings, build_heads
 from baselines.train_routers import RouterSettings, build_router_files
 from harness.errors import UsageError
 from harness.pipeline import Pipeline
@@ -19,6 +22,8 @@ TRAININGS: dict[str, Train] = {
         build_router_files, LearningToCache.name, RouterSettings(_QUICK(steps=200, lr=0.1), price=1.0, batch=32)
     ),
     HarmoniCa.name: partial(build_router_files, HarmoniCa.name, RouterSettings(_QUICK(steps=40, lr=0.2), price=0.5, batch=3)),
+    deediff.NAME: partial(build_heads, ExitSettings(_QUICK(steps=300, lr=5e-3))),
+    ecad.NAME: partial(build_schedules, SearchSettings()),
 }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from baselines.deediff import DeeDiff
 from baselines.deepcache import DeepCache
+from baselines.ecad import Ecad
 from baselines.quantised import Fp8, Int8
 from baselines.routers import HarmoniCa, LearningToCache
 from baselines.steps import Full, Solver, Steps
@@ -18,6 +20,8 @@ BASELINES: MethodTable = {
     "t-stitch": TStitch,
     "learning-to-cache": LearningToCache,
     "harmonica": HarmoniCa,
+    "deediff": DeeDiff,
+    "ecad": Ecad,
     "int8": Int8,
     "fp8": Fp8,
     "compile": Compile,

@@ -17,8 +17,11 @@ from diffusers import (
 )
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
+from baselines.deediff import ExitHeads
+from baselines.routers import HarmoniCa, LearningToCache, Router
 from harness.loading import quiet_libraries
 from harness.pipeline import Pipeline
+from harness.records import write_json
 from zoo.build import save_labels
 
 DEPTH = 6
@@ -84,14 +87,36 @@ def save_pixart(folder: Path) -> Path:
     return folder
 
 
+def save_learned(folder: Path, parts: tuple[str, ...], steps: int = 4) -> None:
+    """Random routers, a random schedule and random exit heads, where the methods look for trained ones."""
+    generator = torch.Generator().manual_seed(5)
+    for name in (LearningToCache.name, HarmoniCa.name):
+        router = Router(steps, DEPTH, parts, range(1, steps))
+        router.logits.data.normal_(generator=generator)
+        router.save(folder / name / "router.json", "dpm++", 2.0)
+        write_json(folder / name / "training.json", {"seconds": 1.0})
+    reuse = ["000000", "123567", "765321", "101010"] if "attn2" in parts else ["000000", "145541", "541145", "101010"]
+    front = [{"cost": 0.6, "error": 0.1, "reuse": reuse}, {"cost": 1.0, "error": 0.0, "reuse": ["000000"] * 4}]
+    write_json(
+        folder / "ecad" / "schedules.json", {"solver": "dpm++", "guidance": 2.0, "front": front, "search": {"seconds": 1.0}}
+    )
+    torch.manual_seed(6)
+    heads = ExitHeads(DEPTH, 16)
+    _unzero(heads)
+    heads.save_pretrained(folder / "deediff")
+
+
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Saved pipelines by name, each with a smaller sibling beside it."""
+    """Saved pipelines by name, each with a smaller sibling beside it and with learned methods in it."""
     root = tmp_path_factory.mktemp("pipelines")
     for name, build in (("dit", _dit), ("pixart", _pixart)):
         torch.manual_seed(4)
         build(heads=1, layers=2).save_pretrained(root / f"{name}-small" / "transformer")
-    return {"dit": save_dit(root / "dit"), "pixart": save_pixart(root / "pixart")}
+    saved = {"dit": save_dit(root / "dit"), "pixart": save_pixart(root / "pixart")}
+    for name, folder in saved.items():
+        save_learned(folder, ("attn1", "ff") if name == "dit" else ("attn1", "attn2", "ff"))
+    return saved
 
 
 def open_pipeline(folder: Path, **settings: object) -> Pipeline:

@@ -18,6 +18,7 @@ TEXTS = (
     "deepcache:interval=3:first=2:last=4",
     "steps:3+solver:ddim", "steps:5+deepcache:interval=2", "ilf:checkpoint={ilf}",
     "ilf:steps=3:feedback=first-2:checkpoint={ilf}",
+    "learning-to-cache:0.5", "harmonica:threshold=0.6", "ecad:0.7", "deediff:0.5", "deediff:0.45+deepcache:interval=2",
     "t-stitch:fraction=0.5", "steps:3+t-stitch:0.3",
 )  # fmt: skip
 
