@@ -61,7 +61,8 @@ class DeeDiff:
 
     Both guidance branches of a sample leave together, when the less certain one may. ``heads``: a folder with trained
     :class:`ExitHeads` (default: ``deediff`` inside the pipeline's folder). What runs is known only afterwards, so the
-    predicted cost is that of the full run, and the heads (a 24th of a block each) are not counted.
+    predicted cost is that of the full run, and the heads (a 24th of a block each) are not counted. Rows leave between blocks, so
+    it does not compose with methods that keep what blocks returned.
     """
 
     threshold: float = 0.05

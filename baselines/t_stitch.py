@@ -51,7 +51,7 @@ class TStitch:
         count = self.small_steps(len(plan.steps))
         config = read_json(find_sibling(self.small, plan.backbone.folder) / "config.json")
         large = plan.backbone.block
-        blocks = config["num_layers"] * block_macs(config, large.caption_tokens).block / large.block
+        blocks = config["num_layers"] * large.blocks_of(block_macs(config, large.caption_tokens))
         steps = tuple(replace(cost, blocks=blocks) if i < count else cost for i, cost in enumerate(plan.steps))
         return replace(plan, steps=steps)
 
@@ -77,7 +77,7 @@ class TStitch:
 
         with ExitStack() as stack:
             if pipeline.counter:
-                weight = pipeline.macs(small).block / pipeline.macs().block
+                weight = pipeline.macs().blocks_of(pipeline.macs(small))
                 stack.enter_context(pipeline.counter.counting(*small.transformer_blocks, weight=weight))
             large_forward = large.forward
             stack.enter_context(patched(large, "forward", forward))

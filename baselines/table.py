@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from baselines.deediff import DeeDiff
 from baselines.deepcache import DeepCache
+from baselines.delta_dit import DeltaDiT
 from baselines.ecad import Ecad
+from baselines.encoder_propagation import EncoderPropagation
+from baselines.first_block_cache import FirstBlockCache
+from baselines.fora import Fora
+from baselines.magcache import MagCache
+from baselines.pab import PAB
 from baselines.quantised import Fp8, Int8
 from baselines.routers import HarmoniCa, LearningToCache
+from baselines.smoothcache import SmoothCache
+from baselines.step_rehash import StepRehash
 from baselines.steps import Full, Solver, Steps
 from baselines.systems import Compile, CudaGraphs
 from baselines.t_stitch import TStitch
+from baselines.taylorseer import TaylorSeer
+from baselines.teacache import TeaCache
+from baselines.tgate import TGate
 from harness.methods import MethodTable
 
 BASELINES: MethodTable = {
@@ -17,11 +28,22 @@ BASELINES: MethodTable = {
     "steps": Steps,
     "solver": Solver,
     "deepcache": DeepCache,
-    "t-stitch": TStitch,
+    "delta-dit": DeltaDiT,
+    "encoder": EncoderPropagation,
+    "step-rehash": StepRehash,
+    "fora": Fora,
+    "taylorseer": TaylorSeer,
+    "smoothcache": SmoothCache,
+    "pab": PAB,
+    "t-gate": TGate,
+    "first-block": FirstBlockCache,
+    "teacache": TeaCache,
+    "magcache": MagCache,
     "learning-to-cache": LearningToCache,
     "harmonica": HarmoniCa,
     "deediff": DeeDiff,
     "ecad": Ecad,
+    "t-stitch": TStitch,
     "int8": Int8,
     "fp8": Fp8,
     "compile": Compile,

@@ -31,8 +31,19 @@ class BlockMacs:
         return self.attention + self.cross + self.mlp + self.modulation
 
     def share(self, part: str) -> float:
-        """The share 0..1 of a part of a block (``attn1``, ``attn2`` or ``ff``) in the whole, to the nearest 1/1024."""
-        return round(GRAIN * float(getattr(self, PARTS[part])) / self.block) / GRAIN
+        """The share 0..1 of a part of a block (``attn1``, ``attn2`` or ``ff``) in the whole, rounded so that all sum to 1."""
+        before: int = sum(getattr(self, name) for name in list(PARTS.values())[: list(PARTS).index(part)])
+        after: int = before + getattr(self, PARTS[part])
+        return (round(GRAIN * after / self.block) - round(GRAIN * before / self.block)) / GRAIN
+
+    @property
+    def skippable(self) -> float:
+        """The share of all three parts together, which leaves norms, modulation and gates."""
+        return sum(self.share(part) for part in PARTS)
+
+    def blocks_of(self, other: BlockMacs) -> float:
+        """How many blocks of this cost one of ``other`` is worth, to the same grain as :meth:`share`."""
+        return round(GRAIN * other.block / self.block) / GRAIN
 
 
 def block_macs(config: Mapping[str, Any], caption_tokens: int = 120, latent_size: int | None = None) -> BlockMacs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,3 +28,14 @@ def for_both_halves(output: Any) -> Any:
     if isinstance(output, tuple):
         return (torch.cat([output[0], output[0]]), *output[1:])
     return Transformer2DModelOutput(sample=torch.cat([output.sample, output.sample]))
+
+
+def conditional_only(forward: Callable[..., Any], first: bool) -> Callable[..., Any]:
+    """A transformer's ``forward`` on the conditional half of a guidance batch alone; see :attr:`Pipeline.conditional_first`."""
+
+    def call(hidden_states: torch.Tensor, **kwargs: Any) -> Any:
+        rows = len(hidden_states)
+        half = conditional_half(hidden_states, rows, first)
+        return for_both_halves(forward(half, **conditional_half(kwargs, rows, first)))
+
+    return call

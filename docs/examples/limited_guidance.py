@@ -1,0 +1,51 @@
+"""Limited-interval guidance (Kynkäänniemi et al. 2024, arXiv 2404.07724): guide only in the middle of the run."""
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from harness.errors import UsageError
+from harness.patching import patched
+from harness.rows import conditional_only
+
+
+@dataclass(frozen=True)
+class LimitedGuidance:
+    """Outside the steps from ``first`` to ``last`` (0..1 of the run) only the conditional branch runs, unguided."""
+
+    first: float = 0.2
+    last: float = 0.8
+
+    def __post_init__(self):
+        if not 0 <= self.first <= self.last <= 1:
+            raise UsageError(expected="0 <= first <= last <= 1", got=f"{self.first} and {self.last}", remedy="swap them?")
+
+    @property
+    def label(self):
+        """For example ``guidance(0.2-0.8)``."""
+        return f"guidance({self.first:g}-{self.last:g})"
+
+    def guided(self, steps):
+        """The numbers of the guided steps, from 0."""
+        return range(round(self.first * steps), round(self.last * steps))
+
+    def plan(self, plan):
+        """One branch instead of two outside the interval."""
+        inside = self.guided(len(plan.steps))
+        steps = tuple(cost if i in inside else replace(cost, branches=1) for i, cost in enumerate(plan.steps))
+        return replace(plan, steps=steps)
+
+    @contextmanager
+    def attach(self, pipeline):
+        """Replace the transformer's forward; the clock says which step is running."""
+        inside, forward = self.guided(pipeline.steps), pipeline.transformer.forward
+        folded = conditional_only(forward, pipeline.conditional_first)
+
+        def call(*args, **kwargs):
+            plain = pipeline.clock.step in inside or pipeline.guidance <= 1
+            return (forward if plain else folded)(*args, **kwargs)
+
+        with patched(pipeline.transformer, "forward", call):
+            yield
+
+
+METHODS = {"limited-guidance": LimitedGuidance}
