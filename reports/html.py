@@ -14,7 +14,9 @@ from markupsafe import Markup
 
 from harness.contracts import Score
 from harness.records import Run
-from reports.compare import SECONDS, Answer, Difference, Verdict, answers
+from reports.answers import Answer, answers
+from reports.compare import Difference, Verdict
+from reports.evidence import SECONDS
 from reports.figures import Picture
 from reports.format import count, interval_text, number
 from reports.grid import Grid
