@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from baselines.bottleneck import Bottleneck
 from baselines.deediff import DeeDiff
 from baselines.deepcache import DeepCache
 from baselines.delta_dit import DeltaDiT
@@ -44,6 +45,7 @@ BASELINES: MethodTable = {
     "deediff": DeeDiff,
     "ecad": Ecad,
     "t-stitch": TStitch,
+    "bottleneck": Bottleneck,
     "int8": Int8,
     "fp8": Fp8,
     "compile": Compile,

@@ -47,6 +47,7 @@ GRIDS: Mapping[str, tuple[str, ...]] = {
     "deediff": tuple(f"deediff:{x}" for x in (0.01, 0.02, 0.04, 0.06, 0.1, 0.15)),
     "ecad": tuple(f"ecad:{x}" for x in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4)),
     "t-stitch": tuple(f"t-stitch:{x}" for x in (0.2, 0.4, 0.5, 0.6, 0.8, 1.0)),
+    "bottleneck": tuple(f"bottleneck:first={a}:last={b}" for a in (0.1, 0.2) for b in (0.6, 0.4, 0.2)),
 }  # fmt: skip
 
 

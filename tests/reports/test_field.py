@@ -25,7 +25,7 @@ def _page(run: Run) -> str:
 def test_every_rival_has_its_answer_its_interval_and_its_ledger(make_run: Callable[..., Run]) -> None:
     page = _page(make_run(methods=METHODS))
     row = next(line for line in page.splitlines() if line.startswith("| ilf(steps=10)"))
-    assert row.startswith("| ilf(steps=10) | 240 | 0.50 | 900 | 3,000 | yes: +1.40 [+1.3")
+    assert row.startswith("| ilf(steps=10) | 240 | 0.50 | 900 | 3,000 | yes: +1.400 [+1.3")
     assert next(line for line in page.splitlines() if line.startswith("| fora(interval=3)")).split("|")[4].strip() == "–"
     fora = next(line for line in page.splitlines() if line.startswith("| fora(interval=3)"))
     assert "yes" not in fora and "no" in fora
