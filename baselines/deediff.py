@@ -164,7 +164,7 @@ def find_heads(name: str | None, pipeline_folder: Path | None) -> Path:
     folder = Path(name) if name else pipeline_folder / NAME  # type: ignore[operator]
     if not (folder / "config.json").exists():
         kind = UsageError if name else NotMeasured
-        raise kind(expected=f"trained exit heads in {folder}", got="no config.json", remedy="train them: see docs/field.md")
+        raise kind(expected=f"trained exit heads in {folder}", got="no config.json", remedy="python -m zoo.build deediff-MODEL")
     return folder
 
 

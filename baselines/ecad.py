@@ -72,7 +72,9 @@ class Ecad:
         folder = Path(self.schedules) if self.schedules else pipeline_folder / NAME  # type: ignore[operator]
         if not (folder / "schedules.json").exists():
             kind = UsageError if self.schedules else NotMeasured
-            raise kind(expected=f"searched schedules in {folder}", got="no schedules.json", remedy="search: see docs/field.md")
+            raise kind(
+                expected=f"searched schedules in {folder}", got="no schedules.json", remedy="python -m zoo.build ecad-MODEL"
+            )
         content: dict[str, Any] = read_json(folder / "schedules.json")
         return content
 

@@ -120,7 +120,9 @@ class _Routed:
         folder = Path(self.router) if self.router else pipeline_folder / self.name  # type: ignore[operator]
         if not (folder / "router.json").exists():
             kind = UsageError if self.router else NotMeasured
-            raise kind(expected=f"a trained router in {folder}", got="no router.json", remedy="train one: see docs/field.md")
+            raise kind(
+                expected=f"a trained router in {folder}", got="no router.json", remedy=f"python -m zoo.build {self.name}-MODEL"
+            )
         return folder
 
     def table(self, pipeline_folder: Path | None) -> ReuseTable:

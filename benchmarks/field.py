@@ -20,8 +20,8 @@ from harness.spec import ROOT, load_spec
 from reports.field import FieldRun, field_page
 
 PRESETS = {"field-text": "zoo/tiny-pixart/prompts-train.txt", "field-class": "zoo/tiny-dit/prompts-all.txt"}
-STEPS = (16, 14, 12, 10, 8, 6)
-SOLVERS, SOLVER_STEPS = ("ddim", "unipc", "deis", "ghvb", "bdia", "evodiff"), (12, 8, 6)
+STEPS = (16, 14, 12, 10, 8, 6, 5, 4)
+SOLVERS, SOLVER_STEPS = ("ddim", "unipc", "deis", "ghvb", "bdia", "evodiff"), (12, 8, 5)
 AXES = ("int8", "int8:float", "fp8", "compile", "cuda-graphs", "ilf:steps=8+int8", "ilf:steps=8+fp8+compile")
 TUNING = ROOT / "docs" / "field-tuning"
 PAGE = ROOT / "docs" / "field.md"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -84,21 +85,27 @@ class Tuner:
         """The settings of every rival."""
         found = {}
         for rival, texts in track(GRIDS.items(), description="tuning"):
-            if [entry["text"] for entry in self.known.get(rival, [])] != list(texts):
-                full = self._sample()
-                self.known[rival] = [asdict(self._measure(text, full)) for text in texts]
+            measured = [entry["text"] for entry in self.known.get(rival, []) if not entry["failure"]]
+            if measured != list(texts):  # what failed is tried again: its weights may have been trained since
+                self.known[rival] = [asdict(self._measure(text)) for text in texts]
                 write_json(self.store, self.known)
             found[rival] = [Setting(**entry) for entry in self.known[rival]]
         return found
 
-    def _measure(self, text: str, full: torch.Tensor) -> Setting:
+    @cached_property
+    def full(self) -> torch.Tensor:
+        """The full run's images, float32 [IMAGES, 3, H, W] in 0..1."""
+        return self._sample()
+
+    def _measure(self, text: str) -> Setting:
         method = parse_method(text, BUILT_IN)
         try:
             with self.pipeline.counting() as counter, method.attach(self.pipeline):
-                error = float((self._sample() - full).square().mean())
+                images = self._sample()
         except HarnessError as why:
             return Setting(text, failure=str(why))
-        return Setting(text, counter.rows / IMAGES / self.pipeline.plan().block_evaluations, error)
+        cost = counter.rows / IMAGES / self.pipeline.plan().block_evaluations
+        return Setting(text, cost, float((images - self.full).square().mean()))
 
     def _sample(self) -> torch.Tensor:
         return self.pipeline.generate(self.prompts, SEED, range(IMAGES)).float() / 255
