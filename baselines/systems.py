@@ -10,14 +10,13 @@ from typing import Any, ClassVar
 
 import torch
 
+from harness.compiling import compiled_forward
 from harness.contracts import Plan
 from harness.errors import NotMeasured
 from harness.patching import patched
 from harness.pipeline import Pipeline
 
 Forward = Callable[..., torch.Tensor]
-BACKEND = "inductor"
-SHAPES = 64  # input shapes and patterns that may be compiled before torch gives up with an error; its own limit is 8
 
 
 @contextmanager
@@ -33,7 +32,8 @@ def below_all(pipeline: Pipeline, change: Callable[[Forward], Forward]) -> Itera
 
 @dataclass(frozen=True)
 class Compile:
-    """Every block through torch.compile, whole. The seconds of compilation fall into the first call, which is not timed.
+    """Every block through torch.compile, whole; the option `--compile` does it for all rows of a run. The seconds of compilation
+    fall into the first call, which is recorded apart.
 
     A method that re-uses parts of blocks is compiled once for each pattern of parts, which takes minutes.
     """
@@ -52,8 +52,7 @@ class Compile:
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Compile at the first call inside the context; torch keeps what it compiled for the next one."""
-        torch._dynamo.config.recompile_limit = max(SHAPES, torch._dynamo.config.recompile_limit)
-        with below_all(pipeline, lambda f: torch.compile(f, fullgraph=True, dynamic=False, backend=BACKEND)):
+        with below_all(pipeline, compiled_forward):
             yield
 
 

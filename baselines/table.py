@@ -16,7 +16,7 @@ from baselines.quantised import Fp8, Int8
 from baselines.routers import HarmoniCa, LearningToCache
 from baselines.smoothcache import SmoothCache
 from baselines.step_rehash import StepRehash
-from baselines.steps import Full, Solver, Steps
+from baselines.steps import Full, Solver, Spacing, Steps
 from baselines.systems import Compile, CudaGraphs
 from baselines.t_stitch import TStitch
 from baselines.taylorseer import TaylorSeer
@@ -28,6 +28,7 @@ BASELINES: MethodTable = {
     "full": Full,
     "steps": Steps,
     "solver": Solver,
+    "spacing": Spacing,
     "deepcache": DeepCache,
     "delta-dit": DeltaDiT,
     "encoder": EncoderPropagation,

@@ -22,6 +22,7 @@ from reports.field import FieldRun, field_page
 PRESETS = {"field-text": "zoo/tiny-pixart/prompts-train.txt", "field-class": "zoo/tiny-dit/prompts-all.txt"}
 STEPS = (16, 14, 12, 10, 8, 6, 5, 4)
 SOLVERS, SOLVER_STEPS = ("ddim", "unipc", "deis", "ghvb", "bdia", "evodiff"), (12, 8, 5)
+SPACED = tuple(f"steps:{n}+spacing:1.5" for n in (12, 8, 6, 5))
 AXES = ("int8", "int8:float", "fp8", "compile", "cuda-graphs", "ilf:steps=8+int8", "ilf:steps=8+fp8+compile")
 TUNING = ROOT / "docs" / "field-tuning"
 PAGE = ROOT / "docs" / "field.md"
@@ -31,7 +32,7 @@ def methods(tuned: dict[str, list[Setting]]) -> tuple[str, ...]:
     """The full run, every solver with fewer steps, every rival's chosen settings, and the axes."""
     solvers = [f"steps:{n}+solver:{name}" for name in SOLVERS for n in SOLVER_STEPS]
     rivals = [text for settings in tuned.values() for text in chosen(settings)]
-    return ("full", *(f"steps:{n}" for n in STEPS), *solvers, *rivals, *AXES)
+    return ("full", *(f"steps:{n}" for n in STEPS), *solvers, *SPACED, *rivals, *AXES)
 
 
 def tune(preset: str, console: Console) -> dict[str, list[Setting]]:

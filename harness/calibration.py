@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.contracts import Ledger, Plan
 from harness.environment import device_name, weights_digest
 from harness.errors import NotMeasured
+from harness.patching import patched
 from harness.pipeline import Pipeline
 from harness.records import read_json, write_json
 from harness.spec import locate
@@ -55,7 +56,8 @@ def calibrate(method: object, pipeline: Pipeline, what: str, watch: Callable[[Ca
             for i in range(0, SAMPLES, CHUNK):
                 pipeline.generate(prompts[i : i + CHUNK], SEED, range(i, i + CHUNK))
 
-        curves = watch(sample)
+        with patched(pipeline, "precision", "fp32"):  # so that the file does not depend on which precision came first
+            curves = watch(sample)
         found = Calibration(curves, timer.now() - start, device_name(pipeline.device))
         if counter:
             counter.rows = before
@@ -66,7 +68,7 @@ def calibrate(method: object, pipeline: Pipeline, what: str, watch: Callable[[Ca
 
 def spent(method: object, folder: Path | None) -> Ledger:
     """What the calibration cost that ``method`` was last attached with, also where an earlier run had made it."""
-    return Ledger(_SPENT.get((method, folder), 0.0), 0)
+    return Ledger(0.0, 0, calibration_s=_SPENT.get((method, folder), 0.0))
 
 
 def tuning_prompts(folder: Path) -> list[str]:

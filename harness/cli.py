@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +44,14 @@ def run(
     prompts: Annotated[
         str | None, typer.Option(help="A .txt, .csv, .tsv, .json, .jsonl or .parquet, hub:OWNER/NAME/FILE, classes:N.")
     ] = None,
+    compile_: Annotated[
+        bool | None, typer.Option("--compile/--eager", help="torch.compile of every transformer block.", show_default=False)
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Interleaved timing rounds.")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Timing rounds before them, recorded apart.")] = None,
+    batches: Annotated[
+        str | None, typer.Option(help="Timed batch sizes, comma-separated; the first is the one that tables show.")
+    ] = None,
     plugin: Annotated[
         list[Path] | None, typer.Option(help="A Python file with METHODS = {name: class}; your own code is run.")
     ] = None,
@@ -55,6 +64,7 @@ def run(
     overrides = {
         "methods": work.split(methods), "metrics": work.split(metrics), "steps": steps, "samples": samples, "seed": seed,
         "device": device, "precision": precision, "pipeline": pipeline, "dtype": dtype, "prompts": prompts,
+        "compile": compile_, "timing": work.timing_overrides(rounds, warmup, batches),
     }  # fmt: skip
     prepared = work.prepare(preset, {k: v for k, v in overrides.items() if v is not None}, plugin or [])
     if dry_run:
@@ -77,11 +87,16 @@ def list_(what: Annotated[str, typer.Argument(help="methods, metrics or presets"
     """What this installation knows."""
     from harness.commands import listing as work
 
-    tables = {"methods": work.describe_methods, "metrics": work.describe_metrics, "presets": work.describe_presets}
+    two = ("name", "what it is")
+    tables: dict[str, tuple[tuple[str, ...], Callable[[], Iterable[tuple[str, ...]]]]] = {
+        "methods": (two, work.describe_methods), "metrics": (two, work.describe_metrics),
+        "presets": (work.PRESET_COLUMNS, work.describe_presets),
+    }  # fmt: skip
     if what not in tables:
         raise UsageError(expected="methods, metrics or presets", got=repr(what), remedy="ilf-bench list methods")
-    table = Table("name", "what it is")
-    for row in tables[what]():
+    columns, describe = tables[what]
+    table = Table(*(Column(name, overflow="fold") for name in columns))
+    for row in describe():
         table.add_row(*map(escape, row))
     console.print(table)
 
@@ -122,6 +137,41 @@ def score(
 
 
 @app.command()
+def train(
+    preset: Annotated[str, typer.Argument(help="The preset whose pipeline gets a feedback module.")],
+    form: Annotated[str | None, typer.Option(help="ours, adapter (no second pass) or paper.")] = None,
+    trajectories: Annotated[int | None, typer.Option(help="Runs of the teacher that are recorded once.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Jumps a step, over all processes.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="How often the module's own runs are collected anew.")] = None,
+    grids: Annotated[str | None, typer.Option(help="Step counts to train for, comma-separated.")] = None,
+    folded: Annotated[str | None, typer.Option(help="Steps where it also stands for guidance: none, all, above-700.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of noise and training; not the preset's.")] = None,
+    gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory, more time.")] = False,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ...")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Weights, as for run.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of the weights, as for run.")] = None,
+    prompts: Annotated[str | None, typer.Option(help="Captions to learn from, as for run.")] = None,
+    out: Annotated[Path, typer.Option(help="The module's folder.")] = Path("runs/ilf"),
+) -> None:
+    """Train a feedback module; resumes where it was cut. Defaults: the preset's `training` section.
+
+    On several devices: accelerate launch -m harness train PRESET.
+    """
+    from harness.commands.run import split
+    from harness.commands.train import train as work
+
+    given: dict[str, Any] = {"device": device, "pipeline": pipeline, "prompts": prompts, "dtype": dtype}
+    training: dict[str, Any] = {
+        "form": form, "trajectories": trajectories, "optimiser_steps": steps, "batch": batch, "rounds": rounds,
+        "grids": split(grids), "folded": folded, "seed": seed, "gradient_checkpointing": gradient_checkpointing or None,
+    }  # fmt: skip
+    overrides, changed = ({k: v for k, v in options.items() if v is not None} for options in (given, training))
+    folder = work(preset, overrides, changed, out, console)
+    console.print(f"use it: ilf-bench run {preset} --methods full,steps:10,ilf:checkpoint={folder}", soft_wrap=True)
+
+
+@app.command()
 def history(out: Out = DEFAULT_OUT) -> None:
     """Every recorded run, newest last."""
     from harness.store import History
@@ -129,6 +179,22 @@ def history(out: Out = DEFAULT_OUT) -> None:
 
     for table in history_tables(History(out / "history.sqlite").runs()):
         console.print(table)
+
+
+@app.command()
+def power(
+    what: Annotated[str, typer.Argument(help="A preset that you mean to run, or a run folder.")],
+    pilot: Annotated[str | None, typer.Option(help="Run to take variances from; default: the newest of that preset.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Images a method; default: the preset's.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Timing rounds; default: the preset's.")] = None,
+    effect: Annotated[str | None, typer.Option(help="Differences to find, as clip_score=0.5,speed=0.02.")] = None,
+    assume: Annotated[str | None, typer.Option(help="Deviations of a difference, where no pilot has them.")] = None,
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """How small a difference a run can find, and how many images it needs for the margin; runs nothing."""
+    from harness.commands import power as work
+
+    console.print(work.power(what, pilot, samples, rounds, work.amounts(effect), work.amounts(assume), out))
 
 
 @app.command()

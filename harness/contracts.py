@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 
 from harness.errors import NotMeasured
-from harness.macs import BlockMacs
+from harness.flops import Geometry
+from harness.macs import BlockMacs, block_macs
 
 if TYPE_CHECKING:
     from harness.pipeline import Pipeline
@@ -37,11 +38,21 @@ class StepCost:
 
 @dataclass(frozen=True)
 class Backbone:
-    """What a cost prediction needs to know of a model: how many transformer blocks it has, its folder, what a block costs."""
+    """What a cost prediction needs to know of a model, before a weight is loaded.
+
+    ``depth`` counts its transformer blocks, ``macs`` says what one costs, ``config`` is the transformer's ``config.json``.
+    Without the last two only whole block evaluations can be predicted.
+    """
 
     depth: int
     folder: Path | None
     macs: BlockMacs | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], caption_tokens: int, folder: Path | None = None) -> Backbone:
+        """From a transformer's config and the longest caption that its pipeline makes (0 for class labels)."""
+        return cls(int(config["num_layers"]), folder, block_macs(config, caption_tokens), config)
 
     @property
     def block(self) -> BlockMacs:
@@ -51,6 +62,11 @@ class Backbone:
                 expected="a model whose blocks' cost is known", got="none", remedy="name a pipeline folder, or random:NAME"
             )
         return self.macs
+
+    @property
+    def geometry(self) -> Geometry:
+        """The shapes from which FLOPs are counted. Raises :class:`KeyError` without a config."""
+        return Geometry.of(self.config, self.block.caption_tokens)
 
 
 @dataclass(frozen=True)
@@ -106,13 +122,18 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class Ledger:
-    """What a method cost before its first image: device-seconds of training or calibration, and parameters it adds."""
+    """What a method cost before its first image: device-seconds of training and of calibration, and parameters it adds."""
 
     training_s: float
     extra_parameters: int
+    calibration_s: float = 0.0
 
     def __add__(self, other: Ledger) -> Ledger:
-        return Ledger(self.training_s + other.training_s, self.extra_parameters + other.extra_parameters)
+        return Ledger(
+            self.training_s + other.training_s,
+            self.extra_parameters + other.extra_parameters,
+            self.calibration_s + other.calibration_s,
+        )
 
 
 @runtime_checkable
@@ -122,6 +143,21 @@ class Trained(Protocol):
     def ledger(self, backbone: Backbone) -> Ledger:
         """Read from the checkpoint, without loading it onto a device."""
         ...
+
+
+@runtime_checkable
+class SpeedOnly(Protocol):
+    """A method that may lack trained weights says so: then it is timed and counted, and no metric is asked about its images."""
+
+    @property
+    def no_quality(self) -> str:
+        """Why its images mean nothing, beginning with ``NOT-MEASURED``; empty where they do."""
+        ...
+
+
+def no_quality(method: Method) -> str:
+    """Why a method's images must not be scored, or nothing."""
+    return method.no_quality if isinstance(method, SpeedOnly) else ""
 
 
 @dataclass(frozen=True)
@@ -196,7 +232,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class TimingSample:
-    """One timed call of one method in one interleaved round; seconds for the whole batch."""
+    """One timed call of one method in one interleaved round; seconds for the whole batch.
+
+    Warm-up rounds have negative numbers. ``compile_s`` is the part of ``latency_s`` that went into torch.compile. Clock,
+    temperature and power are the GPU's right after the call, None where they are unknown; ``throttled`` says why the GPU held
+    its clock down during the call, and is empty where it did not or where nobody could ask it.
+    """
 
     method: str
     round: int
@@ -206,11 +247,19 @@ class TimingSample:
     denoise_s: float
     decode_s: float
     peak_memory_bytes: int
+    compile_s: float = 0.0
+    clock_mhz: int | None = None
+    temperature_c: int | None = None
+    power_w: float | None = None
+    throttled: str = ""
 
 
 @dataclass(frozen=True)
 class MethodRecord:
-    """What a method is and costs. ``spec`` is its text in the preset; ``training_s`` is None where nothing was trained."""
+    """What a method is and costs. ``spec`` is its text in the preset.
+
+    ``training_s`` and ``calibration_s`` are None where there was none, or where an older version did not record it.
+    """
 
     label: str
     spec: str
@@ -219,6 +268,7 @@ class MethodRecord:
     block_evaluations: float | None
     extra_parameters: int = 0
     training_s: float | None = None
+    calibration_s: float | None = None
 
 
 BASELINE = "full"  # the label of the method that every other is compared with

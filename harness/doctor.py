@@ -40,6 +40,8 @@ OPTIONAL = (
     ("open_clip_torch", "open_clip", FULL_METRICS.format(what="CLIP score")),
     ("pyiqa", "pyiqa", FULL_METRICS.format(what="CLIP-IQA")),
     ("image-reward", "ImageReward", "the bundled scorers do not need it; its pins exclude this diffusers and transformers"),
+    ("pyarrow", "pyarrow", "prompt lists in Parquet are refused; pip install 'ilf-bench[data]'"),
+    ("datasets", "datasets", "data sets of the hub are read file by file only; pip install 'ilf-bench[data]'"),
     ("scikit-learn", "sklearn", "the bundled models run, but cannot be rebuilt; pip install scikit-learn"),
 )
 
@@ -190,8 +192,24 @@ def check_devices() -> list[Finding]:
         facts = torch.cuda.get_device_properties(number)
         auto = resolve("auto", f"cuda:{number}")
         found = f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB: --precision auto is {auto}"
-        findings.append(Finding(f"cuda:{number}", "ok", found))
+        findings += [Finding(f"cuda:{number}", "ok", found), check_nvml(f"cuda:{number}")]
     return findings
+
+
+def check_nvml(device: str) -> Finding:
+    """Whether timings of a GPU can be recorded with clocks, temperature and throttling, and whether somebody else uses it now."""
+    from harness.nvml import Monitor
+
+    monitor, check = Monitor(device), f"nvml {device}"
+    if monitor.nvml is None:
+        return Finding(check, "missing", monitor.why_not, "GPU times are recorded without clocks; pip install nvidia-ml-py")
+    facts, state = monitor.nvml.facts(), monitor.nvml.state({})
+    found = f"driver {facts.driver}, {state.clock_mhz} of {facts.max_clock_mhz} MHz, {state.temperature_c} C, {state.power_w} W"
+    troubles = [f"throttled by {state.throttled}"] if state.throttled else []
+    troubles += [f"{facts.cotenants} other processes compute on it"] if facts.cotenants else []
+    if troubles:
+        return Finding(check, "missing", f"{found}; {', '.join(troubles)}", "times measured now will be marked or disturbed")
+    return Finding(check, "ok", found)
 
 
 def check_bundled(zoo: Path) -> list[Finding]:

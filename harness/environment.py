@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 
 import torch
 
+from harness.nvml import Monitor
 from harness.spec import ROOT
 
+GPU_KEY = ("driver", "power_limit_w", "max_clock_mhz", "cuda")  # timings under others do not compare
 PACKAGES = ("ilf-bench", "torch", "diffusers", "transformers", "torchmetrics", "numpy")
 
 
@@ -69,17 +72,29 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
+def gpu_facts(device: str) -> dict[str, Any]:
+    """Of a GPU: memory, CUDA, driver, limits and co-tenants, or why NVML could not be asked; nothing for a CPU."""
+    if not device.startswith("cuda"):
+        return {}
+    memory = torch.cuda.get_device_properties(device).total_memory
+    known = {"gpu_memory_bytes": memory, "cuda": torch.version.cuda}
+    monitor = Monitor(device)
+    return known | (asdict(monitor.nvml.facts()) if monitor.nvml else {"nvml": monitor.why_not})
+
+
 def describe(device: str, precision: str) -> dict[str, Any]:
     """The environment record of a run on ``device``. ``machine_key`` agrees where timings may be compared."""
     status = _git("status", "--porcelain")
+    gpu = gpu_facts(device)
     facts = {
         "device": device, "device_name": device_name(device), "threads": torch.get_num_threads(), "cpu_count": os.cpu_count(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(), "precision": precision, "torch": torch.__version__,
         "platform": platform.system(),
+        **{key: gpu[key] for key in GPU_KEY if key in gpu},
     }  # fmt: skip
     key = hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()[:12]
     return facts | {
         "machine_key": key, "created": datetime.now(UTC).isoformat(timespec="seconds"), "python": platform.python_version(),
-        "commit": _git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status),
+        **gpu, "commit": _git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status),
         **{package: package_version(package) for package in PACKAGES},
     }  # fmt: skip

@@ -16,10 +16,11 @@ from safetensors import SafetensorError, safe_open
 
 from harness.contracts import Backbone
 from harness.errors import ArtifactError, UsageError
+from harness.flops import Geometry
 from harness.hub import PREFIX, fetch_model
-from harness.macs import CAPTION_TOKENS, BlockMacs, block_macs
+from harness.macs import CAPTION_TOKENS
 from harness.pipeline import Pipeline
-from harness.random_weights import DTYPES, build_random, find_architecture, is_random
+from harness.random_weights import DTYPES, build_random, find_architecture, is_random, transformer_config
 from harness.spec import ExperimentSpec, locate
 
 KINDS = {
@@ -55,10 +56,11 @@ def find_backbone(spec: ExperimentSpec) -> Backbone:
     """Depth and folder of the spec's model, after the checks that need no weights. From the hub only settings are fetched."""
     if is_random(spec.pipeline):
         architecture = find_architecture(spec.pipeline, spec.task)
-        return Backbone(architecture.layers, None, architecture.macs)
+        return Backbone.of(transformer_config(architecture), architecture.tokens)
     located = locate_weights(spec, complete=False)
-    depth = backbone_depth(located.transformer)
-    return Backbone(depth, located.folder, read_macs(located.folder, located.transformer))
+    config = read_config(located.transformer)
+    check_fits(config, located)
+    return Backbone.of(config, caption_tokens(located.folder), located.folder)
 
 
 def locate_weights(spec: ExperimentSpec, *, complete: bool) -> Located:
@@ -102,28 +104,46 @@ def read_index(folder: Path, task: str) -> Path:
     return folder
 
 
-def backbone_depth(transformer: Path) -> int:
-    """The number of transformer blocks, from the config alone."""
+def read_config(transformer: Path) -> dict[str, Any]:
+    """The transformer's settings, as far as a cost prediction needs them. Raises :class:`ArtifactError` on others."""
     try:
-        return int(json.loads((transformer / "config.json").read_text())["num_layers"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        config: dict[str, Any] = json.loads((transformer / "config.json").read_text())
+        Geometry.of(config, 0)
+        return config
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(
             expected=f"transformer/config.json in {transformer.parent}", got=repr(error), remedy="restore the folder"
         ) from error
 
 
-def read_macs(folder: Path, transformer: Path) -> BlockMacs:
-    """What one block costs at the caption length of this pipeline, from the settings alone."""
-    try:
-        kind = json.loads((folder / "model_index.json").read_text())["_class_name"]
-        tokenizer = folder / "tokenizer" / "tokenizer_config.json"
-        longest = json.loads(tokenizer.read_text()).get("model_max_length") if tokenizer.exists() else None
-        limit = CAPTION_TOKENS.get(kind, 0)
-        return block_macs(json.loads((transformer / "config.json").read_text()), min(int(longest or limit), limit))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+def check_fits(config: dict[str, Any], located: Located) -> None:
+    """Raise :class:`ArtifactError` where a transformer was made for another base: told by the settings, before any weight."""
+    base = located.folder
+    kind = json.loads((base / "model_index.json").read_text())["_class_name"]
+    wanted = {"norm_type": "ada_norm_zero" if kind == "DiTPipeline" else "ada_norm_single"}
+    for part, theirs, ours in (("vae", "latent_channels", "in_channels"), ("text_encoder", "d_model", "caption_channels")):
+        file = base / part / "config.json"
+        value = json.loads(file.read_text()).get(theirs) if file.exists() else None
+        if value is not None:
+            wanted[ours] = value
+    wrong = [
+        f"{key} {config[key]} where the base needs {value}" for key, value in wanted.items() if config.get(key, value) != value
+    ]
+    if wrong:
         raise ArtifactError(
-            expected=f"complete settings of transformer and tokenizer in {folder}", got=repr(error), remedy="restore the folder"
-        ) from error
+            expected=f"a transformer for the {kind} in {base}", got=f"{'; '.join(wrong)} in {located.transformer}",
+            remedy="name a transformer and a base of one family",
+        )  # fmt: skip
+
+
+def caption_tokens(folder: Path) -> int:
+    """The longest caption of a pipeline: the published length of its kind, or its tokenizer's where that is shorter."""
+    limit = CAPTION_TOKENS.get(json.loads((folder / "model_index.json").read_text())["_class_name"], 0)
+    try:
+        own = json.loads((folder / "tokenizer" / "tokenizer_config.json").read_text()).get("model_max_length")
+    except (OSError, ValueError):
+        return limit  # no tokenizer, or one that says nothing: load_pipeline will name what is wrong
+    return min(limit, int(own)) if own else limit
 
 
 def quiet_libraries() -> None:
@@ -145,7 +165,7 @@ def load_pipeline(spec: ExperimentSpec) -> Pipeline:
         pipe, folder, notes = _read(located, DTYPES[spec.dtype]), located.folder, ()
     return Pipeline(
         pipe, folder=folder, steps=spec.steps, guidance=spec.guidance, solver=spec.solver, precision=spec.precision,
-        device=resolve_device(spec.device), notes=notes,
+        device=resolve_device(spec.device), notes=notes, compile=spec.compile,
     )  # fmt: skip
 
 

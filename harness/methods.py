@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.contracts import Backbone, Ledger, Method, Plan, Trained
+from harness.contracts import Backbone, Ledger, Method, Plan, Trained, no_quality
 from harness.errors import UsageError
 from harness.pipeline import Pipeline
 
@@ -36,6 +36,11 @@ class Composition:
             plan = part.plan(plan)
         return plan
 
+    @property
+    def no_quality(self) -> str:
+        """The first part's reason that has one."""
+        return next(filter(None, map(no_quality, self.parts)), "")
+
     def ledger(self, backbone: Backbone) -> Ledger:
         """The sum over the parts that were trained."""
         return sum((part.ledger(backbone) for part in self.parts if isinstance(part, Trained)), Ledger(0.0, 0))
@@ -47,6 +52,27 @@ class Composition:
             for part in sorted(self.parts, key=lambda part: not getattr(part, "innermost", False)):
                 stack.enter_context(part.attach(pipeline))
             yield
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A method whose trained weights are not at hand, timed and counted through ``method``, which has the same shape."""
+
+    label: str
+    method: Method
+    no_quality: str
+
+    def plan(self, plan: Plan) -> Plan:
+        """The cost of what stands in."""
+        return self.method.plan(plan)
+
+    def ledger(self, backbone: Backbone) -> Ledger:
+        """What stands in says how many parameters it adds."""
+        return self.method.ledger(backbone) if isinstance(self.method, Trained) else Ledger(0.0, 0)
+
+    def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
+        """What stands in."""
+        return self.method.attach(pipeline)
 
 
 def parse_method(text: str, table: MethodTable) -> Method:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from diffusers import DiTPipeline, PixArtAlphaPipeline
 from torch import nn
 
 from harness.clock import StepClock
+from harness.compiling import compiled
 from harness.contracts import Backbone, Plan
 from harness.counting import BlockCounter
 from harness.errors import ArtifactError, UsageError
@@ -20,7 +21,7 @@ from harness.macs import CAPTION_TOKENS, BlockMacs, block_macs
 from harness.noise import generators
 from harness.patching import patched
 from harness.precision import autocast, resolve
-from harness.solvers import build_solver
+from harness.solvers import build_solver, on_timesteps
 from harness.spec import PRECISION_OF
 
 
@@ -30,12 +31,12 @@ class Pipeline:
     ``prompts`` are captions for PixArt and class names (as in ``pipe.labels``) or decimal class indices for DiT.
     A method changes ``steps``, ``solver`` or the blocks inside its context only. Weights in float32 are computed with in
     ``precision`` (autocast); others as they are, and the starting noise is then drawn in their dtype. ``notes`` are
-    sentences for the record of a run.
+    sentences for the record of a run. ``compile``: see :meth:`compiled`.
     """
 
     def __init__(
         self, pipe: Any, *, folder: Path | None = None, steps: int = 20, guidance: float = 1.5, solver: str = "dpm++",
-        precision: str = "auto", device: str = "cpu", notes: tuple[str, ...] = (),
+        precision: str = "auto", device: str = "cpu", notes: tuple[str, ...] = (), compile: bool = False,
     ) -> None:  # fmt: skip
         self.pipe = pipe.to(device)
         self.pipe.set_progress_bar_config(disable=True)
@@ -49,11 +50,13 @@ class Pipeline:
         self.pipe.scheduler = build_solver(solver, self.own_scheduler)
         self.clock = StepClock()
         self.counter: BlockCounter | None = None
+        self.compile, self._compiles = compile, False
 
     @property
     def arithmetic(self) -> str:
         """For the record: ``bf16`` is autocast over float32 weights, ``bf16 weights`` is not; their times do not compare."""
-        return self.precision if self.dtype == "float32" else f"{self.precision} weights"
+        name = self.precision if self.dtype == "float32" else f"{self.precision} weights"
+        return f"{name}, compiled" if self.compile else name
 
     @property
     def is_class_conditional(self) -> bool:
@@ -83,8 +86,8 @@ class Pipeline:
 
     def plan(self) -> Plan:
         """The cost of the plain run."""
-        backbone = Backbone(len(self.blocks), self.folder, self.macs())
-        return Plan.full(backbone, self.steps, self.guidance, self.solver)
+        config = dict(self.pipe.transformer.config)
+        return Plan.full(Backbone(len(self.blocks), self.folder, self.macs(), config), self.steps, self.guidance, self.solver)
 
     def macs(self, transformer: nn.Module | None = None) -> BlockMacs:
         """What a block of this transformer, or of another in its place, costs at this latent size and caption length."""
@@ -92,16 +95,34 @@ class Pipeline:
         return block_macs(config, 0 if self.is_class_conditional else self._max_tokens(), self.latent_shape[1])
 
     @contextmanager
-    def sampling(self, *, steps: int | None = None, solver: str | None = None) -> Iterator[None]:
-        """Use another step count or solver inside the context."""
+    def sampling(
+        self, *, steps: int | None = None, solver: str | None = None, timesteps: Sequence[int] | None = None
+    ) -> Iterator[None]:
+        """Use another step count or solver, or timesteps of one's own (high to low), inside the context."""
         before = self.steps, self.solver, self.pipe.scheduler
         try:
-            self.steps = steps or self.steps
-            if solver is not None:
-                self.solver, self.pipe.scheduler = solver, build_solver(solver, self.own_scheduler)
+            self.steps = len(timesteps) if timesteps else steps or self.steps
+            if solver is not None or timesteps:
+                self.solver = solver or self.solver
+                self.pipe.scheduler = build_solver(self.solver, self.own_scheduler)
+            if timesteps:
+                on_timesteps(self.pipe.scheduler, timesteps)
             yield
         finally:
             self.steps, self.solver, self.pipe.scheduler = before
+
+    @contextmanager
+    def compiled(self) -> Iterator[None]:
+        """Run the blocks compiled inside the context, where ``compile`` asks for it. Enter it before a method is attached.
+
+        Work is timed in it, and counted outside: a counter changes the blocks from inside, which would compile them anew.
+        """
+        with compiled(self.blocks) if self.compile else nullcontext(), patched(self, "_compiles", self.compile):
+            yield
+
+    def compiling(self, *blocks: nn.Module) -> AbstractContextManager[None]:
+        """Run blocks that a method adds compiled inside the context, where the pipeline's own are."""
+        return compiled(blocks) if self._compiles else nullcontext()
 
     @contextmanager
     def counting(self) -> Iterator[BlockCounter]:

@@ -8,6 +8,7 @@
 ``FILE.parquet``              a table (needs pyarrow)
 ``hub:OWNER/NAME/FILE``       one such file of a data set on the hub; ``#column`` may follow
 ``hub:OWNER/NAME``            a data set read with the package ``datasets``; ``@split`` and ``#column`` may follow
+``mjhq-30k``, ...             a list of :data:`KNOWN`, fetched from the hub unless a file of that name is here
 
 The order is the file's; markup is kept as it stands; blank entries are dropped; duplicates stay and are counted. COCO's
 annotations are taken as they come: which 30,000 of them are used changes a FID, so the record holds the list's digest.
@@ -30,6 +31,13 @@ from harness.hub import PREFIX, explained, fetch_dataset_file, is_offline
 from harness.spec import locate
 
 COLUMNS = ("prompt", "caption", "text", "prompts", "captions")  # compared without regard to case
+KNOWN = {
+    "mjhq-30k": "hub:playgroundai/MJHQ-30K/meta_data.json",
+    "parti-prompts": "hub:nateraw/parti-prompts/PartiPrompts.tsv",
+    "drawbench": "hub:sayakpaul/drawbench",
+    # Val-2014 captions of 30,000 images, beside the images (gigabytes); an annotations file from cocodataset.org is smaller.
+    "coco-2014": "hub:sayakpaul/coco-30-val-2014",
+}
 LIMIT = 10_000
 CLASSES = "classes:"
 Entries = Iterator[tuple[int, str]]  # line or entry number from 1, and the prompt as it stands
@@ -71,6 +79,8 @@ def load_prompts(name: str) -> PromptList:
         return PromptList(name, _classes(name))
     if name.startswith(PREFIX):
         return _checked(name, _from_hub(name))
+    if name in KNOWN and not locate(name).exists():
+        return _checked(name, _from_hub(KNOWN[name]))
     path, column = _split_column(name)
     return _checked(name, _entries(path, column, name))
 
@@ -215,9 +225,11 @@ def _parquet(path: Path, column: str | None, name: str) -> Entries:
     import pandas
 
     try:
-        table = pandas.read_parquet(path)
+        table = pandas.read_parquet(path, engine="pyarrow")
     except ImportError as error:
-        raise UsageError(expected=f"pyarrow, to read {name}", got="not installed", remedy="pip install pyarrow") from error
+        raise UsageError(
+            expected=f"pyarrow, to read {name}", got="not installed", remedy="pip install 'ilf-bench[data]'"
+        ) from error
     except Exception as error:  # pyarrow's own exceptions cannot be named where it may be missing
         raise UsageError(expected=f"a parquet table at {name}", got=str(error), remedy="download it again") from error
     chosen = _choose([str(key) for key in table.columns], column, name)
@@ -243,7 +255,7 @@ def _dataset(body: str, column: str | None, name: str) -> Entries:
     except ImportError as error:
         raise UsageError(
             expected=f"the package datasets, to read {name}", got="not installed",
-            remedy="pip install datasets; or name one of its files: hub:OWNER/NAME/FILE",
+            remedy="pip install 'ilf-bench[data]'; or name one of its files: hub:OWNER/NAME/FILE",
         ) from error  # fmt: skip
     with explained(repository, "data set"):
         loaded = datasets.load_dataset(repository, **({"download_mode": "reuse_cache_if_exists"} if is_offline() else {}))

@@ -30,11 +30,12 @@ from torch import nn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from harness.errors import UsageError
-from harness.macs import BlockMacs, block_macs
 
 PREFIX = "random:"
 NOTE = "random weights of true architecture: only speed, cost and memory mean anything"
 NOTE_TEXT = "the text encoder is a T5 XXL cut to {layers} of 24 layers: the text stage is not timed as published"
+NOTE_CUT = "the transformer has {layers} blocks and the published one {published}: its speed is not the published model's"
+LAYERS = 28
 SEED = 20250122
 
 
@@ -44,7 +45,7 @@ class Architecture:
 
     kind: Literal["dit", "alpha", "sigma"]
     sample_size: int
-    layers: int = 28
+    layers: int = LAYERS
     heads: int = 16
     head_width: int = 72
     tokens: int = 0
@@ -66,14 +67,9 @@ class Architecture:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the record of a run must say."""
-        return (NOTE,) if self.kind == "dit" else (NOTE, NOTE_TEXT.format(layers=self.text_layers))
-
-    @property
-    def macs(self) -> BlockMacs:
-        """What one block costs."""
-        with init_empty_weights():
-            config: Any = _transformer(replace(self, layers=1)).config
-        return block_macs(config, self.tokens)
+        text = () if self.kind == "dit" else (NOTE_TEXT.format(layers=self.text_layers),)
+        cut = () if self.layers == LAYERS else (NOTE_CUT.format(layers=self.layers, published=LAYERS),)
+        return (NOTE, *text, *cut)
 
 
 _ALPHA = Architecture("alpha", 64, tokens=120)  # its autoencoder: stabilityai/sd-vae-ft-ema
@@ -98,13 +94,21 @@ def is_random(name: str) -> bool:
 
 
 def find_architecture(name: str, task: str) -> Architecture:
-    """The architecture of ``random:NAME``. Raises :class:`UsageError` where it is unknown or serves another task."""
+    """The architecture of ``random:NAME`` or, with another number of blocks, ``random:NAME:layers=N``.
+
+    Raises :class:`UsageError` where it is unknown or serves another task.
+    """
     known = {key: value for key, value in ARCHITECTURES.items() if value.task == task}
-    key = name.removeprefix(PREFIX)
+    key, _, option = name.removeprefix(PREFIX).partition(":")
     if key not in known:
         names = ", ".join(PREFIX + key for key in known)
         raise UsageError(expected=f"for task {task} one of {names}", got=repr(name), remedy="pick one of these, or a folder")
-    return known[key]
+    if not option:
+        return known[key]
+    layers = option.removeprefix("layers=")
+    if not layers.isdecimal() or not 1 <= int(layers) <= 1000:
+        raise UsageError(expected=f"{PREFIX}{key}:layers=N with N of 1 to 1000", got=repr(name), remedy="mend the option")
+    return replace(known[key], layers=int(layers))
 
 
 def build_random(architecture: Architecture, dtype: torch.dtype = torch.float32, seed: int = SEED) -> Any:
@@ -156,17 +160,26 @@ def _draw(shape: torch.Size, name: str, dtype: torch.dtype, generator: torch.Gen
     return torch.empty(shape, dtype=dtype).normal_(0, scale, generator=generator)
 
 
-def _transformer(a: Architecture) -> nn.Module:
+def transformer_config(a: Architecture) -> dict[str, Any]:
+    """The transformer's ``config.json``."""
     shared: dict[str, Any] = {
         "num_attention_heads": a.heads, "attention_head_dim": a.head_width, "in_channels": 4, "out_channels": 8,
         "num_layers": a.layers, "sample_size": a.sample_size, "patch_size": 2, "num_embeds_ada_norm": 1000,
+        "activation_fn": "gelu-approximate", "attention_bias": True, "upcast_attention": False,
+        "norm_elementwise_affine": False,
     }  # fmt: skip
     if a.kind == "dit":
-        return DiTTransformer2DModel(**shared, norm_type="ada_norm_zero")  # type: ignore[no-any-return]
-    return PixArtTransformer2DModel(  # type: ignore[no-any-return]
-        **shared, norm_type="ada_norm_single", cross_attention_dim=a.heads * a.head_width, caption_channels=a.text_width,
-        interpolation_scale=a.interpolation_scale, use_additional_conditions=a.additional_conditions,
-    )  # fmt: skip
+        return shared | {"norm_type": "ada_norm_zero", "norm_eps": 1e-5}
+    return shared | {
+        "norm_type": "ada_norm_single", "norm_eps": 1e-6, "cross_attention_dim": a.heads * a.head_width,
+        "caption_channels": a.text_width,
+        "interpolation_scale": a.interpolation_scale, "use_additional_conditions": a.additional_conditions,
+    }  # fmt: skip
+
+
+def _transformer(a: Architecture) -> nn.Module:
+    kind: Any = DiTTransformer2DModel if a.kind == "dit" else PixArtTransformer2DModel
+    return kind(**transformer_config(a))  # type: ignore[no-any-return]
 
 
 def _vae(a: Architecture) -> nn.Module:

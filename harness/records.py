@@ -6,7 +6,8 @@ RUN/methods/SLUG.json    a MethodRecord, or a Failure
 RUN/samples/SLUG/        000000.png ... and manifest.json (indices, prompts, digests)
 RUN/measurements/SLUG/METRIC.npy       what the metric measured, one row an image
 RUN/scores/SLUG/METRIC.json and .npy   a Score and its per-image values, or a Failure
-RUN/timing/ROUND.json    the TimingSamples of one interleaved round
+RUN/timing/ROUND.json    the TimingSamples of one interleaved round, at every batch size
+RUN/warmup.json          the TimingSamples of the rounds before it, with the seconds spent compiling
 RUN/run.json             written last: the run is complete
 """
 
@@ -36,7 +37,11 @@ os.umask(UMASK)  # the mask can only be read by setting it
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished or partial run, as read back. ``scores`` is keyed by (method label, metric name). Equal only to itself."""
+    """A finished or partial run, as read back. ``scores`` is keyed by (method label, metric name). Equal only to itself.
+
+    ``timings`` are at the batch size that methods are compared at (``timing.batch`` of the spec), ``other_batches`` at the
+    further ones; ``warmups`` came before both.
+    """
 
     path: Path
     spec: Mapping[str, Any]
@@ -46,6 +51,8 @@ class Run:
     scores: Mapping[tuple[str, str], Score | Failure]
     timings: tuple[TimingSample, ...]
     complete: bool
+    other_batches: tuple[TimingSample, ...] = ()
+    warmups: tuple[TimingSample, ...] = ()
 
     @cached_property
     def records(self) -> Mapping[str, MethodRecord]:
@@ -139,7 +146,9 @@ def read_run(path: Path) -> Run:
     order = {label: i for i, label in enumerate(spec["method_labels"])}
     records = [MethodRecord(**m) for m in methods if "reason" not in m]
     scores = [read_score(file) for file in sorted((path / "scores").glob("*/*.json"))]
-    rounds = [read_json(file) for file in sorted((path / "timing").glob("*.json"))]
+    timed = [TimingSample(**s) for file in sorted((path / "timing").glob("*.json")) for s in read_json(file)]
+    warmups = read_json(path / "warmup.json") if (path / "warmup.json").exists() else ()
+    further = spec.get("timing", {}).get("batches", ())
     return Run(
         path=path,
         spec=spec,
@@ -147,6 +156,8 @@ def read_run(path: Path) -> Run:
         methods=tuple(sorted(records, key=lambda m: order.get(m.label, len(order)))),
         failed_methods=tuple(Failure(**m) for m in methods if "reason" in m),
         scores={(s.method, s.metric): s for s in scores},
-        timings=tuple(TimingSample(**sample) for samples in rounds for sample in samples),
+        timings=tuple(sample for sample in timed if sample.batch not in further or sample.batch == spec["timing"]["batch"]),
         complete=(path / "run.json").exists(),
+        other_batches=tuple(s for s in timed if s.batch in further and s.batch != spec["timing"]["batch"]),
+        warmups=tuple(TimingSample(**sample) for sample in warmups),
     )

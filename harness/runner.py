@@ -21,9 +21,9 @@ from harness.contracts import (
     Method,
     MethodRecord,
     Metric,
-    TimingSample,
     Trained,
     Unmeasurable,
+    no_quality,
 )
 from harness.environment import describe, weights_digest
 from harness.errors import ArtifactError, HarnessError, UsageError
@@ -32,7 +32,7 @@ from harness.records import FORMAT, read_json, slug, write_json, write_score
 from harness.samples import SampleSet
 from harness.scoring import Scorer
 from harness.spec import ExperimentSpec
-from harness.timing import in_round, time_once
+from harness.timing import Rounds
 
 TIMING_SEED_OFFSET = 1_000_000  # timed images are not the scored ones
 SAME_THROUGHOUT = {"machine_key": "machine, torch and thread count", "weights": "weights", "prompts": "prompts"}
@@ -118,12 +118,15 @@ class Runner:
                 )
 
     def _facts(self) -> dict[str, Any]:
-        """What the record of the machine says beside it: the command, the weights' dtype and notes, the prompts."""
+        """What the record of the machine says beside it: the command, the weights' dtype and notes, the prompts, and the
+        published number (metric, value, n, source) that the full run should come near, which is never ranked.
+        """
         return {
             "command": self.command,
             "weights": weights_digest(self.pipeline.folder),
             "weights_dtype": self.pipeline.dtype,
             "notes": list(self.pipeline.notes),
+            "anchor": None if self.spec.anchor is None else self.spec.anchor.model_dump(mode="json"),
             "prompts": dict(self.experiment.prompt_record),
         }
 
@@ -134,10 +137,9 @@ class Runner:
             for label, method in self.experiment.methods.items():
                 self._guard(label, "", partial(self._generate, label, method, progress))
             self._time(progress)
-            scorer = Scorer(self.folder, self.experiment.metrics, self._samples, self._guard)
-            for label in self.experiment.methods:
+            for label, method in self.experiment.methods.items():
                 if (self.folder / "samples" / slug(label) / "manifest.json").exists():
-                    scorer.score(label, progress)
+                    Scorer(self.folder, self._metrics(method), self._samples, self._guard).score(label, progress)
         if not self.failures:
             write_json(self.folder / "run.json", {"format": FORMAT})
         return self.failures
@@ -158,11 +160,20 @@ class Runner:
             return False
 
     def _samples(self, label: str) -> SampleSet:
-        return SampleSet(self.folder / "samples" / slug(label), self.experiment.prompts, self.spec.batch)
+        """All prompts, or the first batch of them where the images serve the block count alone."""
+        prompts = self.experiment.prompts
+        if no_quality(self.experiment.methods[label]):
+            prompts = prompts[: self.spec.batch]
+        return SampleSet(self.folder / "samples" / slug(label), prompts, self.spec.batch)
+
+    def _metrics(self, method: Method) -> Mapping[str, Metric | Failure]:
+        """The experiment's metrics; failures with one reason where the method's images must not be scored."""
+        reason = no_quality(method)
+        return {name: Failure("", name, reason) for name in self.experiment.metrics} if reason else self.experiment.metrics
 
     def _generate(self, label: str, method: Method, progress: Progress) -> None:
         samples = self._samples(label)
-        task = progress.add_task(f"generate {label}", total=self.spec.samples)
+        task = progress.add_task(f"generate {label}", total=len(samples.prompts))
         with self.pipeline.counting() as counter, method.attach(self.pipeline):
             for indices in samples.chunks():
                 if not samples.is_done(indices):
@@ -175,38 +186,18 @@ class Runner:
         ledger = method.ledger(plan.backbone) if isinstance(method, Trained) else Ledger(0.0, 0)
         record = MethodRecord(
             label, self.experiment.method_texts[label], steps, method.plan(plan).block_evaluations, samples.finish(label),
-            ledger.extra_parameters, ledger.training_s or None,
+            ledger.extra_parameters, ledger.training_s or None, ledger.calibration_s or None,
         )  # fmt: skip
         write_json(self.folder / "methods" / f"{slug(label)}.json", asdict(record))
 
     def _time(self, progress: Progress) -> None:
-        """Rounds of all methods that generated; a round is one file, so that a cut round starts again as a whole."""
+        """Rounds of all methods that generated, the baseline twice."""
         failed = {failure.method for failure in self.failures}
         methods = {label: m for label, m in self.experiment.methods.items() if label not in failed}
         if BASELINE in methods:
             methods = methods | {A_A: methods[BASELINE]}
-        timing = self.spec.timing
-        prompts = [self.experiment.prompts[i % len(self.experiment.prompts)] for i in range(timing.batch)]
-        todo = [n for n in range(timing.rounds) if not (self.folder / "timing" / f"{n:03d}.json").exists()]
-        task = progress.add_task("time, interleaved rounds", total=timing.rounds, completed=timing.rounds - len(todo))
         seed = self.spec.seed + TIMING_SEED_OFFSET
-        warmups = [-n for n in range(timing.warmup, 0, -1)] if todo else []
-        for label in methods if todo else ():
-            (self.folder / "scores" / slug(label) / "timing.json").unlink(missing_ok=True)  # an earlier try's failure
-        for number in [*warmups, *todo]:
-            rows: list[TimingSample] = []
-            for label in in_round(list(methods), number):
-                once = partial(self._time_once, rows, methods[label], label, prompts, seed, number)
-                if not self._guard(label, "timing", once):
-                    methods = {other: m for other, m in methods.items() if other != label}
-            if number >= 0:
-                write_json(self.folder / "timing" / f"{number:03d}.json", [asdict(row) for row in rows])
-                progress.advance(task)
-
-    def _time_once(
-        self, rows: list[TimingSample], method: Method, label: str, prompts: list[str], seed: int, number: int
-    ) -> None:
-        rows.append(time_once(self.pipeline, method, label, prompts, seed, number))
+        Rounds(self.folder, self.spec.timing, self.pipeline, self.experiment.prompts, seed, self._guard).run(methods, progress)
 
 
 def check_disk(experiment: Experiment, out: Path, image_pixels: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,3 +57,35 @@ def build_solver(name: str, own: Any) -> Any:
     kind = SOLVERS[name]
     keep = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
     return kind.scheduler(**{k: own.config[k] for k in keep if k in own.config}, **kind.settings)
+
+
+def power_grid(steps: int, power: float, train_timesteps: int = 1000) -> tuple[int, ...]:
+    """Timesteps T (1 - i / steps)^power - 1 for i = 0 .. steps - 1, high to low.
+
+    Power 1 is trailing spacing; above 1 they stand closer together towards the clean image. From the first step down to 0,
+    no timestep comes twice. Raises :class:`UsageError` where there are more steps than timesteps or ``power`` is not positive.
+    """
+    if not 1 <= steps <= train_timesteps or not 0 < power < 10:
+        raise UsageError(
+            expected=f"1 to {train_timesteps} steps and a power between 0 and 10", got=f"{steps} steps, power {power}",
+            remedy="for example spacing:power=1.5",
+        )  # fmt: skip
+    grid = [round(train_timesteps * (1 - i / steps) ** power) - 1 for i in range(steps)]
+    for i in range(steps - 1, -1, -1):  # rounding may not let two steps fall together
+        grid[i] = max(grid[i], 0 if i == steps - 1 else grid[i + 1] + 1)
+    return tuple(grid)
+
+
+def on_timesteps(scheduler: Any, timesteps: Sequence[int]) -> Any:
+    """Make ``scheduler`` run on these timesteps, whatever step count it is asked for. Only DPM-Solver++ takes a free choice."""
+    if not isinstance(scheduler, DPMSolverMultistepScheduler):
+        raise UsageError(
+            expected="a solver that takes free timesteps: dpm++ or dpm++1", got=type(scheduler).__name__, remedy="solver:dpm++"
+        )
+    set_timesteps = scheduler.set_timesteps
+
+    def chosen(*args: Any, device: Any = None, **kwargs: Any) -> None:
+        set_timesteps(timesteps=list(timesteps), device=device)
+
+    scheduler.set_timesteps = chosen
+    return scheduler

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -17,12 +17,44 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class TimingSpec(BaseModel):
-    """Interleaved timing: every method once a round, after ``warmup`` untimed rounds."""
+    """Interleaved timing: every method once a round, after ``warmup`` rounds that are recorded apart; ``batches`` come on top."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     rounds: int = Field(8, ge=0)
     batch: int = Field(16, ge=1)
     warmup: int = Field(1, ge=0)
+    batches: tuple[Annotated[int, Field(ge=1)], ...] = ()
+
+    @property
+    def all_batches(self) -> tuple[int, ...]:
+        """Every batch size that is timed, ``batch`` first; reports compare methods at that one."""
+        return tuple(dict.fromkeys((self.batch, *self.batches)))
+
+
+class TrainingSpec(BaseModel):
+    """What ``ilf-bench train PRESET`` trains, and what its cost is predicted from. Blocks are 1-based and inclusive.
+
+    ``form``: ``ours``, ``adapter`` (ours without a second pass) or ``paper``. Without ``loop`` ours loops over the last block and
+    the paper's over the middle 12/28 of the blocks, our reading of its 332 block evaluations. ``folded``: the steps on which
+    the module also stands for guidance. ``grids`` are the step counts trained for, with timesteps spaced by ``power``;
+    ``steps`` is the one that the module is used with. ``optimiser_steps`` of ``batch`` jumps are made in ``rounds``, along
+    ``trajectories`` runs of the teacher from noise of ``seed``. What it takes for good quality at full size is not known.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    form: Literal["ours", "adapter", "paper"] = "ours"
+    loop: tuple[int, int] | None = None
+    folded: str = "none"
+    grids: tuple[int, ...] = Field((5, 6, 8, 10), min_length=1)
+    power: float = Field(1.5, gt=0, lt=10)
+    steps: int = Field(8, ge=1)
+    optimiser_steps: int = Field(8_000, ge=1)
+    rounds: int = Field(16, ge=1)
+    batch: int = Field(64, ge=1)
+    lr: float = Field(2e-3, gt=0)
+    trajectories: int = Field(1_536, ge=1)
+    seed: int = 0
+    gradient_checkpointing: bool = False
 
 
 PRECISION_OF = {"bfloat16": "bf16", "float16": "fp16"}  # the arithmetic of weights that are not float32
@@ -49,7 +81,9 @@ class ExperimentSpec(BaseModel):
 
     ``pipeline`` is a folder, ``hub:OWNER/NAME[@REVISION]`` (``+OWNER/NAME`` where the transformer has a repository of its
     own), or ``random:ARCHITECTURE``. ``dtype`` is that of the weights; float32 weights are computed with as ``precision``
-    says. ``prompts``: see harness/prompts.py. ``anchor`` and ``memory_gib`` (needed on the device) are notes for the reader.
+    says. ``compile``: the timed rounds run every block through torch.compile. ``prompts``: see harness/prompts.py. ``anchor``
+    and ``memory_gib`` (needed on the device) are notes for the reader; ``training`` is what would be trained, and decides
+    nothing that a run measures.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -72,8 +106,10 @@ class ExperimentSpec(BaseModel):
     scorers: str = "zoo/scorers"
     reference: str | None = None
     timing: TimingSpec = TimingSpec()
+    compile: bool = False
     anchor: Anchor | None = None
     memory_gib: float | None = Field(None, gt=0, allow_inf_nan=False)
+    training: TrainingSpec = TrainingSpec()
 
     @field_validator("solver")
     @classmethod
@@ -89,9 +125,12 @@ class ExperimentSpec(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """All that decides results: no notes, and no field of a later version at its default, so that digests stay."""
-        content = self.model_dump(mode="json", exclude={"anchor", "memory_gib"})
-        if self.dtype == "float32":
-            del content["dtype"]
+        content = self.model_dump(mode="json", exclude={"anchor", "memory_gib", "training"})
+        for later, default in (("dtype", "float32"), ("compile", False)):
+            if content[later] == default:
+                del content[later]
+        if not self.timing.batches:
+            del content["timing"]["batches"]
         return content
 
     def digest(self) -> str:
@@ -124,7 +163,13 @@ def load_spec(preset: str, overrides: dict[str, Any] | None = None) -> Experimen
         raise UsageError(expected=f"valid YAML in {path}", got=str(error), remedy="mend that line") from error
     if not isinstance(content, dict):
         raise UsageError(expected=f"a mapping in {path}", got=type(content).__name__, remedy="see presets/tiny-text.yaml")
-    return build_spec(content | (overrides or {}), str(path))
+    return build_spec(_merged(content, overrides or {}), str(path))
+
+
+def _merged(content: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """``content`` with fields replaced, those of a section one by one."""
+    sections = {k: content[k] | v for k, v in overrides.items() if isinstance(v, dict) and isinstance(content.get(k), dict)}
+    return content | overrides | sections
 
 
 def build_spec(content: dict[str, Any], origin: str) -> ExperimentSpec:

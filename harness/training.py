@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
@@ -87,6 +89,8 @@ class _State:
             torch._foreach_lerp_(list(self.ema.values()), list(self.parameters.values()), 1 - decay)
 
     def save(self, path: Path) -> None:
+        if not PartialState().is_main_process:
+            return
         state = {
             "settings": asdict(self.settings), "step": self.step, "seconds": self.seconds, "curve": self.curve,
             "parameters": {n: p.detach() for n, p in self.parameters.items()},
@@ -113,8 +117,20 @@ class _State:
         self.curve = [tuple(point) for point in state["curve"]]
 
 
-def fit(model: nn.Module, loss: LossFunction, settings: TrainSettings, checkpoint: Path, title: str) -> TrainRecord:
-    """Train the parameters of ``model`` that require gradients and leave their EMA in it.
+def share(index: torch.Tensor) -> torch.Tensor:
+    """This process's share of a batch that all processes drew alike: every n-th row; all of it where one process trains."""
+    state = PartialState()
+    return index[state.process_index :: state.num_processes]
+
+
+def fit(
+    model: nn.Module, loss: LossFunction, settings: TrainSettings, checkpoint: Path, title: str,
+    before: Callable[[int], None] = lambda step: None,
+) -> TrainRecord:  # fmt: skip
+    """Train the parameters of ``model`` that require gradients and leave their EMA in it. ``before`` is told each step first.
+
+    Under ``accelerate launch`` gradients are averaged over the processes, each of which computes the loss of its
+    :func:`share`; the curve is that of one process with the whole batch. Only the main process writes ``checkpoint``.
 
     ``loss`` gets a CPU generator keyed by (seed, step) and must draw everything random from it, so that a training that
     was killed and started again from ``checkpoint`` follows the identical curve. The file is removed by the caller.
@@ -128,6 +144,7 @@ def fit(model: nn.Module, loss: LossFunction, settings: TrainSettings, checkpoin
         task = progress.add_task(title, total=settings.steps, completed=state.step)
         running = state.curve[-1][1] if state.curve else math.nan
         while state.step < settings.steps:
+            before(state.step)
             running = _advance(state, loss, running)
             progress.update(task, completed=state.step, description=f"{title} loss {running:.4f}")
             if state.step % settings.checkpoint_every == 0:
@@ -154,9 +171,20 @@ def _advance(state: _State, loss: LossFunction, running: float) -> float:
         )
     state.optimizer.zero_grad(set_to_none=True)
     value.backward()  # type: ignore[no-untyped-call]
+    if PartialState().num_processes > 1:
+        value = _average(value, state)
     torch.nn.utils.clip_grad_norm_(list(state.parameters.values()), state.settings.gradient_clip)
     state.optimizer.step()
     state.step += 1
     state.update_ema()
     state.seconds += time.perf_counter() - started
     return value.item() if math.isnan(running) else 0.98 * running + 0.02 * value.item()
+
+
+def _average(value: torch.Tensor, state: _State) -> torch.Tensor:
+    """Gradients become the mean over all processes, and so does the loss that is returned."""
+    for parameter in state.parameters.values():
+        if parameter.grad is not None:
+            parameter.grad = reduce(parameter.grad, reduction="mean")
+    averaged: torch.Tensor = reduce(value.detach(), reduction="mean")
+    return averaged

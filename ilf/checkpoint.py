@@ -12,19 +12,21 @@ from harness.errors import ArtifactError, NotMeasured, UsageError
 from harness.pipeline import Pipeline
 from ilf.module import FeedbackModule, block_settings
 
-TRAIN = "name one: ilf:checkpoint=FOLDER; or train one (`ilf-bench train PRESET` arrives with a later version)"
+TRAIN = "name one: ilf:checkpoint=FOLDER; or train one: ilf-bench train PRESET"
 
 
 def find_checkpoint(name: str | None, pipeline_folder: Path | None) -> Path:
-    """The named folder, or ``ilf`` inside the pipeline's.
+    """The named folder, the folder of that name inside the pipeline's, or ``ilf`` there.
 
     Raises :class:`UsageError` where the named one is no checkpoint, and :class:`NotMeasured` where none is named and the
     pipeline brings none: then ILF alone is a failed row, and the run goes on.
     """
     if name is not None:
-        if not (Path(name) / "config.json").exists():
+        inside = [] if pipeline_folder is None or Path(name).is_absolute() else [pipeline_folder / name]
+        found = next((folder for folder in (Path(name), *inside) if (folder / "config.json").exists()), None)
+        if found is None:
             raise UsageError(expected=f"a trained feedback module in {name}", got="no config.json there", remedy=TRAIN)
-        return Path(name)
+        return found
     folder = None if pipeline_folder is None else pipeline_folder / "ilf"
     if folder is None or not (folder / "config.json").exists():
         raise NotMeasured(
@@ -60,7 +62,8 @@ def load_module(folder: Path) -> FeedbackModule:
 
 def check_fits(module: FeedbackModule, pipeline: Pipeline, folder: Path) -> None:
     """Raise :class:`ArtifactError` where the module was made for another backbone."""
-    wanted, found = block_settings(pipeline.transformer), dict(module.config.block_settings)
+    config: Any = pipeline.transformer.config
+    wanted, found = block_settings(config), dict(module.config.block_settings)
     if found != wanted or module.config.last > len(pipeline.blocks):
         raise ArtifactError(
             expected=f"a module for {len(pipeline.blocks)} blocks like {wanted}",

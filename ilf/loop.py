@@ -4,60 +4,118 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from harness.patching import patched
-from ilf.module import FeedbackModule
+from harness.rows import select_rows
+from ilf.module import FeedbackModule, Jump
+
+Forward = Callable[..., torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What the looped blocks saw on the rows that loop: hidden states [B, tokens, width] that entered and left, the null
+    branch's that left (or None), and the conditioning of the blocks."""
+
+    entered: torch.Tensor
+    left: torch.Tensor
+    null: torch.Tensor | None
+    conditioning: dict[str, Any]
 
 
 class InnerLoop:
-    """Runs blocks ``first`` to ``last`` a second time, each input increased by ``scale * feedback``.
+    """Runs the looped blocks a second time, each input increased by the module's feedback:
 
-    ``jump`` holds the timesteps (t, t_next), float [B] each, of a step that carries feedback, or None for a plain step:
+        h = f_in;  u = module(f_out);  for block j of the loop: h = block(h + u[j])
 
-        h = f_in;  u = module(f_out);  for block j of the loop: h = block(h + scales[j] * u)
+    Set :attr:`jump` before a feedback step and to None for a plain one. ``rows`` are those that loop (None: all), ``null``
+    the null branch's. With :attr:`stored` set, the first pass is skipped and the loop starts from those hidden states: the
+    backbone is frozen, so a training computes it once. :attr:`passage` keeps the latest first pass where ``keep`` is set.
     """
 
-    def __init__(self, transformer: nn.Module, module: FeedbackModule) -> None:
-        self.blocks: Any = transformer.transformer_blocks
-        self.module = module
-        self.jump: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._entered: tuple[torch.Tensor, dict[str, Any]] | None = None
+    def __init__(self, transformer: nn.Module, module: FeedbackModule, keep: bool = False) -> None:
+        self.transformer: Any = transformer
+        self.module, self.keep = module, keep
+        self.jump: Jump | None = None
+        self.rows: slice | None = None
+        self.null: slice | None = None
+        self.sizes: dict[str, Any] = {}  # PixArt's resolution and aspect ratio, where its time embedding has them
+        self.stored: Passage | None = None
+        self.passage: Passage | None = None
+        self._entered: torch.Tensor | None = None
 
     @contextmanager
     def hooked(self) -> Iterator[None]:
-        """Replace the ``forward`` of the first and last looped block inside the context."""
+        """Replace the ``forward`` of the blocks up to the last looped one inside the context."""
         config = self.module.config
-        blocks = list(self.blocks)[config.first - 1 : config.last]
-        forwards = [block.forward for block in blocks]
+        blocks: list[nn.Module] = list(self.transformer.transformer_blocks)
+        forwards: list[Forward] = [block.forward for block in blocks[config.first - 1 : config.last]]
         with ExitStack() as stack:
-            stack.enter_context(patched(blocks[0], "forward", self._remember(blocks[0].forward)))
-            stack.enter_context(patched(blocks[-1], "forward", self._loop(blocks[-1].forward, forwards)))
+            for number, block in enumerate(blocks[: config.last], start=1):
+                ends = number == config.last
+                wrapped = self._skippable(block.forward, number == config.first)
+                stack.enter_context(patched(block, "forward", self._loop(wrapped, forwards) if ends else wrapped))
             yield
 
-    def _remember(self, forward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        def call(hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-            self._entered = (hidden_states, kwargs)
-            return forward(hidden_states, **kwargs)
+    def _skippable(self, forward: Forward, enters: bool) -> Forward:
+        def call(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            if enters:
+                self._entered = hidden_states
+            return hidden_states if self.stored is not None else forward(hidden_states, *args, **kwargs)
 
         return call
 
-    def _loop(
-        self, forward: Callable[..., torch.Tensor], forwards: list[Callable[..., torch.Tensor]]
-    ) -> Callable[..., torch.Tensor]:
+    def _loop(self, forward: Forward, forwards: list[Forward]) -> Forward:
         def call(hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-            left = forward(hidden_states, **kwargs)
+            left = forward(hidden_states, **kwargs) if self.stored is None else self.stored.left
+            if self.jump is None and not self.keep:
+                return left
+            passage = self._passage(left, kwargs)
+            self.passage = passage if self.keep else None
             if self.jump is None:
                 return left
-            assert self._entered is not None, "the first looped block runs before the last"
-            hidden_states, conditioning = self._entered
-            self._entered = None
-            feedback = self.module(left, *self.jump, **conditioning)
-            for scale, block in zip(self.module.scales, forwards, strict=True):
-                hidden_states = block(hidden_states + (scale * feedback).to(hidden_states.dtype), **conditioning)
-            return hidden_states
+            looped = self._second_pass(passage, self.jump, forwards)
+            if self.rows is None:
+                return looped
+            first = self.rows.start in (None, 0)
+            null = left[self.null]
+            return torch.cat([looped, null] if first else [null, looped])
 
         return call
+
+    def _passage(self, left: torch.Tensor, kwargs: dict[str, Any]) -> Passage:
+        if self.stored is not None:
+            return Passage(self.stored.entered, self.stored.left, self.stored.null, kwargs)
+        assert self._entered is not None, "the first looped block runs before the last"
+        entered, self._entered = self._entered, None
+        if self.rows is None:
+            return Passage(entered, left, None, kwargs)
+        conditioning = select_rows(kwargs, len(left), self.rows)
+        return Passage(entered[self.rows], left[self.rows], left[self.null], conditioning)
+
+    def _second_pass(self, passage: Passage, jump: Jump, forwards: list[Forward]) -> torch.Tensor:
+        feedback = self.module(passage.left, passage.null, jump, passage.conditioning)
+        if not self.module.config.inner_pass:
+            added: torch.Tensor = feedback[0]
+            return passage.left + added
+        conditioning = self._at_inner_time(passage.conditioning, jump)
+        hidden: torch.Tensor = passage.entered
+        for fed, block in zip(feedback, forwards, strict=True):
+            hidden = block(hidden + fed, **conditioning)
+        return hidden
+
+    def _at_inner_time(self, conditioning: dict[str, Any], jump: Jump) -> dict[str, Any]:
+        """The blocks' conditioning at the second pass's time. DiT's blocks embed the timestep, PixArt's get it embedded."""
+        if self.module.config.inner_time == "same":
+            return conditioning
+        t = jump.t_next if self.module.config.inner_time == "next" else (jump.t + jump.t_next) / 2
+        t = t.clamp(min=0)
+        embedded: Any = t.to(conditioning["timestep"].dtype)
+        if hasattr(self.transformer, "adaln_single"):
+            embedded, _ = self.transformer.adaln_single(t, self.sizes, batch_size=len(t), hidden_dtype=jump.sample.dtype)
+        return {**conditioning, "timestep": embedded}

@@ -1,7 +1,9 @@
-"""The feedback module: one transformer block of the backbone's own kind, a jump embedding, and one scale a looped block."""
+"""The feedback module: blocks of the backbone's own kind, told where the step goes, and a scale a looped block."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,9 +19,8 @@ BLOCK_SETTINGS = (
 )  # fmt: skip
 
 
-def block_settings(transformer: nn.Module) -> dict[str, Any]:
+def block_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a backbone's blocks, from its config. DiT has no cross-attention and embeds its own class."""
-    config: Any = transformer.config
     return {name: config[name] for name in BLOCK_SETTINGS if name in config}
 
 
@@ -30,36 +31,122 @@ def build_block(settings: dict[str, Any]) -> BasicTransformerBlock:
     return BasicTransformerBlock(heads * head_dim, heads, head_dim, **rest)
 
 
-class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Reads the hidden states [B, tokens, width] that leave the looped blocks; returns what is fed back to their inputs.
+@dataclass(frozen=True)
+class Jump:
+    """What a feedback step knows of itself; tensors have the looped rows [B] in front.
 
-    The paper's module is the block and the scales (which start at zero: the untrained module changes nothing).
-    Ours, switched by ``jump_embedding``: the block also gets told where it is (t) and where this step lands (t_next).
-    ``first`` and ``last`` are the looped blocks, 1-based and inclusive. ``folded``: the output is the GUIDED prediction
-    at scale ``guidance``, from the conditional branch alone. ``solver`` and ``grids`` are what it was trained for.
+    ``t``, ``t_next``, ``t_before``: timesteps of this step, of where it lands (-1: the clean image) and of the step before
+    (1000: there was none), float. ``sample`` and ``previous``: the noisy latent and the guided noise prediction of the step
+    before (this step's own sample where there was none), [B, C, H, W]. ``folded``: True where only the conditional branch
+    runs. ``guidance``: float [B].
+    """
+
+    t: torch.Tensor
+    t_next: torch.Tensor
+    t_before: torch.Tensor
+    sample: torch.Tensor
+    previous: torch.Tensor
+    folded: torch.Tensor
+    guidance: torch.Tensor
+
+
+class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Reads the hidden states that leave the looped blocks; returns what is added to each looped block's input.
+
+    The paper's form is ``FeedbackModule(settings, first, last)``: one block, and one scale a looped block, which starts at
+    zero, so that the untrained module changes nothing. The source states these. Everything else is our choice:
+
+    - ``first``, ``last``: the looped blocks, 1-based, inclusive. ``inner_pass=False``: no second pass; the feedback is added
+      to what leaves block ``last`` (the adapter without a loop, for comparison).
+    - ``depth``: blocks in the module. ``separate``: a linear map of its own for each looped block.
+    - ``gating``: ``fixed`` numbers, or ``time``: a gate a channel, a function of the jump.
+    - ``jump_embedding``: the module is told t and where this step lands.
+    - ``context``: it also sees the null branch's hidden states, the noisy latent, and the guided prediction and timestep of
+      the step before, of which a solver's second order is made.
+    - ``branches``: ``both`` loops on both guidance branches; ``conditional`` on the conditional one only.
+    - ``guidance``: the scale it was trained for; ``guidance_input``: it is told the scale and works at others.
+    - ``inner_time``: the second pass runs at ``same`` time, the ``next`` one or their ``middle``.
+    - ``solver``, ``power`` (of the timesteps), ``grids`` (step counts), ``folded`` (on which steps only the conditional
+      branch runs), ``feedback`` (on which the loop runs) and ``steps``: what it was trained for, and a method's defaults.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
-        self, block_settings: dict[str, Any], first: int, last: int, folded: bool = True, guidance: float = 1.5,
-        jump_embedding: bool = True, solver: str = "dpm++1", grids: list[int] | None = None, steps: int = 10,
+        self, block_settings: dict[str, Any], first: int, last: int, inner_pass: bool = True, depth: int = 1,
+        separate: bool = False, gating: str = "fixed", jump_embedding: bool = False, context: bool = False,
+        branches: str = "both", guidance: float = 1.5, guidance_input: bool = False, inner_time: str = "same",
+        solver: str = "dpm++", power: float = 1.0, grids: list[int] | None = None, folded: str = "none",
+        feedback: str = "all", steps: int = 10, patch_size: int = 2, channels: int = 4,
     ) -> None:  # fmt: skip
         super().__init__()
         width = block_settings["num_attention_heads"] * block_settings["attention_head_dim"]
-        self.block = build_block(block_settings)
-        self.scales = nn.Parameter(torch.zeros(last - first + 1))
-        self.jump = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width)) if jump_embedding else None
         self.width = width
+        self.blocks = nn.ModuleList(build_block(block_settings) for _ in range(depth))
+        times = 3 if context else 2
+        self.jump = _mlp(times * width, width) if jump_embedding else None
+        if context:
+            self.read = nn.Linear(2 * width, width)
+            self.patches = nn.Conv2d(2 * channels, width, patch_size, patch_size)
+            self.mode = nn.Embedding(2, width)  # both branches, or folded
+        self.strength = _mlp(width, width) if guidance_input else None
+        if gating == "time":
+            self.gates = _zero(_mlp(times * width, self.fed * width))
+        else:
+            self.scales = nn.Parameter(torch.zeros(self.fed))
+        self.maps = nn.ModuleList(nn.Linear(width, width) for _ in range(self.fed)) if separate else None
         self.eval()  # in train mode a DiT block would drop class labels at random
 
-    def forward(self, hidden_states: torch.Tensor, t: torch.Tensor, t_next: torch.Tensor, **conditioning: Any) -> torch.Tensor:
-        """Feedback [B, tokens, width] for timesteps [B]; ``conditioning`` is what the looped blocks were called with."""
+    def forward(
+        self, left: torch.Tensor, null: torch.Tensor | None, jump: Jump, conditioning: dict[str, Any]
+    ) -> list[torch.Tensor]:
+        """Additions [B, tokens, width] to the inputs of the looped blocks.
+
+        ``left`` [B, tokens, width] left the looped blocks on the rows that loop, ``null`` on the null branch's (None where
+        there is none); ``conditioning`` is what the looped blocks were called with.
+        """
+        hidden = left
+        if self.config.context:
+            both = [nn.functional.layer_norm(x, (self.width,)) for x in (left, left if null is None else null)]
+            seen = torch.cat([jump.sample, jump.previous - jump.sample], dim=1)
+            hidden = self.read(torch.cat(both, dim=-1)) + self.patches(seen).flatten(2).transpose(1, 2)
+            hidden = hidden + self.mode(jump.folded.long())[:, None]
+        where = self._where(jump).to(left.dtype)
         if self.jump is not None:
-            where = torch.cat([get_timestep_embedding(x, self.width, max_period=10000) for x in (t, t_next + 1)], dim=1)
-            hidden_states = hidden_states + self.jump(where.to(hidden_states.dtype))[:, None]
-        return self.block(hidden_states, **conditioning)  # type: ignore[no-any-return]
+            hidden = hidden + self.jump(where)[:, None]
+        if self.strength is not None:
+            told = get_timestep_embedding(100 * jump.guidance, self.width, max_period=10000)
+            hidden = hidden + self.strength(told.to(left.dtype))[:, None]
+        for block in self.blocks:
+            hidden = block(hidden, **conditioning)
+        fed = [hidden] * self.fed if self.maps is None else [linear(hidden) for linear in self.maps]
+        return [(gate * x).to(left.dtype) for gate, x in zip(self._gates(where), fed, strict=True)]
+
+    def _where(self, jump: Jump) -> torch.Tensor:
+        times = [jump.t, jump.t_next + 1] + ([jump.t_before] if self.config.context else [])
+        return torch.cat([get_timestep_embedding(x, self.width, max_period=10000) for x in times], dim=1)
+
+    def _gates(self, where: torch.Tensor) -> list[torch.Tensor]:
+        if self.config.gating == "fixed":
+            return list(self.scales)
+        return list(self.gates(where).view(len(where), self.fed, 1, self.width).unbind(1))
 
     @property
     def looped(self) -> int:
         """How many blocks run a second time."""
-        return int(self.config.last - self.config.first + 1)
+        return int(self.config.last - self.config.first + 1) if self.config.inner_pass else 0
+
+    @property
+    def fed(self) -> int:
+        """How many places the feedback goes to."""
+        return max(1, self.looped)
+
+
+def _mlp(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, inputs // 2), nn.SiLU(), nn.Linear(inputs // 2, outputs))
+
+
+def _zero(mlp: nn.Sequential) -> nn.Sequential:
+    """Zero at the start, whatever goes in."""
+    for parameter in mlp[-1].parameters():
+        nn.init.zeros_(parameter)
+    return mlp

@@ -1,9 +1,9 @@
-"""Training a feedback module on a frozen backbone."""
+"""Training a feedback module on a frozen backbone, in rounds: run it, learn from where it went, run it again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,36 +11,98 @@ from typing import Any
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
+from torch.utils.checkpoint import checkpoint as recomputed
 
+from harness.errors import UsageError
+from harness.patching import patched
 from harness.pipeline import Pipeline
-from harness.precision import autocast
-from harness.training import TrainRecord, TrainSettings, fit
+from harness.training import TrainRecord, TrainSettings, fit, share
+from ilf.jumps import Jumps, collect, load_jumps, save_jumps
 from ilf.loop import InnerLoop
-from ilf.losses import coefficients, fad_error, jump_error
 from ilf.module import FeedbackModule, block_settings
-from ilf.trajectories import Trajectories, trailing_grid
+from ilf.objective import Objective
+from ilf.schedule import Schedule
+from ilf.trajectories import Trajectories
+
+TARGETS = ("jump", "jump2", "teacher-steps", "fad")
 
 
 @dataclass(frozen=True)
 class IlfSettings:
-    """What is trained. ``loop`` is 1-based and inclusive. ``target``: ``jump`` (ours) or ``fad`` (the paper's)."""
+    """What is trained; :class:`FeedbackModule` explains the form. ``loop`` is 1-based and inclusive.
+
+    ``target``: see :class:`Objective`, ``teacher_steps`` being its count. ``grids``: step counts in training. ``rounds``: how
+    often jumps are collected anew, ``runs`` trajectories for each step count; ``forced``: from the teacher's states only.
+    ``remembered``: rounds whose jumps are kept. ``gradient_checkpointing``: activations are computed again, not kept.
+    ``copy``: the module starts as a copy of the blocks before the loop's end, not from scratch.
+    """
 
     loop: tuple[int, int]
     grids: tuple[int, ...]
     steps: int
-    target: str = "jump"
-    folded: bool = True
+    target: str = "jump2"
+    inner_pass: bool = True
+    depth: int = 1
+    separate: bool = False
+    gating: str = "time"
     jump_embedding: bool = True
+    context: bool = True
+    branches: str = "conditional"
+    folded: str = "none"
+    guidance_input: bool = False
+    inner_time: str = "same"
+    power: float = 1.0
+    copy: bool = False
     batch: int = 64
+    rounds: int = 1
+    runs: int = 256
+    forced: bool = False
+    remembered: int = 4
+    gradient_checkpointing: bool = False
+    teacher_steps: int = 2
+
+    def __post_init__(self) -> None:
+        if self.target not in TARGETS:
+            raise UsageError(expected=f"a target out of {', '.join(TARGETS)}", got=repr(self.target), remedy="edit target")
+        if self.target == "teacher-steps" and self.context:
+            raise UsageError(
+                expected="context=False with noised data, which has no step before", got="context", remedy="edit context"
+            )
+        if self.target != "fad" and self.branches == "both" and self.folded != "all":
+            raise UsageError(
+                expected="branches=conditional, or every step folded, with a jump target",
+                got="a loop on both branches", remedy="use target=fad for the paper's form",
+            )  # fmt: skip
+
+
+def paper_form(loop: tuple[int, int], grids: tuple[int, ...], steps: int) -> IlfSettings:
+    """The paper's: one block from scratch, a scale a looped block, both branches, FAD at t/2, trailing timesteps."""
+    return IlfSettings(
+        loop, grids, steps, target="fad", gating="fixed", jump_embedding=False, context=False, branches="both", forced=True
+    )
+
+
+def module_for(config: Mapping[str, Any], guidance: float, settings: IlfSettings) -> FeedbackModule:
+    """A fresh module for a transformer with this config, from scratch."""
+    first, last = settings.loop
+    solver = "dpm++1" if settings.target in ("jump", "teacher-steps") else "dpm++"
+    module: FeedbackModule = FeedbackModule(
+        block_settings(config), first, last, settings.inner_pass, settings.depth, settings.separate, settings.gating,
+        settings.jump_embedding, settings.context, settings.branches, guidance, settings.guidance_input, settings.inner_time,
+        solver, settings.power, list(settings.grids), settings.folded, "all", settings.steps, config["patch_size"],
+        config["in_channels"],
+    )  # fmt: skip
+    return module
 
 
 def build_module(pipeline: Pipeline, settings: IlfSettings) -> FeedbackModule:
-    """A fresh module for this pipeline's backbone and guidance."""
-    first, last = settings.loop
-    module: FeedbackModule = FeedbackModule(
-        block_settings(pipeline.transformer), first, last, settings.folded, pipeline.guidance, settings.jump_embedding,
-        "dpm++1", list(settings.grids), settings.steps,
-    )  # fmt: skip
+    """A module for this pipeline's backbone and guidance, not yet trained."""
+    config: Any = pipeline.transformer.config
+    module = module_for(config, pipeline.guidance, settings)
+    if settings.copy:
+        last = settings.loop[1]
+        for block, source in zip(module.blocks, pipeline.blocks[last - settings.depth : last], strict=True):
+            block.load_state_dict(source.state_dict())
     return module
 
 
@@ -58,66 +120,79 @@ def explicit_attention(*models: nn.Module) -> Iterator[None]:
             layer.set_processor(processor)
 
 
-class Objective:
-    """The loss of one random batch of jumps along the stored trajectories."""
+@contextmanager
+def checkpointed(transformer: Any) -> Iterator[None]:
+    """Blocks keep no activations for the backward pass inside the context; it computes them again."""
 
-    def __init__(self, pipeline: Pipeline, loop: InnerLoop, data: Trajectories, settings: IlfSettings) -> None:
-        self.pipeline, self.loop, self.data, self.settings = pipeline, loop, data, settings
-        self.alphas: torch.Tensor = pipeline.pipe.scheduler.alphas_cumprod.float()
-        pairs = [list(zip(g, [*g[1:], -1], strict=True)) for g in map(trailing_grid, settings.grids)]
-        # one row a (grid, step); grids are sampled evenly, and steps evenly within a grid
-        self.pairs = torch.tensor([pair for grid in pairs for pair in grid])
-        self.weights = torch.tensor([1 / len(grid) for grid in pairs for _ in grid])
+    def lean(forward: Any) -> Any:
+        return lambda hidden, *args, **kwargs: recomputed(forward, hidden, *args, use_reentrant=False, **kwargs)
 
-    def predict(
-        self, x: torch.Tensor, t: torch.Tensor, t_next: torch.Tensor | None, conditioning: dict[str, Any]
-    ) -> torch.Tensor:
-        """The conditional branch's noise prediction [B, C, H, W]; with feedback where ``t_next`` is given."""
-        self.loop.jump = None if t_next is None else (t.float(), t_next.float())
-        try:
-            with autocast(self.pipeline.precision, self.pipeline.device):
-                output = self.pipeline.transformer(x, timestep=t, **conditioning).sample
-        finally:
-            self.loop.jump = None
-        eps: torch.Tensor = output[:, : x.shape[1]].float()
-        return eps
-
-    def __call__(self, generator: torch.Generator) -> torch.Tensor:
-        """The mean loss (scalar) of one batch drawn from ``generator``."""
-        size = self.settings.batch
-        row = torch.randint(len(self.data.states), (size,), generator=generator)
-        pair = self.pairs[torch.multinomial(self.weights, size, replacement=True, generator=generator)]
-        t, t_next = pair[:, 0], pair[:, 1]
-        conditioning = self.data.rows(row)
-        if self.settings.target == "fad":
-            return self._fad(row, t, t_next, conditioning, generator)
-        x_t, x_next = self.data.states[row, self.data.column(t)], self.data.states[row, self.data.column(t_next)]
-        eps = self.predict(x_t, t, t_next, conditioning)
-        return jump_error(eps, x_t, x_next, t, t_next, self.alphas).mean()
-
-    def _fad(
-        self, row: torch.Tensor, t: torch.Tensor, t_next: torch.Tensor, conditioning: dict[str, Any], generator: torch.Generator
-    ) -> torch.Tensor:
-        clean = self.data.states[row, -1]
-        noise = torch.randn(clean.shape, generator=generator)
-        half = t // 2
-        a_t, s_t = coefficients(self.alphas, t)
-        a_half, s_half = coefficients(self.alphas, half)
-        with torch.no_grad():
-            teacher = self.predict(a_half * clean + s_half * noise, half, None, conditioning)
-        eps = self.predict(a_t * clean + s_t * noise, t, t_next, conditioning)
-        return fad_error(eps, teacher, noise).mean()
+    with ExitStack() as stack:
+        for block in transformer.transformer_blocks:
+            stack.enter_context(patched(block, "forward", lean(block.forward)))
+        yield
 
 
 def train_module(
-    pipeline: Pipeline, data: Trajectories, settings: IlfSettings, training: TrainSettings, checkpoint: Path
-) -> tuple[FeedbackModule, TrainRecord]:
-    """Train on recorded trajectories; the backbone stays frozen and is left as it was."""
+    pipeline: Pipeline, data: Trajectories, prompts: Sequence[str], seed: int, settings: IlfSettings, training: TrainSettings,
+    checkpoint: Path,
+) -> tuple[FeedbackModule, TrainRecord]:  # fmt: skip
+    """Train on recorded trajectories of ``prompts`` and ``seed``; the backbone stays frozen and is left as it was.
+
+    One schedule of ``training.steps`` over all rounds. At the start of each the module, as it then is, runs on the next
+    ``settings.runs`` trajectories at every step count of ``settings.grids``; what it meets lies beside ``checkpoint``, so
+    that a training that was killed goes on with the very same data.
+    """
     torch.manual_seed(training.seed)
     module = build_module(pipeline, settings).to(pipeline.device)
     pipeline.transformer.requires_grad_(False)
     loop = InnerLoop(pipeline.transformer, module)
-    objective = Objective(pipeline, loop, data, settings)
-    with explicit_attention(pipeline.transformer, module), loop.hooked():
-        record = fit(module, objective, training, checkpoint, "ilf")
+    objective = Objective(pipeline, loop, data, settings.target, settings.teacher_steps)
+    rounds = Rounds(pipeline, module, data, prompts, seed, settings, checkpoint)
+
+    def loss(generator: torch.Generator) -> torch.Tensor:
+        index = torch.randint(len(rounds.jumps), (settings.batch,), generator=generator)
+        with loop.hooked():
+            return objective(rounds.jumps.take(share(index)), generator)
+
+    lean = checkpointed(pipeline.transformer) if settings.gradient_checkpointing else nullcontext()
+    with explicit_attention(pipeline.transformer, module), lean:
+        record = fit(
+            module, loss, training, checkpoint, "ilf", lambda step: rounds.enter(step * settings.rounds // training.steps)
+        )
     return module, record
+
+
+class Rounds:
+    """The jumps of the present round and of the remembered ones before it, kept on disk."""
+
+    def __init__(
+        self, pipeline: Pipeline, module: FeedbackModule, data: Trajectories, prompts: Sequence[str], seed: int,
+        settings: IlfSettings, checkpoint: Path,
+    ) -> None:  # fmt: skip
+        self.pipeline, self.module, self.data, self.settings = pipeline, module, data, settings
+        self.prompts, self.seed, self.checkpoint = prompts, seed, checkpoint
+        self.number = -1
+        self.jumps: Jumps
+
+    def enter(self, number: int) -> None:
+        """Make ``number`` the present round; nothing where it already is."""
+        if number == self.number:
+            return
+        self.number = number
+        kept = range(max(0, number - self.settings.remembered + 1), number + 1)
+        self.jumps = Jumps.join([self._round(n) for n in kept])
+
+    def _round(self, number: int) -> Jumps:
+        path = self.checkpoint.with_suffix(f".round-{number}.pt")
+        if not path.exists():
+            save_jumps(self._collect(number), path)
+        return load_jumps(path)
+
+    def _collect(self, number: int) -> Jumps:
+        rows = torch.arange(number * self.settings.runs, (number + 1) * self.settings.runs) % len(self.data.states)
+        forced = self.settings.forced or (self.settings.target == "jump" and number == 0)
+        schedules = [Schedule.of(self.module.config, steps) for steps in self.settings.grids]
+        return Jumps.join(
+            [collect(self.pipeline, self.module, s, self.data, self.prompts, self.seed, rows, forced=forced) for s in schedules]
+        )

@@ -3,46 +3,48 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
 from rich.progress import track
 
+from harness.errors import ArtifactError
 from harness.patching import patched
 from harness.pipeline import Pipeline
 from harness.rows import conditional_half
+from harness.solvers import power_grid
 
-TRAIN_TIMESTEPS = 1000
-
-
-def trailing_grid(steps: int) -> list[int]:
-    """The timesteps of ``steps`` trailing-spaced steps, high to low: 999 first; the last step lands on -1."""
-    return [round(TRAIN_TIMESTEPS - i * TRAIN_TIMESTEPS / steps) - 1 for i in range(steps)]
+WIDEST_GAP = 40  # timesteps between two steps of the teacher
 
 
-def union_grid(grids: Sequence[int], widest_gap: int = 25) -> list[int]:
+def union_grid(grids: Sequence[int], power: float = 1.0, widest_gap: int = WIDEST_GAP) -> tuple[int, ...]:
     """All timesteps of all student grids, refined until no teacher step is wider than ``widest_gap``."""
-    edges = sorted({t for n in grids for t in trailing_grid(n)} | {-1}, reverse=True)
+    edges = sorted({t for n in grids for t in power_grid(n, power)} | {-1}, reverse=True)
     fine: list[int] = []
     for high, low in itertools.pairwise(edges):
         pieces = -(-(high - low) // widest_gap)
         fine += [round(high - k * (high - low) / pieces) for k in range(pieces)]
-    return fine
+    return tuple(fine)
 
 
 @dataclass(frozen=True)
 class Trajectories:
-    """``states`` float32 [n, K + 1, C, H, W] at ``timesteps`` (int64 [K + 1], the last is -1), and what conditioned them.
+    """What n runs of the teacher went through.
 
-    ``conditioning`` holds the conditional half of the transformer's keyword arguments: tensors [n, ...].
+    ``states`` float32 [n, K + 1, C, H, W] at ``timesteps`` (int64 [K + 1], the last is -1). ``conditioning`` and ``null``:
+    the transformer's keyword arguments on the conditional branch (tensors [n, ...]) and on the null one (tensors [1, ...];
+    empty without guidance). ``guidance``: the scale of each run, float32 [n].
     """
 
     timesteps: torch.Tensor
     states: torch.Tensor
     conditioning: dict[str, Any]
+    null: dict[str, Any]
+    guidance: torch.Tensor
 
     def column(self, t: torch.Tensor) -> torch.Tensor:
         """Where each timestep [B] stands in the grid."""
@@ -50,79 +52,108 @@ class Trajectories:
 
     def rows(self, index: torch.Tensor) -> dict[str, Any]:
         """The conditioning of some trajectories."""
-        return _map(self.conditioning, lambda x: x[index])
+        return map_tensors(self.conditioning, lambda x: x[index])
 
 
-def _map(tree: dict[str, Any], function: Any) -> dict[str, Any]:
+def map_tensors(tree: dict[str, Any], function: Callable[[torch.Tensor], Any]) -> dict[str, Any]:
+    """``function`` of every tensor, inside dicts too."""
+
     def apply(value: Any) -> Any:
         if isinstance(value, dict):
-            return _map(value, function)
+            return map_tensors(value, function)
         return function(value) if isinstance(value, torch.Tensor) else value
 
     return {key: apply(value) for key, value in tree.items()}
 
 
-class _Recorder:
-    """Captures states from the scheduler and conditioning from the transformer during one pipeline call."""
+class Recorder:
+    """Captures states from the scheduler and conditioning from the transformer during one pipeline call of ``rows`` images."""
 
-    def __init__(self, pipeline: Pipeline, grid: Sequence[int], rows: int) -> None:
-        self.pipeline, self.grid, self.rows = pipeline, list(grid), rows
+    def __init__(self, pipeline: Pipeline, rows: int) -> None:
+        self.pipeline, self.rows = pipeline, rows
         self.states: list[torch.Tensor] = []
         self.conditioning: dict[str, Any] = {}
+        self.null: dict[str, Any] = {}
 
     @contextmanager
     def recording(self) -> Iterator[None]:
+        """Record what happens inside the context."""
         scheduler, transformer = self.pipeline.pipe.scheduler, self.pipeline.transformer
-        set_timesteps, step, forward = scheduler.set_timesteps, scheduler.step, transformer.forward
-
-        def on_grid(*args: Any, device: Any = None, **kwargs: Any) -> None:
-            set_timesteps(timesteps=self.grid, device=device)
+        step, forward = scheduler.step, transformer.forward
 
         def recorded_step(output: Any, t: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             result = step(output, t, sample, *args, **kwargs)
             if not self.states:
-                self.states.append(sample[: self.rows].float())
-            self.states.append((result[0] if isinstance(result, tuple) else result.prev_sample)[: self.rows].float())
+                self.states.append(sample[: self.rows].float().cpu())
+            self.states.append((result[0] if isinstance(result, tuple) else result.prev_sample)[: self.rows].float().cpu())
             return result
 
         def recorded_forward(hidden_states: torch.Tensor, **kwargs: Any) -> Any:
             if not self.conditioning:
-                kept = {k: v for k, v in kwargs.items() if k not in ("timestep", "return_dict")}
-                doubled = hidden_states.shape[0] == 2 * self.rows
-                self.conditioning = (
-                    conditional_half(kept, hidden_states.shape[0], self.pipeline.conditional_first) if doubled else kept
-                )
+                self._remember(hidden_states.shape[0], kwargs)
             return forward(hidden_states, **kwargs)
 
-        with (
-            patched(scheduler, "set_timesteps", on_grid),
-            patched(scheduler, "step", recorded_step),
-            patched(transformer, "forward", recorded_forward),
-        ):
+        with patched(scheduler, "step", recorded_step), patched(transformer, "forward", recorded_forward):
             yield
+
+    def _remember(self, rows: int, kwargs: dict[str, Any]) -> None:
+        kept = {k: v for k, v in kwargs.items() if k not in ("timestep", "return_dict")}
+        if rows != 2 * self.rows:
+            self.conditioning = map_tensors(kept, _kept)
+            return
+        first = self.pipeline.conditional_first
+        self.conditioning = map_tensors(conditional_half(kept, rows, first), _kept)
+        self.null = map_tensors(conditional_half(kept, rows, not first), lambda x: _kept(x[:1]))
+
+
+def _kept(value: torch.Tensor) -> torch.Tensor:
+    return value.detach().clone().cpu()
 
 
 def record(
-    pipeline: Pipeline, prompts: Sequence[str], seed: int, grids: Sequence[int], widest_gap: int = 25, batch: int = 64
-) -> Trajectories:
-    """Sample prompt i from noise (seed, i) with converged second-order DPM-Solver++ and keep every state on the way."""
-    grid = union_grid(grids, widest_gap)
-    states, conditions = [], []
-    with pipeline.sampling(steps=len(grid), solver="dpm++"):
-        for start in track(range(0, len(prompts), batch), description="teacher trajectories"):
+    pipeline: Pipeline, prompts: Sequence[str], seed: int, timesteps: Sequence[int], batch: int = 64,
+    guidances: Sequence[float] = (),
+) -> Trajectories:  # fmt: skip
+    """Sample prompt i from noise (seed, i) with second-order DPM-Solver++ on ``timesteps`` and keep every state on the way.
+
+    ``guidances``: scales that the batches take in turn (default: the pipeline's own).
+    """
+    states, conditions, scales = [], [], []
+    with pipeline.sampling(timesteps=timesteps, solver="dpm++"):
+        for number, start in enumerate(track(range(0, len(prompts), batch), description="teacher trajectories")):
             chunk = prompts[start : start + batch]
-            recorder = _Recorder(pipeline, grid, len(chunk))
-            with recorder.recording():
+            recorder = Recorder(pipeline, len(chunk))
+            scale = guidances[number % len(guidances)] if guidances else pipeline.guidance
+            with patched(pipeline, "guidance", scale), recorder.recording():
                 pipeline.generate(chunk, seed, range(start, start + len(chunk)))
             states.append(torch.stack(recorder.states, dim=1).clone())
-            conditions.append(_map(recorder.conditioning, torch.clone))
-    return Trajectories(torch.tensor([*grid, -1]), torch.cat(states), _concatenate(conditions))
+            conditions.append(recorder.conditioning)
+            scales += [scale] * len(chunk)
+    grid = torch.tensor([*timesteps, -1])
+    return Trajectories(grid, torch.cat(states), concatenate(conditions), recorder.null, torch.tensor(scales))
 
 
-def _concatenate(trees: list[dict[str, Any]]) -> dict[str, Any]:
+def concatenate(trees: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Trees of equal shape as one; what is no tensor is the first's."""
+
     def join(values: list[Any]) -> Any:
         if isinstance(values[0], dict):
-            return _concatenate(values)
+            return concatenate(values)
         return torch.cat(values) if isinstance(values[0], torch.Tensor) else values[0]
 
     return {key: join([tree[key] for tree in trees]) for key in trees[0]}
+
+
+def stored(path: Path, key: str, make: Callable[[], Trajectories]) -> Trajectories:
+    """Made once and kept in ``path`` with ``key``, what they were made for. Raises :class:`ArtifactError` on another's."""
+    if not path.exists():
+        data = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        torch.save({"key": key} | {field.name: getattr(data, field.name) for field in fields(data)}, temporary)
+        temporary.replace(path)
+        return data
+    content = torch.load(path, weights_only=True)
+    if content.pop("key", None) != key:
+        raise ArtifactError(expected=f"trajectories of {key} in {path}", got="another recipe's", remedy="delete that file")
+    return Trajectories(**content)

@@ -17,6 +17,7 @@ from harness.statistics import Interval, time_ratio
 STAGES = ("text", "denoise", "decode")
 FEWER_STEPS = re.compile(r"(\d+) steps|steps\((\d+)\)|steps:(?:steps=)?(\d+)")
 OTHER_SOLVER = re.compile(r"solver:(?:name=)?([^+:]+)")
+SPACING = re.compile(r"spacing:(?:power=)?([0-9.]+)")
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,10 @@ def has_tiny_scorers(run: Run) -> bool:
 
 @dataclass(frozen=True)
 class Plain:
-    """The plain pipeline: every block on every step of a solver. ``full`` is the one that the preset sets."""
+    """The plain pipeline: every block on every step of a solver. ``full`` is the one that the preset sets.
+
+    Timesteps spaced otherwise than the preset's make another solver.
+    """
 
     solver: str
     steps: int
@@ -129,9 +133,11 @@ def plain_pipeline(run: Run, label: str) -> Plain | None:
         return Plain(solver, record.steps)
     parts = [part.strip() for part in record.spec.split("+")]
     solvers = [found.group(1) for part in parts if (found := OTHER_SOLVER.fullmatch(part))]
-    if len(solvers) + sum(bool(FEWER_STEPS.fullmatch(part)) for part in parts) < len(parts):
+    spacings = [found.group(1) for part in parts if (found := SPACING.fullmatch(part))]
+    if len(solvers) + len(spacings) + sum(bool(FEWER_STEPS.fullmatch(part)) for part in parts) < len(parts):
         return None
-    return Plain(solvers[-1] if solvers else solver, record.steps)
+    name = solvers[-1] if solvers else solver
+    return Plain(f"{name} spaced {spacings[-1]}" if spacings else name, record.steps)
 
 
 def is_fewer_steps(run: Run, label: str) -> bool:

@@ -8,7 +8,7 @@ from harness.contracts import Method
 from harness.pipeline import Pipeline
 from tests.conftest import PROMPTS
 
-EVERY = list(range(5))
+EVERY = [0, 1, 2]
 
 
 def images(pipeline: Pipeline, indices: list[int]) -> torch.Tensor:
@@ -30,13 +30,13 @@ def keeps_the_contract(pipeline: Pipeline, method: Method, *, changes: bool = Tr
         together, cost = images(pipeline, EVERY), counter.rows
         counter.rows = 0.0
         alone = torch.cat([images(pipeline, [i]) for i in EVERY])
-        alone_cost, shuffled = counter.rows, images(pipeline, [4, 2, 0, 1, 3])
+        alone_cost, shuffled = counter.rows, images(pipeline, [2, 0, 1])
         assert torch.equal(images(pipeline, EVERY), together), "state leaks from call to call"
     assert (together - alone).abs().max() <= 1 and alone_cost == cost, "an image depends on its neighbours"
-    assert (together[[4, 2, 0, 1, 3]] - shuffled).abs().max() <= 1, "an image depends on its place"
+    assert (together[[2, 0, 1]] - shuffled).abs().max() <= 1, "an image depends on its place"
     assert changes != torch.equal(together, plain), "the method changes nothing, or what it should not"
     plan = method.plan(pipeline.plan())
-    assert cost / 5 == plan.block_evaluations if plan.exact else 0 < cost / 5 <= plan.block_evaluations
+    assert cost / len(EVERY) == plan.block_evaluations if plan.exact else 0 < cost / len(EVERY) <= plan.block_evaluations
     after = pipeline.transformer.state_dict()
     assert after.keys() == weights.keys() and all(torch.equal(after[key], weights[key]) for key in weights)
     assert state_of(pipeline) == before and torch.equal(images(pipeline, EVERY), plain)

@@ -12,6 +12,7 @@ from harness.methods import parse_method
 from harness.pipeline import Pipeline
 from ilf.method import ILF_METHODS
 from ilf.train import IlfSettings, build_module
+from ilf.untrained import UNTRAINED_METHODS
 
 TEXTS = (
     "full", "steps:3", "solver:ddim", "solver:unipc", "solver:deis", "solver:ghvb", "solver:bdia", "solver:evodiff",
@@ -25,7 +26,8 @@ TEXTS = (
 COMPOSED = (
     "steps:3+solver:ddim", "steps:5+deepcache:interval=2", "steps:5+solver:unipc+magcache:0.5", "steps:6+fora",
     "learning-to-cache:0.5", "harmonica:threshold=0.6", "ecad:0.7", "steps:3+t-stitch:0.3",
-    "ilf:checkpoint={ilf}", "ilf:steps=3:feedback=first-2:checkpoint={ilf}",
+    "ilf:checkpoint={ilf}", "ilf:steps=3:feedback=first-2:checkpoint={ilf}", "ilf-untrained:steps=3:feedback=first-2",
+    "ilf-untrained:steps=3:feedback=all:form=ours",
 )  # fmt: skip
 
 
@@ -34,10 +36,11 @@ def applies(text: str, pipeline: Pipeline) -> bool:
     return not (text.startswith(("t-gate", "bottleneck")) and pipeline.is_class_conditional)
 
 
-def save_random_module(pipeline: Pipeline, folder: Path, scale: float = 0.3) -> Path:
+def save_random_module(pipeline: Pipeline, folder: Path, scale: float = 0.3, folded: str = "none") -> Path:
     """A random feedback module for blocks 2 to 5 with scales that matter."""
     torch.manual_seed(3)
-    module = build_module(pipeline, IlfSettings(loop=(2, 5), grids=(4,), steps=4))
+    settings = IlfSettings(loop=(2, 5), grids=(4,), steps=4, gating="fixed", folded=folded)
+    module = build_module(pipeline, settings)
     module.scales.data.fill_(scale)
     module.save_pretrained(folder)
     return folder
@@ -45,4 +48,4 @@ def save_random_module(pipeline: Pipeline, folder: Path, scale: float = 0.3) -> 
 
 def build(text: str, module: Path) -> Method:
     """A method by its text; ``{ilf}`` stands for the module's folder."""
-    return parse_method(text.format(ilf=module), {**BASELINES, **ILF_METHODS})
+    return parse_method(text.format(ilf=module), {**BASELINES, **ILF_METHODS, **UNTRAINED_METHODS})

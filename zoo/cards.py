@@ -42,7 +42,7 @@ def write_card(folder: Path) -> None:
     lines = [f"# {folder.name}", "", what, "", f"**Data and licence.** {data} The weights are under the project's licence.", ""]
     lines += ["**Recipe.** " + f"`python -m zoo.build {folder.name}` (seeded, resumable).", ""]
     lines += ["| training | steps | seconds | machine | threads | final loss |", "|---|---|---|---|---|---|"]
-    for path in sorted([*folder.glob("training*.json"), *folder.glob("ilf*/training.json")]):
+    for path in sorted([*folder.glob("training*.json"), *folder.glob("*/training.json")]):
         record = json.loads(path.read_text())
         name = path.stem.removeprefix("training-") if path.parent == folder else path.parent.name
         machine = f"{record['machine']} ({record['device']})"

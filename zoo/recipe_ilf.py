@@ -1,47 +1,50 @@
-"""Recipes of the bundled ILF modules: guidance folded, jumps along the teacher's converged guided trajectories."""
+"""Recipes of the bundled ILF modules: ours, the paper's form, and the adapter without a loop that it is compared with."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
-from harness.errors import ArtifactError
 from harness.loading import load_pipeline
 from harness.pipeline import Pipeline
 from harness.spec import ExperimentSpec, load_spec
 from harness.training import TrainSettings
-from ilf.train import IlfSettings, train_module
-from ilf.trajectories import Trajectories, record
+from ilf.train import IlfSettings, paper_form, train_module
+from ilf.trajectories import Trajectories, record, stored, union_grid
 
 TRAIN_SEED = 0  # presets judge on seed 1000 and above
 
 
 @dataclass(frozen=True)
 class IlfRecipe:
-    """``trajectories`` teacher runs, then ``training.steps`` steps on them."""
+    """``trajectories`` teacher runs on ``prompts``, then a module by ``ilf`` and ``training``, saved under its name."""
 
     preset: str
+    model: str
     prompts: str
     trajectories: int
     ilf: IlfSettings
     training: TrainSettings
 
 
-RECIPES = {
-    "tiny-dit": IlfRecipe(
-        "tiny-class", "zoo/tiny-dit/prompts-all.txt", 3000,
-        IlfSettings(loop=(4, 9), grids=(6, 8, 10, 12), steps=10),
-        TrainSettings(steps=4000, lr=2e-3, warmup=200, ema=0.999),
-    ),
-    "tiny-pixart": IlfRecipe(
-        "tiny-text", "zoo/tiny-pixart/prompts-train.txt", 3000,
-        IlfSettings(loop=(4, 9), grids=(6, 8, 10, 12), steps=10),
-        TrainSettings(steps=8000, lr=2e-3, warmup=200, ema=0.999),
-    ),
-}  # fmt: skip
+OURS = IlfSettings(loop=(12, 12), grids=(5, 6, 8, 10), steps=8, power=1.5, rounds=16, runs=256)
+TRAINING = TrainSettings(steps=8000, lr=2e-3, warmup=100, ema=0.998, checkpoint_every=250)
+PIXART = IlfRecipe("tiny-text", "tiny-pixart", "zoo/tiny-pixart/prompts-train.txt", 1536, OURS, TRAINING)
+DIT = IlfRecipe("tiny-class", "tiny-dit", "zoo/tiny-dit/prompts-all.txt", 1536, OURS, TRAINING)
+
+
+def variants(recipe: IlfRecipe) -> dict[str, IlfRecipe]:
+    """``ilf`` is ours; ``ilf-paper`` the paper's form at its setting; ``ilf-adapter`` ours without a second pass."""
+    paper = paper_form((4, 9), (10,), 10)
+    return {
+        "ilf": recipe,
+        "ilf-adapter": replace(recipe, ilf=replace(recipe.ilf, inner_pass=False)),
+        "ilf-paper": replace(recipe, ilf=paper),
+    }
+
+
+RECIPES = {f"{recipe.model}/{name}": variant for recipe in (PIXART, DIT) for name, variant in variants(recipe).items()}
 
 
 def teacher(preset: str, folder: Path) -> Pipeline:
@@ -50,31 +53,31 @@ def teacher(preset: str, folder: Path) -> Pipeline:
     return load_pipeline(ExperimentSpec(**content))
 
 
+def training_prompts(recipe: IlfRecipe, pipeline: Pipeline) -> list[str]:
+    """The captions that a module may learn from."""
+    return (pipeline.folder or Path()).joinpath(Path(recipe.prompts).name).read_text().splitlines()
+
+
 def trajectories(recipe: IlfRecipe, pipeline: Pipeline, store: Path) -> Trajectories:
-    """Recorded once and kept on disk, with what they were recorded for. Raises :class:`ArtifactError` on another recipe's."""
-    key = repr((recipe.prompts, recipe.trajectories, recipe.ilf.grids, TRAIN_SEED, pipeline.guidance))
-    if store.exists():
-        stored = torch.load(store, weights_only=True)
-        if stored.pop("key", None) != key:
-            raise ArtifactError(expected=f"trajectories of {key} in {store}", got="another recipe's", remedy="delete that file")
-        return Trajectories(**stored)
-    prompts = (pipeline.folder or Path()).joinpath(Path(recipe.prompts).name).read_text().splitlines()
+    """The teacher's runs, recorded once and kept in ``store``."""
+    grid = union_grid(recipe.ilf.grids, recipe.ilf.power, widest_gap=40)
+    prompts = training_prompts(recipe, pipeline)
     chosen = [prompts[i % len(prompts)] for i in range(recipe.trajectories)]
-    data = record(pipeline, chosen, TRAIN_SEED, recipe.ilf.grids)
-    store.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"key": key, "timesteps": data.timesteps, "states": data.states, "conditioning": data.conditioning}, store)
-    return data
+    key = repr((recipe.prompts, recipe.trajectories, grid, TRAIN_SEED, pipeline.guidance))
+    return stored(store, key, lambda: record(pipeline, chosen, TRAIN_SEED, grid))
 
 
 def build_ilf(name: str, work: Path, out: Path) -> None:
-    """Train the module of ``tiny-dit`` or ``tiny-pixart`` and save it as ``ilf`` inside the pipeline's folder."""
+    """Train one of ``RECIPES`` and save it inside the pipeline's folder."""
     recipe = RECIPES[name]
-    pipeline = teacher(recipe.preset, out / name)
-    data = trajectories(recipe, pipeline, work / f"trajectories-{name}.pt")
-    module, training = train_module(pipeline, data, recipe.ilf, recipe.training, work / f"ilf-{name}.pt")
-    folder = out / name / "ilf"
+    pipeline = teacher(recipe.preset, out / recipe.model)
+    power = f"{recipe.ilf.power:g}-{'-'.join(map(str, recipe.ilf.grids))}"
+    data = trajectories(recipe, pipeline, work / f"trajectories-{recipe.model}-{power}.pt")
+    prompts = training_prompts(recipe, pipeline)
+    checkpoint = work / f"{name.replace('/', '-')}.pt"
+    module, training = train_module(pipeline, data, prompts, TRAIN_SEED, recipe.ilf, recipe.training, checkpoint)
+    folder = out / name
     module.half().save_pretrained(folder)
     training.save(folder / "training.json")
-    (folder / "recipe.json").write_text(
-        json.dumps({"trajectories": recipe.trajectories, "prompts": recipe.prompts}, indent=1) + "\n"
-    )
+    content = {"trajectories": recipe.trajectories, "prompts": recipe.prompts}
+    (folder / "recipe.json").write_text(json.dumps(content, indent=1) + "\n")

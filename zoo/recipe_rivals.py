@@ -6,14 +6,14 @@ from pathlib import Path
 
 from baselines.learned import train_method
 from zoo.cards import write_card
-from zoo.recipe_ilf import RECIPES, teacher
+from zoo.recipe_ilf import DIT, PIXART, teacher, training_prompts
 
-MODELS = ("tiny-dit", "tiny-pixart")
+MODELS = {recipe.model: recipe for recipe in (DIT, PIXART)}
 
 
 def build_rival(method: str, model: str, work: Path, out: Path) -> None:
     """Train or search ``method`` on ``model`` and save it in the pipeline's folder, under the method's name."""
-    recipe = RECIPES[model]
-    prompts = (out / model / Path(recipe.prompts).name).read_text().splitlines()
-    train_method(method, teacher(recipe.preset, out / model), prompts, out / model / method, work / f"{method}-{model}.pt")
+    pipeline = teacher(MODELS[model].preset, out / model)
+    prompts = training_prompts(MODELS[model], pipeline)
+    train_method(method, pipeline, prompts, out / model / method, work / f"{method}-{model}.pt")
     write_card(out / model)

@@ -9,6 +9,14 @@ from harness.spec import load_spec, locate, preset_names
 from metrics.context import MetricContext
 from metrics.table import METRICS
 
+PRESET_COLUMNS = (
+    "name",
+    "what it is and whose weights",
+    "published number of the full run",
+    "device memory, reckoned",
+    "command",
+)
+
 
 def describe_methods() -> list[tuple[str, str]]:
     """Name and first line of the docstring."""
@@ -29,12 +37,12 @@ def describe_metrics() -> list[tuple[str, str]]:
     return rows
 
 
-def describe_presets() -> list[tuple[str, str]]:
-    """Name; title, weights, memory where it is much, and the published number to reproduce."""
+def describe_presets() -> list[tuple[str, str, str, str, str]]:
+    """A row of :data:`PRESET_COLUMNS` for each bundled preset. Nothing is downloaded."""
     rows = []
     for name in preset_names():
         spec = load_spec(name)
-        memory = f"; about {spec.memory_gib:g} GiB on the device" if spec.memory_gib else ""
-        anchor = f"; published: {spec.anchor.text}" if spec.anchor else ""
-        rows.append((name, f"{spec.title}; {spec.pipeline}{memory}{anchor}"))
+        memory = f"{spec.memory_gib:g} GiB" if spec.memory_gib else ""
+        anchor = spec.anchor.text if spec.anchor else ""
+        rows.append((name, f"{spec.title}; {spec.pipeline}", anchor, memory, f"ilf-bench run {name}"))
     return rows

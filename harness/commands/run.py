@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from baselines.table import BASELINES
-from harness.contracts import BASELINE, Failure, Method, Metric, Plan
+from harness.commands.untrained import with_stand_ins
+from harness.contracts import BASELINE, Failure, Method, Metric, Plan, no_quality
 from harness.errors import HarnessError, NotMeasured, UsageError
 from harness.loading import find_backbone, load_pipeline, quiet_libraries, resolve_device
 from harness.methods import MethodTable, parse_method
@@ -26,15 +26,17 @@ from harness.random_weights import is_random
 from harness.records import read_run
 from harness.runner import Experiment, Runner, check_disk, method_labels
 from harness.spec import ExperimentSpec, load_spec, locate
+from harness.stages import StageTimer
 from harness.store import History
 from ilf.method import ILF_METHODS
+from ilf.untrained import UNTRAINED_METHODS
 from metrics.context import MetricContext
 from metrics.table import METRICS
 from reports.answers import answers
 from reports.build import build_report
 from reports.terminal import terminal_table
 
-BUILT_IN: MethodTable = {**BASELINES, **ILF_METHODS}
+BUILT_IN: MethodTable = {**BASELINES, **ILF_METHODS, **UNTRAINED_METHODS}
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
@@ -49,6 +51,17 @@ class Prepared:
 def split(text: str | None) -> tuple[str, ...] | None:
     """Comma-separated words, or None."""
     return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def timing_overrides(rounds: int | None, warmup: int | None, batches: str | None) -> dict[str, Any] | None:
+    """Fields of a preset's ``timing`` that options replace, or None. Raises :class:`UsageError` on what is no batch size."""
+    changed: dict[str, Any] = {key: n for key, n in (("rounds", rounds), ("warmup", warmup)) if n is not None}
+    sizes = split(batches)
+    if sizes is not None:
+        if not sizes or not all(size.isdecimal() for size in sizes):
+            raise UsageError(expected="batch sizes joined by commas", got=repr(batches), remedy="for example --batches 8,1")
+        changed |= {"batch": int(sizes[0]), "batches": [int(size) for size in sizes[1:]]}
+    return changed or None
 
 
 def load_plugins(files: Sequence[Path]) -> MethodTable:
@@ -76,9 +89,9 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path]) -> 
     backbone = find_backbone(spec)
     table = {**BUILT_IN, **load_plugins(plugins)}
     built = [parse_method(text, table) for text in spec.methods]
-    methods = method_labels(built)
-    texts = {method.label: text for method, text in zip(built, spec.methods, strict=True)}
     plan = Plan.full(backbone, spec.steps, spec.guidance, spec.solver)
+    methods = with_stand_ins(method_labels(built), plan, spec, preset)
+    texts = {method.label: text for method, text in zip(built, spec.methods, strict=True)}
     plans = {label: predict(label, method, plan) for label, method in methods.items()}
     listed = load_prompts(spec.prompts)
     experiment = Experiment(spec, methods, texts, build_metrics(spec), listed.repeated(spec.samples), listed.record())
@@ -130,10 +143,18 @@ def execute(prepared: Prepared, out: Path, console: Console) -> list[Failure]:
     console.print("Better than fewer steps at its cost? The report has the reasons and the intervals.")
     for answer in answers(run):
         console.print(f"  {answer.label}: {answer.headline}", markup=False, highlight=False)
+    print_unscored(experiment, console)
     for failure in failures:
         console.print(f"failed: {failure.method} {failure.metric}: {failure.reason}", markup=False, soft_wrap=True)
     console.print(f"report: {page}", soft_wrap=True)
     return failures
+
+
+def print_unscored(experiment: Experiment, console: Console) -> None:
+    """Which methods are timed only, and why."""
+    for method in experiment.methods.values():
+        if reason := no_quality(method):
+            console.print(f"{method.label}: {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
 def image_pixels(pipeline: Pipeline) -> int:
@@ -143,30 +164,40 @@ def image_pixels(pipeline: Pipeline) -> int:
     return int(height * width * scale * scale)
 
 
+def seconds_per_block(pipeline: Pipeline, experiment: Experiment) -> tuple[float, float]:
+    """Seconds a block evaluation, and seconds an image for text and decoding, from the second of two short batches."""
+    spec, timer = experiment.spec, StageTimer(pipeline.device)
+    batch = min(spec.batch, spec.samples)
+    with pipeline.sampling(steps=2), pipeline.counting() as counter:
+        pipeline.generate(experiment.prompts[:batch], spec.seed, range(batch))
+        counter.rows = 0
+        with timer.timing(pipeline.pipe):
+            pipeline.generate(experiment.prompts[:batch], spec.seed, range(batch))
+    return timer.denoise_s / counter.rows, (timer.text_s + timer.decode_s) / batch
+
+
 def print_dry_run(prepared: Prepared, out: Path, console: Console) -> None:
     """Cost in block evaluations, expected time from one short timed batch, and disk."""
     experiment = prepared.experiment
     spec, pipeline = experiment.spec, load_pipeline(experiment.spec)
     disk = check_disk(experiment, out, image_pixels(pipeline))
-    batch = min(spec.batch, spec.samples)
-    with pipeline.sampling(steps=2), pipeline.counting() as counter:
-        pipeline.generate(experiment.prompts[:batch], spec.seed, range(batch))
-        counter.rows, start = 0, time.perf_counter()
-        pipeline.generate(experiment.prompts[:batch], spec.seed, range(batch))
-        per_block = (time.perf_counter() - start) / counter.rows
+    per_block, fixed = seconds_per_block(pipeline, experiment)
     table = Table(
         "method", "block evaluations / image", "of full", "s / image", title=f"{spec.name}: {spec.samples} images a method"
     )
     full = pipeline.plan().block_evaluations
-    timed = spec.timing.batch * (spec.timing.rounds + spec.timing.warmup)
+    timed = sum(spec.timing.all_batches) * (spec.timing.rounds + spec.timing.warmup)
     total = 0.0
     for label, plan in prepared.plans.items():
         if isinstance(plan, Failure):
             table.add_row(label, escape(plan.reason), "", "")
             continue
         cost = plan.block_evaluations
-        total += cost * per_block * (spec.samples + timed * (2 if label == BASELINE else 1))
+        seconds = cost * per_block + fixed
+        scored = spec.batch if no_quality(experiment.methods[label]) else spec.samples
+        total += seconds * (scored + timed * (2 if label == BASELINE else 1))
         most = "" if plan.exact else "at most "
-        table.add_row(label, f"{most}{cost:.0f}", f"{cost / full:.2f}", f"{cost * per_block:.4f}")
+        table.add_row(label, f"{most}{cost:.0f}", f"{cost / full:.2f}", f"{seconds:.4f}")
     console.print(table)
+    print_unscored(experiment, console)
     console.print(f"expected time: about {total / 60:.1f} min, start-up and scoring aside; disk: {disk / 1e6:.1f} MB")

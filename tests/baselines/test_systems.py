@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from baselines import systems
 from baselines.deepcache import DeepCache
 from baselines.systems import Compile, CudaGraphs
+from harness import compiling
 from harness.errors import NotMeasured
 from harness.methods import Composition
 from harness.pipeline import Pipeline
@@ -19,7 +19,7 @@ from tests.methods import build, save_random_module
 
 @pytest.fixture(autouse=True)
 def _eager_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(systems, "BACKEND", "eager")
+    monkeypatch.setattr(compiling, "BACKEND", "eager")
 
 
 def test_compiled_is_eager_and_counted(pipeline: Pipeline) -> None:

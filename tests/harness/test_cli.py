@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from harness.cli import main
+from harness.contracts import Failure
 from harness.records import read_run
 from tests.conftest import PROMPTS
 
@@ -192,18 +193,20 @@ def test_damaged_pipeline(
 
 
 def test_ilf_without_a_module(preset: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its row alone fails; a checkpoint that the user names and that is not there stops the command."""
-    out, path = str(tmp_path / "runs"), preset(methods=["full", "ilf", "steps:2"], timing={"rounds": 0})
+    """Its row is timed and not scored; a checkpoint that the user names and that is not there stops the command."""
+    out, path = str(tmp_path / "runs"), preset(methods=["full", "ilf", "steps:2"], metrics=["psnr"], timing={"rounds": 0})
     assert main(["run", path, "--dry-run", "--out", out]) == 0
     shown = capsys.readouterr().out
     assert "NOT-MEASURED" in shown and not (tmp_path / "runs").exists()
-    assert main(["run", path, "--out", out]) == 4
+    assert main(["run", path, "--out", out]) == 0
     (folder,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
     run = read_run(folder)
-    assert [method.label for method in run.methods] == ["full", "2 steps"]
-    (failure,) = run.failed_methods
-    assert failure.method == "ilf" and failure.reason.startswith("NOT-MEASURED: ")
-    assert "ilf:checkpoint=" in failure.reason and "ilf-bench train" in failure.reason
+    assert [method.label for method in run.methods] == ["full", "ilf", "2 steps"] and not run.failed_methods
+    failures = [score for (label, _), score in run.scores.items() if label == "ilf"]
+    assert failures
+    for failure in failures:
+        assert isinstance(failure, Failure) and failure.reason.startswith("NOT-MEASURED: ")
+        assert "ilf:checkpoint=" in failure.reason and "ilf-bench train" in failure.reason
     assert "NOT-MEASURED" in (folder / "report" / "index.html").read_text()
 
 

@@ -148,6 +148,45 @@ def test_half_downloaded(served: Path) -> None:
         load_pipeline(spec("hub:toy/pixart"))
 
 
+@pytest.mark.parametrize("part", ["transformer", "vae"])
+@pytest.mark.parametrize("keep", [0, 6, 200, -1])
+def test_truncated_safetensors(served: Path, part: str, keep: int) -> None:
+    """Cut to nothing, within the header's length, within the header, and by the last byte."""
+    file = served / "dit" / part / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(ArtifactError, match=r"intact weights.*download the folder again") as error:
+        load_pipeline(spec("hub:toy/dit", "class"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("base", "own", "words"),
+    [("pixart", "dit", "norm_type ada_norm_zero where the base needs ada_norm_single"),
+     ("pixart", "wide", "caption_channels 32 where the base needs 16"),
+     ("pixart", "deep", "in_channels 16 where the base needs 4")],
+)  # fmt: skip
+def test_a_transformer_that_does_not_fit_its_base(served: Path, base: str, own: str, words: str) -> None:
+    """Told by the settings alone, before a weight is downloaded."""
+    for name, change in (("wide", {"caption_channels": 32}), ("deep", {"in_channels": 16})):
+        shutil.copytree(served / "pixart" / "transformer", served / name / "transformer")
+        config = served / name / "transformer" / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    with pytest.raises(ArtifactError, match=words):
+        find_backbone(spec(f"hub:toy/{base}+toy/{own}"))
+
+
+def test_weights_of_another_architecture(served: Path) -> None:
+    """The right settings beside the weights of another model: named, not filled up with random numbers."""
+    name = "diffusion_pytorch_model.safetensors"
+    shutil.copy(served / "dit" / "transformer" / name, served / "pixart" / "transformer" / name)
+    with pytest.raises(ArtifactError, match="intact weights that fit their config"):
+        load_pipeline(spec("hub:toy/pixart"))
+    config = served / "dit" / "transformer" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"attention_head_dim": 16}))
+    with pytest.raises(ArtifactError, match="intact weights that fit their config"):
+        load_pipeline(spec("hub:toy/dit", "class"))
+
+
 def test_a_repository_that_is_no_pipeline(served: Path) -> None:
     (served / "empty").mkdir()
     with pytest.raises(ArtifactError, match=r"model_index\.json"):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pandas
 import pytest
@@ -71,6 +70,9 @@ def test_classes() -> None:
         ("utf16.txt", "cat".encode("utf-16"), "UTF-16.*iconv"),
         ("utf16le.txt", "cat".encode("utf-16-le"), "zero byte.*iconv"),
         ("latin.txt", b"cat\ncaf\xe9\n", "0xe9 in line 2.*iconv"),
+        ("utf16be.csv", "prompt\ncat\n".encode("utf-16"), "UTF-16.*iconv"),
+        ("utf32.txt", "cat".encode("utf-32-be"), "zero byte.*iconv"),
+        ("latin.json", '["caf\xe9"]'.encode("latin-1"), "0xe9 in line 1.*iconv"),
         ("long.txt", b"cat\n" + b"a" * (LIMIT + 1), "10,001 characters at entry 2"),
         ("empty.txt", b"\n \n", "at least one prompt"),
         ("empty.json", b"[]", "at least one prompt"),
@@ -98,18 +100,39 @@ def test_a_prompt_of_just_the_limit_is_read(tmp_path: Path) -> None:
     assert len(load_prompts(str(tmp_path / "long.txt")).texts[0]) == LIMIT
 
 
-def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "list.parquet"
-    path.write_bytes(b"PAR1")
-    monkeypatch.setattr(pandas, "read_parquet", lambda p: pandas.DataFrame({"id": [1, 2, 3], "Prompt": WANTED}))
+def test_parquet(tmp_path: Path) -> None:
+    """Real files, as the hub's converters write them: other columns beside the prompts, several row groups, compressed."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = pyarrow.table(
+        {"id": list(range(3)), "image": [b"\xff\xd8", b"", b"x"], "Prompt": list(WANTED), "short": ["x", "", "y"]}
+    )
+    path = tmp_path / "train-00000-of-00001.parquet"
+    parquet.write_table(table, path, row_group_size=2, compression="snappy")
     assert load_prompts(str(path)).texts == WANTED
+    listed = load_prompts(f"{path}#short")
+    assert (listed.texts, listed.dropped) == (("x", "y"), 1)
+    with pytest.raises(UsageError, match="bytes at entry 1"):
+        load_prompts(f"{path}#image")
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(UsageError, match=r"a parquet table.*download it again") as error:
+        load_prompts(str(path))
+    assert "\n" not in str(error.value)
 
-    def refuse(p: Path) -> None:
+
+def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **rest: object) -> None:
         raise ImportError("Unable to find a usable engine")
 
+    (tmp_path / "list.parquet").write_bytes(b"PAR1")
     monkeypatch.setattr(pandas, "read_parquet", refuse)
-    with pytest.raises(UsageError, match="pip install pyarrow"):
-        load_prompts(str(path))
+    with pytest.raises(UsageError, match=r"ilf-bench\[data\]"):
+        load_prompts(str(tmp_path / "list.parquet"))
+
+
+def test_markup_and_long_prompts_reach_the_pipeline_as_they_stand(tmp_path: Path) -> None:
+    texts = ["<script>alert(1)</script> a cat", "a [link](http://x) & <b>dog</b>", "$(rm -rf) `x`", "w " * 4999 + "w"]
+    (tmp_path / "list.txt").write_text("\n".join(texts))
+    assert load_prompts(str(tmp_path / "list.txt")).texts == tuple(texts)
 
 
 def test_a_file_of_a_dataset_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,20 +151,36 @@ def test_a_file_of_a_dataset_on_the_hub(tmp_path: Path, monkeypatch: pytest.Monk
         load_prompts("hub:parti")
 
 
-class Split(dict[str, list[str]]):
-    column_names = ("id", "Prompt")
+@pytest.fixture
+def real_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package itself, on a folder in the layout of the hub: OWNER/NAME below the present one, where it looks first."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    return tmp_path
 
 
-def test_a_dataset_through_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
-    package = ModuleType("datasets")
-    splits = {"train": Split(Prompt=list(WANTED))}
-    monkeypatch.setattr(package, "load_dataset", lambda name, **rest: splits, raising=False)
-    monkeypatch.setitem(sys.modules, "datasets", package)
-    assert load_prompts("hub:nateraw/parti-prompts").texts == WANTED
-    splits["test"] = Split(Prompt=["x"])
-    with pytest.raises(UsageError, match="train, test"):
-        load_prompts("hub:nateraw/parti-prompts")
-    assert load_prompts("hub:nateraw/parti-prompts@test#Prompt").texts == ("x",)
+def test_a_dataset_through_datasets(real_datasets: Path) -> None:
+    """DrawBench's layout: one CSV, which becomes the split ``train``."""
+    folder = real_datasets / "sayakpaul" / "drawbench"
+    folder.mkdir(parents=True)
+    (folder / "drawbench.csv").write_text(table(",", "Prompts"))
+    assert load_prompts("drawbench").texts == load_prompts("hub:sayakpaul/drawbench").texts == WANTED
+    with pytest.raises(UsageError, match=r"'what'.*id, Prompts"):
+        load_prompts("hub:sayakpaul/drawbench#what")
+
+
+def test_splits_of_a_dataset(real_datasets: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    folder = real_datasets / "owner" / "captions" / "data"
+    folder.mkdir(parents=True)
+    for split, texts in (("train", list(WANTED)), ("test", ["x"])):
+        parquet.write_table(pyarrow.table({"caption": texts}), folder / f"{split}-00000-of-00001.parquet")
+    with pytest.raises(UsageError, match=r"train, test|test, train"):
+        load_prompts("hub:owner/captions")
+    assert load_prompts("hub:owner/captions@test#caption").texts == ("x",)
+    assert load_prompts("hub:owner/captions@train").texts == WANTED
 
 
 def test_datasets_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,5 +188,5 @@ def test_datasets_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None
         raise ImportError(name)
 
     monkeypatch.setattr(prompts, "importlib", SimpleNamespace(import_module=missing))
-    with pytest.raises(UsageError, match="pip install datasets"):
+    with pytest.raises(UsageError, match=r"ilf-bench\[data\]"):
         load_prompts("hub:nateraw/parti-prompts#Prompt")

@@ -12,6 +12,7 @@ import torch
 import yaml
 from accelerate import init_empty_weights
 
+from baselines.steps import Full
 from harness import random_weights
 from harness.cli import main
 from harness.contracts import Failure
@@ -21,6 +22,7 @@ from harness.pipeline import Pipeline
 from harness.random_weights import ARCHITECTURES, NOTE, Architecture, build_random, find_architecture, save_random
 from harness.records import read_run
 from harness.spec import build_spec, load_spec, preset_names
+from ilf.untrained import UntrainedIlf
 
 # The autoencoder of Stable Diffusion has 83,653,863 parameters; the float32 file of PixArt-XL-2-1024-MS has this many bytes.
 VAE_PARAMETERS = 83_653_863
@@ -88,7 +90,12 @@ def test_published_shapes(name: str) -> None:
 
 
 def test_only_alpha_1024_is_told_its_resolution() -> None:
-    told = {name: empty(name)[0].use_additional_conditions for name in ARCHITECTURES if name.startswith("pixart")}
+    with init_empty_weights(include_buffers=False):
+        told = {
+            name: random_weights._transformer(replace(architecture, layers=1)).use_additional_conditions
+            for name, architecture in ARCHITECTURES.items()
+            if architecture.kind != "dit"
+        }
     assert [name for name, value in told.items() if value] == ["pixart-alpha-1024"]
 
 
@@ -115,7 +122,9 @@ def test_unknown_or_foreign_architecture() -> None:
             find_architecture(name, "class")
 
 
-def test_a_random_run_reports_speed_and_cost_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_random_run_reports_speed_and_cost_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(ARCHITECTURES, "pixart-alpha-512", shrunk(ARCHITECTURES["pixart-alpha-512"]))
     out, options = str(tmp_path / "runs"), ["--device", "cpu", "--samples", "2", "--steps", "4"]
     (tmp_path / "short.yaml").write_text(
@@ -124,14 +133,20 @@ def test_a_random_run_reports_speed_and_cost_only(tmp_path: Path, monkeypatch: p
             "methods": ["full", "steps:2", "ilf"], "metrics": ["fid", "psnr"], "prompts": "presets/speed-prompts.txt",
         })
     )  # fmt: skip
-    assert main(["run", str(tmp_path / "short.yaml"), "--pipeline", "random:pixart-alpha-512", "--out", out, *options]) == 4
+    assert main(["run", str(tmp_path / "short.yaml"), "--pipeline", "random:pixart-alpha-512", "--out", out, *options]) == 0
+    said = capsys.readouterr().out
     (folder,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir())
     run = read_run(folder)
-    assert [method.block_evaluations for method in run.methods] == [24.0, 12.0] and run.timings
+    folded = 10 * (3 + 1 + 1)  # ten steps through three blocks, one of them looped, and the module, on one branch
+    assert [method.block_evaluations for method in run.methods] == [24.0, 12.0, folded]
+    assert {sample.method for sample in run.timings} == {"full", "full (A/A)", "2 steps", "ilf"}
     assert {key[1] for key in run.scores} == {"fid", "psnr"}
-    for score in run.scores.values():
-        assert isinstance(score, Failure) and score.reason == "NOT-MEASURED: random weights"
-    assert [failure.method for failure in run.failed_methods] == ["ilf"]
+    for (label, _), score in run.scores.items():
+        assert isinstance(score, Failure)
+        assert "ilf-bench train" in score.reason if label == "ilf" else score.reason == "NOT-MEASURED: random weights"
+    assert "ilf: NOT-MEASURED" in said and "device hours at an assumed 400 TFLOP/s" in said and "of disk" in said
+    assert not run.failed_methods and run.methods[2].extra_parameters > 0
+    assert run.environment["anchor"]["value"] == 92.03 and "project page" in run.environment["anchor"]["source"]
     assert run.environment["notes"][0] == NOTE and "not timed as published" in run.environment["notes"][1]
     assert run.environment["weights_dtype"] == "float32" and run.environment["prompts"]["count"] == 16
     assert "anchor" not in json.loads((folder / "spec.json").read_text())
@@ -171,10 +186,53 @@ def test_one_step_of_pixart_alpha_is_refused() -> None:
         Pipeline(pipe, steps=1, precision="fp32").generate(["cat"], 1, [0])
 
 
+def full_size(name: str, device: str, side: int) -> None:
+    """Two steps of one image: finite, of the published size, and as many block evaluations as the formula says."""
+    architecture = ARCHITECTURES[name]
+    pipe = build_random(architecture, torch.bfloat16)
+    pipeline = Pipeline(pipe, steps=2, guidance=4.5, solver="checkpoint", device=device)
+    for method in (Full(), UntrainedIlf(steps=2, feedback="all", form="ours")):
+        with pipeline.counting() as counter, method.attach(pipeline):
+            images = pipeline.generate(prompt(architecture), 1000, [0])
+        assert images.shape == (1, 3, side, side) and images.float().std() > 5
+        assert (
+            counter.rows
+            == method.plan(pipeline.plan()).block_evaluations
+            == (2 * 2 * 28 if method == Full() else 2 * (2 * 28 + 2))
+        )
+
+
+SIDES = {name: 8 * architecture.sample_size for name, architecture in ARCHITECTURES.items()}
+
+
 @pytest.mark.slow
-def test_dit_xl_2_256_at_full_size() -> None:
-    pipeline = Pipeline(build_random(ARCHITECTURES["dit-xl-2-256"], torch.bfloat16), steps=1, guidance=1.5, solver="ddim")
+@pytest.mark.parametrize("name", [name for name, side in SIDES.items() if side <= 512])
+def test_full_size_on_a_cpu(name: str) -> None:
+    full_size(name, "cpu", SIDES[name])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_full_size_on_a_gpu(name: str) -> None:
+    full_size(name, "cuda", SIDES[name])
+
+
+@pytest.mark.parametrize("name", ["dit-xl-2-256", "pixart-alpha-256"])
+def test_the_true_geometry_at_reduced_depth(name: str) -> None:
+    """Width, heads, tokens and text width as published; two blocks, and a small autoencoder, whose cost is not of interest."""
+    cut = replace(find_architecture(f"random:{name}:layers=2", ARCHITECTURES[name].task), vae_channels=(8, 8, 8, 8))
+    architecture = replace(cut, vae_norm_groups=2, text_layers=1)
+    pipeline = Pipeline(build_random(architecture, torch.bfloat16), steps=2, guidance=4.5, solver="checkpoint")
     with pipeline.counting() as counter:
-        images = pipeline.generate(["207"], 1000, [0])
-    assert images.shape == (1, 3, 256, 256) and images.float().std() > 5
-    assert counter.rows == pipeline.plan().block_evaluations == 56
+        images = pipeline.generate(prompt(architecture), 1, [0])
+    assert images.shape == (1, 3, 256, 256) and counter.rows == pipeline.plan().block_evaluations == 2 * 2 * 2
+    assert pipeline.plan().backbone.geometry.width == 1152 and pipeline.plan().backbone.geometry.tokens == 256
+
+
+def test_depth_as_an_option() -> None:
+    cut = find_architecture("random:dit-xl-2-512:layers=5", "class")
+    assert cut.layers == 5 and "5 blocks and the published one 28" in cut.notes[-1]
+    assert ARCHITECTURES["dit-xl-2-512"].notes == (NOTE,)
+    for wrong in ("layers=0", "layers=x", "depth=3", "layers="):
+        with pytest.raises(UsageError, match="layers=N"):
+            find_architecture(f"random:dit-xl-2-512:{wrong}", "class")

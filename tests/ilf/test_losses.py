@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler
 
-from ilf.losses import coefficients, fad_error, jump_error
+from harness.solvers import on_timesteps, power_grid
+from ilf.losses import coefficients, fad_error, first_order, landing_error, second_order, teacher_steps
 from tests.gaussian import ALPHAS, GaussianDenoiser, signal_and_noise
 
 
@@ -16,6 +18,10 @@ def ddim(x: torch.Tensor, eps: torch.Tensor, t: int, t_next: int) -> torch.Tenso
     return b * (x - s * eps) / a + r * eps
 
 
+def times(*values: int, rows: int = 5) -> list[torch.Tensor]:
+    return [torch.full((rows,), value) for value in values]
+
+
 @pytest.mark.parametrize(("t", "t_next"), [(999, 899), (500, 250), (99, -1)])
 def test_the_exact_jump_has_no_error(t: int, t_next: int) -> None:
     toy = GaussianDenoiser()
@@ -24,19 +30,45 @@ def test_the_exact_jump_has_no_error(t: int, t_next: int) -> None:
     a, s = signal_and_noise(t)
     b, r = signal_and_noise(t_next)
     exact = (landing - b / a * x) / (r - b * s / a)
-    times = torch.full((5,), t), torch.full((5,), t_next)
-    assert jump_error(exact, x, landing, *times, ALPHAS).max() < 1e-20
-    assert torch.allclose(ddim(x, exact, t, t_next), landing)
+    landed = first_order(x, exact, *times(t, t_next), ALPHAS)
+    assert landing_error(landed, landing, times(t_next)[0]).max() < 1e-20
+    assert torch.allclose(ddim(x, exact, t, t_next), landed)
 
 
-def test_jump_error_is_the_squared_landing_error() -> None:
-    toy, t, t_next = GaussianDenoiser(), 700, 500
-    x = torch.randn(3, 1, 4, 4, dtype=torch.float64)
-    eps, landing = toy.eps(x, t), toy.flow(x, t, t_next)
-    expected = (ddim(x, eps, t, t_next) - landing).square().mean(dim=(1, 2, 3))
-    got = jump_error(eps, x, landing, torch.full((3,), t), torch.full((3,), t_next), ALPHAS)
-    assert torch.allclose(got, expected)
-    assert (expected > 1e-8).all()
+def test_landing_error_is_the_weighted_squared_distance() -> None:
+    landed, target = torch.randn(3, 1, 4, 4), torch.randn(3, 1, 4, 4)
+    got = landing_error(landed, target, torch.tensor([600, 100, -1]))
+    plain = (landed - target).square().mean(dim=(1, 2, 3))
+    assert torch.allclose(got, plain * torch.tensor([1.0, 0.33, 1.0]))
+
+
+def test_second_order_is_the_schedulers_own_step() -> None:
+    toy, grid = GaussianDenoiser(), power_grid(7, 1.5)
+    scheduler = DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero")
+    on_timesteps(scheduler, grid).set_timesteps(7)
+    x = torch.randn(5, 1, 2, 2, dtype=torch.float64)
+    before, clean = 1000, torch.zeros_like(x)
+    for t, t_next in zip(grid, [*grid[1:], -1], strict=True):
+        eps = toy.eps(x, t)
+        expected = scheduler.step(eps, torch.tensor(t), x).prev_sample
+        got = second_order(x, eps, *times(t, t_next), ALPHAS, *times(before), clean)
+        assert torch.allclose(got, expected, atol=1e-5), t
+        a, s = signal_and_noise(t)
+        before, clean, x = t, (x - s * eps) / a, expected
+
+
+def test_many_teacher_steps_are_the_exact_flow_and_one_is_a_plain_step() -> None:
+    toy, t, t_next = GaussianDenoiser(), 700, 400
+    x = torch.randn(5, 1, 2, 2, dtype=torch.float64) * toy.spread(t)
+
+    def predict(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return toy.eps(x, int(t[0]))
+
+    exact = toy.flow(x, t, t_next)
+    errors = [float((teacher_steps(predict, x, *times(t, t_next), ALPHAS, k) - exact).abs().max()) for k in (1, 2, 10, 100)]
+    assert errors == sorted(errors, reverse=True) and errors[3] < errors[0] / 50
+    one = teacher_steps(predict, x, *times(t, t_next), ALPHAS, 1)
+    assert torch.allclose(one, ddim(x, toy.eps(x, t), t, t_next))
 
 
 def test_coefficients_of_the_clean_image() -> None:
@@ -45,10 +77,18 @@ def test_coefficients_of_the_clean_image() -> None:
     assert torch.allclose(a**2 + s**2, torch.ones_like(a))
 
 
-def test_fad_of_the_teacher_itself_is_only_the_denoising_term() -> None:
-    eps, noise = torch.randn(4, 1, 2, 2), torch.randn(4, 1, 2, 2)
-    assert torch.allclose(fad_error(eps, eps, noise, 0.0), torch.zeros(4))
-    assert torch.allclose(fad_error(eps, eps, noise, 0.5), 0.5 * (eps - noise).square().mean(dim=(1, 2, 3)))
+def test_fad_on_the_toy_has_its_closed_form() -> None:
+    """At t/2 the teacher's prediction differs from the one at t by a known amount: that is FAD's loss of a plain model."""
+    toy, t = GaussianDenoiser(), 600
+    clean = toy.mean + toy.deviation * torch.randn(4, 1, 2, 2, dtype=torch.float64)
+    noise = torch.randn_like(clean)
+    (a, s), (b, r) = signal_and_noise(t), signal_and_noise(t // 2)
+    eps, teacher = toy.eps(a * clean + s * noise, t), toy.eps(b * clean + r * noise, t // 2)
+    gap = s * (a * (clean - toy.mean) + s * noise) / toy.spread(t) ** 2
+    gap = gap - r * (b * (clean - toy.mean) + r * noise) / toy.spread(t // 2) ** 2
+    assert torch.allclose(fad_error(eps, teacher, noise, 0.0), gap.square().mean(dim=(1, 2, 3)))
+    with_denoising = fad_error(eps, teacher, noise, 0.5) - fad_error(eps, teacher, noise, 0.0)
+    assert torch.allclose(with_denoising, 0.5 * (eps - noise).square().mean(dim=(1, 2, 3)))
 
 
 def test_fad_sends_no_gradient_to_the_teacher() -> None:

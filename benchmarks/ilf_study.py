@@ -1,0 +1,251 @@
+"""Does ILF win, and does the loop earn its cost? Rebuilds docs/ilf-study.md from the bundled checkpoints.
+
+    python -m benchmarks.ilf_study                    # everything; resumes; about 25 minutes of one thread a model
+    python -m benchmarks.ilf_study --samples 200      # a quick look, not written to docs/
+
+Each model is one run of a preset (presets/ilf-study-*.yaml) on a held-out seed, and held-out captions for the text model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from harness.commands.run import execute, prepare
+from harness.contracts import FloatArray, Score
+from harness.records import Run, read_run
+from harness.statistics import Estimate, Interval, paired_difference, time_ratio
+from reports.select import record_of, rounds_of
+
+MODELS = {"tiny-pixart (captions never trained on)": "ilf-study-text", "tiny-dit": "ilf-study-class"}
+FULL20, BLIND = "20 steps", "5 steps"
+SCORES = ("fid", "clip_score", "clip_iqa", "image_reward")
+MARGIN = 0.10  # of the drop from 20 to 5 steps
+DOC = Path(__file__).parents[1] / "docs" / "ilf-study.md"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method of a study: its cost in block evaluations an image, and errors to the converged sample."""
+
+    label: str
+    cost: float
+    distance: float
+    rmse: float
+    speed: Interval
+
+
+class Study:
+    """One model's run. Errors are a feature distance and a pixel RMSE (0..255) to the converged sample of the same noise."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.labels = [record.label for record in run.methods]
+
+    def images(self, label: str, metric: str) -> FloatArray:
+        """One value an image [N]; ``rmse`` is made of PSNR."""
+        score = self.run.scores[(label, "psnr" if metric == "rmse" else metric)]
+        if not isinstance(score, Score):
+            raise SystemExit(f"{label}: {metric} could not be measured: {score.reason}")
+        return 255 * 10 ** (-score.per_image / 20) if metric == "rmse" else score.per_image
+
+    def cost(self, label: str) -> float:
+        """Block evaluations an image, counted."""
+        record = record_of(self.run, label)
+        assert record is not None and record.block_evaluations is not None
+        return record.block_evaluations
+
+    def speed(self, label: str) -> Interval:
+        """How many times faster than the pipeline's 20 steps, over interleaved rounds."""
+        ours, theirs = rounds_of(self.run, label), rounds_of(self.run, FULL20)
+        shared = sorted(set(ours) & set(theirs))
+        return time_ratio(np.array([theirs[r] for r in shared]), np.array([ours[r] for r in shared]))
+
+    def row(self, label: str) -> Row:
+        """Everything of one method."""
+        distance, rmse = (float(self.images(label, name).mean()) for name in ("feature_distance", "rmse"))
+        return Row(label, self.cost(label), distance, rmse, self.speed(label))
+
+    def next_rival(self, label: str, rivals: list[str]) -> str | None:
+        """The best of the cheapest rivals that cost at least as much."""
+        dearer = [(self.cost(r), float(self.images(r, "feature_distance").mean()), r) for r in rivals]
+        dearer = sorted(x for x in dearer if x[0] >= self.cost(label))
+        return dearer[0][2] if dearer else None
+
+    def lower(self, label: str, rival: str, metric: str) -> Estimate:
+        """By how much of the rival's mean error this method's is lower (1: no error left); paired over images."""
+        ours, theirs = self.images(label, metric), self.images(rival, metric)
+        return paired_difference(1 - ours / theirs.mean(), 1 - theirs / theirs.mean())
+
+    def worse(self, label: str, against: str, metric: str) -> Estimate:
+        """How much worse a score is: positive means worse, whatever the metric's direction."""
+        score = self.run.scores[(label, metric)]
+        assert isinstance(score, Score)
+        sign = -1.0 if score.direction == "higher" else 1.0
+        return paired_difference(sign * self.images(label, metric), sign * self.images(against, metric))
+
+    def margin(self, metric: str) -> float | None:
+        """A tenth of the drop from 20 to 5 steps; None where the metric cannot see that drop."""
+        drop = self.worse(BLIND, FULL20, metric)
+        margin = MARGIN * drop.value
+        return margin if drop.low > margin > 0 else None
+
+    def trained(self) -> list[str]:
+        """Rows of trained modules."""
+        return [label for label in self.labels if label.startswith("ilf") and "feedback=none" not in label]
+
+
+def standard(study: Study) -> list[str]:
+    """The pipeline with fewer steps on its usual timesteps, with three solvers."""
+    return [
+        x for x in study.labels if x.split(" + ")[0].endswith("steps") and x != FULL20 and "spacing" not in x and "cache" not in x
+    ]
+
+
+def spaced(study: Study) -> list[str]:
+    """The pipeline with fewer steps on timesteps spaced as ILF's."""
+    return [x for x in study.labels if "spacing" in x]
+
+
+def overview(study: Study) -> list[str]:
+    """Every method, cheapest first."""
+    lines = [
+        "| method | block evaluations | times faster than 20 steps | feature distance | pixel RMSE | " + " | ".join(SCORES) + " |"
+    ]
+    lines.append("|---" * (5 + len(SCORES)) + "|")
+    for row in sorted((study.row(x) for x in study.labels), key=lambda r: (r.cost, r.label)):
+        scores = " | ".join(f"{study.images(row.label, name).mean():.4g}" for name in SCORES)
+        speed = f"{row.speed.value:.2f} ({row.speed.low:.2f}..{row.speed.high:.2f})"
+        lines.append(f"| {row.label} | {row.cost:.0f} | {speed} | {row.distance:.3f} | {row.rmse:.2f} | {scores} |")
+    return lines
+
+
+def equal_cost(study: Study) -> list[str]:
+    """Each trained module against the next dearer rival of each kind."""
+    lines = [
+        "| method (cost) | rival (cost) | feature distance lower by | pixel RMSE lower by | scores that are worse |",
+        "|---|---|---|---|---|",
+    ]
+    caches = [x for x in study.labels if "cache" in x]
+    for label in study.trained():
+        for rivals in (standard(study), spaced(study), [x for x in study.labels if "feedback=none" in x], caches):
+            rival = study.next_rival(label, rivals)
+            if rival is None:
+                continue
+            errors = [percent(study.lower(label, rival, m)) for m in ("feature_distance", "rmse")]
+            worse = [m for m in SCORES if study.worse(label, rival, m).low > 0]
+            cells = (
+                f"{label} ({study.cost(label):.0f})",
+                f"{rival} ({study.cost(rival):.0f})",
+                *errors,
+                ", ".join(worse) or "none",
+            )
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def no_loss(study: Study) -> list[str]:
+    """Which methods lose nothing measurable against 20 steps, and how much faster they are."""
+    margins = {name: study.margin(name) for name in SCORES}
+    seeing = {name: value for name, value in margins.items() if value is not None}
+    blind = [name for name, value in margins.items() if value is None]
+    lines = [f"Too blind to count (cannot tell 5 steps from 20): {', '.join(blind) or 'none'}.", ""]
+    lines += [
+        "| method | times faster | scores not shown non-inferior | error no larger than that of 20 steps | passes |",
+        "|---|---|---|---|---|",
+    ]
+    for label in study.labels:
+        if label in ("full", FULL20):
+            continue
+        failing = [name for name, margin in seeing.items() if study.worse(label, FULL20, name).high > margin]
+        errors = all(study.images(label, m).mean() <= study.images(FULL20, m).mean() for m in ("feature_distance", "rmse"))
+        passes = errors and not failing
+        speed = study.speed(label)
+        cells = (
+            label,
+            f"{speed.value:.2f} ({speed.low:.2f}..{speed.high:.2f})",
+            ", ".join(failing) or "none",
+            yes(errors),
+            yes(passes),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def ledger(study: Study) -> list[str]:
+    """What training cost and when it has paid back, in images against 20 steps."""
+    lines = [
+        "| method | training, device-seconds | extra parameters | images after which it has paid back |",
+        "|---|---|---|---|",
+    ]
+    for label in study.trained():
+        record = record_of(study.run, label)
+        assert record is not None
+        seconds = record.training_s or 0.0
+        batch = study.run.spec["timing"]["batch"]
+        saved = (
+            np.median(list(rounds_of(study.run, FULL20).values())) - np.median(list(rounds_of(study.run, label).values()))
+        ) / batch
+        pays = f"{seconds / saved:,.0f}" if saved > 0 else "never"
+        lines.append(f"| {label} | {seconds:.0f} | {record.extra_parameters:,} | {pays} |")
+    return lines
+
+
+def percent(estimate: Estimate) -> str:
+    """A share with its interval, in percent."""
+    return f"{100 * estimate.value:.0f}% ({100 * estimate.low:.0f}..{100 * estimate.high:.0f})"
+
+
+def yes(value: bool) -> str:
+    """A word for a table."""
+    return "yes" if value else "no"
+
+
+def section(title: str, study: Study) -> str:
+    """All tables of one model."""
+    spec, machine = study.run.spec, study.run.environment
+    parts = [
+        f"## {title}",
+        f"N = {spec['samples']} images, seed {spec['seed']}, guidance {spec['guidance']}; {machine.get('device', '')}.",
+        "### Every method", *overview(study),
+        "### Equal cost: each module against the next dearer rival", *equal_cost(study),
+        "### Speed at no measurable loss", *no_loss(study),
+        "### What training cost", *ledger(study),
+    ]  # fmt: skip
+    text = ""
+    for part in parts:
+        text += part + ("\n" if part.startswith("|") else "\n\n")
+        if part == parts[-1]:
+            text += "\n"
+    return text.replace("|\n###", "|\n\n###")
+
+
+def main(
+    samples: Annotated[int | None, typer.Option(help="Images a method; default: the preset's 2,000.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("runs"),
+    only: Annotated[str | None, typer.Option(help="One preset of the two.")] = None,
+) -> None:
+    """Run what is missing, then write the page."""
+    console = Console()
+    sections = []
+    for title, preset in MODELS.items():
+        if only not in (None, preset):
+            continue
+        prepared = prepare(preset, {} if samples is None else {"samples": samples}, ())
+        execute(prepared, out, console)
+        sections.append(section(title, Study(read_run(prepared.experiment.folder(out)))))
+    tables = "\n".join(sections)
+    if samples is None and only is None:
+        head, _, _ = DOC.read_text().partition("<!-- tables -->")
+        DOC.write_text(head + "<!-- tables -->\n\n" + tables)
+    else:
+        print(tables)
+
+
+if __name__ == "__main__":
+    typer.run(main)

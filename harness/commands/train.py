@@ -1,0 +1,63 @@
+"""``ilf-bench train``: a feedback module for the pipeline of a preset."""
+
+from __future__ import annotations
+
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from harness.errors import UsageError
+from harness.loading import load_pipeline, quiet_libraries
+from harness.prompts import load_prompts
+from harness.spec import load_spec
+from harness.training import TrainRecord, TrainSettings
+from ilf.forms import settings_for
+from ilf.jumps import STATE_BYTES
+from ilf.train import train_module
+from ilf.trajectories import record, stored, union_grid
+
+
+def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out: Path, console: Console) -> Path:
+    """Record the teacher's trajectories once, train, save module and record; the same command resumes a cut training.
+
+    ``training`` overrides the preset's section of that name. Returns the module's folder; trajectories and checkpoints lie
+    in its ``work``.
+    """
+    quiet_libraries()
+    spec = load_spec(preset, overrides)
+    spec = load_spec(preset, overrides | {"training": spec.training.model_dump() | training})
+    chosen = spec.training
+    if spec.seed == chosen.seed:
+        raise UsageError(expected="a training seed that is not judged on", got=str(chosen.seed), remedy="--seed another")
+    prompts = load_prompts(spec.prompts).texts
+    pipeline = load_pipeline(spec)
+    geometry = pipeline.plan().backbone.geometry
+    settings = settings_for(chosen, len(pipeline.blocks), geometry.tokens * geometry.width * STATE_BYTES)
+    grid = union_grid(settings.grids, settings.power)
+    key = repr((spec.pipeline, spec.prompts, chosen.trajectories, grid, chosen.seed, pipeline.guidance))
+    texts = [prompts[i % len(prompts)] for i in range(chosen.trajectories)]
+    data = stored(out / "work" / "trajectories.pt", key, lambda: record(pipeline, texts, chosen.seed, grid, spec.batch))
+    plan = TrainSettings(
+        chosen.optimiser_steps, chosen.lr, warmup=min(100, chosen.optimiser_steps // 10), ema=0.998,
+        checkpoint_every=max(1, chosen.optimiser_steps // 20),
+    )  # fmt: skip
+    started = time.perf_counter()
+    module, made = train_module(pipeline, data, prompts, chosen.seed, settings, plan, out / "work" / f"{chosen.form}.pt")
+    module.save_pretrained(out)
+    made.save(out / "training.json")
+    console.print(summary(made, pipeline.device, time.perf_counter() - started), soft_wrap=True)
+    return out
+
+
+def summary(made: TrainRecord, device: str, seconds: float) -> str:
+    """Steps a second, peak memory and the final loss, in one line."""
+    rate = made.settings.steps / max(seconds, 1e-9)
+    if device.startswith("cuda"):
+        peak = torch.cuda.max_memory_allocated()
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return f"{made.settings.steps} steps, {rate:.3g} a second, memory {peak / 2**30:.2f} GiB, final loss {made.final_loss:.4g}"

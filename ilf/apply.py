@@ -1,0 +1,94 @@
+"""ILF for any diffusers pipeline of DiT or PixArt, in two lines and without the harness's runner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from diffusers import DiTPipeline
+
+from harness.clock import StepClock
+from harness.errors import ArtifactError
+from harness.patching import patched
+from harness.solvers import build_solver, power_grid
+from ilf.attach import feedback_attached
+from ilf.checkpoint import load_module
+from ilf.module import FeedbackModule, block_settings
+from ilf.schedule import Schedule
+
+
+class Applied:
+    """A pipeline with ILF on it. ``remove()`` gives the pipeline back as it was; so does leaving a ``with`` block."""
+
+    def __init__(self, pipe: Any, module: FeedbackModule) -> None:
+        self.pipe, self.module = pipe, module
+        self._stack = ExitStack()
+        try:
+            self._attach()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _attach(self) -> None:
+        config, pipe = self.module.config, self.pipe
+        scheduler = build_solver(config.solver, pipe.scheduler)
+        set_timesteps = scheduler.set_timesteps
+
+        def on_grid(num_inference_steps: int, device: Any = None, **kwargs: Any) -> None:
+            set_timesteps(timesteps=list(power_grid(num_inference_steps, config.power)), device=device)
+
+        clock = StepClock()
+        enter = self._stack.enter_context
+        enter(patched(scheduler, "set_timesteps", on_grid))
+        enter(clock.following(scheduler))
+        enter(_running_on(pipe, scheduler))
+        first = isinstance(pipe, DiTPipeline)
+        enter(
+            feedback_attached(
+                pipe.transformer, self.module, lambda: Schedule.of(config, len(clock.timesteps)), clock, config.guidance, first
+            )
+        )
+
+    def remove(self) -> None:
+        """Restore scheduler and transformer."""
+        self._stack.close()
+
+    def __enter__(self) -> Applied:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
+
+
+@contextmanager
+def _running_on(pipe: Any, scheduler: Any) -> Iterator[None]:
+    """The pipeline's scheduler replaced inside the context; a diffusers pipeline registers what is assigned to it."""
+    before, pipe.scheduler = pipe.scheduler, scheduler
+    try:
+        yield
+    finally:
+        pipe.scheduler = before
+
+
+def apply(pipe: Any, module: str | Path | FeedbackModule) -> Applied:
+    """Put a trained feedback module on a diffusers ``DiTPipeline``, ``PixArtAlphaPipeline`` or ``PixArtSigmaPipeline``.
+
+        applied = ilf.apply(pipe, "folder-or-hub-id")
+        images = pipe(prompt, num_inference_steps=8, guidance_scale=applied.module.config.guidance).images
+
+    Call the pipeline with the guidance scale that the module was trained for: on folded steps it is part of the weights.
+    ``module``: a folder, a hub id, or a module in memory. Solver and timesteps become the module's. Raises
+    :class:`ArtifactError` where it was made for another backbone.
+    """
+    if not isinstance(module, FeedbackModule):
+        folder = Path(module)
+        module = load_module(folder) if folder.exists() else FeedbackModule.from_pretrained(str(module))
+    if dict(module.config.block_settings) != block_settings(pipe.transformer.config):
+        raise ArtifactError(
+            expected=f"a module for blocks like {block_settings(pipe.transformer.config)}",
+            got=f"one for {dict(module.config.block_settings)}", remedy="use the module that was trained on this backbone",
+        )  # fmt: skip
+    weights = next(pipe.transformer.parameters())
+    return Applied(pipe, module.to(weights.device, weights.dtype).eval())

@@ -1,0 +1,150 @@
+"""What a feedback module learns from: single steps of a run, its own (on-policy) or the teacher's, with what they should hit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from harness.patching import patched
+from harness.pipeline import Pipeline
+from ilf.loop import Passage
+from ilf.losses import coefficients
+from ilf.method import attach_module
+from ilf.module import FeedbackModule, Jump
+from ilf.schedule import Schedule
+from ilf.trajectories import Trajectories
+
+STATE_BYTES = 2  # of a hidden state, kept as bfloat16
+
+
+@dataclass(frozen=True)
+class Jumps:
+    """n steps. Times are int64 [n] (-1: clean, 1000: none before), latents float32 [n, C, H, W], ``row`` a trajectory's number.
+
+    ``previous`` is the guided noise prediction of the step before and ``clean_before`` the clean image it stood for;
+    ``target`` is where the teacher's run of the same noise is at ``t_next``. ``entered``, ``left`` and ``null`` bfloat16
+    [n, tokens, width] are the frozen blocks' hidden states of the first pass, computed once, and ``null_eps`` the null branch's
+    noise prediction (a folded step has no null branch: zeros, and its own prediction).
+    """
+
+    row: torch.Tensor
+    t: torch.Tensor
+    t_next: torch.Tensor
+    t_before: torch.Tensor
+    folded: torch.Tensor
+    sample: torch.Tensor
+    previous: torch.Tensor
+    clean_before: torch.Tensor
+    target: torch.Tensor
+    entered: torch.Tensor
+    left: torch.Tensor
+    null: torch.Tensor
+    null_eps: torch.Tensor
+    guidance: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def take(self, index: torch.Tensor) -> Jumps:
+        """Some of them."""
+        return Jumps(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+
+    def to(self, device: str) -> Jumps:
+        """On another device."""
+        return Jumps(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+    @classmethod
+    def join(cls, parts: Sequence[Jumps]) -> Jumps:
+        """All of them."""
+        return cls(**{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)})
+
+    def told(self) -> Jump:
+        """As the module is told them in a run."""
+        times = (self.t.float(), self.t_next.float(), self.t_before.float())
+        return Jump(*times, self.sample, self.previous, self.folded, self.guidance)
+
+
+class _Collector:
+    """Turns one pipeline call into jumps."""
+
+    def __init__(self, pipeline: Pipeline, data: Trajectories, rows: torch.Tensor) -> None:
+        self.data, self.rows = data, rows
+        self.alphas = pipeline.pipe.scheduler.alphas_cumprod.float()
+        self.parts: list[Jumps] = []
+
+    def see(self, jump: Jump, passage: Passage, null_eps: torch.Tensor) -> None:
+        t, t_next, before = (x.round().long().cpu() for x in (jump.t, jump.t_next, jump.t_before))
+        sample, previous = jump.sample.float().cpu(), jump.previous.float().cpu()
+        clean = torch.zeros_like(sample)
+        if self.parts:
+            a, s = coefficients(self.alphas, before)
+            clean = (self.parts[-1].sample - s * previous) / a
+        entered, left = (x.bfloat16().cpu() for x in (passage.entered, passage.left))
+        null = torch.zeros_like(left) if passage.null is None else passage.null.bfloat16().cpu()
+        target = self.data.states[self.rows, self.data.column(t_next)]
+        self.parts.append(
+            Jumps(
+                self.rows, t, t_next, before, jump.folded.cpu(), sample, previous, clean, target, entered, left, null,
+                null_eps.float().cpu(), jump.guidance.cpu(),
+            )
+        )  # fmt: skip
+
+
+@contextmanager
+def _forced(scheduler: Any, collector: _Collector) -> Iterator[None]:
+    """After each step the state is the teacher's, not where the step landed."""
+    step = scheduler.step
+
+    def forced(output: Any, t: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        result = step(output, t, sample, *args, **kwargs)
+        state = collector.parts[-1].target.to(sample)
+        state = state.repeat(len(sample) // len(state), 1, 1, 1)  # DiT's pipeline steps both guidance branches
+        if isinstance(result, tuple):
+            return (state, *result[1:])
+        result.prev_sample = state
+        return result
+
+    with patched(scheduler, "step", forced):
+        yield
+
+
+def collect(
+    pipeline: Pipeline, module: FeedbackModule, schedule: Schedule, data: Trajectories, prompts: Sequence[str], seed: int,
+    rows: torch.Tensor, *, forced: bool = False, batch: int = 64,
+) -> Jumps:  # fmt: skip
+    """Run the pipeline with the module on trajectories ``rows`` (int64) and keep every step.
+
+    ``forced``: each step starts from the teacher's state (off-policy); else from where the step before landed.
+    """
+    found: list[Jumps] = []
+    with pipeline.sampling(timesteps=schedule.timesteps, solver=module.config.solver):
+        for scale in sorted(set(data.guidance[rows].tolist())):
+            for chunk in torch.split(rows[data.guidance[rows] == scale], batch):
+                collector = _Collector(pipeline, data, chunk)
+                numbers = chunk.tolist()
+                with (
+                    patched(pipeline, "guidance", scale),
+                    attach_module(pipeline, module, schedule, collector.see),
+                    _forced(pipeline.pipe.scheduler, collector) if forced else nullcontext(),
+                ):
+                    pipeline.generate([prompts[i % len(prompts)] for i in numbers], seed, numbers)
+                found += collector.parts
+    return Jumps.join(found)
+
+
+def save_jumps(jumps: Jumps, path: Path) -> None:
+    """One safetensors file, complete or not there."""
+    temporary = path.with_suffix(".tmp")
+    save_file({field.name: getattr(jumps, field.name).contiguous() for field in fields(jumps)}, temporary)
+    temporary.replace(path)
+
+
+def load_jumps(path: Path) -> Jumps:
+    """The inverse of :func:`save_jumps`."""
+    return Jumps(**load_file(path))

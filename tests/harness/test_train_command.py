@@ -1,0 +1,71 @@
+"""``ilf-bench train``: trains, resumes, and gives a module that ``run`` takes; two processes follow the curve of one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.records import read_run
+from tests.harness.test_cli import preset as preset
+
+SHORT = ["--trajectories", "6", "--steps", "4", "--batch", "4", "--rounds", "2", "--grids", "2,3"]
+
+
+@pytest.mark.parametrize("task", ["text", "class"])
+def test_a_trained_module_runs(preset: Callable[..., str], task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = preset(task), tmp_path / "module"
+    assert main(["train", path, *SHORT, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "memory" in said and "final loss" in said and f"ilf:checkpoint={out}" in said
+    runs = tmp_path / "runs"
+    assert main(["run", path, "--methods", f"full,ilf:checkpoint={out}:steps=3", "--out", str(runs)]) == 0
+    run = read_run(next(runs.glob("toy-*")))
+    method = next(m for m in run.methods if m.label != "full")
+    assert method.block_evaluations == method.predicted_block_evaluations == 3 * (2 * 6 + 2)
+    assert method.training_s is not None and method.training_s > 0
+
+
+@pytest.mark.parametrize("form", ["adapter", "paper"])
+def test_other_forms(preset: Callable[..., str], form: str, tmp_path: Path) -> None:
+    assert (
+        main(["train", preset("class"), *SHORT, "--form", form, "--gradient-checkpointing", "--out", str(tmp_path / form)]) == 0
+    )
+    assert json.loads((tmp_path / form / "config.json").read_text())["inner_pass"] is (form == "paper")
+
+
+@pytest.mark.parametrize(
+    ("extra", "word"), [(["--form", "best"], "ours"), (["--grids", "5;6"], "training.grids"), (["--seed", "0"], "--seed")]
+)
+def test_nonsense_is_refused(
+    preset: Callable[..., str], extra: list[str], word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = preset("class", seed=0) if "--seed" in extra else preset("class")
+    assert main(["train", path, *SHORT, *extra, "--out", str(tmp_path / "module")]) == 64
+    assert word in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_follow_the_curve_of_one(preset: Callable[..., str], tmp_path: Path) -> None:
+    path = preset("class")
+    command = ["-m", "harness", "train", path, *SHORT]
+    subprocess.run([sys.executable, *command, "--out", str(tmp_path / "one")], check=True)
+    launch = [
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+    ]
+    subprocess.run([sys.executable, *launch, *command, "--out", str(tmp_path / "two")], check=True)
+    one, two = (json.loads((tmp_path / name / "training.json").read_text()) for name in ("one", "two"))
+    assert one["final_loss"] == pytest.approx(two["final_loss"], rel=1e-3)

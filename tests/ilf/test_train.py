@@ -1,0 +1,165 @@
+"""Training: from the teacher's runs and the module's own, resumed to the identical curve, the backbone untouched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.errors import ArtifactError, UsageError
+from harness.noise import starting_noise
+from harness.pipeline import Pipeline
+from harness.solvers import power_grid
+from harness.training import TrainSettings
+from ilf.jumps import collect, load_jumps, save_jumps
+from ilf.loop import InnerLoop
+from ilf.objective import Objective
+from ilf.schedule import Schedule
+from ilf.train import IlfSettings, build_module, paper_form, train_module
+from ilf.trajectories import Trajectories, record, stored, union_grid
+from tests.conftest import PROMPTS
+
+OURS = IlfSettings(loop=(6, 6), grids=(2, 4), steps=4, batch=8, rounds=2, runs=5, power=1.5, folded="first-1")
+TRAINING = TrainSettings(steps=30, lr=1e-2, warmup=2, ema=0.9, checkpoint_every=10)
+SEED = 7
+
+
+def teacher(pipeline: Pipeline, settings: IlfSettings, copies: int = 1) -> Trajectories:
+    return record(pipeline, PROMPTS * copies, SEED, union_grid(settings.grids, settings.power, widest_gap=100), batch=3)
+
+
+def test_trajectories_start_from_the_keyed_noise_and_hold_every_student_grid(pipeline: Pipeline) -> None:
+    data = teacher(pipeline, OURS)
+    assert torch.equal(data.states[:, 0], starting_noise(SEED, range(5), pipeline.latent_shape))
+    for steps in OURS.grids:
+        assert set(power_grid(steps, 1.5)) <= set(data.timesteps.tolist())
+    assert pipeline.solver == "dpm++" and pipeline.steps == 4, "recording leaves the pipeline alone"
+    assert data.guidance.tolist() == [2.0] * 5
+    several = record(pipeline, PROMPTS, SEED, (999, 499), batch=2, guidances=(1.5, 3.0))
+    assert several.guidance.tolist() == [1.5, 1.5, 3.0, 3.0, 1.5]
+
+
+def test_trajectories_are_made_once_and_refused_for_another_recipe(pipeline: Pipeline, tmp_path: Path) -> None:
+    data = teacher(pipeline, OURS)
+    first = stored(tmp_path / "t.pt", "a", lambda: data)
+    again = stored(tmp_path / "t.pt", "a", lambda: pytest.fail("made twice"))
+    assert torch.equal(first.states, again.states) and first.null.keys() == again.null.keys()
+    with pytest.raises(ArtifactError, match="another recipe"):
+        stored(tmp_path / "t.pt", "b", lambda: data)
+
+
+def test_the_modules_own_run_is_what_the_pipeline_does(pipeline: Pipeline, tmp_path: Path) -> None:
+    """An untrained module's jumps on its own path: the states of the plain run; forced: the teacher's."""
+    settings = replace(OURS, folded="none")
+    data, module = teacher(pipeline, settings), build_module(pipeline, settings)
+    schedule = Schedule.of(module.config, 4)
+    own = collect(pipeline, module, schedule, data, PROMPTS, SEED, torch.arange(5))
+    plain = record(pipeline, PROMPTS, SEED, schedule.timesteps)
+    for step, t in enumerate(schedule.timesteps):
+        at = own.t == t
+        assert torch.allclose(own.sample[at], plain.states[:, step], atol=1e-5)
+        assert torch.equal(own.target[at], data.states[:, data.column(own.t_next[at])[0]])
+    forced = collect(pipeline, module, schedule, data, PROMPTS, SEED, torch.arange(5), forced=True)
+    for t in schedule.timesteps:
+        at = forced.t == t
+        assert torch.equal(forced.sample[at], data.states[:, data.column(forced.t[at])[0]])
+    save_jumps(own, tmp_path / "jumps")
+    assert torch.equal(load_jumps(tmp_path / "jumps").previous, own.previous)
+
+
+@pytest.mark.parametrize("folded", ["none", "first-2", "all"])
+def test_the_objective_predicts_what_a_run_uses(pipeline: Pipeline, folded: str) -> None:
+    """From stored hidden states the loss sees the guided prediction of the run, whose landing is the run's next state."""
+    settings = replace(OURS, folded=folded, gating="fixed")
+    data, module = teacher(pipeline, settings), build_module(pipeline, settings)
+    module.scales.data.fill_(0.3)
+    jumps = collect(pipeline, module, Schedule.of(module.config, 4), data, PROMPTS, SEED, torch.arange(5))
+    loop = InnerLoop(pipeline.transformer, module)
+    with torch.no_grad(), loop.hooked():
+        eps = Objective(pipeline, loop, data, "jump2").guided(jumps)
+    for t, after in zip(
+        sorted(set(jumps.t.tolist()), reverse=True), sorted(set(jumps.t.tolist()), reverse=True)[1:], strict=False
+    ):
+        used = jumps.previous[jumps.t == after]
+        assert torch.allclose(eps[jumps.t == t], used, atol=0.02, rtol=0.02), "bfloat16 storage"
+
+
+def test_gradients_reach_the_module_and_only_the_module(pipeline: Pipeline) -> None:
+    data, module = teacher(pipeline, OURS), build_module(pipeline, OURS)
+    torch.nn.init.normal_(module.gates[-1].weight, std=0.1)
+    pipeline.transformer.requires_grad_(False)
+    jumps = collect(pipeline, module, Schedule.of(module.config, 4), data, PROMPTS, SEED, torch.arange(5))
+    loop = InnerLoop(pipeline.transformer, module)
+    with loop.hooked():
+        Objective(pipeline, loop, data, "jump2")(jumps, torch.Generator()).backward()
+    missing = {n for n, p in module.named_parameters() if p.grad is None}
+    assert all("class_embedder" in name or "scale_shift" in name for name in missing), missing
+    assert all(p.grad is None for p in pipeline.transformer.parameters())
+
+
+FORCED = replace(OURS, forced=True, rounds=1, grids=(4,))
+TARGETS = {
+    "ours": FORCED,
+    "first order": replace(FORCED, target="jump"),
+    "teacher steps": replace(FORCED, target="teacher-steps", context=False),
+    "paper": replace(paper_form((2, 5), (4,), 4), batch=8, runs=5),
+    "adapter": replace(FORCED, inner_pass=False, gradient_checkpointing=True, copy=True),
+}
+
+
+def loss_of(pipeline: Pipeline, module: torch.nn.Module, data: Trajectories, settings: IlfSettings) -> float:
+    """The training loss on one set of jumps that every module is asked about."""
+    untrained = build_module(pipeline, settings)
+    jumps = collect(pipeline, untrained, Schedule.of(untrained.config, 4), data, PROMPTS, SEED, torch.arange(5), forced=True)
+    loop = InnerLoop(pipeline.transformer, module)  # type: ignore[arg-type]
+    with torch.no_grad(), loop.hooked():
+        return float(Objective(pipeline, loop, data, settings.target)(jumps, torch.Generator().manual_seed(1)))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_training_lowers_the_loss_and_leaves_the_backbone(pipeline: Pipeline, name: str, tmp_path: Path) -> None:
+    settings = TARGETS[name]
+    before = {n: p.clone() for n, p in pipeline.transformer.state_dict().items()}
+    data = teacher(pipeline, settings)
+    module, made = train_module(pipeline, data, PROMPTS, SEED, settings, TRAINING, tmp_path / "work.pt")
+    assert loss_of(pipeline, module, data, settings) < loss_of(pipeline, build_module(pipeline, settings), data, settings)
+    assert made.seconds > 0 and len(made.loss_curve) == 3
+    after = pipeline.transformer.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_killed_training_resumes_to_the_identical_curve(pipeline: Pipeline, tmp_path: Path) -> None:
+    data = teacher(pipeline, OURS)
+    whole, record_whole = train_module(pipeline, data, PROMPTS, SEED, OURS, TRAINING, tmp_path / "whole.pt")
+
+    class Killed(Exception):
+        pass
+
+    original = torch.optim.AdamW.step
+    calls = 0
+
+    def dying(self: torch.optim.AdamW, *args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 17:
+            raise Killed
+        return original(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", dying)
+        with pytest.raises(Killed):
+            train_module(pipeline, data, PROMPTS, SEED, OURS, TRAINING, tmp_path / "cut.pt")
+    resumed, record_resumed = train_module(pipeline, data, PROMPTS, SEED, OURS, TRAINING, tmp_path / "cut.pt")
+    assert record_whole.loss_curve == record_resumed.loss_curve and len(record_whole.loss_curve) == 3
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_forms_that_cannot_be_trained_are_refused() -> None:
+    with pytest.raises(UsageError, match="jump2"):
+        replace(OURS, target="guess")
+    with pytest.raises(UsageError, match="target=fad"):
+        replace(OURS, branches="both", folded="none")
+    with pytest.raises(UsageError, match="context=False"):
+        replace(OURS, target="teacher-steps")
