@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from baselines.bottleneck import Bottleneck
+from baselines.deediff import DeeDiff
 from baselines.deepcache import DeepCache
 from baselines.delta_dit import DeltaDiT
+from baselines.ecad import Ecad
 from baselines.encoder_propagation import EncoderPropagation
 from baselines.first_block_cache import FirstBlockCache
 from baselines.fora import Fora
 from baselines.magcache import MagCache
 from baselines.pab import PAB
+from baselines.quantised import Fp8, Int8
+from baselines.routers import HarmoniCa, LearningToCache
 from baselines.smoothcache import SmoothCache
 from baselines.step_rehash import StepRehash
 from baselines.steps import Full, Solver, Spacing, Steps
+from baselines.systems import Compile, CudaGraphs
+from baselines.t_stitch import TStitch
 from baselines.taylorseer import TaylorSeer
 from baselines.teacache import TeaCache
 from baselines.tgate import TGate
@@ -34,4 +41,14 @@ BASELINES: MethodTable = {
     "first-block": FirstBlockCache,
     "teacache": TeaCache,
     "magcache": MagCache,
+    "learning-to-cache": LearningToCache,
+    "harmonica": HarmoniCa,
+    "deediff": DeeDiff,
+    "ecad": Ecad,
+    "t-stitch": TStitch,
+    "bottleneck": Bottleneck,
+    "int8": Int8,
+    "fp8": Fp8,
+    "compile": Compile,
+    "cuda-graphs": CudaGraphs,
 }

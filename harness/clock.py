@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 from harness.patching import patched
@@ -36,6 +37,7 @@ class StepClock:
             self.timesteps, self.step = tuple(scheduler.timesteps.tolist()), 0
             return result
 
+        @wraps(step)  # a pipeline looks at the signature before it passes a generator to a stochastic scheduler
         def counted_step(*args: Any, **kwargs: Any) -> Any:
             result = step(*args, **kwargs)
             self.step += 1

@@ -9,7 +9,7 @@ shape and stride of the input.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -22,12 +22,12 @@ BACKEND = "inductor"
 SHAPES = 64  # input shapes and block kinds that may be compiled before torch gives up with an error; its own limit is 8
 
 
-def compiled_forward(block: nn.Module) -> Any:
-    """The block's forward as a compiled function: a static shape each, the whole block in one graph."""
+def compiled_forward(forward: Callable[..., Any]) -> Any:
+    """A block's forward as a compiled function: a static shape each, the whole block in one graph."""
     import torch._dynamo
 
     torch._dynamo.config.recompile_limit = max(SHAPES, torch._dynamo.config.recompile_limit)
-    return torch.compile(block.forward, fullgraph=True, dynamic=False, backend=BACKEND)
+    return torch.compile(forward, fullgraph=True, dynamic=False, backend=BACKEND)
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def compiled(blocks: Iterable[nn.Module]) -> Iterator[None]:
     """Run ``blocks`` compiled inside the context."""
     with ExitStack() as stack:
         for block in blocks:
-            stack.enter_context(patched(block, "forward", compiled_forward(block)))
+            stack.enter_context(patched(block, "forward", compiled_forward(block.forward)))
         yield
 
 

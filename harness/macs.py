@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 PARTS = {"attn1": "attention", "attn2": "cross", "ff": "mlp"}  # what diffusers' blocks call them
@@ -13,17 +13,42 @@ CAPTION_TOKENS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}  # pub
 
 @dataclass(frozen=True)
 class BlockMacs:
-    """Multiply-accumulates of one block on one sample, by part. ``cross`` is 0 in a model without cross-attention.
+    """The shapes that decide what one block costs on one sample, and its multiply-accumulates by part.
 
-    ``modulation`` is what a DiT block spends on its own time and class embedding, once a sample. ``caption_tokens`` is the
-    caption length that was counted with.
+    ``caption_width`` is 0 in a model without cross-attention. The MLP is four times as wide as the model, as in every published
+    one. Norms, activations and softmax are left out.
     """
 
-    attention: int
-    cross: int
-    mlp: int
-    modulation: int
+    width: int
+    tokens: int
     caption_tokens: int
+    caption_width: int
+    own_embedding: bool
+
+    @property
+    def attention(self) -> int:
+        """Self-attention with its projections."""
+        return 4 * self.tokens * self.width**2 + 2 * self.tokens**2 * self.width
+
+    @property
+    def cross(self) -> int:
+        """Attention to the caption with its projections; 0 where there is none."""
+        queries = 2 * self.tokens * self.width**2 if self.caption_width else 0
+        return queries + 2 * self.caption_tokens * self.width * (self.caption_width + self.tokens if self.caption_width else 0)
+
+    @property
+    def mlp(self) -> int:
+        """Both layers of the MLP."""
+        return 8 * self.tokens * self.width**2
+
+    @property
+    def modulation(self) -> int:
+        """What a DiT block spends on its own time and class embedding, once a sample."""
+        return 6 * self.width**2 + 256 * self.width + self.width**2 if self.own_embedding else 0
+
+    def at_half_resolution(self) -> BlockMacs:
+        """The same block on an image of half the height and width."""
+        return replace(self, tokens=self.tokens // 4)
 
     @property
     def block(self) -> int:
@@ -41,20 +66,14 @@ class BlockMacs:
         """The share of all three parts together, which leaves norms, modulation and gates."""
         return sum(self.share(part) for part in PARTS)
 
+    def blocks_of(self, other: BlockMacs) -> float:
+        """How many blocks of this cost one of ``other`` is worth, to the same grain as :meth:`share`."""
+        return round(GRAIN * other.block / self.block) / GRAIN
+
 
 def block_macs(config: Mapping[str, Any], caption_tokens: int = 120, latent_size: int | None = None) -> BlockMacs:
-    """From a DiT or PixArt transformer's config; ``latent_size`` where it differs from the config's ``sample_size``.
-
-    The MLP is four times as wide as the model, as in every published one. Norms, activations and softmax are left out.
-    """
+    """From a DiT or PixArt transformer's config; ``latent_size`` where it differs from the config's ``sample_size``."""
     width = int(config["num_attention_heads"]) * int(config["attention_head_dim"])
     tokens = (int(latent_size or config["sample_size"]) // int(config["patch_size"])) ** 2
-    attention = 4 * tokens * width**2 + 2 * tokens**2 * width
-    mlp = 8 * tokens * width**2
-    source = config.get("cross_attention_dim")
-    cross = 0
-    if source:
-        cross = 2 * tokens * width**2 + 2 * caption_tokens * int(source) * width + 2 * tokens * caption_tokens * width
-    own_embedding = config.get("norm_type") == "ada_norm_zero"
-    modulation = 6 * width**2 + 256 * width + width**2 if own_embedding else 0
-    return BlockMacs(attention, cross, mlp, modulation, caption_tokens)
+    source = int(config.get("cross_attention_dim") or 0)
+    return BlockMacs(width, tokens, caption_tokens, source, config.get("norm_type") == "ada_norm_zero")

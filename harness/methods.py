@@ -18,7 +18,10 @@ MethodTable = Mapping[str, Callable[..., Method]]
 
 @dataclass(frozen=True)
 class Composition:
-    """Several methods at once, attached from left to right."""
+    """Several methods at once, attached from left to right; those that are ``innermost`` (precision, compilation) first.
+
+    So the others wrap what these have made of the blocks, wherever they stand in the text.
+    """
 
     parts: tuple[Method, ...]
 
@@ -46,7 +49,7 @@ class Composition:
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Attach all; detach in reverse order."""
         with ExitStack() as stack:
-            for part in self.parts:
+            for part in sorted(self.parts, key=lambda part: not getattr(part, "innermost", False)):
                 stack.enter_context(part.attach(pipeline))
             yield
 

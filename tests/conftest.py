@@ -18,8 +18,11 @@ from diffusers import (
 )
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
+from baselines.deediff import ExitHeads
+from baselines.routers import HarmoniCa, LearningToCache, Router
 from harness.loading import quiet_libraries
 from harness.pipeline import Pipeline
+from harness.records import write_json
 from zoo.build import save_labels
 
 DEPTH = 6
@@ -36,9 +39,9 @@ def _vae() -> AutoencoderKL:
     )  # fmt: skip
 
 
-def _common() -> dict[str, object]:
+def _common(heads: int = 2, layers: int = DEPTH) -> dict[str, object]:
     return {
-        "num_attention_heads": 2, "attention_head_dim": 8, "in_channels": 4, "out_channels": 8, "num_layers": DEPTH,
+        "num_attention_heads": heads, "attention_head_dim": 8, "in_channels": 4, "out_channels": 8, "num_layers": layers,
         "sample_size": 8, "patch_size": 2,
     }  # fmt: skip
 
@@ -50,11 +53,24 @@ def _unzero(transformer: torch.nn.Module) -> None:
             torch.nn.init.normal_(parameter, std=0.05)
 
 
+def _dit(**size: int) -> DiTTransformer2DModel:
+    transformer = DiTTransformer2DModel(**_common(**size), num_embeds_ada_norm=1000)
+    _unzero(transformer)
+    return transformer
+
+
+def _pixart(**size: int) -> PixArtTransformer2DModel:
+    transformer = PixArtTransformer2DModel(
+        **_common(**size), cross_attention_dim=8 * size.get("heads", 2), caption_channels=16, use_additional_conditions=False
+    )
+    _unzero(transformer)
+    return transformer
+
+
 def save_dit(folder: Path) -> Path:
     """A random DiT pipeline."""
     torch.manual_seed(1)
-    transformer = DiTTransformer2DModel(**_common(), num_embeds_ada_norm=1000)
-    _unzero(transformer)
+    transformer = _dit()
     DiTPipeline(transformer, _vae(), DDIMScheduler(clip_sample=False)).save_pretrained(folder)
     save_labels(folder, PROMPTS)
     return folder
@@ -67,12 +83,28 @@ def save_pixart(folder: Path) -> Path:
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), ("▁", -9.0), *(("▁" + word, -2.0) for word in words)]
     tokenizer = T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=6)
     encoder = T5EncoderModel(T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
-    transformer = PixArtTransformer2DModel(
-        **_common(), cross_attention_dim=16, caption_channels=16, use_additional_conditions=False
-    )
-    _unzero(transformer)
+    transformer = _pixart()
     PixArtAlphaPipeline(tokenizer, encoder, _vae(), transformer, DPMSolverMultistepScheduler()).save_pretrained(folder)
     return folder
+
+
+def save_learned(folder: Path, parts: tuple[str, ...], steps: int = 4) -> None:
+    """Random routers, a random schedule and random exit heads, where the methods look for trained ones."""
+    generator = torch.Generator().manual_seed(5)
+    for name in (LearningToCache.name, HarmoniCa.name):
+        router = Router(steps, DEPTH, parts, range(1, steps))
+        router.logits.data.normal_(generator=generator)
+        router.save(folder / name / "router.json", "dpm++", 2.0)
+        write_json(folder / name / "training.json", {"seconds": 1.0})
+    reuse = ["000000", "123567", "765321", "101010"] if "attn2" in parts else ["000000", "145541", "541145", "101010"]
+    front = [{"cost": 0.6, "error": 0.1, "reuse": reuse}, {"cost": 1.0, "error": 0.0, "reuse": ["000000"] * 4}]
+    write_json(
+        folder / "ecad" / "schedules.json", {"solver": "dpm++", "guidance": 2.0, "front": front, "search": {"seconds": 1.0}}
+    )
+    torch.manual_seed(6)
+    heads = ExitHeads(DEPTH, 16)
+    _unzero(heads)
+    heads.save_pretrained(folder / "deediff")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -86,9 +118,15 @@ def quick_calibrations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Saved pipelines by name."""
+    """Saved pipelines by name, each with a smaller sibling beside it and with learned methods in it."""
     root = tmp_path_factory.mktemp("pipelines")
-    return {"dit": save_dit(root / "dit"), "pixart": save_pixart(root / "pixart")}
+    for name, build in (("dit", _dit), ("pixart", _pixart)):
+        torch.manual_seed(4)
+        build(heads=1, layers=2).save_pretrained(root / f"{name}-small" / "transformer")
+    saved = {"dit": save_dit(root / "dit"), "pixart": save_pixart(root / "pixart")}
+    for name, folder in saved.items():
+        save_learned(folder, ("attn1", "ff") if name == "dit" else ("attn1", "attn2", "ff"))
+    return saved
 
 
 def open_pipeline(folder: Path, **settings: object) -> Pipeline:

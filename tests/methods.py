@@ -20,11 +20,13 @@ TEXTS = (
     "encoder:keys=3:blocks=1", "step-rehash:threshold=0.2:first=3",
     "fora:3", "taylorseer:interval=2:order=1:warmup=1", "taylorseer:3", "smoothcache:0.5", "smoothcache:alpha=9:most=1",
     "pab:attention=3:cross=2:low=0:high=1000", "t-gate:0.3",
+    "t-stitch:fraction=0.5", "deediff:0.5", "bottleneck:first=0.2",
     "first-block:0.25", "teacache:3.5", "magcache:0.5:retention=0.3",
 )  # fmt: skip
 COMPOSED = (
     "steps:3+solver:ddim", "steps:5+deepcache:interval=2", "steps:5+solver:unipc+magcache:0.5", "steps:6+fora",
     "spacing:1.5", "solver:ghvb+spacing:1.5", "spacing:1.5+pab:low=0:high=900", "spacing:1.5+magcache:0.5",
+    "learning-to-cache:0.5", "harmonica:threshold=0.6", "ecad:0.7", "steps:3+t-stitch:0.3",
     "ilf:checkpoint={ilf}", "ilf:steps=3:feedback=first-2:checkpoint={ilf}", "ilf-untrained:steps=3:feedback=first-2",
     "ilf-untrained:steps=3:feedback=all:form=ours",
 )  # fmt: skip
@@ -32,7 +34,7 @@ COMPOSED = (
 
 def applies(text: str, pipeline: Pipeline) -> bool:
     """Whether the method can work on this backbone; a test shows that it says so where it cannot."""
-    return not (text.startswith("t-gate") and pipeline.is_class_conditional)
+    return not (text.startswith(("t-gate", "bottleneck")) and pipeline.is_class_conditional)
 
 
 def save_random_module(pipeline: Pipeline, folder: Path, scale: float = 0.3, folded: str = "none") -> Path:

@@ -1,6 +1,7 @@
 """Rebuild the bundled models: ``python -m zoo.build NAME`` (seeded, resumable, with progress bars).
 
-Names: tiny-dit, tiny-pixart, scorers, references, tiny-pixart/ilf (also ilf-adapter, ilf-paper, and those of tiny-dit), or all.
+Names: tiny-dit, tiny-pixart, scorers, references, tiny-pixart/ilf (also ilf-adapter and ilf-paper, and those of tiny-dit),
+tiny-dit-small, tiny-pixart-small, METHOD-MODEL for every learned or searched rival (harmonica-tiny-dit), or all.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 import typer
 from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DPMSolverMultistepScheduler, PixArtAlphaPipeline
 
+from baselines.learned import TRAININGS
 from harness.errors import HarnessError, UsageError
 from harness.training import TrainRecord, TrainSettings
 from zoo import digits, emoji
@@ -23,7 +25,9 @@ from zoo.recipe_backbone import build_class_denoiser, build_text_denoiser, train
 from zoo.recipe_ilf import RECIPES as ILF_RECIPES
 from zoo.recipe_ilf import build_ilf
 from zoo.recipe_reference import build_references
+from zoo.recipe_rivals import MODELS, build_rival
 from zoo.recipe_scorers import train_scorers
+from zoo.recipe_small import SMALL_RECIPES, build_small_sibling
 from zoo.recipe_vae import train_vae
 from zoo.seal import seal
 
@@ -67,12 +71,12 @@ def build_backbone(name: str, work: Path, out: Path) -> None:
     settings = TrainSettings(steps=recipe.steps, lr=recipe.lr, ema=0.9995, weight_decay=0.01, warmup=300)
     if recipe.data == "emoji":
         model, tokenizer = build_text_denoiser()
-        record = train_backbone(model, recipe.data, vae, work, settings, recipe.batch)
+        record = train_backbone(model, recipe.data, vae, work, settings, recipe.batch, f"backbone-{recipe.data}")
         pipe = PixArtAlphaPipeline(tokenizer, model.text_encoder, vae, model.transformer, DPMSolverMultistepScheduler())
         prompts = {"all": emoji.captions(), "train": emoji.split_captions("train"), "held-out": emoji.split_captions("held-out")}
     else:
         denoiser = build_class_denoiser()
-        record = train_backbone(denoiser, recipe.data, vae, work, settings, recipe.batch)
+        record = train_backbone(denoiser, recipe.data, vae, work, settings, recipe.batch, f"backbone-{recipe.data}")
         pipe = DiTPipeline(denoiser.transformer, vae, DDIMScheduler(clip_sample=False))
         prompts = {"all": digits.captions()}
     folder = out / name
@@ -96,12 +100,17 @@ def build(name: str, work: Path, out: Path) -> None:
         write_card(out / "scorers")
     elif name == "references":
         build_references(out)
+    elif name in SMALL_RECIPES:
+        build_small_sibling(name, work, out)
+    elif name in RIVALS:
+        build_rival(*RIVALS[name], work, out)
     else:
         build_ilf(name, work, out)
     seal(out)
 
 
-NAMES = ("tiny-dit", "tiny-pixart", "scorers", "references", *ILF_RECIPES)
+RIVALS = {f"{method}-{model}": (method, model) for model in MODELS for method in TRAININGS}
+NAMES = (*RECIPES, "scorers", "references", *ILF_RECIPES, *SMALL_RECIPES, *RIVALS)
 
 
 def main(

@@ -17,6 +17,16 @@ ABOUT = {
         "Noto Color Emoji (Debian package fonts-noto-color-emoji, SIL Open Font Licence 1.1) drawn with Pillow, captioned by "
         "Unicode names; scaled, shifted, flipped where the name allows, on six background tints.",
     ),
+    "tiny-dit-small": (
+        "The smaller sibling of tiny-dit, for T-Stitch: the transformer alone, 6 blocks of width 64. Latents, classes and noise "
+        "schedule are tiny-dit's.",
+        "As tiny-dit's.",
+    ),
+    "tiny-pixart-small": (
+        "The smaller sibling of tiny-pixart, for T-Stitch: the transformer alone, 6 blocks of width 80. Latents, noise schedule "
+        "and the (frozen) text encoder are tiny-pixart's.",
+        "As tiny-pixart's.",
+    ),
     "scorers": (
         "TINY scorers: an image-text encoder (`CLIPModel`), a reward model and two image classifiers. Their numbers compare "
         "methods inside one report. They are NOT the published CLIP score, CLIP-IQA, ImageReward or FID, and never to be "
@@ -32,7 +42,7 @@ def write_card(folder: Path) -> None:
     lines = [f"# {folder.name}", "", what, "", f"**Data and licence.** {data} The weights are under the project's licence.", ""]
     lines += ["**Recipe.** " + f"`python -m zoo.build {folder.name}` (seeded, resumable).", ""]
     lines += ["| training | steps | seconds | machine | threads | final loss |", "|---|---|---|---|---|---|"]
-    for path in sorted([*folder.glob("training*.json"), *folder.glob("ilf*/training.json")]):
+    for path in sorted([*folder.glob("training*.json"), *folder.glob("*/training.json")]):
         record = json.loads(path.read_text())
         name = path.stem.removeprefix("training-") if path.parent == folder else path.parent.name
         machine = f"{record['machine']} ({record['device']})"

@@ -97,9 +97,10 @@ class ClassDenoiser(nn.Module):
 
 
 def train_backbone(
-    model: TextDenoiser | ClassDenoiser, data: str, vae: AutoencoderKL, work: Path, settings: TrainSettings, batch: int
-) -> TrainRecord:
-    """Train in place on the cached latents of ``emoji`` or ``digits``."""
+    model: TextDenoiser | ClassDenoiser, data: str, vae: AutoencoderKL, work: Path, settings: TrainSettings, batch: int,
+    name: str,
+) -> TrainRecord:  # fmt: skip
+    """Train in place on the cached latents of ``emoji`` or ``digits``; ``name`` is that of the checkpoint file."""
     latents, conditions = cache_latents(data, vae)
 
     def loss(generator: torch.Generator) -> torch.Tensor:
@@ -108,7 +109,7 @@ def train_backbone(
             return noised.loss(model(noised))
 
     with explicit_attention(model):
-        return fit(model, loss, settings, work / f"backbone-{data}.pt", f"backbone {data}")
+        return fit(model, loss, settings, work / f"{name}.pt", name)
 
 
 def build_text_denoiser() -> tuple[TextDenoiser, T5Tokenizer]:

@@ -27,7 +27,7 @@ from ilf.untrained import UntrainedIlf
 # The autoencoder of Stable Diffusion has 83,653,863 parameters; the float32 file of PixArt-XL-2-1024-MS has this many bytes.
 VAE_PARAMETERS = 83_653_863
 PIXART_1024_BYTES = 2_445_465_672
-FULL_PRESETS = [name for name in preset_names() if not name.startswith("tiny-")]
+FULL_PRESETS = [name for name in preset_names() if not name.startswith(("tiny-", "field-", "pixart-lcm"))]
 
 
 def shrunk(architecture: Architecture) -> Architecture:

@@ -1,0 +1,131 @@
+"""Bottleneck Sampling (Tian et al. 2025, arXiv 2503.18940): high resolution first, low in the middle, high at the end.
+
+At a switch the predicted clean latent is resized and noised afresh to the next step's level, and the solver forgets its
+history. Fresh noise comes from each sample's own generator. The paper's shifted timesteps of the low stage are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import DPMSolverMultistepScheduler
+from diffusers.utils.torch_utils import randn_tensor
+
+from harness.contracts import Plan
+from harness.errors import NotMeasured, UsageError
+from harness.macs import BlockMacs
+from harness.patching import patched
+from harness.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """The first and the last share (0..1) of the steps at full resolution, those between at half of it.
+
+    PixArt only: its position embedding is made for any size. The bundled tiny-pixart takes the lower resolution, but has never
+    seen it in training. A step at half resolution is counted by its multiply-accumulates. Name it after a solver, not before.
+    """
+
+    first: float = 0.1
+    last: float = 0.4
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.first <= 1 and 0 < self.last <= 1):
+            raise UsageError(
+                expected="shares from 0 to 1, the last above 0", got=f"{self.first}, {self.last}", remedy="for example bottleneck"
+            )
+
+    @property
+    def label(self) -> str:
+        """For example ``bottleneck(first=0.1, last=0.4)``."""
+        return f"bottleneck(first={self.first:g}, last={self.last:g})"
+
+    def low(self, steps: int) -> range:
+        """The 0-based steps at half resolution."""
+        return range(round(self.first * steps), max(round(self.first * steps), steps - max(1, round(self.last * steps))))
+
+    def plan(self, plan: Plan) -> Plan:
+        """The steps between cost their share of the tokens and more than that of the attention."""
+        large = plan.backbone.block
+        if not large.cross:
+            raise NotMeasured(expected="PixArt", got="a DiT, which has one resolution", remedy="leave bottleneck out")
+        worth = large.blocks_of(large.at_half_resolution())
+        low = self.low(len(plan.steps))
+        steps = tuple(replace(cost, blocks=cost.blocks * worth) if i in low else cost for i, cost in enumerate(plan.steps))
+        return replace(plan, steps=steps)
+
+    @contextmanager
+    def attach(self, pipeline: Pipeline) -> Iterator[None]:
+        """Resize between steps inside the context."""
+        self.plan(pipeline.plan())
+        size, patch = pipeline.latent_shape[1], pipeline.pipe.transformer.config.patch_size
+        scheduler = pipeline.pipe.scheduler
+        if size % (2 * patch):
+            raise NotMeasured(expected=f"a latent size divisible by {2 * patch}", got=str(size), remedy="leave bottleneck out")
+        if not isinstance(scheduler, DPMSolverMultistepScheduler):
+            raise NotMeasured(
+                expected="a DPM-Solver++ scheduler", got=type(scheduler).__name__, remedy="name solver:dpm++ before it"
+            )
+        switch = _Switch(pipeline, scheduler, self.low(pipeline.steps), size)
+        with ExitStack() as stack:
+            stack.enter_context(patched(scheduler, "step", switch.step))
+            stack.enter_context(patched(pipeline.pipe, "prepare_extra_step_kwargs", switch.prepare))
+            if pipeline.counter:
+                stack.enter_context(patched(pipeline.transformer, "forward", _weighed(pipeline, pipeline.macs(), size)))
+            yield
+
+
+class _Switch:
+    """The scheduler's step, which leads to another size where the next step has one."""
+
+    def __init__(self, pipeline: Pipeline, scheduler: Any, low: range, size: int) -> None:
+        self.pipeline, self.scheduler, self.low, self.size = pipeline, scheduler, low, size
+        self._step, self._prepare = scheduler.step, pipeline.pipe.prepare_extra_step_kwargs
+        self.generator: Any = None
+
+    def prepare(self, generator: Any, eta: float) -> Any:
+        """Where the pipeline hands over its generators, one an image."""
+        self.generator = generator
+        return self._prepare(generator, eta)
+
+    def step(self, output: torch.Tensor, t: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The scheduler's own, and the switch."""
+        result = self._step(output, t, sample, *args, **kwargs)
+        now, scheduler = self.pipeline.clock.step, self.scheduler
+        if (now in self.low) == (now + 1 in self.low) or now + 1 >= len(scheduler.timesteps):
+            return result
+        size = self.size // 2 if now + 1 in self.low else self.size
+        moved = _renoised(scheduler, output, t, sample, size, self.generator)
+        scheduler.model_outputs, scheduler.lower_order_nums = [None] * scheduler.config.solver_order, 0
+        return (moved, *result[1:]) if isinstance(result, tuple) else type(result)(prev_sample=moved)
+
+
+def _renoised(scheduler: Any, eps: torch.Tensor, t: Any, sample: torch.Tensor, size: int, generator: Any) -> torch.Tensor:
+    """The clean latent that the step saw, at another size and the next step's noise level."""
+    bars = scheduler.alphas_cumprod.to(sample.device)
+    following = int(scheduler.timesteps[scheduler.step_index])
+    clean = (sample - (1 - bars[int(t)]).sqrt() * eps) / bars[int(t)].sqrt()
+    resized = F.interpolate(clean.float(), size=(size, size), mode="bilinear", antialias=True).to(sample.dtype)
+    noise = randn_tensor(resized.shape, generator=generator, device=sample.device, dtype=sample.dtype)
+    moved: torch.Tensor = bars[following].sqrt() * resized + (1 - bars[following]).sqrt() * noise
+    return moved
+
+
+def _weighed(pipeline: Pipeline, large: BlockMacs, size: int) -> Any:
+    """The transformer's forward, whose counted blocks are worth less on a small latent."""
+    forward, worth = pipeline.transformer.forward, large.blocks_of(large.at_half_resolution())
+
+    def call(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        counter = pipeline.counter
+        before = counter.rows if counter else 0.0
+        output = forward(hidden_states, *args, **kwargs)
+        if counter and hidden_states.shape[-1] < size:
+            counter.rows = before + worth * (counter.rows - before)
+        return output
+
+    return call

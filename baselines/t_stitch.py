@@ -1,0 +1,118 @@
+"""T-Stitch (Pan et al. 2024, arXiv 2402.14167): a small model for the first steps, the large one for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from safetensors import SafetensorError
+
+from harness.contracts import Backbone, Ledger, Plan
+from harness.errors import ArtifactError, NotMeasured, UsageError
+from harness.macs import block_macs
+from harness.patching import patched
+from harness.pipeline import Pipeline
+from harness.records import read_json
+
+
+@dataclass(frozen=True)
+class TStitch:
+    """The small sibling for the first ``fraction`` (0..1) of the steps.
+
+    ``small`` is a folder with a ``transformer`` of the large one's kind, trained on the same latents, conditions and noise
+    schedule; default: the pipeline's folder with ``-small`` behind its name. Its blocks are counted in blocks of the large
+    model, by multiply-accumulates (:mod:`harness.macs`).
+    """
+
+    fraction: float = 0.4
+    small: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraction <= 1:
+            raise UsageError(expected="a fraction from 0 to 1", got=str(self.fraction), remedy="for example t-stitch:0.4")
+
+    @property
+    def label(self) -> str:
+        """For example ``t-stitch(0.4)``."""
+        name = f", {Path(self.small).name}" if self.small else ""
+        return f"t-stitch({self.fraction:g}{name})"
+
+    def small_steps(self, steps: int) -> int:
+        """How many of the first steps the small model takes."""
+        return round(self.fraction * steps)
+
+    def plan(self, plan: Plan) -> Plan:
+        """The first steps cost the small model's blocks."""
+        count = self.small_steps(len(plan.steps))
+        config = read_json(find_sibling(self.small, plan.backbone.folder) / "config.json")
+        large = plan.backbone.block
+        blocks = config["num_layers"] * large.blocks_of(block_macs(config, large.caption_tokens))
+        steps = tuple(replace(cost, blocks=blocks) if i < count else cost for i, cost in enumerate(plan.steps))
+        return replace(plan, steps=steps)
+
+    def ledger(self, backbone: Backbone) -> Ledger:
+        """The sibling's parameters, and its training seconds where a record lies beside it."""
+        folder = find_sibling(self.small, backbone.folder)
+        record = folder.parent / "training-transformer.json"
+        seconds = float(read_json(record)["seconds"]) if record.exists() else 0.0
+        return Ledger(seconds, sum(p.numel() for p in load_sibling(folder).parameters()))
+
+    @contextmanager
+    def attach(self, pipeline: Pipeline) -> Iterator[None]:
+        """Put the sibling's forward in front of the large model's inside the context."""
+        folder = find_sibling(self.small, pipeline.folder)
+        large: Any = pipeline.transformer
+        small = load_sibling(folder).to(pipeline.device, next(large.parameters()).dtype)
+        check_fits(small, large, folder)
+        count = self.small_steps(pipeline.steps)
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            chosen = small if pipeline.clock.step < count else large_forward
+            return chosen(*args, **kwargs)
+
+        with ExitStack() as stack:
+            if pipeline.counter:
+                weight = pipeline.macs().blocks_of(pipeline.macs(small))
+                stack.enter_context(pipeline.counter.counting(*small.transformer_blocks, weight=weight))
+            large_forward = large.forward
+            stack.enter_context(patched(large, "forward", forward))
+            yield
+
+
+def find_sibling(name: str | None, pipeline_folder: Path | None) -> Path:
+    """The sibling's ``transformer`` folder. Raises :class:`NotMeasured` where none is named and none lies beside the pipeline."""
+    if name is None and pipeline_folder is None:
+        raise NotMeasured(expected="a smaller sibling", got="none with random weights", remedy="t-stitch:small=FOLDER")
+    folder = Path(name) if name else pipeline_folder.with_name(pipeline_folder.name + "-small")  # type: ignore[union-attr]
+    if not (folder / "transformer" / "config.json").exists():
+        kind = UsageError if name else NotMeasured
+        raise kind(expected=f"a smaller transformer in {folder}/transformer", got="none", remedy="t-stitch:small=FOLDER")
+    return folder / "transformer"
+
+
+def load_sibling(folder: Path) -> Any:
+    """The small transformer in float32, eval mode, on the CPU."""
+    try:
+        kind = getattr(diffusers, read_json(folder / "config.json")["_class_name"])
+        return kind.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise ArtifactError(expected=f"a transformer in {folder}", got=str(error), remedy="restore or rebuild it") from error
+
+
+def check_fits(small: Any, large: Any, folder: Path) -> None:
+    """Raise :class:`ArtifactError` where the two read or return other things."""
+    if type(small) is not type(large):
+        raise ArtifactError(
+            expected=f"a {type(large).__name__}", got=f"{type(small).__name__} in {folder}", remedy="name another"
+        )
+    for name in ("in_channels", "out_channels", "sample_size", "caption_channels"):
+        if small.config.get(name) != large.config.get(name):
+            raise ArtifactError(
+                expected=f"a sibling with {name} {large.config.get(name)}", got=f"{small.config.get(name)} in {folder}",
+                remedy="use a model that was trained on the same latents and conditions",
+            )  # fmt: skip

@@ -1,0 +1,77 @@
+"""Compilation and CUDA graphs lie below every other method. Traced by dynamo, run by eager kernels: seconds, and exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from baselines.deepcache import DeepCache
+from baselines.systems import Compile, CudaGraphs
+from harness import compiling
+from harness.errors import NotMeasured
+from harness.methods import Composition
+from harness.pipeline import Pipeline
+from tests.conftest import PROMPTS
+from tests.methods import build, save_random_module
+
+
+@pytest.fixture(autouse=True)
+def _eager_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "BACKEND", "eager")
+
+
+def test_compiled_is_eager_and_counted(pipeline: Pipeline) -> None:
+    plain = pipeline.generate(PROMPTS, 0, range(5))
+    with pipeline.counting() as counter, Compile().attach(pipeline):
+        assert torch.equal(pipeline.generate(PROMPTS, 0, range(5)), plain)
+    assert counter.rows / 5 == pipeline.plan().block_evaluations
+    assert all("forward" not in vars(block) for block in pipeline.blocks)
+
+
+def test_no_new_compilation_when_attached_again(pipeline: Pipeline) -> None:
+    torch._dynamo.reset()
+    for _ in range(2):
+        with Compile().attach(pipeline):
+            pipeline.generate(PROMPTS, 0, range(5))
+        graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        torch._dynamo.utils.counters.clear()
+    assert graphs == 0
+
+
+@pytest.mark.parametrize("text", ["compile+deepcache:interval=2", "deepcache:interval=2+compile"])
+def test_a_composition_compiles_below_the_cache_in_either_order(pipeline: Pipeline, text: str) -> None:
+    with DeepCache(2).attach(pipeline):
+        cached = pipeline.generate(PROMPTS, 0, range(5))
+    method = build(text, Path())
+    assert isinstance(method, Composition)
+    with pipeline.counting() as counter, method.attach(pipeline):
+        assert torch.equal(pipeline.generate(PROMPTS, 0, range(5)), cached)
+    assert counter.rows / 5 == method.plan(pipeline.plan()).block_evaluations
+
+
+def test_ilf_composes(pipeline: Pipeline, tmp_path: Path) -> None:
+    folder = save_random_module(pipeline, tmp_path / "module")
+    images = []
+    for text in ("ilf:checkpoint={ilf}", "ilf:checkpoint={ilf}+compile"):
+        with build(text, folder).attach(pipeline):
+            images.append(pipeline.generate(PROMPTS, 0, range(5)))
+    assert torch.equal(*images)
+
+
+def test_cuda_graphs_without_cuda_are_not_measured(pipeline: Pipeline) -> None:
+    with pytest.raises(NotMeasured, match="CUDA"), CudaGraphs().attach(pipeline):
+        pass
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("text", ["cuda-graphs", "deepcache:interval=2+cuda-graphs"])
+def test_cuda_graphs_give_the_same_images(pipeline: Pipeline, text: str) -> None:
+    on_gpu = Pipeline(pipeline.pipe, folder=pipeline.folder, steps=4, guidance=2.0, precision="fp32", device="cuda")
+    plain = text.replace("cuda-graphs", "full")
+    images = []
+    for method in (plain, text, text):
+        with build(method, Path()).attach(on_gpu):
+            images.append(on_gpu.generate(PROMPTS, 0, range(5)).int())
+    assert (images[0] - images[1]).abs().max() <= 1 and torch.equal(images[1], images[2])
