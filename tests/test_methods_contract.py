@@ -87,7 +87,7 @@ def test_every_method_at_any_setting(
 @pytest.mark.slow
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(**ANY_SETTING)
-def test_every_method_at_many_settings(
+def test_every_method_at_hundreds_of_settings(
     opened: dict[str, Pipeline], text: str, name: str, guidance: float, steps: int, batch: int
 ) -> None:
     check_at(opened[name], text, guidance, steps, batch)
