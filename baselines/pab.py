@@ -18,8 +18,8 @@ TRAINED = 1000  # timesteps
 class PAB:
     """Between timesteps ``high`` and ``low``, self-attention runs every ``attention`` steps and cross-attention every ``cross``.
 
-    Cross-attention changes least and is broadcast longest. Where a step lies is taken from its number, as on the evenly spaced
-    timesteps of every solver here. A DiT has self-attention only.
+    Cross-attention changes least and is broadcast longest. Timesteps are the chosen ones, else evenly spaced as every solver here
+    spaces them. A DiT has self-attention only.
     """
 
     attention: int = 2
@@ -41,23 +41,24 @@ class PAB:
         between = f", {self.high}-{self.low}" if (self.low, self.high) != (100, 800) else ""
         return f"pab(attention={self.attention}, cross={self.cross}{between})"
 
-    def runs(self, step: int, part: str, steps: int) -> bool:
+    def runs(self, step: int, part: str, plan: Plan) -> bool:
         """Whether attention ``attn1`` or ``attn2`` runs at a step."""
-        timestep = round(TRAINED * (1 - step / steps)) - 1
+        timestep = plan.timesteps[step] if plan.timesteps else round(TRAINED * (1 - step / len(plan.steps))) - 1
         every = self.attention if part == "attn1" else self.cross
         return not self.low < timestep < self.high or step % every == 0
 
     def plan(self, plan: Plan) -> Plan:
         """Each step loses the attention that is broadcast."""
-        backbone, steps = plan.backbone, len(plan.steps)
+        backbone = plan.backbone
         saved = [
-            backbone.depth * sum(backbone.block.share(part) for part in ("attn1", "attn2") if not self.runs(i, part, steps))
-            for i in range(steps)
+            backbone.depth * sum(backbone.block.share(part) for part in ("attn1", "attn2") if not self.runs(i, part, plan))
+            for i in range(len(plan.steps))
         ]
         return plan.saving(saved)
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Remember attention outputs inside the context; the first step of a call always runs."""
-        with remembering(pipeline, lambda i, part: self.runs(i, part, pipeline.steps), parts=("attn1", "attn2")):
+        plan = pipeline.plan()
+        with remembering(pipeline, lambda i, part: self.runs(i, part, plan), parts=("attn1", "attn2")):
             yield

@@ -69,7 +69,7 @@ class Solver:
 
     def plan(self, plan: Plan) -> Plan:
         """Every solver here calls the model once a step."""
-        return replace(plan, solver=self.name)
+        return replace(plan, solver=self.name, timesteps=())
 
     def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
         """Change the scheduler inside the context."""
@@ -91,8 +91,8 @@ class Spacing:
         return f"spacing({self.power:g})"
 
     def plan(self, plan: Plan) -> Plan:
-        """Unchanged."""
-        return plan
+        """The same cost, on other timesteps."""
+        return replace(plan, timesteps=power_grid(len(plan.steps), self.power))
 
     def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
         """Change the timesteps inside the context; the step count is that of the methods before this one."""

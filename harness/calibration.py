@@ -34,7 +34,7 @@ class Calibration:
 
 
 def find(plan: Plan, what: str) -> Calibration | None:
-    """The calibration of ``what`` for these weights, steps, guidance and solver, where it has been made."""
+    """The calibration of ``what`` for these weights, steps, guidance, solver and timesteps, where it has been made."""
     path = _path(plan, what)
     return Calibration(**read_json(path)) if path.exists() else None
 
@@ -97,7 +97,8 @@ def _folder(plan: Plan) -> Path:
 
 def _path(plan: Plan, what: str) -> Path:
     folder = _folder(plan)
-    facts = [weights_digest(folder), what, len(plan.steps), plan.guidance, plan.solver, SEED, tuning_prompts(folder)]
+    sampling = [len(plan.steps), plan.guidance, plan.solver, plan.timesteps]
+    facts = [weights_digest(folder), what, sampling, SEED, tuning_prompts(folder)]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "ilf-bench" / "calibrations" / f"{what}-{key}.json"

@@ -74,6 +74,7 @@ class Plan:
     """What a run will evaluate, known before any weight is loaded.
 
     ``exact`` is False where a method decides from the data: its cost is then an upper bound, and the counted one stands.
+    ``timesteps`` are chosen ones, high to low; none: the solver's own.
     """
 
     backbone: Backbone
@@ -81,6 +82,7 @@ class Plan:
     guidance: float = 1.0
     solver: str = ""
     exact: bool = True
+    timesteps: tuple[int, ...] = ()
 
     @classmethod
     def full(cls, backbone: Backbone, steps: int, guidance: float, solver: str = "") -> Plan:
@@ -93,8 +95,8 @@ class Plan:
         return sum(step.evaluations for step in self.steps)
 
     def with_steps(self, steps: int) -> Plan:
-        """The same cost a step, ``steps`` times."""
-        return replace(self, steps=(self.steps[0],) * steps)
+        """The same cost a step, ``steps`` times, on the solver's own timesteps."""
+        return replace(self, steps=(self.steps[0],) * steps, timesteps=())
 
     def saving(self, saved: Sequence[float]) -> Plan:
         """Step ``i`` costs ``saved[i]`` block evaluations less on each branch."""

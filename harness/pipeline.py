@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class Pipeline:
         self.precision = PRECISION_OF.get(self.dtype) or resolve(precision, device)
         self.own_scheduler = pipe.scheduler
         self.solver = solver
+        self.timesteps: tuple[int, ...] = ()
         self.pipe.scheduler = build_solver(solver, self.own_scheduler)
         self.clock = StepClock()
         self.counter: BlockCounter | None = None
@@ -86,8 +88,8 @@ class Pipeline:
 
     def plan(self) -> Plan:
         """The cost of the plain run."""
-        config = dict(self.pipe.transformer.config)
-        return Plan.full(Backbone(len(self.blocks), self.folder, self.macs(), config), self.steps, self.guidance, self.solver)
+        backbone = Backbone(len(self.blocks), self.folder, self.macs(), dict(self.pipe.transformer.config))
+        return replace(Plan.full(backbone, self.steps, self.guidance, self.solver), timesteps=self.timesteps)
 
     def macs(self, transformer: nn.Module | None = None) -> BlockMacs:
         """What a block of this transformer, or of another in its place, costs at this latent size and caption length."""
@@ -99,17 +101,18 @@ class Pipeline:
         self, *, steps: int | None = None, solver: str | None = None, timesteps: Sequence[int] | None = None
     ) -> Iterator[None]:
         """Use another step count or solver, or timesteps of one's own (high to low), inside the context."""
-        before = self.steps, self.solver, self.pipe.scheduler
+        before = self.steps, self.solver, self.timesteps, self.pipe.scheduler
         try:
             self.steps = len(timesteps) if timesteps else steps or self.steps
-            if solver is not None or timesteps:
+            if solver is not None or timesteps or self.timesteps:
                 self.solver = solver or self.solver
                 self.pipe.scheduler = build_solver(self.solver, self.own_scheduler)
+                self.timesteps = tuple(timesteps or ())
             if timesteps:
                 on_timesteps(self.pipe.scheduler, timesteps)
             yield
         finally:
-            self.steps, self.solver, self.pipe.scheduler = before
+            self.steps, self.solver, self.timesteps, self.pipe.scheduler = before
 
     @contextmanager
     def compiled(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from typing import Any
 from diffusers import DDIMScheduler, DEISMultistepScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
 from harness.errors import UsageError
+from harness.schedulers.base import OwnScheduler
 from harness.schedulers.bdia import BDIAScheduler
 from harness.schedulers.evodiff import EVODiffScheduler
 from harness.schedulers.ghvb import GHVBScheduler
@@ -37,9 +38,11 @@ SOLVERS: dict[str, SolverKind] = {
     "unipc": SolverKind(UniPCMultistepScheduler, 3, _TO_CLEAN | {"solver_order": 2}),  # the corrector adds one order
     "deis": SolverKind(DEISMultistepScheduler, 2, _TRAILING | {"solver_order": 2}),
     "ghvb": SolverKind(GHVBScheduler, 2, {"beta": 0.8}),
-    "bdia": SolverKind(BDIAScheduler, 2, {"gamma": 1.0}),
+    "bdia": SolverKind(BDIAScheduler, 1, {"gamma": 0.5}),
+    "bdia-inv": SolverKind(BDIAScheduler, 2, {"gamma": 1.0}),  # exactly invertible, and unstable at few steps
     "evodiff": SolverKind(EVODiffScheduler, 1, {}),
 }
+_FREE = (DPMSolverMultistepScheduler, OwnScheduler)  # these take any timesteps
 OWN = "checkpoint"  # keep the scheduler that the checkpoint was saved with
 
 
@@ -77,15 +80,17 @@ def power_grid(steps: int, power: float, train_timesteps: int = 1000) -> tuple[i
 
 
 def on_timesteps(scheduler: Any, timesteps: Sequence[int]) -> Any:
-    """Make ``scheduler`` run on these timesteps, whatever step count it is asked for. Only DPM-Solver++ takes a free choice."""
-    if not isinstance(scheduler, DPMSolverMultistepScheduler):
+    """Make ``scheduler`` run on these timesteps, whatever step count it is asked for. Not every solver takes a free choice."""
+    if not isinstance(scheduler, _FREE):
+        free = ", ".join(name for name, kind in SOLVERS.items() if issubclass(kind.scheduler, _FREE))
         raise UsageError(
-            expected="a solver that takes free timesteps: dpm++ or dpm++1", got=type(scheduler).__name__, remedy="solver:dpm++"
+            expected=f"a solver that takes free timesteps: {free}", got=type(scheduler).__name__, remedy="solver:dpm++"
         )
-    set_timesteps = scheduler.set_timesteps
+    bound: Any = scheduler
+    set_timesteps = bound.set_timesteps
 
     def chosen(*args: Any, device: Any = None, **kwargs: Any) -> None:
         set_timesteps(timesteps=list(timesteps), device=device)
 
-    scheduler.set_timesteps = chosen
-    return scheduler
+    bound.set_timesteps = chosen
+    return bound

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,13 +43,16 @@ class OwnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self.alphas_cumprod = DDIMScheduler(**betas).alphas_cumprod
         self.set_timesteps(len(self.alphas_cumprod))
 
-    def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
-        """Evenly spaced timesteps from the last training step down, and a history that is empty again."""
-        total = len(self.alphas_cumprod)
-        steps = np.round(total - np.arange(num_inference_steps) * total / num_inference_steps).astype(np.int64) - 1
+    def set_timesteps(
+        self, num_inference_steps: int = 0, device: str | torch.device | None = None, timesteps: Sequence[int] = ()
+    ) -> None:
+        """Evenly spaced timesteps from the last training step down, or chosen ones; the history is empty again."""
+        total, count = len(self.alphas_cumprod), num_inference_steps
+        even = np.round(total - np.arange(count) * total / max(1, count)) - 1
+        steps = np.array(timesteps or even).astype(np.int64)
         bars = [float(self.alphas_cumprod[t]) for t in steps]
         self.levels = (*(Level(bar**0.5, (1 - bar) ** 0.5) for bar in bars), Level(1.0, 0.0))
-        self.num_inference_steps = num_inference_steps
+        self.num_inference_steps = len(steps)
         self.timesteps = torch.from_numpy(steps).to(device)
         self.index = 0
         self.reset()

@@ -45,14 +45,19 @@ def test_made_once_and_then_read(pipeline: Pipeline, cache: Path) -> None:
         assert counter.rows == 0
     again = calibration.calibrate("method", pipeline, "thing", counted)
     assert calls == [1] and again == first and first.seconds > 0 and len(list(cache.iterdir())) == 1
-    assert calibration.spent("method", pipeline.folder).training_s == first.seconds
-    assert calibration.spent("another", pipeline.folder).training_s == 0
+    assert calibration.spent("method", pipeline.folder).calibration_s == first.seconds
+    assert calibration.spent("another", pipeline.folder).calibration_s == 0
 
 
 def test_known_again_by_everything_that_it_depends_on(pipeline: Pipeline, cache: Path) -> None:
     calibration.calibrate("method", pipeline, "thing", watch)
     plan = pipeline.plan()
-    others = [plan.with_steps(9), replace(plan, guidance=3.0), replace(plan, solver="unipc")]
+    others = [
+        plan.with_steps(9),
+        replace(plan, guidance=3.0),
+        replace(plan, solver="unipc"),
+        replace(plan, timesteps=(9, 5, 1, 0)),
+    ]
     assert calibration.find(plan, "thing") is not None and calibration.find(plan, "other") is None
     assert all(calibration.find(other, "thing") is None for other in others)
 
@@ -99,9 +104,9 @@ def test_a_run_records_the_cost(folders: dict[str, Path], tmp_path: Path) -> Non
     assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 0
     (folder,) = (tmp_path / "runs").glob("random-*")
     full, magcache, teacache, deepcache = read_run(folder).methods
-    assert full.training_s is None and deepcache.training_s is None
-    assert magcache.training_s and magcache.block_evaluations == magcache.predicted_block_evaluations
-    assert teacache.training_s and teacache.block_evaluations <= teacache.predicted_block_evaluations  # type: ignore[operator]
+    assert full.calibration_s is None and deepcache.calibration_s is None and magcache.training_s is None
+    assert magcache.calibration_s and magcache.block_evaluations == magcache.predicted_block_evaluations
+    assert teacache.calibration_s and teacache.block_evaluations <= teacache.predicted_block_evaluations  # type: ignore[operator]
 
 
 def test_the_parts_of_a_composition_add_up(pipeline: Pipeline) -> None:

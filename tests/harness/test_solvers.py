@@ -17,7 +17,7 @@ from harness.patching import patched
 from harness.schedulers.base import Level
 from harness.schedulers.bdia import BDIAScheduler
 from harness.schedulers.ghvb import GHVBScheduler
-from harness.solvers import SOLVERS, build_solver
+from harness.solvers import SOLVERS, build_solver, on_timesteps, power_grid
 from tests.gaussian import GaussianDenoiser, signal_and_noise
 
 
@@ -229,3 +229,21 @@ def test_patched_restores_what_was_there() -> None:
             raise KeyError
         assert thing.name == "outer"
     assert thing.name == "class" and vars(thing) == {}
+
+
+@pytest.mark.parametrize("name", ["dpm++", "ghvb", "bdia", "evodiff"])
+def test_chosen_timesteps_are_the_ones_that_run(name: str) -> None:
+    """Power 1 is the solver's own grid; power 1.5 ends on the clean image, too, nearer to the exact sample at 10 steps."""
+    closer = on_timesteps(build_solver(name, DDIMScheduler()), power_grid(10, 1.5))
+    closer.set_timesteps(99)
+    assert tuple(closer.timesteps.tolist()) == power_grid(10, 1.5)
+    even = on_timesteps(build_solver(name, DDIMScheduler()), power_grid(10, 1.0))
+    assert torch.equal(solve_own(even), solve_own(build_solver(name, DDIMScheduler()), 10))
+    toy, start = GaussianDenoiser(), torch.linspace(-2, 2, 9, dtype=torch.float64).view(1, 1, 3, 3)
+    exact = toy.flow(start, 999, -1)
+    assert (solve_own(closer) - exact).abs().max() < (solve_own(even) - exact).abs().max()
+
+
+def test_a_solver_that_cannot_choose_says_which_can() -> None:
+    with pytest.raises(UsageError, match="ghvb"):
+        on_timesteps(build_solver("unipc", DDIMScheduler()), power_grid(10, 1.5))
