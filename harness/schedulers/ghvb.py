@@ -11,10 +11,9 @@ from harness.schedulers.base import OwnScheduler
 class GHVBScheduler(OwnScheduler):
     """The paper's "GHVB 1.B" with B = ``beta``: second order, with ``beta`` = 1 plain Adams-Bashforth.
 
-    The velocity is an average, v <- (1 - beta) v + beta eps, so it belongs to an EARLIER noise level. Averaging the levels
-    with the same weights, p <- (1 - beta) p + beta s, says which one: v = eps(p) up to second order. The step is then the
-    line through the two latest (p, v), read in the middle of the step. On even steps these are the paper's coefficients
-    (2 + beta) / (2 beta) and -(2 - beta) / (2 beta); on uneven ones they keep the order, which the paper's do not (deviation).
+    The velocity is an average, v <- (1 - beta) v + beta eps, so it lags behind; x / signal moves over the step in noise / signal
+    with ((2 + beta) v - (2 - beta) v_before) / (2 beta), which makes up for the lag. The first step is DDIM. The coefficients are
+    those of even steps, as in the paper; on a grid whose neighbouring steps become alike the order stays.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -31,18 +30,14 @@ class GHVBScheduler(OwnScheduler):
 
     def reset(self) -> None:
         """No velocity yet."""
-        self._before: tuple[float, torch.Tensor] | None = None
+        self._velocity: torch.Tensor | None = None
 
     def advance(self, sample: torch.Tensor, x0: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
-        """Move x / signal along the extrapolated velocity; see the class."""
-        here, there, beta = self.levels[self.index], self.levels[self.index + 1], self.config.beta
-        if self._before is None:
-            place, velocity, slope = here.ratio, eps, eps
+        """Move x / signal; see the class."""
+        here, there, beta, before = self.levels[self.index], self.levels[self.index + 1], self.config.beta, self._velocity
+        if before is None:
+            self._velocity = slope = eps
         else:
-            old_place, old_velocity = self._before
-            place = (1 - beta) * old_place + beta * here.ratio
-            velocity = (1 - beta) * old_velocity + beta * eps
-            middle = (here.ratio + there.ratio) / 2
-            slope = velocity + (middle - place) / (place - old_place) * (velocity - old_velocity)
-        self._before = place, velocity
+            self._velocity = (1 - beta) * before + beta * eps
+            slope = ((2 + beta) * self._velocity - (2 - beta) * before) / (2 * beta)
         return there.signal * (sample / here.signal + (there.ratio - here.ratio) * slope)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from diffusers import DDIMScheduler
 from harness.clock import StepClock
 from harness.errors import UsageError
 from harness.patching import patched
-from harness.schedulers.base import Level
 from harness.schedulers.bdia import BDIAScheduler
 from harness.schedulers.ghvb import GHVBScheduler
 from harness.solvers import SOLVERS, build_solver, on_timesteps, power_grid
@@ -73,21 +73,21 @@ def solve_own(scheduler: Any, steps: int = 20) -> torch.Tensor:
     return x
 
 
-def test_ghvb_on_even_steps_has_the_papers_coefficients() -> None:
-    """v = (1 - b) v + b eps; slope = ((2 + b) v - (2 - b) v_before) / 2b, once the average has settled."""
-    scheduler, beta, clean = GHVBScheduler(beta=0.6), 0.6, Level(1.0, 0.0)
-    scheduler.levels = tuple(Level(1 / (1 + r * r) ** 0.5, r / (1 + r * r) ** 0.5) for r in torch.arange(60, 0, -1).tolist())
-    scheduler.levels, scheduler.index = (*scheduler.levels, clean), 0
-    scheduler.reset()
-    x, ours, velocity, before = torch.ones(1), torch.ones(1), torch.zeros(1), torch.zeros(1)
-    for i in range(50):
-        here, there, eps = scheduler.levels[i], scheduler.levels[i + 1], torch.tensor([math.sin(i / 5)])
-        ours = scheduler.advance(here.signal * x, x, eps) / there.signal
-        velocity, before = (eps if i == 0 else (1 - beta) * velocity + beta * eps), velocity
-        papers = x - ((2 + beta) * velocity - (2 - beta) * before) / (2 * beta)
-        if i > 30:
-            assert torch.allclose(ours, papers, atol=1e-4)
-        x, scheduler.index = ours, i + 1
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+def test_ghvb_equals_one_written_by_hand(beta: float) -> None:
+    """In z = x / alpha and s = sigma / alpha; beta = 1 is Adams-Bashforth, 3/2 and -1/2."""
+    toy, scheduler, velocities = GaussianDenoiser(), GHVBScheduler(beta=beta), list[torch.Tensor]()
+    scheduler.set_timesteps(12)
+    times, start = [*scheduler.timesteps.tolist(), -1], torch.linspace(-2, 2, 9, dtype=torch.float64)
+    z = start / signal_and_noise(999)[0]
+    for t, t_next in itertools.pairwise(times):
+        (a, s), (b, r) = signal_and_noise(t), signal_and_noise(t_next)
+        eps = toy.eps(a * z, t)
+        velocities.append((1 - beta) * velocities[-1] + beta * eps if velocities else eps)
+        new, old = (2 + beta) / (2 * beta), -(2 - beta) / (2 * beta)
+        z = z + (r / b - s / a) * (new * velocities[-1] + old * velocities[-2] if len(velocities) > 1 else eps)
+    assert torch.allclose(z, solve_own(scheduler, 12).flatten(), atol=1e-9)
+    assert beta < 1 or (new, old) == (1.5, -0.5)
 
 
 def test_bdia_satisfies_its_equation() -> None:
