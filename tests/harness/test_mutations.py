@@ -140,6 +140,14 @@ def test_presets_with_nonsense_in_a_field(
     check_preset(path)
 
 
+@pytest.mark.parametrize("field", ["pipeline", "prompts"])
+@pytest.mark.parametrize("value", ["x" * 5000, "a\x00b"])
+def test_a_path_that_no_file_can_have(preset: dict[str, Any], tmp_path: Path, field: str, value: str) -> None:
+    """Found by the mutations: these crashed."""
+    with pytest.raises(HarnessError):
+        app.prepare(yaml_file(tmp_path, preset | {field: value}), {}, [])
+
+
 LISTS = {
     ".txt": b"red cat\nblue dog\n", ".csv": b"id,prompt\n1,red cat\n2,\"blue, dog\"\n", ".tsv": b"prompt\tid\nred cat\t1\n",
     ".json": b'[{"prompt": "red cat"}, {"prompt": "blue dog"}]', ".jsonl": b'{"text": "red cat"}\n{"text": "blue dog"}\n',
