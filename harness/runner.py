@@ -138,7 +138,7 @@ class Runner:
                 self._guard(label, "", partial(self._generate, label, method, progress))
             self._time(progress)
             for label, method in self.experiment.methods.items():
-                if (self.folder / "samples" / slug(label) / "manifest.json").exists():
+                if self._samples(label).is_finished():
                     Scorer(self.folder, self._metrics(method), self._samples, self._guard).score(label, progress)
         if not self.failures:
             write_json(self.folder / "run.json", {"format": FORMAT})
