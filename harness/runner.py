@@ -140,6 +140,8 @@ class Runner:
             for label, method in self.experiment.methods.items():
                 if self._samples(label).is_finished():
                     Scorer(self.folder, self._metrics(method), self._samples, self._guard).score(label, progress)
+            if self._samples(BASELINE).is_finished():
+                Scorer(self.folder, self.experiment.metrics, self._samples, self._guard).score_controls(progress)
         if not self.failures:
             write_json(self.folder / "run.json", {"format": FORMAT})
         return self.failures
