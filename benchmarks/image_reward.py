@@ -1,6 +1,6 @@
 """ImageReward: our batches against the package's one pair at a time, on the same weights and pairs, interleaved in one run.
 
-    python -m benchmarks.image_reward FOLDER [--device cuda] [--pairs 32] [--alone 32]
+    python benchmarks/image_reward.py FOLDER [--device cuda] [--pairs 32] [--alone 32]
 
 FOLDER holds ImageReward.pt, med_config.json and vocab.txt; without the published weights, random ones:
 python -c "from pathlib import Path; from tests.published import *; save_image_reward(Path('FOLDER'))"

@@ -12,6 +12,7 @@ from scipy.linalg import sqrtm  # type: ignore[import-untyped]
 
 from harness.contracts import Batch, FloatArray, Unmeasurable
 from harness.errors import ArtifactError, UsageError
+from harness.statistics import paired_difference
 from metrics.context import MetricContext
 from metrics.frechet import FrechetDistance, frechet_distance, influence
 from metrics.reference import Reference, describe_reference, load_reference, write_reference
@@ -180,3 +181,14 @@ def test_without_a_reference_the_preset_is_at_fault(scorers: Path) -> None:
     context = MetricContext(scorers, "text")
     with pytest.raises(UsageError, match="--reference"):
         context.reference_for(context.networks.frechet_features)
+
+
+def test_the_interval_of_a_difference_is_that_of_a_bootstrap_over_the_stored_features() -> None:
+    reference, noise = gaussians(2000, 3, 20), np.random.default_rng(21)
+    full = gaussians(500, 3, 22)
+    fast = full + 0.3 * noise.normal(size=full.shape)
+    one, two = (frechet_distance(x, reference) + influence(x, reference) for x in (fast, full))
+    claimed = paired_difference(one, two)
+    picks = [noise.integers(500, size=500) for _ in range(200)]
+    drawn = [frechet_distance(fast[p], reference) - frechet_distance(full[p], reference) for p in picks]
+    assert (claimed.high - claimed.low) / 2 == pytest.approx(1.96 * np.std(drawn), rel=0.25)

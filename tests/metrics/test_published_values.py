@@ -1,9 +1,9 @@
 """Published numbers with the published weights; each test names the environment variables that it needs.
 
-    ILF_BENCH_IMAGE_REWARD         folder with ImageReward.pt, med_config.json and vocab.txt of bert-base-uncased
-    ILF_BENCH_IMAGE_REWARD_IMAGES  folder assets/images of image-reward's repository (1.webp to 4.webp)
-    ILF_BENCH_INCEPTION            weights-inception-2015-12-05-6726825d.pth
-    ILF_BENCH_FID_PAIR             two image folders and the FID that another tool published for them, separated by colons
+ILF_BENCH_IMAGE_REWARD         folder with ImageReward.pt, med_config.json and vocab.txt of bert-base-uncased
+ILF_BENCH_IMAGE_REWARD_IMAGES  folder assets/images of image-reward's repository (1.webp to 4.webp)
+ILF_BENCH_INCEPTION            weights-inception-2015-12-05-6726825d.pth
+ILF_BENCH_FID_PAIR             two image folders and the FID that another tool published for them, separated by colons
 """
 
 from __future__ import annotations
