@@ -28,6 +28,10 @@ EXIT_USAGE, EXIT_PARTIAL, EXIT_IO, EXIT_INTERRUPTED = 64, 4, 74, 130
 
 Out = Annotated[Path, typer.Option(parser=place, metavar="FOLDER", help="Of all runs and the history; a URL (s3://...) too.")]
 DEFAULT_OUT = Path("runs")
+Scorers = Annotated[
+    str | None, typer.Option(help="Folder of the tiny scorers, or a YAML file naming published ones; see docs/metrics.md.")
+]
+Reference = Annotated[str | None, typer.Option(help="Of FID and its kin: features, a statistics file, or a folder of images.")]
 
 
 @app.command()
@@ -57,6 +61,8 @@ def run(
     batches: Annotated[
         str | None, typer.Option(help="Timed batch sizes, comma-separated; the first is the one that tables show.")
     ] = None,
+    scorers: Scorers = None,
+    reference: Reference = None,
     plugin: Annotated[
         list[Path] | None, typer.Option(help="A Python file with METHODS = {name: class}; your own code is run.")
     ] = None,
@@ -64,7 +70,7 @@ def run(
     engine: Annotated[str, typer.Option(help="local, or ray: many workers, on this machine or a cluster.")] = "local",
     address: Annotated[str | None, typer.Option(help="Of a running Ray cluster, or auto; else one is started here.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="With ray: processes that generate.")] = 2,
-    scorers: Annotated[int | None, typer.Option(min=1, help="With ray: processes that score; default: as many.")] = None,
+    score_workers: Annotated[int | None, typer.Option(min=1, help="With ray: processes that score; default: as many.")] = None,
     score_device: Annotated[str | None, typer.Option(help="With ray: default as --device.")] = None,
     score_batch: Annotated[int, typer.Option(min=1, help="With ray: images a scorer takes at a time.")] = 64,
     deadline: Annotated[float, typer.Option(min=1, help="With ray: seconds until a worker counts as hung.")] = 1800,
@@ -78,6 +84,7 @@ def run(
         "methods": work.split(methods), "metrics": work.split(metrics), "steps": steps, "samples": samples, "seed": seed,
         "device": device, "precision": precision, "pipeline": pipeline, "dtype": dtype, "prompts": prompts,
         "compile": compile_, "timing": work.timing_overrides(rounds, warmup, batches),
+        "scorers": scorers, "reference": reference,
     }  # fmt: skip
     prepared = work.prepare(
         preset, {k: v for k, v in overrides.items() if v is not None}, plugin or [], here=engine == "local" or dry_run
@@ -87,7 +94,7 @@ def run(
         from harness.engine.cluster import ClusterOptions
 
         chosen = prepared.experiment.spec.device
-        return ClusterOptions(address, workers, scorers, chosen, score_device or chosen, score_batch, deadline)
+        return ClusterOptions(address, workers, score_workers, chosen, score_device or chosen, score_batch, deadline)
 
     make_engine = choose_engine(engine, options)
     if dry_run:
@@ -145,6 +152,8 @@ def score(
         str, typer.Option(help="Comma-separated; `ilf-bench list metrics`.")
     ] = "clip_score,clip_iqa,image_reward,fid",
     task: Annotated[str, typer.Option(help="text or class: which reference and features.")] = "text",
+    scorers: Scorers = None,
+    reference: Reference = None,
 ) -> None:
     """Score a folder of images."""
     from harness.commands.run import split
@@ -152,7 +161,7 @@ def score(
 
     table = Table("metric", "value", "95% interval", "N")
     failed = False
-    for row, good in score_folder(folder, prompts, split(metrics) or (), task):
+    for row, good in score_folder(folder, prompts, split(metrics) or (), task, scorers, reference):
         table.add_row(*map(escape, row))
         failed |= not good
     console.print(table)

@@ -4,8 +4,10 @@ RUN/spec.json            the resolved ExperimentSpec
 RUN/environment.json     machine, packages, commit
 RUN/methods/SLUG.json    a MethodRecord, or a Failure
 RUN/samples/SLUG/        000000.png ... and manifest.json (indices, prompts, digests)
-RUN/measurements/SLUG/METRIC.npy       what the metric measured, one row an image
+RUN/measurements/SLUG/NAME.npy         what a metric measured, one row an image: shared by all metrics of that measurement
+RUN/measurements/SLUG/NAME.json        what it was measured with and on
 RUN/scores/SLUG/METRIC.json and .npy   a Score and its per-image values, or a Failure
+RUN/controls/CONTROL/METRIC.json and .npy  the same for a null control (harness/controls.py)
 RUN/timing/ROUND.json    the TimingSamples of one interleaved round, at every batch size
 RUN/warmup.json          the TimingSamples of the rounds before it, with the seconds spent compiling
 RUN/faults/*.json        a Fault: work that was lost, or done at a smaller batch
@@ -24,10 +26,10 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -43,6 +45,7 @@ os.umask(UMASK)  # the mask can only be read by setting it
 
 
 SEAL = "sha256"  # the key under which a JSON object holds the digest of all its other content
+Part = Literal["scores", "controls"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +54,7 @@ class Run:
 
     ``timings`` are at the batch size that methods are compared at (``timing.batch`` of the spec), ``other_batches`` at the
     further ones; ``warmups`` came before both.
+    ``controls`` is keyed by (null control, metric name); see :func:`read_scores`.
     """
 
     path: Path
@@ -64,6 +68,7 @@ class Run:
     other_batches: tuple[TimingSample, ...] = ()
     warmups: tuple[TimingSample, ...] = ()
     faults: tuple[Fault, ...] = ()
+    controls: Mapping[tuple[str, str], Score | Failure] = field(default_factory=dict)
 
     @cached_property
     def records(self) -> Mapping[str, MethodRecord]:
@@ -179,20 +184,13 @@ def read_record(kind: type[T], content: Any, path: Path) -> T:
         ) from error
 
 
-def measured_path(run: Path, method: str, metric: str) -> Path:
-    """Where the measurements of one metric of one method lie."""
-    return run / "measurements" / slug(method) / f"{metric}.npy"
-
-
-def write_score(run: Path, score: Score | Failure, measured: FloatArray | None = None) -> None:
-    """The measurements and the per-image values first, then the JSON that makes them count."""
-    base = run / "scores" / slug(score.method) / score.metric
+def write_score(run: Path, score: Score | Failure, part: Part = "scores") -> None:
+    """The per-image values first, then the JSON that makes them count. ``part`` controls: ``method`` names a null control."""
+    base = run / part / slug(score.method) / score.metric
     content = asdict(score)
     if isinstance(score, Score):
         content.pop("per_image")
         content["digests"] = {"per_image": write_array(base.with_suffix(".npy"), score.per_image)}
-        if measured is not None:
-            content["digests"]["measured"] = write_array(measured_path(run, score.method, score.metric), measured)
     write_json(base.with_suffix(".json"), content)
 
 
@@ -213,10 +211,39 @@ def read_score(path: Path) -> Score | Failure:
     return score
 
 
-def read_measured(run: Path, method: str, metric: str) -> FloatArray:
-    """Measurements [N, d] of one metric of one method, checked against the digest in its score."""
-    content = read_json(run / "scores" / slug(method) / f"{metric}.json")
-    return read_array(measured_path(run, method, metric), content.get("digests", {}).get("measured"))
+def read_scores(run: Path, part: Part = "scores") -> dict[tuple[str, str], Score | Failure]:
+    """Every score of a run by (method label, metric).
+
+    ``part`` controls: those of the null controls by (control, metric), with ``method`` naming the control (identical, jpeg50,
+    shuffled, constant, noise or black; harness/controls.py). Each has the full run's first images, at most 100 of them, and
+    is to be held against ``identical``, which has the same N; :func:`harness.controls.separations` and ``is_blind`` judge them.
+    A run of an earlier version has none.
+    """
+    found = [read_score(file) for file in _files(run, f"{part}/*/*.json")]
+    return {(score.method, score.metric): score for score in found}
+
+
+def write_measurement(run: Path, method: str, name: str, basis: Mapping[str, Any], rows: FloatArray) -> None:
+    """Measurements [N, d] of one method, then the ``basis`` (networks, images) that makes them count."""
+    base = run / "measurements" / slug(method) / name
+    base.with_suffix(".json").unlink(missing_ok=True)
+    content = write_array(base.with_suffix(".npy"), rows)
+    write_json(base.with_suffix(".json"), {"digest": content, **basis})
+
+
+def read_measurement(run: Path, method: str, name: str, basis: Mapping[str, Any] | None = None) -> FloatArray | None:
+    """Measurements [N, d], or None where there are none, or none of that ``basis``.
+
+    Raises :class:`ArtifactError` on damaged ones.
+    """
+    base = run / "measurements" / slug(method) / name
+    if not base.with_suffix(".json").exists():
+        return None
+    stored = read_json(base.with_suffix(".json"))
+    content = stored.pop("digest", None)
+    if basis is not None and stored != dict(basis):
+        return None
+    return read_array(base.with_suffix(".npy"), content)
 
 
 def read_run(path: Path) -> Run:
@@ -231,7 +258,6 @@ def read_run(path: Path) -> Run:
     methods = [(file, read_json(file)) for file in _files(path, "methods/*.json")]
     order = {label: i for i, label in enumerate(spec["method_labels"])}
     records = [read_record(MethodRecord, m, file) for file, m in methods if "reason" not in m]
-    scores = [read_score(file) for file in _files(path, "scores/*/*.json")]
     timed = [sample for file in _files(path, "timing/*.json") for sample in read_timings(file)]
     further = spec.get("timing", {}).get("batches", ())
     return Run(
@@ -240,12 +266,13 @@ def read_run(path: Path) -> Run:
         environment=read_json(path / "environment.json"),
         methods=tuple(sorted(records, key=lambda m: order.get(m.label, len(order)))),
         failed_methods=tuple(read_record(Failure, m, file) for file, m in methods if "reason" in m),
-        scores={(s.method, s.metric): s for s in scores},
+        scores=read_scores(path),
         timings=tuple(sample for sample in timed if sample.batch not in further or sample.batch == spec["timing"]["batch"]),
         complete=(path / "run.json").exists(),
         other_batches=tuple(s for s in timed if s.batch in further and s.batch != spec["timing"]["batch"]),
         warmups=tuple(sample for file in _files(path, "warmup.json") for sample in read_timings(file)),
         faults=tuple(read_record(Fault, read_json(file), file) for file in _files(path, "faults/*.json")),
+        controls=read_scores(path, "controls"),
     )
 
 

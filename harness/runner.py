@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from harness.contracts import Failure, Fault, no_quality
+from harness.contracts import BASELINE, Failure, Fault, no_quality
 from harness.engine.dispatch import Dispatch
 from harness.engine.tasks import Engine, Facts, Outcome, Role, Task
 from harness.errors import ArtifactError, UsageError
@@ -159,6 +159,10 @@ class Runner:
         summaries = [Task("summarise", label) for label in labels if label not in self.failed]
         for outcome in self._outcomes("scorer", summaries):
             self._method_failed(outcome)
+        controls = [Task("controls", BASELINE)] if BASELINE in scored and BASELINE not in self.failed else []
+        for outcome in self._outcomes("scorer", controls):
+            if outcome.error:
+                self.failures.append(Failure(BASELINE, "null controls", outcome.error))
 
     def _outcomes(self, role: Role, tasks: Iterable[Task], *, alone: bool = False) -> Iterator[Outcome]:
         """Final outcomes; failures of single metrics and timings are collected on the way."""

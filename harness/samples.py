@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
 from harness.errors import ArtifactError
+from harness.images import decode_image, encode_png
 from harness.records import digest, read_json, write_bytes, write_json
 
 Generate = Callable[[Sequence[str], Sequence[int]], torch.Tensor]
-
-
-def encode_png(image: torch.Tensor) -> bytes:
-    """uint8 [3, H, W] RGB to lossless PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def decode_image(path: Path, expected: str | None = None) -> torch.Tensor:
-    """uint8 [3, H, W] RGB of an image file. Raises :class:`ArtifactError` on a damaged one, or one with another digest."""
-    try:
-        content = path.read_bytes()
-        if expected is not None and digest(content) != expected:
-            raise ValueError("another content than was written")
-        with Image.open(io.BytesIO(content)) as image:
-            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ArtifactError(expected=f"an image at {path}", got=str(error), remedy="delete it and run again") from error
 
 
 def chunks(samples: int, size: int) -> Iterator[range]:

@@ -41,7 +41,6 @@ from reports.build import build_report
 from reports.terminal import terminal_table
 
 BUILT_IN: MethodTable = {**BASELINES, **ILF_METHODS, **UNTRAINED_METHODS}
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
 @dataclass(frozen=True)
@@ -123,6 +122,7 @@ def build_metrics(spec: ExperimentSpec) -> dict[str, Metric | Failure]:
     context = MetricContext(
         locate(spec.scorers), spec.task, resolve_device(spec.device), None if spec.reference is None else locate(spec.reference)
     )
+    _ = context.networks  # a scorers' file that cannot be read is the command's fault, not a metric's
     built: dict[str, Metric | Failure] = {}
     for name in spec.metrics:
         try:

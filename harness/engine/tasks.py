@@ -15,7 +15,7 @@ from harness.contracts import Failure, Fault
 from harness.errors import HarnessError
 
 Role = Literal["sampler", "scorer"]
-Stage = Literal["generate", "finish", "time", "measure", "summarise"]
+Stage = Literal["generate", "finish", "time", "measure", "summarise", "controls"]
 T = TypeVar("T")
 SCORE_BATCH = 64  # images that a scorer takes at a time, unless told otherwise
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}  # no method's fault: nothing more can be written
@@ -26,7 +26,7 @@ class Task:
     """One stage of one method on samples ``start`` .. ``stop`` - 1, ``batch`` at a time.
 
     Doing it a second time finds the work done, or does it again with the same result. ``time`` is of all methods, and
-    ``start`` is its round; ``finish`` and ``summarise`` are of all samples.
+    ``start`` is its round; ``finish`` and ``summarise`` are of all samples, and ``controls`` are made from the full run's.
     """
 
     stage: Stage

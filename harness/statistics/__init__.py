@@ -5,6 +5,7 @@ from harness.statistics.means import estimate_mean, estimate_means, paired_diffe
 from harness.statistics.multiple import holm
 from harness.statistics.resampling import RESAMPLES, group_by
 from harness.statistics.rounds import time_ratio
+from harness.statistics.scores import score_difference
 
 __all__ = [
     "RESAMPLES",
@@ -16,5 +17,6 @@ __all__ = [
     "holm",
     "mean_interval",
     "paired_difference",
+    "score_difference",
     "time_ratio",
 ]

@@ -15,7 +15,7 @@ from accelerate import init_empty_weights
 from baselines.steps import Full
 from harness import random_weights
 from harness.cli import main
-from harness.contracts import Failure
+from harness.contracts import REFERENCE, Failure
 from harness.errors import UsageError
 from harness.loading import load_pipeline
 from harness.pipeline import Pipeline
@@ -27,7 +27,7 @@ from ilf.untrained import UntrainedIlf
 # The autoencoder of Stable Diffusion has 83,653,863 parameters; the float32 file of PixArt-XL-2-1024-MS has this many bytes.
 VAE_PARAMETERS = 83_653_863
 PIXART_1024_BYTES = 2_445_465_672
-FULL_PRESETS = [name for name in preset_names() if not name.startswith(("tiny-", "field-", "pixart-lcm"))]
+FULL_PRESETS = [name for name in preset_names() if not name.startswith(("tiny-", "field-", "ilf-study", "pixart-lcm"))]
 
 
 def shrunk(architecture: Architecture) -> Architecture:
@@ -139,7 +139,7 @@ def test_a_random_run_reports_speed_and_cost_only(
     run = read_run(folder)
     looped = 8 * (2 * 3 + 1 + 1)  # eight steps, three blocks on both branches; one looped, and the module, on one of them
     assert [method.block_evaluations for method in run.methods] == [24.0, 12.0, looped]
-    assert {sample.method for sample in run.timings} == {"full", "full (A/A)", "2 steps", "ilf"}
+    assert {sample.method for sample in run.timings} == {"full", "full (A/A)", "2 steps", "ilf", REFERENCE}
     assert {key[1] for key in run.scores} == {"fid", "psnr"}
     for (label, _), score in run.scores.items():
         assert isinstance(score, Failure)

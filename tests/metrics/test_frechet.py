@@ -12,16 +12,10 @@ from scipy.linalg import sqrtm  # type: ignore[import-untyped]
 
 from harness.contracts import Batch, FloatArray, Unmeasurable
 from harness.errors import ArtifactError, UsageError
+from harness.statistics import paired_difference
 from metrics.context import MetricContext
-from metrics.frechet import (
-    FrechetDistance,
-    Reference,
-    describe_reference,
-    frechet_distance,
-    influence,
-    load_reference,
-    write_reference,
-)
+from metrics.frechet import FrechetDistance, frechet_distance, influence
+from metrics.reference import Reference, describe_reference, load_reference, write_reference
 
 Draw = Callable[..., torch.Tensor]
 
@@ -103,6 +97,11 @@ def test_influence_is_finite_where_the_covariance_is_singular() -> None:
     assert np.isfinite(influence(x, y)).all()
 
 
+def reference_of(metric: FrechetDistance) -> Reference:
+    assert isinstance(metric.reference, Reference)
+    return metric.reference
+
+
 @pytest.fixture
 def metric(random_images: Draw) -> FrechetDistance:
     extractor = MeanColours()
@@ -114,15 +113,15 @@ def test_summary_has_the_distance_as_its_mean(metric: FrechetDistance, random_im
     measured = metric.measure(Batch(random_images(60), [""] * 60, range(60)))
     values = metric.summarise(measured)
     assert measured.shape == (60, 3) and measured.dtype == np.float32
-    assert values.mean() == pytest.approx(frechet_distance(measured, metric.reference.features), rel=1e-9)
+    assert values.mean() == pytest.approx(frechet_distance(measured, reference_of(metric).features), rel=1e-9)
     assert values.std() > 0
     assert metric.title == "FID (tiny)" and metric.tiny and metric.direction == "lower"
 
 
-def test_below_ten_images_a_dimension_it_is_unmeasurable(metric: FrechetDistance) -> None:
-    assert metric.floor == 30
-    with pytest.raises(Unmeasurable, match="at least 30 images; got 29; remedy"):
-        metric.summarise(np.ones((29, 3), np.float32))
+def test_below_two_images_a_dimension_it_is_unmeasurable(metric: FrechetDistance) -> None:
+    assert (metric.floor, metric.advised) == (6, 30)
+    with pytest.raises(Unmeasurable, match="at least 6 images; got 5; remedy"):
+        metric.summarise(np.ones((5, 3), np.float32))
 
 
 def test_a_feature_that_is_not_finite_is_unmeasurable(metric: FrechetDistance) -> None:
@@ -175,9 +174,21 @@ def test_a_reference_of_other_weights_is_refused(
 ) -> None:
     other = MetricContext(save_scorers(tmp_path / "other", seed=1), "text", reference=context.reference)
     with pytest.raises(ArtifactError, match="taken by extractor"):
-        _ = other.frechet_reference
+        other.reference_for(other.networks.frechet_features)
 
 
 def test_without_a_reference_the_preset_is_at_fault(scorers: Path) -> None:
-    with pytest.raises(UsageError, match="reference features"):
-        _ = MetricContext(scorers, "text").frechet_reference
+    context = MetricContext(scorers, "text")
+    with pytest.raises(UsageError, match="--reference"):
+        context.reference_for(context.networks.frechet_features)
+
+
+def test_the_interval_of_a_difference_is_that_of_a_bootstrap_over_the_stored_features() -> None:
+    reference, noise = gaussians(2000, 3, 20), np.random.default_rng(21)
+    full = gaussians(500, 3, 22)
+    fast = full + 0.3 * noise.normal(size=full.shape)
+    one, two = (frechet_distance(x, reference) + influence(x, reference) for x in (fast, full))
+    claimed = paired_difference(one, two)
+    picks = [noise.integers(500, size=500) for _ in range(200)]
+    drawn = [frechet_distance(fast[p], reference) - frechet_distance(full[p], reference) for p in picks]
+    assert (claimed.high - claimed.low) / 2 == pytest.approx(1.96 * np.std(drawn), rel=0.25)

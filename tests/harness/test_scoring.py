@@ -1,0 +1,161 @@
+"""Scoring a run: shared measurements, stored arrays, null controls, and what a score records."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from harness.contracts import BASELINE, Batch, Direction, Failure, FloatArray, Metric, Score, Unmeasurable
+from harness.controls import CONTROLS
+from harness.records import read_measurement, read_scores
+from harness.samples import SampleSet
+from harness.scoring import Scorer, to_score
+
+PROMPTS = tuple(f"prompt {i}" for i in range(12))
+
+
+class Brightness:
+    """A metric on a shared measurement, the mean of each image; ``seen`` counts the images that were measured."""
+
+    title, unit, tiny, paired = "Brightness", "", False, False
+    direction: Direction = "higher"
+
+    def __init__(self, name: str, seen: list[int], *, floor: int = 1, advised: int = 1, counted: bool = False) -> None:
+        self.name, self.seen = name, seen
+        self.floor, self.advised, self.counted = floor, advised, counted
+        self.measurement = "means"
+
+    def basis(self) -> Mapping[str, str]:
+        return {"network": "mean"}
+
+    def fingerprint(self) -> Mapping[str, str]:
+        return {"metric": self.name, **self.basis()}
+
+    def measure(self, batch: Batch) -> FloatArray:
+        self.seen.extend(batch.indices)
+        return batch.images.float().mean(dim=(1, 2, 3))[:, None].numpy()
+
+    def checked(self, measured: FloatArray) -> FloatArray:
+        return measured.astype(np.float64)
+
+    def summarise(self, measured: FloatArray) -> FloatArray:
+        if len(measured) < self.floor:
+            raise Unmeasurable(f"at least {self.floor}")
+        return self.values(measured)
+
+    def values(self, measured: FloatArray) -> FloatArray:
+        return self.checked(measured)[:, 0]
+
+
+Run = Callable[[Mapping[str, Metric | Failure]], None]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Samples of the full run and of one other method."""
+    generator = torch.Generator().manual_seed(0)
+    for label in (BASELINE, "fast"):
+        samples = sample_set(tmp_path, label)
+        for indices in samples.chunks():
+            images = torch.randint(0, 256, (len(indices), 3, 8, 8), dtype=torch.uint8, generator=generator)
+            samples.generate(indices, lambda prompts, i, drawn=images: drawn, lambda: 0)  # type: ignore[misc]
+        samples.finish(label)
+    return tmp_path
+
+
+def sample_set(folder: Path, label: str) -> SampleSet:
+    return SampleSet(folder / "samples" / label, PROMPTS, 5)
+
+
+def score(folder: Path, metrics: Mapping[str, Metric | Failure], labels: tuple[str, ...] = (BASELINE, "fast")) -> None:
+    def guard(label: str, metric: str, work: Callable[[], None]) -> bool:
+        work()
+        return True
+
+    scorer = Scorer(folder, metrics, lambda label: sample_set(folder, label), guard)
+    with Progress(console=Console(file=io.StringIO())) as progress:
+        for label in labels:
+            scorer.score(label, progress)
+        scorer.score_controls(progress)
+
+
+def values(found: Score | Failure) -> FloatArray:
+    assert isinstance(found, Score)
+    return found.per_image
+
+
+def test_metrics_of_one_measurement_share_one_pass_and_one_array(folder: Path) -> None:
+    seen: list[int] = []
+    score(folder, {name: Brightness(name, seen) for name in ("one", "two")}, labels=(BASELINE,))
+    assert seen == [*range(12)] * (1 + len(CONTROLS))
+    assert [path.name for path in (folder / "measurements").rglob("*.npy")] == ["means.npy"]
+    found = read_scores(folder)
+    np.testing.assert_array_equal(values(found[BASELINE, "one"]), values(found[BASELINE, "two"]))
+
+
+def test_a_metric_added_later_reads_the_stored_array(folder: Path) -> None:
+    score(folder, {"one": Brightness("one", [])})
+    seen: list[int] = []
+    before = read_measurement(folder, "fast", "means")
+    later = Brightness("later", seen)
+    Scorer(folder, {"later": later}, lambda label: sample_set(folder, label), lambda *a: (a[2](), True)[1]).score(
+        "fast", Progress(console=Console(file=io.StringIO()))
+    )
+    assert seen == [] and isinstance(read_scores(folder)["fast", "later"], Score)
+    np.testing.assert_array_equal(read_measurement(folder, "fast", "means"), before)
+
+
+def test_other_images_or_another_network_are_measured_again(folder: Path) -> None:
+    score(folder, {"one": Brightness("one", [])})
+    seen: list[int] = []
+    other = Brightness("one", seen)
+    other.basis = lambda: {"network": "another"}  # type: ignore[method-assign]
+    score(folder, {"one": other}, labels=("fast",))
+    assert seen[:12] == [*range(12)]
+    sample_set(folder, "fast").image_path(3).write_bytes(sample_set(folder, "fast").image_path(4).read_bytes())
+    manifest = folder / "samples" / "fast" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("prompt 3", "prompt three"))
+    seen.clear()
+    score(folder, {"new": Brightness("new", seen)}, labels=("fast",))
+    assert seen[:12] == [*range(12)]
+
+
+def test_every_control_is_scored_once_beside_the_methods(folder: Path) -> None:
+    seen: list[int] = []
+    metrics: dict[str, Metric | Failure] = {"one": Brightness("one", seen), "broken": Failure("", "broken", "no network")}
+    score(folder, metrics)
+    controls = read_scores(folder, "controls")
+    assert {control for control, _ in controls} == set(CONTROLS) and {name for _, name in controls} == {"one"}
+    np.testing.assert_array_equal(values(controls["black", "one"]), np.zeros(12))
+    np.testing.assert_array_equal(values(controls["identical", "one"]), values(read_scores(folder)[BASELINE, "one"]))
+    count = len(seen)
+    score(folder, metrics)
+    assert len(seen) == count
+
+
+def test_a_metric_that_does_not_repeat_itself_is_found_out(folder: Path) -> None:
+    class Drifting(Brightness):
+        def measure(self, batch: Batch) -> FloatArray:
+            return super().measure(batch) + len(self.seen)
+
+    score(folder, {"one": Drifting("one", [])})
+    same = read_scores(folder, "controls")["identical", "one"]
+    assert isinstance(same, Failure) and "measured twice, differ" in same.reason
+
+
+def test_n_below_the_floor_is_refused_and_below_the_advice_watermarked(folder: Path) -> None:
+    low = to_score("a", "m", Brightness("m", [], advised=20, counted=True), np.zeros(12))
+    assert low.title == "Brightness, biased: N = 12 < 20" and low.fingerprint["n"] == "12"
+    assert to_score("a", "m", Brightness("m", [], advised=12), np.zeros(12)).title == "Brightness"
+    assert "n" not in to_score("a", "m", Brightness("m", []), np.zeros(12)).fingerprint
+    with pytest.raises(Unmeasurable, match="at least 13"):
+        score(folder, {"m": Brightness("m", [], floor=13)})
+    with pytest.raises(Unmeasurable, match="not finite"):
+        to_score("a", "m", Brightness("m", []), np.array([0.0, np.nan]))
