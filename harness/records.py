@@ -20,6 +20,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,9 @@ UMASK = os.umask(0)
 os.umask(UMASK)  # the mask can only be read by setting it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
-    """A finished or partial run, as read back. ``scores`` is keyed by (method label, metric name)."""
+    """A finished or partial run, as read back. ``scores`` is keyed by (method label, metric name). Equal only to itself."""
 
     path: Path
     spec: Mapping[str, Any]
@@ -45,6 +46,19 @@ class Run:
     scores: Mapping[tuple[str, str], Score | Failure]
     timings: tuple[TimingSample, ...]
     complete: bool
+
+    @cached_property
+    def records(self) -> Mapping[str, MethodRecord]:
+        """The methods that ran, by label."""
+        return {record.label: record for record in self.methods}
+
+    @cached_property
+    def timings_of(self) -> Mapping[str, tuple[TimingSample, ...]]:
+        """The timed calls of each method that was timed, by label, in round order."""
+        found: dict[str, list[TimingSample]] = {}
+        for sample in sorted(self.timings, key=lambda t: t.round):
+            found.setdefault(sample.method, []).append(sample)
+        return {label: tuple(samples) for label, samples in found.items()}
 
 
 def slug(label: str) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.contracts import A_A, BASELINE
-from harness.statistics import ratio_of_medians
+from harness.statistics import time_ratio
 from harness.store import HistoryEntry, StoredScore
 from reports.format import number, plus_minus
 
@@ -67,7 +67,7 @@ def _speed_up(entry: HistoryEntry, method: str) -> str:
     shared = sorted(full.keys() & mine.keys())
     if not shared:
         return "–"
-    ratio = ratio_of_medians(np.array([full[r] for r in shared]), np.array([mine[r] for r in shared]))
+    ratio = time_ratio(np.array([full[r] for r in shared]), np.array([mine[r] for r in shared]))
     return "1" if method == BASELINE else plus_minus(ratio.value, (ratio.high - ratio.low) / 2).replace(" ± ", "\n±")
 
 

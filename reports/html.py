@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup, escape
 
 from harness.contracts import BASELINE, Score
 from harness.records import Run
-from reports.compare import SECONDS, Answer, Difference, Verdict, answers
-from reports.format import count, interval_text, number
+from reports.compare import Verdict
+from reports.duels import duels, headlines
 from reports.grid import Sheet, Thumbnail
 from reports.markdown import heading
 from reports.page import data_uri, render_page
@@ -21,23 +20,12 @@ from reports.select import has_tiny_scorers, metric_order
 from reports.style import families, looks
 from reports.svg import mark, plot_svg, shorten, stages_svg, symbols
 from reports.tables import STAGE_COLUMNS, TRAINING_COLUMNS, Table
-from reports.words import TINY_WARNING, explain, facts, failures, title_of
+from reports.words import TINY_WARNING, facts, failures, title_of
 
 MARKS = {Verdict.BETTER: "▲", Verdict.WORSE: "▼", Verdict.INDISTINGUISHABLE: "≈", Verdict.NOT_COMPARABLE: "–"}
-OPEN_UP_TO = 3  # with more accelerators than this, the per-metric tables of the answer start folded
+OPEN_UP_TO = 3  # with more accelerators than this, the reasons of the answer start folded
 INLINE_BYTES = 6_000_000  # more thumbnails than this lie beside the page instead of inside it
 PROMPT_LETTERS = 120
-
-
-@dataclass(frozen=True)
-class Duel:
-    """An accelerator's answer, ready to print: a table row is (metric, text against each opponent)."""
-
-    label: str
-    headline: str
-    sentence: str
-    opponents: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[tuple[str, Verdict], ...]], ...]
 
 
 def html_report(
@@ -49,22 +37,23 @@ def html_report(
     """
     numbers = {row.label: i for i, row in enumerate(table.rows)}
     style = looks(run)
-    found = answers(run)
+    found = duels(run)
     context: dict[str, Any] = {
         "title": str(run.spec.get("title") or run.spec["name"]),
         "run": run,
         "page": {"looks": style, "numbers": numbers, "mark": mark, "heading": heading, "breakable": breakable, "most": DRAWN},
         "symbols": symbols(style.values()),
         "legend": legend(run),
-        "duels": [_duel(run, answer) for answer in found],
-        "unfolded": len(found) <= OPEN_UP_TO,
+        "duels": found,
+        "headlines": headlines,
+        "unfolded": len(found[0].rows) <= OPEN_UP_TO,
         "warning": TINY_WARNING if has_tiny_scorers(run) else "",
         "table": table,
         "stage_columns": STAGE_COLUMNS,
         "training": TRAINING_COLUMNS,
         "marks": MARKS,
         "Verdict": Verdict,
-        "axes": [axis for axis in COST_AXES if any(plot.axis is axis for plot in plots)],
+        "axes": [axis for axis in COST_AXES if any(one.axis is axis for one in (*plots, *found))],
         "plots": plots,
         "svg": lambda plot: plot_svg(plot, numbers),
         "stages": stages_svg(stages, numbers) if stages else "",
@@ -113,19 +102,3 @@ def fingerprints(run: Run) -> list[tuple[str, str]]:
             if name == metric and isinstance(score, Score):
                 found[title_of(run, metric), json.dumps(dict(score.fingerprint), indent=1, sort_keys=True)] = None
     return list(found)
-
-
-def _duel(run: Run, answer: Answer) -> Duel:
-    opponents = [o for o in (answer.dearer, answer.cheaper) if o is not None]
-    names = []
-    for opponent in opponents:
-        cost = f"{number(opponent.cost)} s" if answer.unit == SECONDS else f"{count(opponent.cost)} evaluations"
-        names.append(f"{opponent.label} ({'dearer' if opponent is answer.dearer else 'cheaper'}: {cost})")
-    metrics = metric_order(run) if opponents else []
-    rows = tuple((title_of(run, m), tuple(_outcome(o.differences[m]) for o in opponents)) for m in metrics)
-    return Duel(answer.label, answer.headline, explain(run, answer), tuple(names), rows)
-
-
-def _outcome(difference: Difference) -> tuple[str, Verdict]:
-    text = interval_text(difference.interval, signed=True) if difference.interval else difference.reason
-    return text, difference.verdict

@@ -7,7 +7,8 @@ import unicodedata
 
 from harness.contracts import BASELINE, Score
 from harness.records import Run
-from reports.compare import Verdict, compare
+from reports.compare import Verdict, compare_within
+from reports.evidence import evidence_of
 from reports.format import count, decimals, number
 from reports.select import has_tiny_scorers, score_of
 from reports.tables import Cell, Column, Table
@@ -85,7 +86,9 @@ def best_of(run: Run, labels: list[str], metric: str) -> str | None:
     if len(scores) < 2:
         return None
     best = (max if scores[0].direction == "higher" else min)(scores, key=lambda score: score.value)
-    return best.method if all(compare(best, other).verdict is Verdict.BETTER for other in scores if other is not best) else None
+    others, evidence = [score.method for score in scores if score is not best], evidence_of(run)
+    surely = all(compare_within(evidence, best.method, other, metric).verdict is Verdict.BETTER for other in others)
+    return best.method if surely else None
 
 
 def _cell(cell: Cell | None, *, bold: bool) -> str:

@@ -28,10 +28,9 @@ class CostAxis:
     short: str
 
 
-COST_AXES = (
-    CostAxis("latency_s", "seconds per image (median; bar: middle half of the rounds)", "seconds"),
-    CostAxis("block_evaluations", "block evaluations per image", "block evaluations"),
-)
+SECONDS_AXIS = CostAxis("latency_s", "seconds per image (median; bar: middle half of the rounds)", "seconds")
+BLOCK_AXIS = CostAxis("block_evaluations", "block evaluations per image", "block evaluations")
+COST_AXES = (SECONDS_AXIS, BLOCK_AXIS)
 
 
 @dataclass(frozen=True)

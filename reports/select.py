@@ -12,11 +12,11 @@ import numpy as np
 from harness.contracts import A_A, BASELINE, Failure, FloatArray, MethodRecord, Score
 from harness.errors import ArtifactError
 from harness.records import Run, read_json, slug
-from harness.statistics import Interval, ratio_of_medians
+from harness.statistics import Interval, time_ratio
 
 STAGES = ("text", "denoise", "decode")
 FEWER_STEPS = re.compile(r"(\d+) steps|steps\((\d+)\)|steps:(?:steps=)?(\d+)")
-OTHER_SOLVER = re.compile(r"solver:[^+]+")
+OTHER_SOLVER = re.compile(r"solver:(?:name=)?([^+:]+)")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Sample:
 
 def rounds_of(run: Run, label: str) -> dict[int, float]:
     """Seconds per image of one method in each interleaved round; empty where it was never timed."""
-    return {t.round: t.latency_s / t.batch for t in sorted(run.timings, key=lambda t: t.round) if t.method == label}
+    return {t.round: t.latency_s / t.batch for t in run.timings_of.get(label, ())}
 
 
 def seconds_per_image(run: Run, label: str) -> FloatArray:
@@ -40,7 +40,7 @@ def seconds_per_image(run: Run, label: str) -> FloatArray:
 
 def stage_seconds(run: Run, label: str) -> dict[str, float]:
     """Median seconds per image of each stage over the rounds; empty where the method was never timed."""
-    mine = [t for t in run.timings if t.method == label]
+    mine = run.timings_of.get(label, ())
     if not mine:
         return {}
     values = {"text": [t.text_s / t.batch for t in mine], "denoise": [t.denoise_s / t.batch for t in mine]}
@@ -49,12 +49,12 @@ def stage_seconds(run: Run, label: str) -> dict[str, float]:
 
 
 def same_round_ratio(run: Run, numerator: str, denominator: str) -> Interval | None:
-    """median(numerator) / median(denominator) over the rounds that timed both, or None where there is no such round."""
+    """How many times as long the numerator takes, over the rounds that timed both; None where there is no such round."""
     above, below = rounds_of(run, numerator), rounds_of(run, denominator)
     shared = sorted(above.keys() & below.keys())
     if not shared:
         return None
-    return ratio_of_medians(np.array([above[r] for r in shared]), np.array([below[r] for r in shared]))
+    return time_ratio(np.array([above[r] for r in shared]), np.array([below[r] for r in shared]))
 
 
 def noise_spread(run: Run) -> float | None:
@@ -65,7 +65,7 @@ def noise_spread(run: Run) -> float | None:
 
 def peak_memory(run: Run, label: str) -> int | None:
     """The highest peak memory in bytes over the rounds; None where no round recorded any."""
-    peaks = [t.peak_memory_bytes for t in run.timings if t.method == label and t.peak_memory_bytes > 0]
+    peaks = [t.peak_memory_bytes for t in run.timings_of.get(label, ()) if t.peak_memory_bytes > 0]
     return max(peaks) if peaks else None
 
 
@@ -83,7 +83,7 @@ def metric_order(run: Run) -> list[str]:
 
 def record_of(run: Run, label: str) -> MethodRecord | None:
     """The record of one method, or None where it failed or never ran."""
-    return next((m for m in run.methods if m.label == label), None)
+    return run.records.get(label)
 
 
 def failure_of(run: Run, label: str) -> str:
@@ -110,17 +110,39 @@ def has_tiny_scorers(run: Run) -> bool:
     return any(isinstance(s, Score) and s.tiny for s in run.scores.values())
 
 
-def is_fewer_steps(run: Run, label: str) -> bool:
-    """Whether a method is the plain pipeline with another step count."""
+@dataclass(frozen=True)
+class Plain:
+    """The plain pipeline: every block on every step of a solver. ``full`` is the one that the preset sets."""
+
+    solver: str
+    steps: int
+
+
+def plain_pipeline(run: Run, label: str) -> Plain | None:
+    """What a method is where it changes nothing but the step count and the solver; None where it does more, or failed."""
     record = record_of(run, label)
-    return any(FEWER_STEPS.fullmatch(text) for text in (label, record.spec if record else ""))
+    solver = str(run.spec.get("solver", ""))
+    if record is None:
+        found = FEWER_STEPS.fullmatch(label)
+        return Plain(solver, int(next(filter(None, found.groups())))) if found else None
+    if label == BASELINE:
+        return Plain(solver, record.steps)
+    parts = [part.strip() for part in record.spec.split("+")]
+    solvers = [found.group(1) for part in parts if (found := OTHER_SOLVER.fullmatch(part))]
+    if len(solvers) + sum(bool(FEWER_STEPS.fullmatch(part)) for part in parts) < len(parts):
+        return None
+    return Plain(solvers[-1] if solvers else solver, record.steps)
+
+
+def is_fewer_steps(run: Run, label: str) -> bool:
+    """Whether a method is the plain pipeline, with the preset's own solver, at another step count."""
+    plain = plain_pipeline(run, label)
+    return label != BASELINE and plain is not None and plain.solver == run.spec.get("solver", "")
 
 
 def accelerators(run: Run) -> list[str]:
-    """Methods that are neither the full run, nor fewer steps, nor merely another solver."""
-    others = [label for label in method_order(run) if label not in (BASELINE, A_A) and not is_fewer_steps(run, label)]
-    records = {label: record_of(run, label) for label in others}
-    return [label for label, record in records.items() if record is None or not OTHER_SOLVER.fullmatch(record.spec)]
+    """Methods that are not the plain pipeline at some step count with some solver; failed ones are among them."""
+    return [label for label in method_order(run) if label not in (BASELINE, A_A) and plain_pipeline(run, label) is None]
 
 
 def samples_of(run: Run, label: str) -> list[Sample]:

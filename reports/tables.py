@@ -10,7 +10,8 @@ import numpy as np
 from harness.contracts import A_A, BASELINE, Failure, MethodRecord, Score
 from harness.records import Run
 from harness.statistics import mean_interval
-from reports.compare import Difference, Verdict, compare
+from reports.compare import Difference, Verdict, compare_within
+from reports.evidence import evidence_of
 from reports.format import count, interval_text, megabytes, number, plus_minus
 from reports.select import (
     STAGES,
@@ -227,7 +228,7 @@ def score_cell(score: Score | Failure, column: Column) -> Cell:
 
 def _difference_cell(run: Run, label: str, column: Column) -> Cell:
     score = score_of(run, label, column.key)
-    difference = compare(score, score_of(run, BASELINE, column.key))
+    difference = compare_within(evidence_of(run), label, BASELINE, column.key)
     return difference_cell(difference, column, score.n if isinstance(score, Score) else None)
 
 

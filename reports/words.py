@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from harness.contracts import BASELINE, Failure
 from harness.records import Run
-from reports.compare import SECONDS, Answer, Opponent, Verdict, answers
+from reports.answers import Answer, Opponent, answers
+from reports.compare import Verdict
+from reports.evidence import SECONDS
 from reports.format import count, number
 from reports.select import (
     example_score,
@@ -40,7 +42,7 @@ def explain(run: Run, answer: Answer) -> str:
     """The reasoning behind :attr:`Answer.headline`, with the costs it rests on."""
     if answer.cost is None:
         return f"It cannot be placed: {answer.failure}."
-    cost = _cost(answer.cost, answer.unit)
+    cost = _cost(answer.cost.value, answer.unit)
     if answer.dearer is None:
         if answer.cheaper is None:
             return f"It costs {cost}, but neither the full run nor fewer steps were measured."
@@ -61,7 +63,7 @@ def explain(run: Run, answer: Answer) -> str:
 
 def _beside(run: Run, answer: Answer, opponent: Opponent) -> str:
     spread, text = noise_spread(run), _cost(opponent.cost, answer.unit)
-    if answer.unit != SECONDS or answer.cost is None or spread is None or abs(opponent.cost / answer.cost - 1) > spread:
+    if answer.unit != SECONDS or answer.cost is None or spread is None or abs(opponent.cost / answer.cost.value - 1) > spread:
         return text
     return f"{text}, the same within the noise floor"
 

@@ -30,8 +30,8 @@ from harness.store import History
 from ilf.method import ILF_METHODS
 from metrics.context import MetricContext
 from metrics.table import METRICS
+from reports.answers import answers
 from reports.build import build_report
-from reports.compare import answers
 from reports.terminal import terminal_table
 
 BUILT_IN: MethodTable = {**BASELINES, **ILF_METHODS}
