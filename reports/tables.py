@@ -104,7 +104,8 @@ def failed(quantity: str, unit: str, reason: str, direction: str = "") -> Cell:
 def comparison_table(run: Run) -> Table:
     """Every method of the spec, the failed ones too, then the A/A row."""
     metrics = tuple(_metric_column(run, name) for name in metric_order(run))
-    rows = [_row(run, label, metrics) for label in method_order(run) if label != A_A]
+    others = frozenset(accelerators(run))
+    rows = [_row(run, label, metrics, others) for label in method_order(run) if label != A_A]
     if len(seconds_per_image(run, A_A)):
         rows.append(_noise_row(run))
     return Table(COST_COLUMNS, metrics, tuple(rows))
@@ -115,23 +116,23 @@ def _metric_column(run: Run, name: str) -> Column:
     return Column(name, example.title, example.unit, example.direction) if example else Column(name, name, "")
 
 
-def kind_of(run: Run, label: str) -> Kind:
-    """Where a method stands in the comparison."""
+def _kind(run: Run, label: str, others: frozenset[str]) -> Kind:
+    """Where a method stands in the comparison; ``others`` are the accelerators."""
     if label == BASELINE:
         return "full"
-    if is_fewer_steps(run, label):
-        return "fewer steps"
-    return "accelerator" if label in accelerators(run) else "solver"
+    if label in others:
+        return "accelerator"
+    return "fewer steps" if is_fewer_steps(run, label) else "solver"
 
 
-def _row(run: Run, label: str, metrics: tuple[Column, ...]) -> Row:
+def _row(run: Run, label: str, metrics: tuple[Column, ...], others: frozenset[str]) -> Row:
     record = record_of(run, label)
     failure = "" if record else failure_of(run, label)
     cells = _record_cells(run, record, failure) | _time_cells(run, label, failure) | _stage_cells(run, label, failure)
     for metric in metrics:
         cells[metric.key] = score_cell(score_of(run, label, metric.key), metric)
     differences = {m.key: _difference_cell(run, label, m) for m in metrics} if label != BASELINE else {}
-    return Row(label, kind_of(run, label), cells, differences, failure)
+    return Row(label, _kind(run, label, others), cells, differences, failure)
 
 
 def _noise_row(run: Run) -> Row:
@@ -259,6 +260,5 @@ __all__ = [
     "Table",
     "comparison_table",
     "difference_cell",
-    "kind_of",
     "score_cell",
 ]
