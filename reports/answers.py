@@ -10,13 +10,13 @@ from typing import Literal
 
 import numpy as np
 
-from harness.contracts import BASELINE, Failure, Score
+from harness.contracts import Failure, Score
 from harness.records import Run
 from harness.statistics import Estimate, Interval, holm
 from harness.statistics.curves import Cost, advantage, mix
-from reports.compare import Difference, Verdict, compare_within, is_constant
-from reports.evidence import BLOCKS, SECONDS, Evidence, evidence_of, kind_of
-from reports.select import accelerators, failure_of, is_fewer_steps, metric_order, plain_pipeline, record_of, score_of
+from reports.compare import Difference, Verdict, compare_within
+from reports.evidence import BLOCKS, SECONDS, Evidence, evidence_of
+from reports.select import accelerators, failure_of, record_of, score_of
 
 Place = Literal["within", "cheaper", "dearer"]  # of a method's cost on a fewer-steps curve
 LEVEL = 0.05  # of the whole family: methods x metrics
@@ -106,7 +106,7 @@ def answers(run: Run, unit: str | None = None) -> list[Answer]:
     costs = evidence.costs(unit)
     labels = [label for label in accelerators(run) if label in costs]
     open_rulings = {
-        (label, metric): _against_curves(evidence, label, metric, costs) for label in labels for metric in metric_order(run)
+        (label, metric): _against_curves(evidence, label, metric, costs) for label in labels for metric in evidence.metrics
     }
     adjusted = holm({key: r.advantage.p_value for key, r in open_rulings.items() if r.advantage is not None})
     rulings = {key: _decide(ruling, adjusted.get(key)) for key, ruling in open_rulings.items()}
@@ -117,13 +117,14 @@ def _answer(evidence: Evidence, label: str, unit: str, costs: dict[str, Cost], r
     run = evidence.run
     if label not in costs:
         why = f"its {unit} were not measured" if record_of(run, label) else failure_of(run, label)
-        silent = {metric: Ruling(Outcome.NOT_MEASURED, reason=why) for metric in metric_order(run)}
+        silent = {metric: Ruling(Outcome.NOT_MEASURED, reason=why) for metric in evidence.metrics}
         return Answer(label, unit, None, silent, failure=why)
     cost = costs[label].value
-    rows = {name: c.value for name, c in costs.items() if name == BASELINE or is_fewer_steps(run, name)}
+    own = str(run.spec.get("solver", ""))
+    rows = {name: costs[name].value for name, plain in evidence.plain.items() if name in costs and plain.solver == own}
     dearer = min((name for name in rows if rows[name] >= cost), key=lambda name: rows[name], default=None)
     cheaper = max((name for name in rows if rows[name] < cost), key=lambda name: rows[name], default=None)
-    mine = {metric: rulings[label, metric] for metric in metric_order(run)}
+    mine = {metric: rulings[label, metric] for metric in evidence.metrics}
     above, below = (_opponent(evidence, label, name, rows) for name in (dearer, cheaper))
     return Answer(label, unit, evidence.cost_interval(label, unit), mine, above, below)
 
@@ -131,8 +132,7 @@ def _answer(evidence: Evidence, label: str, unit: str, costs: dict[str, Cost], r
 def _opponent(evidence: Evidence, label: str, other: str | None, costs: dict[str, float]) -> Opponent | None:
     if other is None:
         return None
-    metrics = metric_order(evidence.run)
-    return Opponent(other, costs[other], {m: compare_within(evidence, label, other, m) for m in metrics})
+    return Opponent(other, costs[other], {m: compare_within(evidence, label, other, m) for m in evidence.metrics})
 
 
 def _against_curves(evidence: Evidence, label: str, metric: str, costs: dict[str, Cost]) -> Ruling:
@@ -150,15 +150,15 @@ def _against_curves(evidence: Evidence, label: str, metric: str, costs: dict[str
 def curves_of(evidence: Evidence, score: Score, costs: dict[str, Cost]) -> dict[str, list[str]]:
     """Rows of each solver's fewer-steps curve that can be held against ``score``, cheapest first."""
     curves: dict[str, list[str]] = {}
-    for label in sorted(costs, key=lambda name: costs[name].value):
-        plain, other = plain_pipeline(evidence.run, label), score_of(evidence.run, label, score.metric)
-        if plain is not None and isinstance(other, Score) and kind_of(other) == kind_of(score) and not is_constant(other):
-            curves.setdefault(plain.solver, []).append(label)
+    panel = evidence.panel(score)
+    for label in sorted(costs.keys() & evidence.plain.keys() & panel.columns.keys(), key=lambda name: costs[name].value):
+        if score.n == 1 or np.ptp(panel.values[:, panel.columns[label]]) > 0:
+            curves.setdefault(evidence.plain[label].solver, []).append(label)
     return curves
 
 
 def _why_no_curve(evidence: Evidence, score: Score, costs: dict[str, Cost]) -> str:
-    rows = [label for label in costs if plain_pipeline(evidence.run, label) is not None]
+    rows = costs.keys() & evidence.plain.keys()
     others = [one for label in rows if isinstance(one := score_of(evidence.run, label, score.metric), Score)]
     if any(dict(one.fingerprint) != dict(score.fingerprint) for one in others):
         return "the fewer-steps rows were scored with another fingerprint: score the run again"
@@ -174,7 +174,7 @@ def _against(evidence: Evidence, score: Score, costs: dict[str, Cost], solver: s
     sign = 1.0 if score.direction == "higher" else -1.0
     dof = min([method.dof, *(knot.dof for knot in knots)])
     estimate = advantage(
-        panel.units, panel.draws, panel.column(score.method), [panel.column(row) for row in rows], mixture, dof, sign
+        panel.units, panel.draws, panel.columns[score.method], [panel.columns[row] for row in rows], mixture, dof, sign
     )
     rival = tuple(Rung(row, float(share)) for row, share in zip(rows, mixture.shares, strict=True) if share > 0)
     return Ruling(Outcome.NOT_MEASURED, estimate, None, solver, rival, _place(method, knots))
@@ -199,13 +199,13 @@ def _decide(ruling: Ruling, p_adjusted: float | None) -> Ruling:
     better, worse = sure and estimate.value > 0, sure and estimate.value < 0
     outcome, reason = Outcome.CANNOT_TELL, f"the difference may be chance (p = {p_adjusted:.2g} over all methods and metrics)"
     if ruling.place == "dearer":
-        beyond = "it costs more than every fewer-steps row"
+        beyond = "it costs more than every row that this score can be held against"
         outcome = Outcome.CANNOT_TELL if better else Outcome.NO
-        reason = f"{beyond}: add steps:N of its cost" if better else f"{beyond} and is not better than the dearest"
+        reason = f"{beyond}: add steps:N of its cost" if better else f"{beyond}, and is not better than the dearest"
     elif better:
         outcome, reason = Outcome.YES, ""
     elif ruling.place == "cheaper":
-        reason = "it costs less than every fewer-steps row and does not beat the cheapest: add steps:N of its cost"
+        reason = "it costs less than every row that this score can be held against: add steps:N of its cost"
     elif worse:
         outcome, reason = Outcome.NO, ""
     return replace(ruling, outcome=outcome, p_adjusted=p_adjusted, reason=reason)

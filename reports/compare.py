@@ -9,8 +9,7 @@ import numpy as np
 
 from harness.contracts import Failure, Score
 from harness.statistics import Estimate, paired_difference
-from harness.statistics.means import accelerated
-from harness.statistics.resampling import Groups, Units
+from harness.statistics.resampling import Groups
 from reports.evidence import Evidence
 from reports.select import score_of
 
@@ -50,15 +49,7 @@ def compare_within(evidence: Evidence, label: str, other: str, metric: str) -> D
     reason = refusal(score, second)
     if reason or isinstance(score, Failure):
         return Difference(Verdict.NOT_COMPARABLE, reason=reason)
-    panel = evidence.panel(score)
-    a, b = panel.column(label), panel.column(other)
-    units = panel.units
-    apart = Units(np.zeros(1), (units.sums[:, a] - units.sums[:, b])[:, None], units.sizes)
-    estimate = accelerated(
-        panel.draws[:, a] - panel.draws[:, b], float(units.means[a] - units.means[b]), float(apart.standard_errors[0]),
-        float(apart.accelerations[0]), units.n,
-    )  # fmt: skip
-    return _judged(score, estimate)
+    return _judged(score, evidence.panel(score).contrast({label: 1.0, other: -1.0}))
 
 
 def refusal(score: Score | Failure, other: Score | Failure) -> str:

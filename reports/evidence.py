@@ -12,12 +12,13 @@ import numpy as np
 
 from harness.contracts import A_A, BASELINE, FloatArray, Score
 from harness.records import Run
-from harness.statistics import Interval, group_by
+from harness.statistics import Estimate, Interval, group_by
 from harness.statistics.curves import Cost
 from harness.statistics.intervals import finite
+from harness.statistics.means import accelerated
 from harness.statistics.resampling import Groups, Units, units_of
 from harness.statistics.rounds import RelativeCosts, relative_costs
-from reports.select import method_order, rounds_of, samples_of
+from reports.select import Plain, method_order, metric_order, plain_pipeline, rounds_of, samples_of
 
 SECONDS, BLOCKS = "seconds per image", "block evaluations per image"
 Kind = tuple[str, int]  # fingerprint and number of images: scores of one kind may be subtracted
@@ -41,9 +42,19 @@ class Panel:
         """Centred bootstrap draws of every column's mean [B, M], paired across methods and metrics."""
         return self.units.draws() if self.units.n > 1 else np.zeros((1, len(self.labels)))
 
-    def column(self, label: str) -> int:
-        """Where a method stands."""
-        return self.labels.index(label)
+    @cached_property
+    def columns(self) -> Mapping[str, int]:
+        """Where each method stands."""
+        return {label: i for i, label in enumerate(self.labels)}
+
+    def contrast(self, weights: Mapping[str, float], shift: float = 0.0) -> Estimate:
+        """The estimate of a weighted sum of methods' mean scores plus ``shift``, paired over images and shared draws."""
+        chosen, factors = [self.columns[label] for label in weights], np.array(list(weights.values()))
+        sums = _without_rounding(self.units.sums[:, chosen], factors)
+        one = Units(np.zeros(1), sums[:, None], self.units.sizes)
+        value = float(self.units.means[chosen] @ factors) + shift
+        error, skew = float(one.standard_errors[0]), float(one.accelerations[0])
+        return accelerated(self.draws[:, chosen] @ factors, value, error, skew, self.units.n)
 
 
 class Evidence:
@@ -52,6 +63,17 @@ class Evidence:
     def __init__(self, run: Run) -> None:
         self.run = run
         self._panels: dict[tuple[str, Kind], Panel] = {}
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric asked for or scored, in report order."""
+        return tuple(metric_order(self.run))
+
+    @cached_property
+    def plain(self) -> Mapping[str, Plain]:
+        """The full run, fewer steps and other solvers: the rows that an accelerator is held against."""
+        found = {label: plain_pipeline(self.run, label) for label in method_order(self.run)}
+        return {label: plain for label, plain in found.items() if plain is not None}
 
     @cached_property
     def prompts(self) -> tuple[str, ...]:
@@ -119,6 +141,12 @@ class Evidence:
             return Interval(*(self.full_seconds * bound for bound in (ratio.value, ratio.low, ratio.high)))
         value = self.costs(unit)[label].value
         return Interval(value, value, value)
+
+
+def _without_rounding(sums: FloatArray, factors: FloatArray) -> FloatArray:
+    """The weighted sum of columns [G, K]; where it is only the rounding error of its terms, 0."""
+    total: FloatArray = sums @ factors
+    return np.zeros_like(total) if np.abs(total).max() <= 1e-12 * np.abs(sums * factors).max() else total
 
 
 def kind_of(score: Score) -> Kind:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from harness.contracts import BASELINE, Failure
+from collections.abc import Mapping
+
+from harness.contracts import Failure
 from harness.records import Run
-from reports.answers import Answer, Opponent, answers
-from reports.compare import Verdict
-from reports.evidence import SECONDS
+from harness.statistics import Interval
+from reports.answers import Answer, Outcome, Ruling, answers
+from reports.evidence import BLOCKS, SECONDS
 from reports.format import count, number
 from reports.select import (
     example_score,
@@ -29,60 +31,63 @@ def title_of(run: Run, metric: str) -> str:
 
 
 def answer_sentences(run: Run) -> list[str]:
-    """One or two sentences for each accelerator; one that says so where there is none."""
+    """Some sentences for each accelerator; one that says so where there is none.
+
+    The answer is for equal seconds where the run was timed; where equal block evaluations say otherwise, that is added.
+    """
     found = answers(run)
     if not found:
         return [
             "This run has no accelerator in it, only step counts and solvers, so there is nothing to hold against fewer steps."
         ]
-    return [f"{answer.label}: {answer.headline}. {explain(run, answer)}" for answer in found]
+    counted = {answer.label: answer for answer in answers(run, BLOCKS)}
+    return [f"{answer.label}: {answer.headline}. {explain(run, answer)}{_otherwise(run, answer, counted)}" for answer in found]
+
+
+def _otherwise(run: Run, answer: Answer, counted: Mapping[str, Answer]) -> str:
+    other = counted[answer.label]
+    if other.unit == answer.unit or other.cost is None or other.headline == answer.headline:
+        return ""
+    return f" At equal block evaluations: {other.headline}. {explain(run, other)}"
 
 
 def explain(run: Run, answer: Answer) -> str:
-    """The reasoning behind :attr:`Answer.headline`, with the costs it rests on."""
+    """The reasoning behind :attr:`Answer.headline`: cost, rival, and what each metric says."""
     if answer.cost is None:
         return f"It cannot be placed: {answer.failure}."
-    cost = _cost(answer.cost.value, answer.unit)
-    if answer.dearer is None:
-        if answer.cheaper is None:
-            return f"It costs {cost}, but neither the full run nor fewer steps were measured."
-        last = f"{answer.cheaper.label} ({_cost(answer.cheaper.cost, answer.unit)})"
-        return (
-            f"It costs {cost}: more than every fewer-steps row and more than {last}. Against that: {_tally(run, answer.cheaper)}."
-        )
-    if not answer.dearer.differences:
-        return f"It costs {cost}; no metric was scored."
-    where = "the full run itself" if answer.dearer.label == BASELINE else answer.dearer.label
-    beside = f"{where} ({_beside(run, answer, answer.dearer)})"
-    first = f"It costs {cost}. Against the next dearer row, {beside}: {_tally(run, answer.dearer)}."
-    if answer.cheaper is None:
-        return first
-    beside = f"{answer.cheaper.label} ({_beside(run, answer, answer.cheaper)})"
-    return f"{first} Against the next cheaper, {beside}: {_tally(run, answer.cheaper)}."
+    if not answer.rulings:
+        return f"It costs {_cost(answer.cost, answer.unit)}; no metric was scored."
+    rivals = dict.fromkeys(rival_text(ruling) for ruling in answer.rulings.values() if ruling.rival)
+    against = f"Against {' or '.join(rivals)}" if rivals else "No fewer-steps row to hold it against"
+    sentences = [f"It costs {_cost(answer.cost, answer.unit)}", f"{against}: {_tally(run, answer)}"]
+    beyond: dict[str, list[str]] = {}
+    for metric, ruling in answer.rulings.items():
+        if ruling.place != "within" and ruling.reason:
+            beyond.setdefault(ruling.reason, []).append(title_of(run, metric))
+    return ". ".join([*sentences, *(f"On {', '.join(titles)}, {reason}" for reason, titles in beyond.items())]) + "."
 
 
-def _beside(run: Run, answer: Answer, opponent: Opponent) -> str:
-    spread, text = noise_spread(run), _cost(opponent.cost, answer.unit)
-    if answer.unit != SECONDS or answer.cost is None or spread is None or abs(opponent.cost / answer.cost.value - 1) > spread:
-        return text
-    return f"{text}, the same within the noise floor"
+def rival_text(ruling: Ruling) -> str:
+    """The rival of equal cost: ``8 steps``, or ``8 steps for 66% of the images and 10 steps for 34%``."""
+    if len(ruling.rival) == 1:
+        return ruling.rival[0].label
+    first, second = ruling.rival
+    return f"{first.label} for {first.share:.0%} of the images and {second.label} for {second.share:.0%}"
 
 
-def _cost(cost: float, unit: str) -> str:
-    return f"{number(cost)} s per image" if unit == SECONDS else f"{count(cost)} block evaluations per image"
+def _cost(cost: Interval, unit: str) -> str:
+    if unit != SECONDS:
+        return f"{count(cost.value)} block evaluations per image"
+    return f"{number(cost.value)} s per image [{number(cost.low)}, {number(cost.high)}]"
 
 
-def _tally(run: Run, opponent: Opponent) -> str:
+def _tally(run: Run, answer: Answer) -> str:
     words = {
-        Verdict.BETTER: "better on",
-        Verdict.WORSE: "worse on",
-        Verdict.INDISTINGUISHABLE: "can't tell on",
-        Verdict.NOT_COMPARABLE: "not comparable on",
-    }
-    parts = [
-        f"{text} {', '.join(title_of(run, m) for m in opponent.metrics(v))}" for v, text in words.items() if opponent.metrics(v)
-    ]
-    return "; ".join(parts) or "no metric was scored"
+        Outcome.YES: "better on", Outcome.NO: "not better on", Outcome.CANNOT_TELL: "can't tell on",
+        Outcome.NOT_MEASURED: "not measured on",
+    }  # fmt: skip
+    found = {outcome: [title_of(run, m) for m, r in answer.rulings.items() if r.outcome is outcome] for outcome in words}
+    return "; ".join(f"{text} {', '.join(found[outcome])}" for outcome, text in words.items() if found[outcome])
 
 
 def facts(run: Run) -> list[tuple[str, str]]:

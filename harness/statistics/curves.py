@@ -84,9 +84,9 @@ def advantage(
 
 
 def _units(n: int, image_error: float, cost_error: float, cost_dof: float) -> int:
-    """As many units as have the degrees of freedom of both errors together."""
+    """As many units as have the degrees of freedom of both errors together; 1 where either error is unknown."""
     if n < 2 or cost_dof < 1:
-        return 1 if n < 2 or cost_error > 0 else n
+        return 1
     both = image_error**2 + cost_error**2
     parts = image_error**4 / (n - 1) + cost_error**4 / cost_dof
     return max(2, math.floor(both**2 / parts) + 1) if parts > 0 else n

@@ -97,6 +97,15 @@ def mean_interval(values: FloatArray, confidence: float = CONFIDENCE) -> Interva
     return Interval(mean, mean - half, mean + half)
 
 
+def bias_corrected(value: float, draws: FloatArray, confidence: float = CONFIDENCE) -> Interval:
+    """Efron's bias-corrected percentile interval from draws [B] of a statistic whose estimate is ``value``."""
+    below = float(np.mean(draws < value) + np.mean(draws <= value)) / 2
+    bias = ndtri(min(max(below, 0.5 / len(draws)), 1 - 0.5 / len(draws)))
+    reach = ndtri(0.5 + confidence / 2)
+    low, high = np.quantile(draws, [ndtr(2 * bias - reach), ndtr(2 * bias + reach)])
+    return Interval(value, min(value, float(low)), max(value, float(high)))
+
+
 def normal_quantile(probability: FloatArray | float) -> FloatArray:
     """The standard normal's quantile, elementwise."""
     result: FloatArray = np.asarray(ndtri(probability))

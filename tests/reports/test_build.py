@@ -119,7 +119,7 @@ def test_the_answer_is_in_plain_words(page: str) -> None:
     visible = text_of(page)
     assert "Is it better than fewer steps at its cost?" in visible
     assert "ilf(steps=10) yes" in visible
-    assert "Against the next dearer row, 12 steps" in visible
+    assert "Against 12 steps or 8 steps for 50% of the images" in visible
 
 
 def test_paper_has_vector_figures_a_table_and_samples(paper_folder: Path) -> None:

@@ -10,7 +10,6 @@ from scipy import stats
 
 from harness.contracts import A_A, Score
 from harness.records import Run
-from reports.answers import answers
 from reports.compare import Verdict, compare
 from reports.load import frames, load_run
 from reports.tables import Cell, comparison_table
@@ -117,27 +116,6 @@ def test_stages_noise_and_training(make_run: Make) -> None:
     assert cells(run, A_A)["speed_up"].value == pytest.approx(1.0)
     assert cells(run, "ilf(steps=10)")["training_s"].text == "900 s"
     assert cells(run, "full")["training_s"].text == "none"
-
-
-def test_the_answer_names_the_next_dearer_and_the_next_cheaper_row(make_run: Make) -> None:
-    (answer,) = answers(make_run())
-    assert answer.dearer is not None and answer.dearer.label == "12 steps"
-    assert answer.cheaper is not None and answer.cheaper.label == "8 steps"
-    assert answer.headline == "yes"
-    assert answer.dearer.metrics(Verdict.BETTER) == ["good", "far"]
-
-
-@pytest.mark.parametrize(("quality", "headline"), [(9.9, "yes"), (7.0, "no"), (8.5, "can't tell"), (9.0, "yes")])
-def test_headlines(make_run: Make, quality: float, headline: str) -> None:
-    methods = {"full": (20, 480, 1.0, 10.0), "12 steps": (12, 288, 0.6, 9.0), "8 steps": (8, 192, 0.4, 8.0)}
-    (answer,) = answers(make_run(methods=methods | {"cache(interval=2)": (20, 250, 0.5, quality)}))
-    assert answer.headline == headline
-
-
-def test_an_accelerator_dearer_than_full_is_no_answer(make_run: Make) -> None:
-    methods = {"full": (20, 480, 1.0, 10.0), "cache(interval=2)": (20, 500, 1.2, 10.0)}
-    (answer,) = answers(make_run(methods=methods))
-    assert answer.dearer is None and answer.headline == "no"
 
 
 def test_frames(make_run: Make) -> None:
