@@ -14,6 +14,7 @@ from reports.compare import Verdict
 from reports.duels import duels, headlines
 from reports.grid import Sheet, Thumbnail
 from reports.markdown import heading
+from reports.matrix import front_matrices, standing_matrix
 from reports.page import data_uri, render_page
 from reports.plots import COST_AXES, DRAWN, Plot, Stages
 from reports.select import has_tiny_scorers, metric_order
@@ -46,6 +47,8 @@ def html_report(
         "legend": legend(run),
         "duels": found,
         "headlines": headlines,
+        "standing": standing_matrix(run),
+        "fronts": front_matrices(run),
         "unfolded": len(found[0].rows) <= OPEN_UP_TO,
         "warning": TINY_WARNING if has_tiny_scorers(run) else "",
         "table": table,

@@ -74,7 +74,7 @@ def test_metrics_and_cost_axis_can_be_chosen(browser: Any, report_folder: Path) 
     open_page(browser, report_folder / "index.html", SIZES[0], "light")
     assert shown(browser, "figure[data-k]") == 2
     browser.find_element("css selector", "input[value=block_evaluations]").click()
-    assert shown(browser, "details[data-cost=latency_s]") == 0 and shown(browser, "details[data-cost=block_evaluations]") == 1
+    assert shown(browser, "details[data-cost=latency_s]") == 0 and shown(browser, "details[data-cost=block_evaluations]") == 2
     assert shown(browser, "figure[data-k]") == 2
     browser.find_element("css selector", "input[data-metric=good]").click()
     assert shown(browser, "[data-k=good]") == 0 and shown(browser, "[data-k=far]") > 0
