@@ -48,7 +48,8 @@ def test_braces_balance_whatever_the_names(make_run: Make) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("100% of A_B", r"100\% of A\_B"), ("Δ-DiT", r"$\Delta$-DiT"), ("ε", "U+03B5"), ("naïve\tä", "naïve ä"), ("🙂", "U+1F642"), ("\\x", r"\textbackslash{}x")],
+    [("100% of A_B", r"100\% of A\_B"), ("Δ-DiT", r"$\Delta$-DiT"), ("ε", "U+03B5"), ("naïve\tä", "naïve ä"), ("🙂", "U+1F642"),
+     ("\\x", r"\textbackslash{}x")],
 )  # fmt: skip
 def test_escapes(text: str, expected: str) -> None:
     assert tex(text) == expected

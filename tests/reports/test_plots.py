@@ -71,7 +71,7 @@ def test_labels_do_not_collide_among_fifty_methods(tmp_path: Path) -> None:
     assert len(boxes) > 8
     for a, b in combinations(boxes, 2):
         assert a[2] < b[0] or b[2] < a[0] or a[3] < b[1] or b[3] < a[1]
-    assert all(0 <= box[0] and box[2] <= WIDTH for box in boxes)
+    assert all(box[0] >= 0 and box[2] <= WIDTH for box in boxes)
 
 
 def test_of_a_thousand_methods_the_front_and_the_plain_rows_are_drawn(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_of_a_thousand_methods_the_front_and_the_plain_rows_are_drawn(tmp_path: 
     assert len(drawn) == DRAWN and plot.left_out == 1000 - DRAWN and "940 methods" in plot.caption
     assert {"full", "15 steps", "6 steps"} <= drawn
     points = [(row.cells["latency_s"].value or 0, row.cells["fid"].value or 0, row.label) for row in table.rows[:-1]]
-    best = {l for x, y, l in points if not any(u <= x and v <= y and (u, v) != (x, y) for u, v, _ in points)}
+    best = {label for x, y, label in points if not any(u <= x and v <= y and (u, v) != (x, y) for u, v, _ in points)}
     assert best <= drawn
     assert stages is not None and len(stages.times) == DRAWN
 
