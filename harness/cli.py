@@ -133,6 +133,22 @@ def history(out: Out = DEFAULT_OUT) -> None:
 
 
 @app.command()
+def power(
+    what: Annotated[str, typer.Argument(help="A preset that you mean to run, or a run folder.")],
+    pilot: Annotated[str | None, typer.Option(help="Run to take variances from; default: the newest of that preset.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Images a method; default: the preset's.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Timing rounds; default: the preset's.")] = None,
+    effect: Annotated[str | None, typer.Option(help="Differences to find, as clip_score=0.5,speed=0.02.")] = None,
+    assume: Annotated[str | None, typer.Option(help="Deviations of a difference, where no pilot has them.")] = None,
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """How small a difference a run can find, and how many images it needs for the margin; runs nothing."""
+    from harness.commands import power as work
+
+    console.print(work.power(what, pilot, samples, rounds, work.amounts(effect), work.amounts(assume), out))
+
+
+@app.command()
 def gate(
     against: Annotated[str, typer.Option(help="Baseline: a run folder or the start of a run id.")],
     run: Annotated[str | None, typer.Argument(help="The run to judge; default: the newest.")] = None,

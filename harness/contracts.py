@@ -82,13 +82,18 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class Ledger:
-    """What a method cost before its first image: device-seconds of training or calibration, and parameters it adds."""
+    """What a method cost before its first image: device-seconds of training and of calibration, and parameters it adds."""
 
     training_s: float
     extra_parameters: int
+    calibration_s: float = 0.0
 
     def __add__(self, other: Ledger) -> Ledger:
-        return Ledger(self.training_s + other.training_s, self.extra_parameters + other.extra_parameters)
+        return Ledger(
+            self.training_s + other.training_s,
+            self.extra_parameters + other.extra_parameters,
+            self.calibration_s + other.calibration_s,
+        )
 
 
 @runtime_checkable
@@ -186,7 +191,10 @@ class TimingSample:
 
 @dataclass(frozen=True)
 class MethodRecord:
-    """What a method is and costs. ``spec`` is its text in the preset; ``training_s`` is None where nothing was trained."""
+    """What a method is and costs. ``spec`` is its text in the preset.
+
+    ``training_s`` and ``calibration_s`` are None where there was none, or where an older version did not record it.
+    """
 
     label: str
     spec: str
@@ -195,6 +203,7 @@ class MethodRecord:
     block_evaluations: float | None
     extra_parameters: int = 0
     training_s: float | None = None
+    calibration_s: float | None = None
 
 
 BASELINE = "full"  # the label of the method that every other is compared with

@@ -175,7 +175,7 @@ class Runner:
         ledger = method.ledger(plan.backbone) if isinstance(method, Trained) else Ledger(0.0, 0)
         record = MethodRecord(
             label, self.experiment.method_texts[label], steps, method.plan(plan).block_evaluations, samples.finish(label),
-            ledger.extra_parameters, ledger.training_s or None,
+            ledger.extra_parameters, ledger.training_s or None, ledger.calibration_s or None,
         )  # fmt: skip
         write_json(self.folder / "methods" / f"{slug(label)}.json", asdict(record))
 

@@ -7,6 +7,8 @@ import io
 
 from harness.records import Run
 from reports.compare import Verdict
+from reports.format import count
+from reports.published import PublishedNumber, published_for
 from reports.select import has_tiny_scorers
 from reports.tables import STAGE_COLUMNS, TRAINING_COLUMNS, Cell, Column, Row, Table, comparison_table
 from reports.words import TINY_WARNING, answer_sentences, facts
@@ -25,6 +27,8 @@ def markdown_report(run: Run) -> str:
     if table.metrics:
         parts += ["## Paired difference to full (95% interval)", _differences(table)]
     parts += ["## Stages", _plain(table.rows, STAGE_COLUMNS), "## Training cost", _plain(_trained(table), TRAINING_COLUMNS)]
+    if numbers := published_for(run):
+        parts += ["## Published elsewhere: not measured here, not ranked", _published(numbers)]
     parts += ["## How it was measured", "\n".join(f"- {_escape(name)}: {_escape(value)}" for name, value in facts(run))]
     return "\n\n".join(parts) + "\n"
 
@@ -69,6 +73,14 @@ def _differences(table: Table) -> str:
     for row in table.rows:
         if row.differences:
             lines.append([row.label, *(_with_verdict(row.differences[c.key]) for c in table.metrics)])
+    return _lines(lines)
+
+
+def _published(numbers: list[PublishedNumber]) -> str:
+    lines = [["Source", "Device", "Method", "Block evaluations", "What", "Value", "Unit"], ["---"] * 7]
+    for n in numbers:
+        blocks = "–" if n.block_evaluations is None else count(n.block_evaluations)
+        lines.append([n.source, n.device or "–", n.method, blocks, n.title, f"{n.value:g}", n.unit or "–"])
     return _lines(lines)
 
 

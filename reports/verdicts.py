@@ -53,8 +53,8 @@ class Sensitivity:
 class Trial:
     """One method on one metric. ``gain`` is positive where it is better than the full run.
 
-    ``excess`` is the gain plus the margin: above zero the method is not inferior. Its uncertainty contains the margin's. Both
-    p-values are one-sided and corrected (Holm) over all methods and metrics of the table.
+    ``excess`` is the gain plus the margin: above zero the method is not inferior. Its uncertainty contains the margin's. The
+    p-values are one-sided, each corrected (Holm) over all methods and metrics of the table; ``p_worse`` is of any loss at all.
     """
 
     method: str
@@ -64,6 +64,7 @@ class Trial:
     excess: Estimate | None = None
     p_not_inferior: float | None = None
     p_superior: float | None = None
+    p_worse: float | None = None
     reason: str = ""
 
 
@@ -145,10 +146,12 @@ def _corrected(rows: list[Trial], seen: Mapping[str, Sensitivity]) -> list[Trial
     passing = holm({key: (-row.excess).p_below_zero for key, row in keyed.items() if row.excess is not None})
     failing = holm({key: row.excess.p_below_zero for key, row in keyed.items() if row.excess is not None})
     winning = holm({key: (-row.gain).p_below_zero for key, row in keyed.items() if row.gain is not None})
-    return [
-        _stand(replace(row, p_not_inferior=passing.get(key), p_superior=winning.get(key)), failing.get(key), seen[row.metric])
+    losing = holm({key: row.gain.p_below_zero for key, row in keyed.items() if row.gain is not None})
+    found = [
+        replace(row, p_not_inferior=passing.get(key), p_superior=winning.get(key), p_worse=losing.get(key))
         for key, row in keyed.items()
     ]
+    return [_stand(row, failing.get((row.method, row.metric)), seen[row.metric]) for row in found]
 
 
 def _stand(row: Trial, p_inferior: float | None, seen: Sensitivity) -> Trial:
