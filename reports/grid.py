@@ -60,7 +60,7 @@ def sample_sheet(stored: Mapping[str, Mapping[int, Sample]]) -> Sheet | None:
     if not columns:
         return None
     small = is_small(columns[0])
-    rows = {label: tuple(_thumbnail(label, samples[c.index], small) for c in columns) for label, samples in shown.items()}
+    rows = {label: tuple(thumbnail(label, samples[c.index], small) for c in columns) for label, samples in shown.items()}
     return Sheet(tuple(columns), rows, small, len(stored) - len(shown))
 
 
@@ -69,7 +69,8 @@ def is_small(sample: Sample) -> bool:
     return max(_open(sample.path).size) < CELL
 
 
-def _thumbnail(label: str, sample: Sample, small: bool) -> Thumbnail:
+def thumbnail(label: str, sample: Sample, small: bool) -> Thumbnail:
+    """A small image as it is; a larger one at twice the size of its place, for sharp screens."""
     name = f"{slug(label)}-{sample.index:06d}"
     if small:
         return Thumbnail(f"{name}.png", "image/png", sample.path.read_bytes())

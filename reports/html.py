@@ -11,16 +11,19 @@ from markupsafe import Markup, escape
 from harness.contracts import BASELINE, Score
 from harness.records import Run
 from reports.compare import Verdict
+from reports.conflicts import conflicts
+from reports.costs import HEADS, cost_lines
 from reports.duels import duels, headlines
 from reports.grid import Sheet, Thumbnail
 from reports.markdown import heading
 from reports.matrix import front_matrices, standing_matrix
 from reports.page import data_uri, render_page
 from reports.plots import COST_AXES, DRAWN, Plot, Stages
-from reports.select import has_tiny_scorers, metric_order
+from reports.published import published_for
+from reports.select import Sample, has_tiny_scorers, metric_order
 from reports.style import families, looks
 from reports.svg import mark, plot_svg, shorten, stages_svg, symbols
-from reports.tables import STAGE_COLUMNS, TRAINING_COLUMNS, Table
+from reports.tables import STAGE_COLUMNS, Table
 from reports.words import TINY_WARNING, facts, failures, title_of
 
 MARKS = {Verdict.BETTER: "▲", Verdict.WORSE: "▼", Verdict.INDISTINGUISHABLE: "≈", Verdict.NOT_COMPARABLE: "–"}
@@ -30,7 +33,12 @@ PROMPT_LETTERS = 120
 
 
 def html_report(
-    run: Run, table: Table, plots: list[Plot], stages: Stages | None, stored: Mapping[str, object], sheet: Sheet | None
+    run: Run,
+    table: Table,
+    plots: list[Plot],
+    stages: Stages | None,
+    stored: Mapping[str, Mapping[int, Sample]],
+    sheet: Sheet | None,
 ) -> str:
     """The whole page as text. ``stored`` names the methods that have images, and so a gallery.
 
@@ -39,6 +47,7 @@ def html_report(
     numbers = {row.label: i for i, row in enumerate(table.rows)}
     style = looks(run)
     found = duels(run)
+    seen = {plot.axis for plot in plots} | {part.axis for part in found}
     context: dict[str, Any] = {
         "title": str(run.spec.get("title") or run.spec["name"]),
         "run": run,
@@ -53,10 +62,13 @@ def html_report(
         "warning": TINY_WARNING if has_tiny_scorers(run) else "",
         "table": table,
         "stage_columns": STAGE_COLUMNS,
-        "training": TRAINING_COLUMNS,
+        "ledger": cost_lines(run),
+        "ledger_heads": HEADS,
+        "published": published_for(run),
+        "conflicts": conflicts(run, stored),
         "marks": MARKS,
         "Verdict": Verdict,
-        "axes": [axis for axis in COST_AXES if any(one.axis is axis for one in (*plots, *found))],
+        "axes": [axis for axis in COST_AXES if axis in seen],
         "plots": plots,
         "svg": lambda plot: plot_svg(plot, numbers),
         "stages": stages_svg(stages, numbers) if stages else "",

@@ -41,8 +41,8 @@ def synthetic_run(path: Path, methods: int = 50, n: int = 2000, rounds: int = 8,
             scores[name, metric] = Score(name, metric, title, "", direction, False, float(values.mean()), n, {"w": "1"}, values)
     spec = {
         "format": 1, "digest": "0" * 16, "name": "large", "title": "Many methods", "task": "text", "pipeline": "p",
-        "solver": "dpm++", "steps": 20, "guidance": 3.0, "samples": n, "batch": 8, "seed": 1000, "prompts": "prompts.txt", "precision": "fp32",
-        "device": "cpu", "method_labels": names, "metrics": [m for m, _, _ in metrics],
+        "solver": "dpm++", "steps": 20, "guidance": 3.0, "samples": n, "batch": 8, "seed": 1000, "prompts": "prompts.txt",
+        "precision": "fp32", "device": "cpu", "method_labels": names, "metrics": [m for m, _, _ in metrics],
         "timing": {"rounds": rounds, "batch": 4, "warmup": 1},
     }  # fmt: skip
     return Run(path, spec, {"device": "cpu"}, records, (), scores, tuple(_timings(rng, shares, rounds)), True)
