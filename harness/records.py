@@ -4,7 +4,8 @@ RUN/spec.json            the resolved ExperimentSpec
 RUN/environment.json     machine, packages, commit
 RUN/methods/SLUG.json    a MethodRecord, or a Failure
 RUN/samples/SLUG/        000000.png ... and manifest.json (indices, prompts, digests)
-RUN/measurements/SLUG/METRIC.npy       what the metric measured, one row an image
+RUN/measurements/SLUG/NAME.npy         what a metric measured, one row an image: shared by all metrics of that measurement
+RUN/measurements/SLUG/NAME.json        what it was measured with and on
 RUN/scores/SLUG/METRIC.json and .npy   a Score and its per-image values, or a Failure
 RUN/timing/ROUND.json    the TimingSamples of one interleaved round
 RUN/run.json             written last: the run is complete
@@ -110,6 +111,29 @@ def read_score(path: Path) -> Score | Failure:
             expected=f"{content['n']} finite values beside {path}", got=f"shape {values.shape}", remedy="score again"
         )
     return Score(**content, per_image=values)
+
+
+def write_measurement(run: Path, method: str, name: str, basis: Mapping[str, Any], rows: FloatArray) -> None:
+    """Measurements [N, d] of one method, then the ``basis`` (networks, images) that makes them count."""
+    base = run / "measurements" / slug(method) / name
+    base.with_suffix(".json").unlink(missing_ok=True)
+    write_array(base.with_suffix(".npy"), rows)
+    write_json(base.with_suffix(".json"), {"shape": list(rows.shape), **basis})
+
+
+def read_measurement(run: Path, method: str, name: str, basis: Mapping[str, Any] | None = None) -> FloatArray | None:
+    """Measurements [N, d], or None where there are none, or none of that ``basis``."""
+    base = run / "measurements" / slug(method) / name
+    if not base.with_suffix(".json").exists():
+        return None
+    stored = read_json(base.with_suffix(".json"))
+    shape = stored.pop("shape")
+    if basis is not None and stored != dict(basis):
+        return None
+    rows: FloatArray = np.load(base.with_suffix(".npy"), allow_pickle=False)
+    if list(rows.shape) != shape:
+        raise ArtifactError(expected=f"measurements {shape} in {base}.npy", got=str(rows.shape), remedy="delete it and run again")
+    return rows
 
 
 def read_run(path: Path) -> Run:
