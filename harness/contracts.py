@@ -155,6 +155,10 @@ class Metric(Protocol):
         """
         ...
 
+    def checked(self, measured: FloatArray) -> FloatArray:
+        """``measured`` as float64, or :class:`Unmeasurable` where it is not finite."""
+        ...
+
     def values(self, measured: FloatArray) -> FloatArray:
         """The same without the floor, for null controls, which are few images on either side."""
         ...

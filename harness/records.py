@@ -7,6 +7,7 @@ RUN/samples/SLUG/        000000.png ... and manifest.json (indices, prompts, dig
 RUN/measurements/SLUG/NAME.npy         what a metric measured, one row an image: shared by all metrics of that measurement
 RUN/measurements/SLUG/NAME.json        what it was measured with and on
 RUN/scores/SLUG/METRIC.json and .npy   a Score and its per-image values, or a Failure
+RUN/controls/CONTROL/METRIC.json and .npy  the same for a null control (harness/controls.py)
 RUN/timing/ROUND.json    the TimingSamples of one interleaved round
 RUN/run.json             written last: the run is complete
 """
@@ -20,9 +21,9 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,9 +35,14 @@ UMASK = os.umask(0)
 os.umask(UMASK)  # the mask can only be read by setting it
 
 
+Part = Literal["scores", "controls"]
+
+
 @dataclass(frozen=True)
 class Run:
-    """A finished or partial run, as read back. ``scores`` is keyed by (method label, metric name)."""
+    """A finished or partial run, as read back. ``scores`` is keyed by (method label, metric name), ``controls`` by
+    (null control, metric name); see :func:`read_scores`.
+    """
 
     path: Path
     spec: Mapping[str, Any]
@@ -46,6 +52,7 @@ class Run:
     scores: Mapping[tuple[str, str], Score | Failure]
     timings: tuple[TimingSample, ...]
     complete: bool
+    controls: Mapping[tuple[str, str], Score | Failure] = field(default_factory=dict)
 
 
 def slug(label: str) -> str:
@@ -90,9 +97,9 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def write_score(run: Path, score: Score | Failure) -> None:
-    """The per-image values first, then the JSON that makes them count."""
-    base = run / "scores" / slug(score.method) / score.metric
+def write_score(run: Path, score: Score | Failure, part: Part = "scores") -> None:
+    """The per-image values first, then the JSON that makes them count. ``part`` controls: ``method`` names a null control."""
+    base = run / part / slug(score.method) / score.metric
     content = asdict(score)
     if isinstance(score, Score):
         content.pop("per_image")
@@ -111,6 +118,18 @@ def read_score(path: Path) -> Score | Failure:
             expected=f"{content['n']} finite values beside {path}", got=f"shape {values.shape}", remedy="score again"
         )
     return Score(**content, per_image=values)
+
+
+def read_scores(run: Path, part: Part = "scores") -> dict[tuple[str, str], Score | Failure]:
+    """Every score of a run by (method label, metric).
+
+    ``part`` controls: those of the null controls by (control, metric), with ``method`` naming the control (identical, jpeg50,
+    shuffled, constant, noise or black; harness/controls.py). Each has the full run's first images, at most 100 of them, and
+    is to be held against ``identical``, which has the same N; :func:`harness.controls.separations` and ``is_blind`` judge them.
+    A run of an earlier version has none.
+    """
+    found = [read_score(file) for file in sorted((run / part).glob("*/*.json"))]
+    return {(score.method, score.metric): score for score in found}
 
 
 def write_measurement(run: Path, method: str, name: str, basis: Mapping[str, Any], rows: FloatArray) -> None:
@@ -148,7 +167,6 @@ def read_run(path: Path) -> Run:
     methods = [read_json(file) for file in sorted((path / "methods").glob("*.json"))]
     order = {label: i for i, label in enumerate(spec["method_labels"])}
     records = [MethodRecord(**m) for m in methods if "reason" not in m]
-    scores = [read_score(file) for file in sorted((path / "scores").glob("*/*.json"))]
     rounds = [read_json(file) for file in sorted((path / "timing").glob("*.json"))]
     return Run(
         path=path,
@@ -156,7 +174,8 @@ def read_run(path: Path) -> Run:
         environment=read_json(path / "environment.json"),
         methods=tuple(sorted(records, key=lambda m: order.get(m.label, len(order)))),
         failed_methods=tuple(Failure(**m) for m in methods if "reason" in m),
-        scores={(s.method, s.metric): s for s in scores},
+        scores=read_scores(path),
         timings=tuple(TimingSample(**sample) for samples in rounds for sample in samples),
         complete=(path / "run.json").exists(),
+        controls=read_scores(path, "controls"),
     )

@@ -138,6 +138,8 @@ class Runner:
             for label in self.experiment.methods:
                 if self._samples(label).is_finished():
                     scorer.score(label, progress)
+            if self._samples(BASELINE).is_finished():
+                scorer.score_controls(progress)
         if not self.failures:
             write_json(self.folder / "run.json", {"format": FORMAT})
         return self.failures

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from rich.progress import Progress
 
 from harness.contracts import BASELINE, Batch, Failure, FloatArray, Metric, Score, Unmeasurable
+from harness.controls import CONTROLS, IMAGES, control_batch
 from harness.errors import HarnessError
 from harness.records import read_json, read_measurement, slug, write_measurement, write_score
 from harness.samples import SampleSet
@@ -55,6 +56,14 @@ def measure(metrics: Mapping[str, Metric], batches: Iterable[Batch]) -> Measured
     return measured
 
 
+def split_batch(whole: Batch, size: int) -> Iterator[Batch]:
+    """A batch in parts of ``size``."""
+    for start in range(0, len(whole.prompts), size):
+        part = slice(start, start + size)
+        full = None if whole.full is None else whole.full[part]
+        yield Batch(whole.images[part], whole.prompts[part], whole.indices[part], full)
+
+
 def fingerprint_at(metric: Metric, n: int) -> dict[str, str]:
     """The metric's fingerprint, with N where its expected value depends on it."""
     return {**metric.fingerprint(), **({"n": str(n)} if metric.counted else {})}
@@ -92,6 +101,32 @@ class Scorer:
         for name, metric in built.items():
             self.guard(label, name, partial(self._summarise, label, name, metric, measured))
 
+    def score_controls(self, progress: Progress) -> None:
+        """The null controls of every metric that could be built, from the full run's first images."""
+        samples = self.samples(BASELINE)
+        built = {name: metric for name, metric in self.metrics.items() if not isinstance(metric, Failure)}
+        n = min(len(samples.prompts), IMAGES)
+        todo = {c: m for c in CONTROLS if (m := {k: v for k, v in built.items() if not self._is_control_scored(c, k, v, n)})}
+        if not todo:
+            return
+        task = progress.add_task("score null controls", total=len(todo))
+        full = Batch(samples.load(range(n)), samples.prompts[:n], range(n))
+        for control, metrics in todo.items():
+            self._score_control(control, metrics, control_batch(control, full))
+            progress.advance(task)
+
+    def _score_control(self, control: str, metrics: Mapping[str, Metric], whole: Batch) -> None:
+        measured = measure(by_measurement(metrics), split_batch(whole, SCORE_BATCH))
+        for name, metric in metrics.items():
+            try:
+                score: Score | Failure = to_score(control, name, metric, metric.values(metric.checked(measured.of(metric))))
+            except FORESEEN as error:
+                score = Failure(control, name, str(error) or type(error).__name__)
+            write_score(self.folder, score, "controls")
+
+    def _is_control_scored(self, control: str, name: str, metric: Metric, n: int) -> bool:
+        return self._matches(self.folder / "controls" / slug(control) / f"{name}.json", metric, n)
+
     def _measure(self, label: str, samples: SampleSet, built: Mapping[str, Metric], progress: Progress) -> Measured:
         """From the stored arrays where there are any, else in one pass over the images, whose arrays are stored."""
         wanted, kept = by_measurement(built), {}
@@ -122,9 +157,10 @@ class Scorer:
     def _is_scored(self, label: str, name: str, metric: Metric | Failure, n: int) -> bool:
         """Whether this very metric (same fingerprint) has been scored, successfully, in this folder."""
         path = self.folder / "scores" / slug(label) / f"{name}.json"
-        if isinstance(metric, Failure) or not path.exists():
-            return False
-        return bool(read_json(path).get("fingerprint") == fingerprint_at(metric, n))
+        return not isinstance(metric, Failure) and self._matches(path, metric, n)
+
+    def _matches(self, path: Path, metric: Metric, n: int) -> bool:
+        return path.exists() and read_json(path).get("fingerprint") == fingerprint_at(metric, n)
 
     def _summarise(self, label: str, name: str, metric: Metric, measured: Measured) -> None:
         write_score(self.folder, to_score(label, name, metric, metric.summarise(measured.of(metric))))

@@ -7,7 +7,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from harness.contracts import FloatArray
+from harness.contracts import FloatArray, Score
+from harness.errors import ArtifactError
 
 RESAMPLES = 2000
 
@@ -38,6 +39,21 @@ def mean_interval(values: FloatArray, confidence: float = 0.95) -> Interval:
 def paired_difference(a: FloatArray, b: FloatArray, confidence: float = 0.95) -> Interval:
     """Mean of a - b over the same images, with its interval."""
     return mean_interval(a - b, confidence)
+
+
+def score_difference(score: Score, other: Score, confidence: float = 0.95) -> Interval:
+    """``score`` less ``other`` over the same images. Scores of different fingerprints, metrics or N are never subtracted:
+    :class:`ArtifactError`.
+    """
+    if score.metric != other.metric or dict(score.fingerprint) != dict(other.fingerprint) or score.n != other.n:
+        keys = sorted({*score.fingerprint, *other.fingerprint})
+        differing = [key for key in keys if score.fingerprint.get(key) != other.fingerprint.get(key)]
+        differing += ["number of images"] if score.n != other.n else []
+        raise ArtifactError(
+            expected=f"two scores of one {score.metric}", got=f"another {', '.join(differing) or 'metric'}",
+            remedy="score both with the same weights, packages, reference and images",
+        )  # fmt: skip
+    return paired_difference(np.asarray(score.per_image, np.float64), np.asarray(other.per_image, np.float64), confidence)
 
 
 def ratio_of_medians(numerator: FloatArray, denominator: FloatArray, confidence: float = 0.95, seed: int = 0) -> Interval:

@@ -94,7 +94,7 @@ class FrechetDistance(FeatureMetric):
         if isinstance(reference, Statistics):
             check_statistics(reference, features)
         else:
-            check_reference(reference, features)
+            check_reference(reference, features, least=features.width + 1)
         super().__init__(features)
         self.reference, self.name, self.title = reference, kind.name, kind.title
         self.floor, self.advised = REFUSED_BELOW * features.width, ADVISED * features.width

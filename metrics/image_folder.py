@@ -29,12 +29,12 @@ def folder_reference(folder: Path, extractor: FeatureExtractor, cache: Path | No
     """The features of a folder's images, and beside them in the cache the set's manifest as JSON.
 
     The key is a digest of the files' contents (not of their names or order) and of the extractor's fingerprint. Raises
-    :class:`ArtifactError` on a damaged image, on images of several sizes, and on no more images than the extractor's width.
+    :class:`ArtifactError` on a damaged image, on images of several sizes, and on fewer than two images.
     """
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if len(files) <= extractor.width:
+    if len(files) < 2:
         raise ArtifactError(
-            expected=f"more than {extractor.width} images in {folder}, the width of the features", got=str(len(files)),
+            expected=f"at least 2 images in {folder}", got=str(len(files)),
             remedy="add images, or name a statistics file",
         )  # fmt: skip
     contents = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

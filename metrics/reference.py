@@ -77,15 +77,15 @@ def load_reference(path: Path, extractor: FeatureExtractor) -> Reference:
     return reference
 
 
-def check_reference(reference: Reference, extractor: FeatureExtractor) -> None:
-    """Raise :class:`ArtifactError` unless digest and width agree and the reference has more rows than dimensions."""
+def check_reference(reference: Reference, extractor: FeatureExtractor, least: int = 2) -> None:
+    """Raise :class:`ArtifactError` unless digest and width agree and the reference has at least ``least`` rows."""
     wanted, found = extractor.fingerprint()["extractor"], reference.fingerprint.get("extractor")
     if wanted != found:
         raise ArtifactError(expected=f"a reference taken by extractor {wanted}", got=f"extractor {found}", remedy=REMEDY)
     rows, width = reference.features.shape
-    if width != extractor.width or rows <= width:
+    if width != extractor.width or rows < least:
         raise ArtifactError(
-            expected=f"a reference of width {extractor.width} with more than {extractor.width} rows",
+            expected=f"a reference of width {extractor.width} with at least {least} rows",
             got=f"{rows} rows of width {width}",
             remedy=REMEDY,
         )

@@ -160,7 +160,7 @@ def test_a_folder_is_measured_once_for_its_content_and_extractor(folder: Path, t
 
 def test_folders_that_are_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ArtifactError, match="more than 3 images"):
+    with pytest.raises(ArtifactError, match="at least 2 images"):
         folder_reference(tmp_path / "empty", MeanColours(), tmp_path)
     Image.new("L", (1, 1)).save(folder / "tiny.png")
     with pytest.raises(ArtifactError, match="one size"):
