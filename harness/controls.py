@@ -67,7 +67,7 @@ def control_batch(control: str, full: Batch) -> Batch:
     return Batch(MAKE[control](full.images), prompts, full.indices, full.images)
 
 
-Verdict = Literal["told apart", "confused", "not read", "not measured"]
+Verdict = Literal["the same", "told apart", "confused", "not read", "not measured"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Separation:
     ``harm``: by how much the control scores worse than the same images of the full run, in the metric's unit (for a metric
     that measures the distance to the full run: its score, smaller is nearer, with its sign turned where higher is better).
     ``confused_with``: the methods whose own harm is not clearly below it. ``not read``: the control differs from the full run
-    in nothing that this metric looks at (prompts, for FID).
+    in nothing that this metric looks at (prompts, for FID). ``the same``: the identical run scores as it must.
     """
 
     control: str
@@ -121,8 +121,8 @@ def _separation(
         return Separation(control, "not measured", reason=reason)
     harm = harm_of(score, same)
     assert harm is not None
-    if isinstance(same, Score) and np.array_equal(score.per_image, same.per_image) and control != IDENTICAL:
-        return Separation(control, "not read", harm)
+    if isinstance(same, Score) and np.array_equal(score.per_image, same.per_image):
+        return Separation(control, "the same" if control == IDENTICAL else "not read", harm)
     if control in NULLS:
         confused = tuple(label for label, own in methods.items() if not harm.low > own.high)
         return Separation(control, "confused" if confused else "told apart", harm, confused)

@@ -63,9 +63,10 @@ def _to_rgb(image: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-def stack_images(files: Sequence[Path], size: Sequence[int], remedy: str) -> torch.Tensor:
-    """uint8 [B, 3, H, W] of files that must all have ``size`` (3, H, W); the first other one is refused by name."""
+def stack_images(files: Sequence[Path], size: Sequence[int] | None, remedy: str) -> torch.Tensor:
+    """uint8 [B, 3, H, W] of files that must all have ``size`` (3, H, W), None: that of the first; another is refused by name."""
     images = [decode_image(path) for path in files]
+    size = size or images[0].shape
     for path, image in zip(files, images, strict=True):
         if tuple(image.shape) != tuple(size):
             raise ArtifactError(

@@ -12,12 +12,13 @@ import numpy as np
 from rich.progress import Progress
 
 from harness.contracts import BASELINE, Batch, Failure, FloatArray, Metric, Score, Unmeasurable
-from harness.controls import CONTROLS, IMAGES, control_batch
+from harness.controls import CONTROLS, IDENTICAL, IMAGES, control_batch
 from harness.errors import HarnessError
 from harness.records import read_json, read_measurement, slug, write_measurement, write_score
 from harness.samples import SampleSet
 
 SCORE_BATCH = 64
+REPEAT = 1e-3  # of the largest measurement: what another batch size may change
 FORESEEN = (HarnessError, Unmeasurable, RuntimeError, ValueError)
 Guard = Callable[[str, str, Callable[[], None]], bool]
 
@@ -119,10 +120,21 @@ class Scorer:
         measured = measure(by_measurement(metrics), split_batch(whole, SCORE_BATCH))
         for name, metric in metrics.items():
             try:
-                score: Score | Failure = to_score(control, name, metric, metric.values(metric.checked(measured.of(metric))))
+                rows = measured.of(metric)
+                if control == IDENTICAL:
+                    self._check_repeats(name, metric, rows)
+                score: Score | Failure = to_score(control, name, metric, metric.values(metric.checked(rows)))
             except FORESEEN as error:
                 score = Failure(control, name, str(error) or type(error).__name__)
             write_score(self.folder, score, "controls")
+
+    def _check_repeats(self, name: str, metric: Metric, rows: FloatArray) -> None:
+        """Raise :class:`Unmeasurable` unless the full run's images measure now what they measured when it was scored."""
+        first = read_measurement(self.folder, BASELINE, metric.measurement)
+        if first is not None and not np.allclose(rows, first[: len(rows)], rtol=REPEAT, atol=REPEAT * float(np.abs(first).max())):
+            raise Unmeasurable(
+                f"{name}: the same images, measured twice, differ by {np.abs(rows - first[: len(rows)]).max():.2g}"
+            )
 
     def _is_control_scored(self, control: str, name: str, metric: Metric, n: int) -> bool:
         return self._matches(self.folder / "controls" / slug(control) / f"{name}.json", metric, n)

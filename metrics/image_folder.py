@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.contracts import FloatArray
 from harness.errors import ArtifactError
-from harness.images import IMAGE_SUFFIXES, decode_image, stack_images
+from harness.images import IMAGE_SUFFIXES, stack_images
 from harness.records import write_json
 from metrics.base import FeatureExtractor
 from metrics.reference import Reference, describe_reference, load_reference, write_reference
@@ -52,8 +52,9 @@ def folder_reference(folder: Path, extractor: FeatureExtractor, cache: Path | No
 
 def _features(files: Sequence[Path], extractor: FeatureExtractor) -> FloatArray:
     """float32 [N, d], streaming over files of one size."""
-    rows, size = [], tuple(decode_image(files[0]).shape)
+    rows, size = [], None
     for start in range(0, len(files), BATCH):
         images = stack_images(files[start : start + BATCH], size, "resize the references as their benchmark prescribes")
+        size = images.shape[1:]
         rows.append(extractor(images).float().cpu().numpy())
     return np.concatenate(rows)

@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.commands.run import build_metrics
 from harness.contracts import Batch, Failure, Metric
 from harness.errors import UsageError
-from harness.images import IMAGE_SUFFIXES, decode_image, stack_images
+from harness.images import IMAGE_SUFFIXES, stack_images
 from harness.loading import quiet_libraries
 from harness.prompts import load_prompts
 from harness.scoring import FORESEEN, SCORE_BATCH, Measured, by_measurement, measure, to_score
@@ -57,10 +57,11 @@ def _spec(task: str, content: dict[str, object], scorers: str | None, reference:
 
 
 def _batches(files: Sequence[Path], prompts: Sequence[str]) -> Iterator[Batch]:
-    size = tuple(decode_image(files[0]).shape)
+    size: Sequence[int] | None = None
     for start in range(0, len(files), SCORE_BATCH):
         chosen = range(start, min(start + SCORE_BATCH, len(files)))
         images = stack_images([files[i] for i in chosen], size, "score images of each size in a folder of their own")
+        size = images.shape[1:]
         yield Batch(images, [prompts[i] for i in chosen], list(chosen))
 
 

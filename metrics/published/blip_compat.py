@@ -17,8 +17,7 @@ import torch
 
 from metrics.published.packages import require
 
-INSTALL = "pip install --no-deps image-reward fairscale==0.4.13, beside the `metrics` extra"
-VOCABULARY = "vocab.txt"
+INSTALL = "beside the `metrics` extra: pip install --no-deps image-reward==1.5 fairscale==0.4.13"
 ABSENT = object()
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from harness.errors import HarnessError, NotMeasured, UsageError
 
-INSTALL = "in an environment of its own: pip install --constraint constraints/full-metrics.txt '.[metrics]'"
+INSTALL = "in an environment of its own: make metrics, or pip install --constraint constraints/full-metrics.txt '.[metrics]'"
 MIN_SIDE = 32  # pixels; a smaller image tells these networks nothing
 PIXELS = 2**22  # of all images in one forward pass: 64 of 256 x 256, 4 of 1024 x 1024
 

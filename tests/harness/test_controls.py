@@ -66,7 +66,7 @@ def verdicts(found: tuple[Separation, ...]) -> dict[str, str]:
 
 def test_a_metric_that_sees_every_control_is_not_blind() -> None:
     found = separations("m", methods(fast=0.97), record(**GOOD))
-    assert verdicts(found) == {"identical": "confused", **{c: "told apart" for c in CONTROLS if c != "identical"}}
+    assert verdicts(found) == {"identical": "the same", **{c: "told apart" for c in CONTROLS if c != "identical"}}
     assert not is_blind(found)
 
 
