@@ -1,22 +1,32 @@
 # make run    installs the light core into .venv and compares the bundled methods on the bundled text-to-image model
 # make test   installs the developer's tools too and runs the tests
+# make metrics       installs the published metrics' packages into .venv-metrics (7 GB); the light core stays as it is
+# make test-metrics  runs the tests of the metrics there
 # make lint   style, types and the direction of imports
-# make clean  removes .venv and every cache; runs/ stays
+# make clean  removes both environments and every cache; runs/ stays
 
 PYTHON ?= python3
 VENV ?= .venv
+VENV_METRICS ?= .venv-metrics
 ARGS ?=
 CONSTRAINTS := constraints/light-cpu.txt
+FULL := constraints/full-metrics.txt
+PIP := python -m pip install --disable-pip-version-check
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint $(CONSTRAINTS)
+INSTALL := $(BIN)/$(PIP) --constraint $(CONSTRAINTS)
 
-.PHONY: run test lint clean
+.PHONY: run test metrics test-metrics lint clean
 
 run: $(VENV)/.core
 	$(BIN)/ilf-bench run $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q --durations=10 -m "not gpu and not slow and not weights" $(ARGS)
+
+metrics: $(VENV_METRICS)/.installed
+
+test-metrics: metrics
+	$(VENV_METRICS)/bin/python -m pytest -q --disable-warnings --durations=5 -m "not gpu and not weights" tests/metrics $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -25,12 +35,12 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) $(VENV_METRICS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: written when an installation has succeeded, so that a second call does not repeat it and a cut one does.
-$(VENV)/.created:
-	$(PYTHON) -m venv --clear $(VENV)
+%/.created:
+	$(PYTHON) -m venv --clear $*
 	touch $@
 
 $(VENV)/.core: pyproject.toml $(CONSTRAINTS) | $(VENV)/.created
@@ -40,3 +50,8 @@ $(VENV)/.core: pyproject.toml $(CONSTRAINTS) | $(VENV)/.created
 $(VENV)/.dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/.created
 	$(INSTALL) --editable ".[dev]"
 	touch $(VENV)/.core $@
+
+$(VENV_METRICS)/.installed: pyproject.toml $(FULL) | $(VENV_METRICS)/.created
+	$(VENV_METRICS)/bin/$(PIP) --quiet --constraint $(FULL) --editable ".[metrics,dev]"
+	$(VENV_METRICS)/bin/$(PIP) --quiet --no-deps image-reward==1.5 fairscale==0.4.13
+	touch $@

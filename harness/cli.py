@@ -22,6 +22,10 @@ EXIT_USAGE, EXIT_PARTIAL, EXIT_IO, EXIT_INTERRUPTED = 64, 4, 74, 130
 
 Out = Annotated[Path, typer.Option(help="Folder of all runs and of the history.")]
 DEFAULT_OUT = Path("runs")
+Scorers = Annotated[
+    str | None, typer.Option(help="Folder of the tiny scorers, or a YAML file naming published ones; see docs/metrics.md.")
+]
+Reference = Annotated[str | None, typer.Option(help="Of FID and its kin: features, a statistics file, or a folder of images.")]
 
 
 @app.command()
@@ -43,6 +47,8 @@ def run(
     prompts: Annotated[
         str | None, typer.Option(help="A .txt, .csv, .tsv, .json, .jsonl or .parquet, hub:OWNER/NAME/FILE, classes:N.")
     ] = None,
+    scorers: Scorers = None,
+    reference: Reference = None,
     plugin: Annotated[
         list[Path] | None, typer.Option(help="A Python file with METHODS = {name: class}; your own code is run.")
     ] = None,
@@ -55,6 +61,7 @@ def run(
     overrides = {
         "methods": work.split(methods), "metrics": work.split(metrics), "steps": steps, "samples": samples, "seed": seed,
         "device": device, "precision": precision, "pipeline": pipeline, "dtype": dtype, "prompts": prompts,
+        "scorers": scorers, "reference": reference,
     }  # fmt: skip
     prepared = work.prepare(preset, {k: v for k, v in overrides.items() if v is not None}, plugin or [])
     if dry_run:
@@ -108,6 +115,8 @@ def score(
         str, typer.Option(help="Comma-separated; `ilf-bench list metrics`.")
     ] = "clip_score,clip_iqa,image_reward,fid",
     task: Annotated[str, typer.Option(help="text or class: which reference and features.")] = "text",
+    scorers: Scorers = None,
+    reference: Reference = None,
 ) -> None:
     """Score a folder of images."""
     from harness.commands.run import split
@@ -115,7 +124,7 @@ def score(
 
     table = Table("metric", "value", "95% interval", "N")
     failed = False
-    for row, good in score_folder(folder, prompts, split(metrics) or (), task):
+    for row, good in score_folder(folder, prompts, split(metrics) or (), task, scorers, reference):
         table.add_row(*map(escape, row))
         failed |= not good
     console.print(table)

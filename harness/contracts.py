@@ -119,7 +119,11 @@ class Batch:
 
 
 class Metric(Protocol):
-    """A score in two stages: ``measure`` streams over images, ``summarise`` is a pure function of all measurements."""
+    """A score in two stages: ``measure`` streams over images, ``summarise`` is a pure function of all measurements.
+
+    Fewer than ``floor`` images are refused, fewer than ``advised`` are scored under a watermark. ``counted``: the expected
+    value depends on N, which then belongs to the fingerprint. Metrics of one ``measurement`` share one pass and one array.
+    """
 
     name: str
     title: str
@@ -128,6 +132,17 @@ class Metric(Protocol):
     tiny: bool
     paired: bool
     floor: int
+    advised: int
+    counted: bool
+
+    @property
+    def measurement(self) -> str:
+        """The file name of what :meth:`measure` returns; equal for metrics that measure the same."""
+        ...
+
+    def basis(self) -> Mapping[str, str]:
+        """The part of the fingerprint that fixes :meth:`measure`."""
+        ...
 
     def fingerprint(self) -> Mapping[str, str]:
         """Everything that must agree before two scores may be subtracted: weights digest, preprocessing, reference."""
@@ -143,6 +158,14 @@ class Metric(Protocol):
         Metrics that are no plain mean (FID) return pseudo-values: score plus each image's influence on it, so that
         intervals and paired differences are computed the same way for every metric. Raises :class:`Unmeasurable`.
         """
+        ...
+
+    def checked(self, measured: FloatArray) -> FloatArray:
+        """``measured`` as float64, or :class:`Unmeasurable` where it is not finite."""
+        ...
+
+    def values(self, measured: FloatArray) -> FloatArray:
+        """The same without the floor, for null controls, which are few images on either side."""
         ...
 
 

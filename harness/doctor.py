@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent  # harness.spec.ROOT, whose import
 EMOJI_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 REINSTALL = "install again: make clean, then make run"
 RESTORE = "without it {lost}; restore it with git, or rebuild it: python -m zoo.build {recipe}"
-FULL_METRICS = "the bundled scorers do not need it; published {what} would: an environment with constraints/full-metrics.txt"
+FULL_METRICS = "published {what} needs it, the bundled scorers do not; an environment of its own: make metrics"
 LOW_DISK_BYTES = 500_000_000
 
 # A package of the light core, and a module of it whose import shows that it works beside the other packages.
@@ -39,7 +39,12 @@ CORE = (
 OPTIONAL = (
     ("open_clip_torch", "open_clip", FULL_METRICS.format(what="CLIP score")),
     ("pyiqa", "pyiqa", FULL_METRICS.format(what="CLIP-IQA")),
-    ("image-reward", "ImageReward", "the bundled scorers do not need it; its pins exclude this diffusers and transformers"),
+    (
+        "image-reward",
+        "ImageReward",
+        FULL_METRICS.format(what="ImageReward") + ", or beside the metrics extra: pip install --no-deps image-reward==1.5",
+    ),
+    ("fairscale", "fairscale", "image-reward needs it: pip install --no-deps fairscale==0.4.13"),
     ("scikit-learn", "sklearn", "the bundled models run, but cannot be rebuilt; pip install scikit-learn"),
 )
 

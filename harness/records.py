@@ -4,8 +4,10 @@ RUN/spec.json            the resolved ExperimentSpec
 RUN/environment.json     machine, packages, commit
 RUN/methods/SLUG.json    a MethodRecord, or a Failure
 RUN/samples/SLUG/        000000.png ... and manifest.json (indices, prompts, digests)
-RUN/measurements/SLUG/METRIC.npy       what the metric measured, one row an image
+RUN/measurements/SLUG/NAME.npy         what a metric measured, one row an image: shared by all metrics of that measurement
+RUN/measurements/SLUG/NAME.json        what it was measured with and on
 RUN/scores/SLUG/METRIC.json and .npy   a Score and its per-image values, or a Failure
+RUN/controls/CONTROL/METRIC.json and .npy  the same for a null control (harness/controls.py)
 RUN/timing/ROUND.json    the TimingSamples of one interleaved round
 RUN/run.json             written last: the run is complete
 """
@@ -19,10 +21,10 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,9 +36,14 @@ UMASK = os.umask(0)
 os.umask(UMASK)  # the mask can only be read by setting it
 
 
+Part = Literal["scores", "controls"]
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished or partial run, as read back. ``scores`` is keyed by (method label, metric name). Equal only to itself."""
+    """A finished or partial run, as read back. Equal only to itself. ``scores`` is keyed by (method label, metric name),
+    ``controls`` by (null control, metric name); see :func:`read_scores`.
+    """
 
     path: Path
     spec: Mapping[str, Any]
@@ -46,6 +53,7 @@ class Run:
     scores: Mapping[tuple[str, str], Score | Failure]
     timings: tuple[TimingSample, ...]
     complete: bool
+    controls: Mapping[tuple[str, str], Score | Failure] = field(default_factory=dict)
 
     @cached_property
     def records(self) -> Mapping[str, MethodRecord]:
@@ -103,9 +111,9 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def write_score(run: Path, score: Score | Failure) -> None:
-    """The per-image values first, then the JSON that makes them count."""
-    base = run / "scores" / slug(score.method) / score.metric
+def write_score(run: Path, score: Score | Failure, part: Part = "scores") -> None:
+    """The per-image values first, then the JSON that makes them count. ``part`` controls: ``method`` names a null control."""
+    base = run / part / slug(score.method) / score.metric
     content = asdict(score)
     if isinstance(score, Score):
         content.pop("per_image")
@@ -126,6 +134,41 @@ def read_score(path: Path) -> Score | Failure:
     return Score(**content, per_image=values)
 
 
+def read_scores(run: Path, part: Part = "scores") -> dict[tuple[str, str], Score | Failure]:
+    """Every score of a run by (method label, metric).
+
+    ``part`` controls: those of the null controls by (control, metric), with ``method`` naming the control (identical, jpeg50,
+    shuffled, constant, noise or black; harness/controls.py). Each has the full run's first images, at most 100 of them, and
+    is to be held against ``identical``, which has the same N; :func:`harness.controls.separations` and ``is_blind`` judge them.
+    A run of an earlier version has none.
+    """
+    found = [read_score(file) for file in sorted((run / part).glob("*/*.json"))]
+    return {(score.method, score.metric): score for score in found}
+
+
+def write_measurement(run: Path, method: str, name: str, basis: Mapping[str, Any], rows: FloatArray) -> None:
+    """Measurements [N, d] of one method, then the ``basis`` (networks, images) that makes them count."""
+    base = run / "measurements" / slug(method) / name
+    base.with_suffix(".json").unlink(missing_ok=True)
+    write_array(base.with_suffix(".npy"), rows)
+    write_json(base.with_suffix(".json"), {"shape": list(rows.shape), **basis})
+
+
+def read_measurement(run: Path, method: str, name: str, basis: Mapping[str, Any] | None = None) -> FloatArray | None:
+    """Measurements [N, d], or None where there are none, or none of that ``basis``."""
+    base = run / "measurements" / slug(method) / name
+    if not base.with_suffix(".json").exists():
+        return None
+    stored = read_json(base.with_suffix(".json"))
+    shape = stored.pop("shape")
+    if basis is not None and stored != dict(basis):
+        return None
+    rows: FloatArray = np.load(base.with_suffix(".npy"), allow_pickle=False)
+    if list(rows.shape) != shape:
+        raise ArtifactError(expected=f"measurements {shape} in {base}.npy", got=str(rows.shape), remedy="delete it and run again")
+    return rows
+
+
 def read_run(path: Path) -> Run:
     """Everything a report needs. Raises :class:`ArtifactError` on a folder that is no run or has another format."""
     if not (path / "spec.json").exists():
@@ -138,7 +181,6 @@ def read_run(path: Path) -> Run:
     methods = [read_json(file) for file in sorted((path / "methods").glob("*.json"))]
     order = {label: i for i, label in enumerate(spec["method_labels"])}
     records = [MethodRecord(**m) for m in methods if "reason" not in m]
-    scores = [read_score(file) for file in sorted((path / "scores").glob("*/*.json"))]
     rounds = [read_json(file) for file in sorted((path / "timing").glob("*.json"))]
     return Run(
         path=path,
@@ -146,7 +188,8 @@ def read_run(path: Path) -> Run:
         environment=read_json(path / "environment.json"),
         methods=tuple(sorted(records, key=lambda m: order.get(m.label, len(order)))),
         failed_methods=tuple(Failure(**m) for m in methods if "reason" in m),
-        scores={(s.method, s.metric): s for s in scores},
+        scores=read_scores(path),
         timings=tuple(TimingSample(**sample) for samples in rounds for sample in samples),
         complete=(path / "run.json").exists(),
+        controls=read_scores(path, "controls"),
     )

@@ -136,8 +136,10 @@ class Runner:
             self._time(progress)
             scorer = Scorer(self.folder, self.experiment.metrics, self._samples, self._guard)
             for label in self.experiment.methods:
-                if (self.folder / "samples" / slug(label) / "manifest.json").exists():
+                if self._samples(label).is_finished():
                     scorer.score(label, progress)
+            if self._samples(BASELINE).is_finished():
+                scorer.score_controls(progress)
         if not self.failures:
             write_json(self.folder / "run.json", {"format": FORMAT})
         return self.failures

@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
-from harness.errors import ArtifactError
+from harness.images import decode_image, encode_png
 from harness.records import read_json, write_bytes, write_json
 
 Generate = Callable[[Sequence[str], Sequence[int]], torch.Tensor]
-
-
-def encode_png(image: torch.Tensor) -> bytes:
-    """uint8 [3, H, W] RGB to lossless PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def decode_image(path: Path) -> torch.Tensor:
-    """uint8 [3, H, W] RGB of an image file. Raises :class:`ArtifactError` on a damaged one."""
-    try:
-        with Image.open(path) as image:
-            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ArtifactError(expected=f"an image at {path}", got=str(error), remedy="delete it and run again") from error
 
 
 @dataclass(frozen=True)
@@ -79,6 +60,14 @@ class SampleSet:
         samples = [entry for receipt in receipts for entry in receipt["samples"]]
         write_json(self.folder / "manifest.json", {"method": method, "samples": samples})
         return float(sum(receipt["block_evaluations"] for receipt in receipts) / len(samples))
+
+    def is_finished(self) -> bool:
+        """Whether the manifest is written."""
+        return (self.folder / "manifest.json").exists()
+
+    def digest(self) -> str:
+        """Identifies the finished set: 16 hexadecimal digits over its manifest, which holds every image's digest."""
+        return _digest((self.folder / "manifest.json").read_bytes())[:16] if self.is_finished() else ""
 
     def load(self, indices: Sequence[int]) -> torch.Tensor:
         """uint8 [B, 3, H, W]."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -50,6 +52,50 @@ class PreferenceModel(Protocol):
         """Weights and preprocessing."""
 
 
+class Networks(Protocol):
+    """Every network that a metric may ask for, loaded on first use. What a set lacks raises a :class:`HarnessError`."""
+
+    @property
+    def tiny(self) -> bool:
+        """Whether these are the bundled tiny networks."""
+
+    @property
+    def frechet_features(self) -> FeatureExtractor:
+        """For FID, KID, precision and recall."""
+
+    @property
+    def spatial_features(self) -> FeatureExtractor:
+        """For sFID."""
+
+    @property
+    def dino_features(self) -> FeatureExtractor:
+        """For the Fréchet distance of DINOv2."""
+
+    @property
+    def clip_features(self) -> FeatureExtractor:
+        """For CMMD; of unit length."""
+
+    @property
+    def fidelity_features(self) -> FeatureExtractor:
+        """For the distance to the full run; never of a network that a training loss uses."""
+
+    @property
+    def clip(self) -> ImageTextEncoder:
+        """For CLIP score."""
+
+    @property
+    def iqa(self) -> ImageTextEncoder:
+        """For CLIP-IQA."""
+
+    @property
+    def iqa_prompts(self) -> Mapping[str, tuple[str, str]]:
+        """CLIP-IQA's attributes, each with a prompt for it and one against it."""
+
+    @property
+    def reward(self) -> PreferenceModel:
+        """For ImageReward."""
+
+
 class BaseMetric(ABC):
     """A :class:`harness.contracts.Metric` whose score is the mean of its single measured column, unless overridden."""
 
@@ -60,12 +106,19 @@ class BaseMetric(ABC):
     tiny: bool = False
     paired: bool = False
     floor: int = 1
+    advised: int = 1
+    counted: bool = False
 
     def mark_tiny(self, tiny: bool) -> None:
         """Say in the title that a bundled tiny network measures, so that no table passes it off as the published metric."""
         self.tiny = tiny
         if tiny:
             self.title = f"{self.title} (tiny)"
+
+    @property
+    def measurement(self) -> str:
+        """Its own name: no other metric summarises what this one measures."""
+        return self.name
 
     @abstractmethod
     def details(self) -> Mapping[str, str]:
@@ -75,20 +128,28 @@ class BaseMetric(ABC):
     def measure(self, batch: Batch) -> FloatArray:
         """float32 [B, d]."""
 
+    def basis(self) -> Mapping[str, str]:
+        """What fixes the measurement: all of the fingerprint, unless several metrics share it."""
+        return self.fingerprint()
+
     def fingerprint(self) -> Mapping[str, str]:
         """Everything that must agree before two scores may be subtracted."""
         return {"metric": self.name, "floor": str(self.floor), **self.details()}
 
     def summarise(self, measured: FloatArray) -> FloatArray:
-        """The measured column [N, 1] as float64 [N]; its mean is the score."""
-        return self.checked(measured)[:, 0]
-
-    def checked(self, measured: FloatArray) -> FloatArray:
-        """``measured`` as float64 [N, d], or :class:`Unmeasurable` where it is too short or not finite."""
+        """:meth:`values` of measurements [N, d], or :class:`Unmeasurable` where there are too few or one is not finite."""
         if len(measured) < self.floor:
             raise Unmeasurable(
                 f"{self.title}: expected at least {self.floor} images; got {len(measured)}; remedy: raise the sample count"
             )
+        return self.values(self.checked(measured))
+
+    def values(self, measured: FloatArray) -> FloatArray:
+        """The measured column float64 [N, 1] as [N]; its mean is the score. Below the floor for null controls only."""
+        return measured[:, 0]
+
+    def checked(self, measured: FloatArray) -> FloatArray:
+        """``measured`` as float64 [N, d], or :class:`Unmeasurable` where it is not finite."""
         broken = int((~np.isfinite(measured).all(axis=1)).sum())
         if broken:
             raise Unmeasurable(
@@ -96,6 +157,27 @@ class BaseMetric(ABC):
                 "remedy: look at those images, the method may have diverged"
             )
         return measured.astype(np.float64)
+
+
+class FeatureMetric(BaseMetric):
+    """A metric of an extractor's features. All those of one extractor share one pass and one stored array, the feature bank."""
+
+    def __init__(self, features: FeatureExtractor) -> None:
+        self.features = features
+
+    @property
+    def measurement(self) -> str:
+        """The bank's name, from the digest of everything that fixes its rows."""
+        text = json.dumps(dict(self.basis()), sort_keys=True)
+        return f"features-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+    def basis(self) -> Mapping[str, str]:
+        """The extractor's fingerprint."""
+        return self.features.fingerprint()
+
+    def measure(self, batch: Batch) -> FloatArray:
+        """Features, float32 [B, d]."""
+        return self.features(batch.images).float().cpu().numpy()
 
 
 def to_column(values: torch.Tensor) -> FloatArray:

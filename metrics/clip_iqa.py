@@ -7,27 +7,35 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 
 from harness.contracts import Batch, FloatArray
+from harness.errors import UsageError
 from metrics.base import BaseMetric, ImageTextEncoder, to_column
 
-PROMPT_PAIRS = {
-    "good": ("good picture", "bad picture"),
-    "clean": ("clean picture", "noisy picture"),
-    "colourful": ("colourful picture", "dull picture"),
-}
-NAMES = {"good": "clip_iqa", "clean": "clip_iqa_noisy", "colourful": "clip_iqa_colourful"}
-TITLES = {"good": "CLIP-IQA", "clean": "CLIP-IQA clean, not noisy", "colourful": "CLIP-IQA colourful, not dull"}
+NAMES = {
+    "good": "clip_iqa", "clean": "clip_iqa_noisy", "colourful": "clip_iqa_colourful", "natural": "clip_iqa_natural",
+}  # fmt: skip
+TITLES = {
+    "good": "CLIP-IQA", "clean": "CLIP-IQA clean, not noisy", "colourful": "CLIP-IQA colourful, not dull",
+    "natural": "CLIP-IQA natural, not synthetic",
+}  # fmt: skip
 
 
 class ClipIqa(BaseMetric):
     """exp(s a) / (exp(s a) + exp(s b)) of the cosines a, b with the pair's prompts and the encoder's scale s.
 
-    A probability, 0..1, higher is better for each pair: ``good``, ``clean`` (1 means free of noise), ``colourful``.
+    A probability, 0..1, higher is better for each pair; ``clean`` is 1 for an image free of noise.
     """
 
     unit = "probability"
 
-    def __init__(self, encoder: ImageTextEncoder, pair: str = "good", tiny: bool = False) -> None:
-        self.encoder, self.prompts = encoder, PROMPT_PAIRS[pair]
+    def __init__(
+        self, encoder: ImageTextEncoder, prompts: Mapping[str, tuple[str, str]], pair: str = "good", tiny: bool = False
+    ) -> None:
+        if pair not in prompts:
+            raise UsageError(
+                expected=f"an attribute out of {', '.join(prompts)} for these scorers", got=pair,
+                remedy="leave it out, or name the published scorers",
+            )  # fmt: skip
+        self.encoder, self.prompts = encoder, prompts[pair]
         self.name, self.title = NAMES[pair], TITLES[pair]
         self.mark_tiny(tiny)
 

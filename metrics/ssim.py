@@ -18,7 +18,8 @@ class Ssim(BaseMetric):
 
     def details(self) -> Mapping[str, str]:
         """The definition and its implementation."""
-        return {"definition": "11x11 Gaussian window 1.5, RGB 0..1, data range 1", "torchmetrics": version("torchmetrics")}
+        definition = "11x11 Gaussian window 1.5, RGB 0..1, data range 1, reflected borders kept"
+        return {"definition": definition, "torchmetrics": version("torchmetrics")}
 
     def measure(self, batch: Batch) -> FloatArray:
         """Similarities, float32 [B, 1]."""

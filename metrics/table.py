@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.contracts import Metric
+from metrics import frechet, kernel
 from metrics.clip_iqa import ClipIqa
 from metrics.clip_score import ClipScore
 from metrics.context import MetricContext
@@ -12,18 +13,60 @@ from metrics.feature_distance import FeatureDistance
 from metrics.frechet import FrechetDistance
 from metrics.image_reward import ImageReward
 from metrics.kernel import KernelDistance
+from metrics.manifold import Manifold, Side
 from metrics.psnr import Psnr
 from metrics.ssim import Ssim
 
+
+def _fid(c: MetricContext) -> Metric:
+    features = c.networks.frechet_features
+    return FrechetDistance(features, c.reference_for(features), c.tiny)
+
+
+def _sfid(c: MetricContext) -> Metric:
+    features = c.networks.spatial_features
+    return FrechetDistance(features, c.reference_for(features, spatial=True), c.tiny, frechet.SFID)
+
+
+def _fd_dinov2(c: MetricContext) -> Metric:
+    features = c.networks.dino_features
+    return FrechetDistance(features, c.reference_for(features), c.tiny, frechet.FD_DINOV2)
+
+
+def _kid(c: MetricContext) -> Metric:
+    features = c.networks.frechet_features
+    return KernelDistance(features, c.features_for(features), c.tiny)
+
+
+def _cmmd(c: MetricContext) -> Metric:
+    features = c.networks.clip_features
+    return KernelDistance(features, c.features_for(features), c.tiny, kernel.CMMD)
+
+
+def _manifold(c: MetricContext, side: Side) -> Metric:
+    features = c.networks.frechet_features
+    return Manifold(features, c.features_for(features), side, c.tiny)
+
+
+def _clip_iqa(c: MetricContext, pair: str) -> Metric:
+    return ClipIqa(c.networks.iqa, c.networks.iqa_prompts, pair, c.tiny)
+
+
 METRICS: dict[str, Callable[[MetricContext], Metric]] = {
-    "fid": lambda c: FrechetDistance(c.frechet_features, c.frechet_reference, tiny=True),
-    "kid": lambda c: KernelDistance(c.frechet_features, c.feature_reference, tiny=True),
-    "clip_score": lambda c: ClipScore(c.clip, tiny=True),
-    "clip_iqa": lambda c: ClipIqa(c.clip, "good", tiny=True),
-    "clip_iqa_noisy": lambda c: ClipIqa(c.clip, "clean", tiny=True),
-    "clip_iqa_colourful": lambda c: ClipIqa(c.clip, "colourful", tiny=True),
-    "image_reward": lambda c: ImageReward(c.reward, tiny=True),
+    "fid": _fid,
+    "sfid": _sfid,
+    "kid": _kid,
+    "precision": lambda c: _manifold(c, "precision"),
+    "recall": lambda c: _manifold(c, "recall"),
+    "cmmd": _cmmd,
+    "fd_dinov2": _fd_dinov2,
+    "clip_score": lambda c: ClipScore(c.networks.clip, c.tiny),
+    "clip_iqa": lambda c: _clip_iqa(c, "good"),
+    "clip_iqa_noisy": lambda c: _clip_iqa(c, "clean"),
+    "clip_iqa_colourful": lambda c: _clip_iqa(c, "colourful"),
+    "clip_iqa_natural": lambda c: _clip_iqa(c, "natural"),
+    "image_reward": lambda c: ImageReward(c.networks.reward, c.tiny),
     "psnr": lambda c: Psnr(),
     "ssim": lambda c: Ssim(),
-    "feature_distance": lambda c: FeatureDistance(c.fidelity_features, tiny=True),
+    "feature_distance": lambda c: FeatureDistance(c.networks.fidelity_features, c.tiny),
 }

@@ -17,6 +17,7 @@ from reports.duels import duels, headlines
 from reports.grid import Sheet, Thumbnail
 from reports.markdown import heading
 from reports.matrix import front_matrices, standing_matrix
+from reports.nulls import blind_metrics, null_matrix
 from reports.page import data_uri, render_page
 from reports.plots import COST_AXES, DRAWN, Plot, Stages
 from reports.published import published_for
@@ -62,6 +63,8 @@ def html_report(
         "warning": TINY_WARNING if has_tiny_scorers(run) else "",
         "table": table,
         "stage_columns": STAGE_COLUMNS,
+        "nulls": null_matrix(run),
+        "blind": blind_metrics(run),
         "ledger": cost_lines(run),
         "ledger_heads": HEADS,
         "published": published_for(run),

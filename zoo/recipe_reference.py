@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from harness.contracts import FloatArray
-from metrics.context import MetricContext, Task
-from metrics.frechet import describe_reference, write_reference
+from metrics.bundled import BundledNetworks, Task
+from metrics.reference import describe_reference, write_reference
 from zoo import digits, emoji
 
 SEED = 99  # the latent cache uses 7, the scorers' training 0 and up by step
@@ -41,7 +41,7 @@ def build_references(out: Path) -> None:
         ("tiny-dit", "class", digit_images()),
     )
     for name, task, images in sets:
-        extractor = MetricContext(out / "scorers", task).frechet_features
+        extractor = BundledNetworks(out / "scorers", task).frechet_features
         batches = list(images)
         features: FloatArray = torch.cat([extractor(batch) for batch in batches]).numpy()
         pixels = hashlib.sha256(torch.cat(batches).numpy().tobytes()).hexdigest()

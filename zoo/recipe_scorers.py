@@ -18,8 +18,7 @@ from transformers import CLIPModel
 from harness.precision import autocast
 from harness.training import TrainRecord, TrainSettings, fit
 from metrics import tiny
-from metrics.clip_iqa import PROMPT_PAIRS
-from metrics.context import MetricContext
+from metrics.bundled import PROMPT_PAIRS, BundledNetworks
 from metrics.degradations import KINDS, degrade, draw_damage
 from metrics.frechet import frechet_distance
 from zoo import digits, emoji
@@ -320,7 +319,7 @@ def evaluate_frechet(out: Path, generator: torch.Generator, rows: int = 1000) ->
     """How many times larger FID is for images damaged at strength 0.4 than for the same images undamaged; 1 sees nothing."""
     result = {}
     for task, last in (("text", draw_emoji), ("class", draw_digits)):
-        features = MetricContext(out, "text" if task == "text" else "class").frechet_features
+        features = BundledNetworks(out, "text" if task == "text" else "class").frechet_features
         reference, drawn = last(generator, rows), last(generator, rows)
         damaged = degrade(drawn.images, draw_damage(drawn.images, generator), torch.full((rows,), 0.4))
         against = features(reference.images).numpy()

@@ -16,7 +16,7 @@ def describe_methods() -> list[tuple[str, str]]:
 
 
 def describe_metrics() -> list[tuple[str, str]]:
-    """Name and title, unit and direction, for the bundled scorers."""
+    """Name and title, unit and direction, for the bundled scorers; what only published networks measure says so."""
     quiet_libraries()
     context = MetricContext(locate("zoo/scorers"), "text", "cpu", locate("zoo/tiny-pixart/reference.npz"))
     rows = []
@@ -25,7 +25,7 @@ def describe_metrics() -> list[tuple[str, str]]:
             metric = build(context)
             rows.append((name, f"{metric.title}; {metric.unit or 'no unit'}; {metric.direction} is better; N >= {metric.floor}"))
         except HarnessError as error:
-            rows.append((name, f"cannot be built: {error}"))
+            rows.append((name, f"not with the bundled scorers: {error.remedy}"))
     return rows
 
 

@@ -35,7 +35,6 @@ from reports.build import build_report
 from reports.terminal import terminal_table
 
 BUILT_IN: MethodTable = {**BASELINES, **ILF_METHODS}
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
 @dataclass(frozen=True)
@@ -106,6 +105,7 @@ def build_metrics(spec: ExperimentSpec) -> dict[str, Metric | Failure]:
     context = MetricContext(
         locate(spec.scorers), spec.task, resolve_device(spec.device), None if spec.reference is None else locate(spec.reference)
     )
+    _ = context.networks  # a scorers' file that cannot be read is the command's fault, not a metric's
     built: dict[str, Metric | Failure] = {}
     for name in spec.metrics:
         try:

@@ -5,57 +5,74 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from harness.commands.run import build_metrics
-from harness.contracts import Batch, Failure, Metric, Unmeasurable
-from harness.errors import HarnessError, UsageError
+from harness.contracts import Batch, Failure, Metric
+from harness.errors import UsageError
+from harness.images import IMAGE_SUFFIXES, stack_images
 from harness.loading import quiet_libraries
 from harness.prompts import load_prompts
-from harness.samples import decode_image
-from harness.scoring import SCORE_BATCH
-from harness.spec import load_spec
+from harness.scoring import FORESEEN, SCORE_BATCH, Measured, by_measurement, measure, to_score
+from harness.spec import ExperimentSpec, load_spec
 from harness.statistics import mean_interval
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+Row = tuple[str, str, str, str]
+PRESETS = {"text": "tiny-text", "class": "tiny-class"}
 
 
 def score_folder(
-    folder: Path, prompts: Path, metrics: Sequence[str], task: str
-) -> Iterator[tuple[tuple[str, str, str, str], bool]]:
-    """A table row for each metric of a folder of images, and whether it could be measured."""
+    folder: Path, prompts: Path, metrics: Sequence[str], task: str, scorers: str | None = None, reference: str | None = None
+) -> Iterator[tuple[Row, bool]]:
+    """A table row for each metric of a folder of images, and whether it could be measured. Every image is read once."""
     quiet_libraries()
-    preset = {"text": "tiny-text", "class": "tiny-class"}.get(task)
-    if preset is None:
-        raise UsageError(expected="task text or class", got=repr(task), remedy="--task text")
+    files = _images(folder)
+    spec = _spec(task, {"metrics": tuple(metrics), "prompts": str(prompts), "samples": len(files)}, scorers, reference)
+    listed = load_prompts(str(prompts)).texts
+    if len(listed) != len(files):
+        raise UsageError(expected=f"{len(files)} prompts, one an image", got=str(len(listed)), remedy=f"edit {prompts}")
+    metrics_of = build_metrics(spec)
+    ready = {name: m for name, m in metrics_of.items() if not isinstance(m, Failure) and not m.paired}
+    measured = measure(by_measurement(ready), _batches(files, listed) if ready else ())
+    for name, metric in metrics_of.items():
+        yield _score_row(name, metric, measured, len(files))
+
+
+def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UsageError(expected="a folder of images", got=str(folder), remedy="name a folder")
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise UsageError(expected=f"images in {folder}", got="none", remedy="name a folder with PNG or JPEG files")
-    spec = load_spec(preset, {"metrics": tuple(metrics), "prompts": str(prompts), "samples": len(files)})
-    listed = load_prompts(str(prompts)).texts
-    if len(listed) != len(files):
-        raise UsageError(expected=f"{len(files)} prompts, one an image", got=str(len(listed)), remedy=f"edit {prompts}")
-    for name, metric in build_metrics(spec).items():
-        yield _score_row(name, metric, files, listed)
+    return files
 
 
-def _score_row(
-    name: str, metric: Metric | Failure, files: Sequence[Path], prompts: Sequence[str]
-) -> tuple[tuple[str, str, str, str], bool]:
+def _spec(task: str, content: dict[str, object], scorers: str | None, reference: str | None) -> ExperimentSpec:
+    """The tiny preset of the task; published scorers have no use for its reference."""
+    if task not in PRESETS:
+        raise UsageError(expected="task text or class", got=repr(task), remedy="--task text")
+    if scorers is not None:
+        content |= {"scorers": scorers, "reference": reference}
+    elif reference is not None:
+        content |= {"reference": reference}
+    return load_spec(PRESETS[task], content)
+
+
+def _batches(files: Sequence[Path], prompts: Sequence[str]) -> Iterator[Batch]:
+    size: Sequence[int] | None = None
+    for start in range(0, len(files), SCORE_BATCH):
+        chosen = range(start, min(start + SCORE_BATCH, len(files)))
+        images = stack_images([files[i] for i in chosen], size, "score images of each size in a folder of their own")
+        size = images.shape[1:]
+        yield Batch(images, [prompts[i] for i in chosen], list(chosen))
+
+
+def _score_row(name: str, metric: Metric | Failure, measured: Measured, n: int) -> tuple[Row, bool]:
     if isinstance(metric, Failure):
         return (name, metric.reason, "", ""), False
     if metric.paired:
         return (metric.title, "needs a full run on the same noise", "", ""), False
     try:
-        rows = []
-        for start in range(0, len(files), SCORE_BATCH):
-            chosen = range(start, min(start + SCORE_BATCH, len(files)))
-            images = torch.stack([decode_image(files[i]) for i in chosen])
-            rows.append(metric.measure(Batch(images, [prompts[i] for i in chosen], list(chosen))))
-        interval = mean_interval(metric.summarise(np.concatenate(rows)))
-    except (HarnessError, Unmeasurable, RuntimeError, ValueError) as error:
-        return (metric.title, str(error), "", str(len(files))), False
-    return (metric.title, f"{interval.value:.4f}", f"{interval.low:.4f} .. {interval.high:.4f}", str(len(files))), True
+        score = to_score("", name, metric, metric.summarise(measured.of(metric)))
+    except FORESEEN as error:
+        return (metric.title, str(error), "", str(n)), False
+    interval = mean_interval(score.per_image)
+    return (score.title, f"{interval.value:.4f}", f"{interval.low:.4f} .. {interval.high:.4f}", str(n)), True

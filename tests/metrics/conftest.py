@@ -11,7 +11,7 @@ from transformers import T5Tokenizer
 
 from metrics import tiny
 from metrics.context import MetricContext
-from metrics.frechet import describe_reference, write_reference
+from metrics.reference import describe_reference, write_reference
 
 WORDS = ("red", "apple", "cat", "dog", "good", "bad", "clean", "noisy", "colourful", "dull", "picture")
 
@@ -58,7 +58,7 @@ def scorers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def context(scorers: Path, tmp_path_factory: pytest.TempPathFactory) -> MetricContext:
     """A text-task context with a reference of 300 random images."""
-    extractor = MetricContext(scorers, "text").frechet_features
+    extractor = MetricContext(scorers, "text").networks.frechet_features
     path = tmp_path_factory.mktemp("reference") / "reference.npz"
     write_reference(path, extractor(draw_images(300, seed=9)).numpy(), describe_reference(extractor, "300 random images"))
     return MetricContext(scorers, "text", reference=path)

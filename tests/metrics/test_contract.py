@@ -12,12 +12,26 @@ import torch
 
 from harness.contracts import Batch, Unmeasurable
 from metrics.context import MetricContext
-from metrics.frechet import describe_reference, write_reference
+from metrics.reference import describe_reference, write_reference
 from metrics.table import METRICS
 
 Draw = Callable[..., torch.Tensor]
 WORDS = ("red apple", "good cat", "dog", "dull red dog")
-TINY = {"fid", "kid", "clip_score", "clip_iqa", "clip_iqa_noisy", "clip_iqa_colourful", "image_reward", "feature_distance"}
+TINY = {
+    "fid",
+    "kid",
+    "precision",
+    "recall",
+    "clip_score",
+    "clip_iqa",
+    "clip_iqa_noisy",
+    "clip_iqa_colourful",
+    "image_reward",
+    "feature_distance",
+}
+TABLE = [
+    name for name in METRICS if name not in ("sfid", "cmmd", "fd_dinov2", "clip_iqa_natural")
+]  # those of published networks only
 PAIRED = {"psnr", "ssim", "feature_distance"}
 
 
@@ -33,21 +47,23 @@ def split(batch: Batch, size: int) -> list[Batch]:
     return [Batch(batch.images[s], batch.prompts[s], batch.indices[s], batch.full[s]) for s in slices]
 
 
-@pytest.mark.parametrize("name", list(METRICS))
+@pytest.mark.parametrize("name", TABLE)
 def test_attributes(context: MetricContext, name: str) -> None:
     metric = METRICS[name](context)
     assert metric.name == name
     assert metric.direction in ("higher", "lower")
     assert metric.tiny == (name in TINY) == metric.title.endswith(" (tiny)")
     assert metric.paired == (name in PAIRED)
-    assert metric.floor == (240 if name == "fid" else 2 if name == "kid" else 1)
+    floors = {"fid": 48, "kid": 2, "precision": 4, "recall": 4}
+    assert metric.floor == floors.get(name, 1) and metric.advised == (240 if name == "fid" else 1)
+    assert metric.counted == (name in ("fid", "precision", "recall"))
 
 
 def test_titles_are_unique(context: MetricContext) -> None:
-    assert len({METRICS[name](context).title for name in METRICS}) == len(METRICS)
+    assert len({METRICS[name](context).title for name in TABLE}) == len(TABLE)
 
 
-@pytest.mark.parametrize("name", list(METRICS))
+@pytest.mark.parametrize("name", TABLE)
 def test_measure_does_not_depend_on_the_batch_split(context: MetricContext, batch: Batch, name: str) -> None:
     metric = METRICS[name](context)
     whole = metric.measure(batch)
@@ -57,17 +73,17 @@ def test_measure_does_not_depend_on_the_batch_split(context: MetricContext, batc
     np.testing.assert_allclose(metric.measure(split(batch, 1)[3]), whole[3:4], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", list(METRICS))
+@pytest.mark.parametrize("name", TABLE)
 def test_summary_is_one_finite_value_an_image_whatever_the_order(context: MetricContext, batch: Batch, name: str) -> None:
     metric = METRICS[name](context)
     measured = metric.measure(batch)
     values = metric.summarise(measured)
-    assert values.shape == (256,) and np.isfinite(values).all() and values.std() > 0
+    assert values.shape == (256,) and np.isfinite(values).all()
     order = np.random.default_rng(0).permutation(256)
     np.testing.assert_allclose(metric.summarise(measured[order]), values[order], rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", list(METRICS))
+@pytest.mark.parametrize("name", TABLE)
 def test_a_broken_measurement_is_never_averaged_away(context: MetricContext, batch: Batch, name: str) -> None:
     metric = METRICS[name](context)
     measured = metric.measure(batch)
@@ -76,14 +92,14 @@ def test_a_broken_measurement_is_never_averaged_away(context: MetricContext, bat
         metric.summarise(measured)
 
 
-@pytest.mark.parametrize("name", list(METRICS))
+@pytest.mark.parametrize("name", TABLE)
 def test_no_images_are_unmeasurable(context: MetricContext, batch: Batch, name: str) -> None:
     metric = METRICS[name](context)
     with pytest.raises(Unmeasurable, match="expected at least"):
         metric.summarise(metric.measure(batch)[:0])
 
 
-@pytest.mark.parametrize("name", list(METRICS))
+@pytest.mark.parametrize("name", TABLE)
 def test_fingerprint_is_stable_and_changes_with_the_weights(
     context: MetricContext, tmp_path: Path, save_scorers: Callable[..., Path], random_images: Draw, name: str
 ) -> None:
@@ -92,7 +108,7 @@ def test_fingerprint_is_stable_and_changes_with_the_weights(
     assert first == METRICS[name](again).fingerprint()
     assert first["metric"] == name and "floor" in first
     other = MetricContext(save_scorers(tmp_path / "scorers", seed=1), "text", reference=tmp_path / "reference.npz")
-    extractor = other.frechet_features
+    extractor = other.networks.frechet_features
     assert other.reference is not None
     write_reference(other.reference, extractor(random_images(300)).numpy(), describe_reference(extractor, "random"))
     changed = METRICS[name](other).fingerprint() != first
@@ -100,7 +116,7 @@ def test_fingerprint_is_stable_and_changes_with_the_weights(
 
 
 def test_fingerprint_of_fid_changes_with_the_reference(context: MetricContext, tmp_path: Path, random_images: Draw) -> None:
-    extractor = context.frechet_features
+    extractor = context.networks.frechet_features
     write_reference(tmp_path / "r.npz", extractor(random_images(300, seed=4)).numpy(), describe_reference(extractor, "others"))
     other = replace(context, reference=tmp_path / "r.npz")
     for name in ("fid", "kid"):
@@ -109,7 +125,13 @@ def test_fingerprint_of_fid_changes_with_the_reference(context: MetricContext, t
 
 def test_the_class_task_uses_the_digit_classifier(context: MetricContext, random_images: Draw) -> None:
     digits = replace(context, task="class", reference=None)
-    assert digits.frechet_features.width == 24
-    assert digits.frechet_features.fingerprint()["extractor"] == digits.fidelity_features.fingerprint()["extractor"]
-    assert digits.frechet_features.fingerprint()["extractor"] != context.frechet_features.fingerprint()["extractor"]
-    assert context.fidelity_features.width == 64
+    assert digits.networks.frechet_features.width == 24
+    assert (
+        digits.networks.frechet_features.fingerprint()["extractor"]
+        == digits.networks.fidelity_features.fingerprint()["extractor"]
+    )
+    assert (
+        digits.networks.frechet_features.fingerprint()["extractor"]
+        != context.networks.frechet_features.fingerprint()["extractor"]
+    )
+    assert context.networks.fidelity_features.width == 64

@@ -74,16 +74,20 @@ def test_ssim_of_two_flat_images_is_its_closed_form() -> None:
 
 
 def test_feature_distance_is_the_norm_of_the_difference(context: MetricContext, random_images: Draw) -> None:
-    metric = FeatureDistance(context.fidelity_features, tiny=True)
+    metric = FeatureDistance(context.networks.fidelity_features, tiny=True)
     images, full = random_images(4), random_images(4, seed=3)
-    a, b = context.fidelity_features(images).numpy(), context.fidelity_features(full).numpy()
+    a, b = context.networks.fidelity_features(images).numpy(), context.networks.fidelity_features(full).numpy()
     np.testing.assert_allclose(metric.measure(pair(images, full))[:, 0], np.sqrt(((a - b) ** 2).sum(1)), rtol=1e-4)
     assert (metric.measure(pair(full, full)) == 0).all()
 
 
 @pytest.mark.parametrize("name", ["psnr", "ssim", "feature_distance"])
 def test_without_the_full_run_it_is_refused(context: MetricContext, random_images: Draw, name: str) -> None:
-    metrics: dict[str, Metric] = {"psnr": Psnr(), "ssim": Ssim(), "feature_distance": FeatureDistance(context.fidelity_features)}
+    metrics: dict[str, Metric] = {
+        "psnr": Psnr(),
+        "ssim": Ssim(),
+        "feature_distance": FeatureDistance(context.networks.fidelity_features),
+    }
     with pytest.raises(UsageError, match="add the plain pipeline"):
         metrics[name].measure(Batch(random_images(2), ["", ""], range(2)))
     with pytest.raises(UsageError, match="beside"):

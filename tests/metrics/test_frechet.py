@@ -13,15 +13,8 @@ from scipy.linalg import sqrtm  # type: ignore[import-untyped]
 from harness.contracts import Batch, FloatArray, Unmeasurable
 from harness.errors import ArtifactError, UsageError
 from metrics.context import MetricContext
-from metrics.frechet import (
-    FrechetDistance,
-    Reference,
-    describe_reference,
-    frechet_distance,
-    influence,
-    load_reference,
-    write_reference,
-)
+from metrics.frechet import FrechetDistance, frechet_distance, influence
+from metrics.reference import Reference, describe_reference, load_reference, write_reference
 
 Draw = Callable[..., torch.Tensor]
 
@@ -103,6 +96,11 @@ def test_influence_is_finite_where_the_covariance_is_singular() -> None:
     assert np.isfinite(influence(x, y)).all()
 
 
+def reference_of(metric: FrechetDistance) -> Reference:
+    assert isinstance(metric.reference, Reference)
+    return metric.reference
+
+
 @pytest.fixture
 def metric(random_images: Draw) -> FrechetDistance:
     extractor = MeanColours()
@@ -114,15 +112,15 @@ def test_summary_has_the_distance_as_its_mean(metric: FrechetDistance, random_im
     measured = metric.measure(Batch(random_images(60), [""] * 60, range(60)))
     values = metric.summarise(measured)
     assert measured.shape == (60, 3) and measured.dtype == np.float32
-    assert values.mean() == pytest.approx(frechet_distance(measured, metric.reference.features), rel=1e-9)
+    assert values.mean() == pytest.approx(frechet_distance(measured, reference_of(metric).features), rel=1e-9)
     assert values.std() > 0
     assert metric.title == "FID (tiny)" and metric.tiny and metric.direction == "lower"
 
 
-def test_below_ten_images_a_dimension_it_is_unmeasurable(metric: FrechetDistance) -> None:
-    assert metric.floor == 30
-    with pytest.raises(Unmeasurable, match="at least 30 images; got 29; remedy"):
-        metric.summarise(np.ones((29, 3), np.float32))
+def test_below_two_images_a_dimension_it_is_unmeasurable(metric: FrechetDistance) -> None:
+    assert (metric.floor, metric.advised) == (6, 30)
+    with pytest.raises(Unmeasurable, match="at least 6 images; got 5; remedy"):
+        metric.summarise(np.ones((5, 3), np.float32))
 
 
 def test_a_feature_that_is_not_finite_is_unmeasurable(metric: FrechetDistance) -> None:
@@ -175,9 +173,10 @@ def test_a_reference_of_other_weights_is_refused(
 ) -> None:
     other = MetricContext(save_scorers(tmp_path / "other", seed=1), "text", reference=context.reference)
     with pytest.raises(ArtifactError, match="taken by extractor"):
-        _ = other.frechet_reference
+        other.reference_for(other.networks.frechet_features)
 
 
 def test_without_a_reference_the_preset_is_at_fault(scorers: Path) -> None:
-    with pytest.raises(UsageError, match="reference features"):
-        _ = MetricContext(scorers, "text").frechet_reference
+    context = MetricContext(scorers, "text")
+    with pytest.raises(UsageError, match="--reference"):
+        context.reference_for(context.networks.frechet_features)

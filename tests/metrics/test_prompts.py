@@ -12,7 +12,8 @@ import torch
 from harness.contracts import Batch
 from harness.errors import ArtifactError, UsageError
 from metrics import tiny
-from metrics.clip_iqa import NAMES, PROMPT_PAIRS, ClipIqa
+from metrics.bundled import PROMPT_PAIRS
+from metrics.clip_iqa import NAMES, ClipIqa
 from metrics.clip_score import ClipScore
 from metrics.context import MetricContext
 from metrics.image_reward import ImageReward
@@ -37,9 +38,9 @@ def by_hand(clip: tiny.TinyClip, images: torch.Tensor, texts: Sequence[str]) -> 
 
 def test_clip_score_is_a_hundred_times_the_clipped_cosine(context: MetricContext, random_images: Draw) -> None:
     images = random_images(4)
-    image, text = by_hand(context.clip, images, PROMPTS)
+    image, text = by_hand(context.networks.clip, images, PROMPTS)
     cosine = (image * text).sum(1) / np.linalg.norm(image, axis=1) / np.linalg.norm(text, axis=1)
-    measured = ClipScore(context.clip, tiny=True).measure(Batch(images, PROMPTS, range(4)))
+    measured = ClipScore(context.networks.clip, tiny=True).measure(Batch(images, PROMPTS, range(4)))
     assert measured.shape == (4, 1) and measured.dtype == np.float32
     np.testing.assert_allclose(measured[:, 0], 100 * np.maximum(cosine, 0), atol=1e-3)
 
@@ -63,9 +64,9 @@ def test_clip_score_never_goes_below_zero(context: MetricContext, random_images:
 @pytest.mark.parametrize("pair", list(PROMPT_PAIRS))
 def test_clip_iqa_is_the_softmax_over_its_pair(context: MetricContext, random_images: Draw, pair: str) -> None:
     images = random_images(5)
-    metric = ClipIqa(context.clip, pair, tiny=True)
-    image, text = by_hand(context.clip, images, PROMPT_PAIRS[pair])
-    weight = np.exp(context.clip.scale * image @ text.T)
+    metric = ClipIqa(context.networks.iqa, context.networks.iqa_prompts, pair, tiny=True)
+    image, text = by_hand(context.networks.clip, images, PROMPT_PAIRS[pair])
+    weight = np.exp(context.networks.clip.scale * image @ text.T)
     measured = metric.measure(Batch(images, ["red apple"] * 5, range(5)))
     np.testing.assert_allclose(measured[:, 0], weight[:, 0] / weight.sum(1), atol=1e-4)
     assert metric.name == NAMES[pair] and metric.title.endswith(" (tiny)")
@@ -74,48 +75,48 @@ def test_clip_iqa_is_the_softmax_over_its_pair(context: MetricContext, random_im
 def test_reward_is_the_standardised_ranking_score(context: MetricContext, random_images: Draw) -> None:
     images = random_images(4)
     batch = Batch(images, PROMPTS, range(4))
-    metric = ImageReward(context.reward, tiny=True)
+    metric = ImageReward(context.networks.reward, tiny=True)
     plain = metric.measure(batch)
-    _, text = by_hand(context.clip, images, PROMPTS)
+    _, text = by_hand(context.networks.clip, images, PROMPTS)
     with torch.no_grad():
-        wanted = context.reward.model(tiny.to_unit(images), torch.from_numpy(text).float()).numpy()
+        wanted = context.networks.reward.model(tiny.to_unit(images), torch.from_numpy(text).float()).numpy()
         np.testing.assert_allclose(plain[:, 0], wanted, atol=1e-5)
-        context.reward.model.mean += 0.5
-        context.reward.model.std *= 2
+        context.networks.reward.model.mean += 0.5
+        context.networks.reward.model.std *= 2
         shifted = metric.measure(batch)
-        context.reward.model.mean -= 0.5
-        context.reward.model.std /= 2
+        context.networks.reward.model.mean -= 0.5
+        context.networks.reward.model.std /= 2
     np.testing.assert_allclose(shifted, (plain - 0.5) / 2, atol=1e-5)
 
 
 def test_reward_depends_on_the_prompt(context: MetricContext, random_images: Draw) -> None:
     images = random_images(4)
-    metric = ImageReward(context.reward)
+    metric = ImageReward(context.networks.reward)
     own = metric.measure(Batch(images, PROMPTS, range(4)))
     shuffled = metric.measure(Batch(images, PROMPTS[::-1], range(4)))
     assert not np.allclose(own, shuffled)
 
 
 def test_a_text_does_not_depend_on_its_neighbours(context: MetricContext) -> None:
-    alone = context.clip.embed_texts(["cat"])
-    beside = context.clip.embed_texts(["cat", "red apple good clean picture dog"])
+    alone = context.networks.clip.embed_texts(["cat"])
+    beside = context.networks.clip.embed_texts(["cat", "red apple good clean picture dog"])
     torch.testing.assert_close(alone[0], beside[0])
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 64, 64), (2, 1, 32, 32)])
 def test_images_of_another_size_are_refused(context: MetricContext, shape: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match="full metrics"):
-        context.clip.embed_images(torch.zeros(shape, dtype=torch.uint8))
+        context.networks.clip.embed_images(torch.zeros(shape, dtype=torch.uint8))
 
 
 def test_float_images_are_refused(context: MetricContext) -> None:
     with pytest.raises(UsageError, match="uint8"):
-        context.clip.embed_images(torch.zeros(2, 3, 32, 32))
+        context.networks.clip.embed_images(torch.zeros(2, 3, 32, 32))
 
 
 def test_missing_weights_are_an_artifact_error(tmp_path: Path) -> None:
     context = MetricContext(tmp_path, "text")
     with pytest.raises(ArtifactError, match="remedy"):
-        _ = context.clip
+        _ = context.networks.clip
     with pytest.raises(ArtifactError, match="remedy"):
-        _ = context.fidelity_features
+        _ = context.networks.fidelity_features

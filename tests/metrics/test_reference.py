@@ -14,16 +14,10 @@ from PIL import Image
 from harness.contracts import Batch, FloatArray
 from harness.errors import ArtifactError, UsageError
 from metrics.context import MetricContext
-from metrics.frechet import (
-    FrechetDistance,
-    Reference,
-    describe_reference,
-    distance_to_statistics,
-    frechet_distance,
-    influence,
-    influence_on,
-)
-from metrics.reference import Statistics, folder_statistics, read_statistics, write_statistics
+from metrics.frechet import FrechetDistance, distance_to_statistics, frechet_distance, influence, influence_on
+from metrics.image_folder import folder_reference
+from metrics.moments import Statistics, read_statistics, write_statistics
+from metrics.reference import Reference, describe_reference
 from metrics.table import METRICS
 
 
@@ -148,32 +142,32 @@ def test_another_width_or_extractor_is_refused() -> None:
 
 def test_a_folder_is_measured_once_for_its_content_and_extractor(folder: Path, tmp_path: Path) -> None:
     extractor, cache = MeanColours(), tmp_path / "cache"
-    first = folder_statistics(folder, extractor, cache)
+    first = folder_reference(folder, extractor, cache)
     images = np.stack([np.asarray(Image.open(path)) for path in sorted(folder.rglob("*.png"))])
-    np.testing.assert_allclose(first.covariance, np.cov(images.mean(axis=(1, 2)), rowvar=False), rtol=1e-4)
-    assert extractor.calls == 40 and folder_statistics(folder, extractor, cache).digest == first.digest
+    np.testing.assert_allclose(first.moments.covariance, np.cov(images.mean(axis=(1, 2)), rowvar=False), rtol=1e-4)
+    assert extractor.calls == 40 and folder_reference(folder, extractor, cache).digest == first.digest
     assert extractor.calls == 40
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     for i, path in enumerate(sorted(folder.rglob("*.png"), reverse=True)):
         shutil.copy(path, moved / f"renamed-{i}.png")
-    assert folder_statistics(moved, extractor, cache).digest == first.digest and extractor.calls == 40
-    folder_statistics(folder, MeanColours("another"), cache)
+    assert folder_reference(moved, extractor, cache).digest == first.digest and extractor.calls == 40
+    folder_reference(folder, MeanColours("another"), cache)
     next(folder.rglob("*.png")).write_bytes(next(moved.glob("renamed-9.png")).read_bytes())
-    assert folder_statistics(folder, extractor, cache).digest != first.digest and extractor.calls == 80
+    assert folder_reference(folder, extractor, cache).digest != first.digest and extractor.calls == 80
     assert len(list(cache.glob("*.npz"))) == 3
 
 
 def test_folders_that_are_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ArtifactError, match="more than 3 images"):
-        folder_statistics(tmp_path / "empty", MeanColours(), tmp_path)
+    with pytest.raises(ArtifactError, match="at least 2 images"):
+        folder_reference(tmp_path / "empty", MeanColours(), tmp_path)
     Image.new("L", (1, 1)).save(folder / "tiny.png")
     with pytest.raises(ArtifactError, match="one size"):
-        folder_statistics(folder, MeanColours(), tmp_path)
+        folder_reference(folder, MeanColours(), tmp_path)
     (folder / "tiny.png").write_bytes(b"no image")
     with pytest.raises(ArtifactError, match=r"tiny\.png"):
-        folder_statistics(folder, MeanColours(), tmp_path)
+        folder_reference(folder, MeanColours(), tmp_path)
 
 
 def test_the_context_takes_a_file_or_a_folder(
@@ -184,13 +178,14 @@ def test_the_context_takes_a_file_or_a_folder(
     for i, image in enumerate(random_images(40)):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / "images" / f"{i}.png")
     by_folder = MetricContext(context.scorers, "text", reference=tmp_path / "images")
-    found = by_folder.frechet_reference
-    assert isinstance(found, Statistics) and list((tmp_path / "cache" / "ilf-bench" / "references").glob("*.npz"))
-    write_statistics(tmp_path / "stats.npz", found)
-    by_file = METRICS["fid"](MetricContext(context.scorers, "text", reference=tmp_path / "stats.npz"))
-    assert by_file.fingerprint() == METRICS["fid"](by_folder).fingerprint()
-    with pytest.raises(UsageError, match="leave KID out"):
-        METRICS["kid"](by_folder)
+    found = by_folder.reference_for(by_folder.networks.frechet_features)
+    assert isinstance(found, Reference) and list((tmp_path / "cache" / "ilf-bench" / "references").glob("*.npz"))
+    assert METRICS["kid"](by_folder).fingerprint()["reference"] == METRICS["fid"](by_folder).fingerprint()["reference"]
+    write_statistics(tmp_path / "stats.npz", found.moments)
+    by_file = MetricContext(context.scorers, "text", reference=tmp_path / "stats.npz")
+    assert METRICS["fid"](by_file).fingerprint()["reference"] == found.moments.digest
+    with pytest.raises(UsageError, match="leave this metric out"):
+        METRICS["kid"](by_file)
     np.savez(tmp_path / "wide.npz", mu=np.zeros(2048), sigma=np.eye(2048))
     with pytest.raises(ArtifactError, match=r"width 24.*width 2048"):
         METRICS["fid"](MetricContext(context.scorers, "text", reference=tmp_path / "wide.npz"))

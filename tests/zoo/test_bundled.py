@@ -76,7 +76,7 @@ def test_fid_below_its_floor_is_refused_with_a_reason(tmp_path: Path) -> None:
     arguments = ["--methods", "full", "--metrics", "fid", "--samples", "10", "--out", str(tmp_path)]
     assert main(["run", "tiny-class", *arguments]) == 0
     (folder,) = tmp_path.glob("tiny-class-*")
-    assert "at least 240" in getattr(read_run(folder).scores["full", "fid"], "reason", "")
+    assert "at least 48" in getattr(read_run(folder).scores["full", "fid"], "reason", "")
 
 
 def test_digits_and_emoji_have_distinct_captions() -> None:

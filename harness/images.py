@@ -1,0 +1,76 @@
+"""Image files as tensors: every colour mode is converted rightly or refused with one message."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from harness.errors import ArtifactError
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
+WITH_ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
+
+
+def encode_png(image: torch.Tensor) -> bytes:
+    """uint8 [3, H, W] RGB to lossless PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def decode_image(path: Path) -> torch.Tensor:
+    """uint8 [3, H, W] RGB of an image file.
+
+    Grey, palette and CMYK images are converted, 16-bit grey is scaled to 8 bits (Pillow would clip it), and an alpha channel
+    is dropped where every pixel is opaque. Raises :class:`ArtifactError` on a damaged file, on see-through pixels (their colour
+    depends on a background that the file does not name), and on pixels of unknown range.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return torch.from_numpy(_to_rgb(image, path)).permute(2, 0, 1)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ArtifactError(
+            expected=f"an image at {path}", got=str(error), remedy="delete it, then make or copy it again"
+        ) from error
+
+
+def _to_rgb(image: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
+    """uint8 [H, W, 3]."""
+    if image.mode in SIXTEEN_BIT:
+        grey = np.rint(np.asarray(image).astype(np.float64) / 257).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise ArtifactError(
+            expected=f"8 or 16 bits a channel in {path}", got=f"mode {image.mode}, whose range is unknown",
+            remedy="save it as 8-bit RGB",
+        )  # fmt: skip
+    if image.mode in WITH_ALPHA or "transparency" in image.info:
+        whole = image.convert("RGBA")
+        if whole.getchannel("A").getextrema() != (255, 255):
+            raise ArtifactError(
+                expected=f"an opaque image at {path}", got="see-through pixels",
+                remedy="flatten it onto the background that is meant",
+            )  # fmt: skip
+        image = whole
+    return np.array(image.convert("RGB"))
+
+
+def stack_images(files: Sequence[Path], size: Sequence[int] | None, remedy: str) -> torch.Tensor:
+    """uint8 [B, 3, H, W] of files that must all have ``size`` (3, H, W), None: that of the first; another is refused by name."""
+    images = [decode_image(path) for path in files]
+    size = size or images[0].shape
+    for path, image in zip(files, images, strict=True):
+        if tuple(image.shape) != tuple(size):
+            raise ArtifactError(
+                expected=f"images of one size, {size[2]} x {size[1]}", got=f"{image.shape[2]} x {image.shape[1]}: {path}",
+                remedy=remedy,
+            )  # fmt: skip
+    return torch.stack(images)

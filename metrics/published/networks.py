@@ -1,0 +1,69 @@
+"""The published networks as a set that metrics can ask; each is loaded on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from metrics.base import FeatureExtractor, ImageTextEncoder, PreferenceModel
+from metrics.published.clip_iqa import PROMPT_PAIRS, PyiqaEncoder
+from metrics.published.dinov2 import DinoFeatures
+from metrics.published.image_reward import RewardModel
+from metrics.published.inception import InceptionFeatures, SpatialFeatures, open_inception
+from metrics.published.open_clip import OpenClipEncoder, OpenClipFeatures
+from metrics.published.spec import Scorers
+
+
+class PublishedNetworks:
+    """A ``Networks`` of the packages of the papers. A network whose package or weights are missing raises ``NotMeasured``."""
+
+    tiny = False
+    iqa_prompts: Mapping[str, tuple[str, str]] = PROMPT_PAIRS
+
+    def __init__(self, scorers: Scorers, device: str = "cpu") -> None:
+        self.scorers, self.device = scorers, device
+
+    @cached_property
+    def _inception(self) -> Any:
+        return open_inception(self.scorers.inception.weights, self.device)
+
+    @cached_property
+    def frechet_features(self) -> FeatureExtractor:
+        """Inception's pooled features."""
+        return InceptionFeatures(self._inception, self.device)
+
+    @cached_property
+    def spatial_features(self) -> FeatureExtractor:
+        """Inception's spatial features."""
+        return SpatialFeatures(self._inception, self.device)
+
+    @cached_property
+    def dino_features(self) -> FeatureExtractor:
+        """DINOv2's class token."""
+        return DinoFeatures(self.scorers.dinov2.model, self.device)
+
+    @property
+    def fidelity_features(self) -> FeatureExtractor:
+        """DINOv2 as well: no accelerator here is trained on it."""
+        return self.dino_features
+
+    @cached_property
+    def clip_features(self) -> FeatureExtractor:
+        """CMMD's CLIP."""
+        return OpenClipFeatures(OpenClipEncoder(self.scorers.cmmd, self.device))
+
+    @cached_property
+    def clip(self) -> ImageTextEncoder:
+        """CLIP score's CLIP."""
+        return OpenClipEncoder(self.scorers.clip, self.device)
+
+    @cached_property
+    def iqa(self) -> ImageTextEncoder:
+        """CLIP-IQA's CLIP."""
+        return PyiqaEncoder(self.scorers.clip_iqa.backbone, self.device)
+
+    @cached_property
+    def reward(self) -> PreferenceModel:
+        """ImageReward."""
+        return RewardModel(self.scorers.image_reward, self.device)

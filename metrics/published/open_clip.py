@@ -1,0 +1,67 @@
+"""Image-text encoders of open_clip, with the package's own preprocessing and tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from metrics.published.packages import digest, frozen, in_chunks, require, to_pil, weights_of
+from metrics.published.spec import OpenClip
+
+
+class OpenClipEncoder:
+    """An ``ImageTextEncoder``; images pass Pillow's resize (bicubic, antialiased), as the package prescribes."""
+
+    def __init__(self, spec: OpenClip, device: str = "cpu") -> None:
+        package = require("open_clip", "open_clip_torch")
+        remedy = "name a local state-dict file as `pretrained` in the scorers' YAML file"
+        with weights_of(f"open_clip's {spec.model} ({spec.pretrained})", remedy):
+            model, _, self.preprocess = package.create_model_and_transforms(spec.model, pretrained=spec.pretrained)
+            self.tokenizer: Any = package.get_tokenizer(spec.model)
+        self.model: Any = frozen(model, device)
+        self.spec, self.device = spec, device
+        self.scale = float(self.model.logit_scale.exp())
+        self._digest = digest(self.model)
+
+    def embed_images(self, images: torch.Tensor) -> torch.Tensor:
+        """float32 [B, d], not normalised, for uint8 [B, 3, H, W]."""
+        return in_chunks(self._embed, images)
+
+    def _embed(self, images: torch.Tensor) -> torch.Tensor:
+        pixels = torch.stack([self.preprocess(image) for image in to_pil(images)])
+        embedded: torch.Tensor = self.model.encode_image(pixels.to(self.device))
+        return embedded
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """float32 [B, d], not normalised; a text is cut after the model's context length."""
+        embedded: torch.Tensor = self.model.encode_text(self.tokenizer(list(texts)).to(self.device))
+        return embedded.float()
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Weights, model, preprocessing, package."""
+        shown = " ".join(str(self.preprocess).split())
+        return {
+            "encoder": f"{self.spec.model}-{self._digest}", "preprocessing": shown, "open_clip": version("open_clip_torch"),
+        }  # fmt: skip
+
+
+class OpenClipFeatures:
+    """Image embeddings of unit length, for CMMD; a ``FeatureExtractor``."""
+
+    def __init__(self, encoder: OpenClipEncoder) -> None:
+        self.encoder = encoder
+        self.width = int(encoder.model.visual.output_dim)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """float32 [B, width] for uint8 [B, 3, H, W]."""
+        return F.normalize(self.encoder.embed_images(images), dim=-1)
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """The encoder's, with the normalisation."""
+        known = dict(self.encoder.fingerprint())
+        return {**known, "extractor": f"{known.pop('encoder')}-unit", "open_clip": version("open_clip_torch")}

@@ -1,0 +1,77 @@
+"""Which published networks score and where their weights are: one small YAML file (``scorers.yaml`` is the default)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness.errors import UsageError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Inception(_Part):
+    """torch-fidelity's Inception; ``weights`` is a local file, or the package downloads."""
+
+    weights: Path | None = None
+
+
+class OpenClip(_Part):
+    """A model of open_clip; ``pretrained`` is one of its tags or a local state-dict file."""
+
+    model: str
+    pretrained: str
+
+
+class ClipIqaBackbone(_Part):
+    """A name or a local file that pyiqa's CLIP loader takes."""
+
+    backbone: str = "RN50"
+
+
+class ImageRewardWeights(_Part):
+    """A folder with ImageReward.pt, med_config.json and a BERT vocabulary; without one the hub is asked."""
+
+    folder: Path | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class DinoV2(_Part):
+    """A hub id or a local folder in the layout of transformers."""
+
+    model: str = "facebook/dinov2-large"
+
+
+class Scorers(_Part):
+    """The whole file; a part that is left out keeps its default."""
+
+    inception: Inception = Inception()
+    clip: OpenClip = OpenClip(model="ViT-L-14", pretrained="openai")
+    clip_iqa: ClipIqaBackbone = ClipIqaBackbone()
+    image_reward: ImageRewardWeights = ImageRewardWeights()
+    cmmd: OpenClip = OpenClip(model="ViT-L-14-336", pretrained="openai")
+    dinov2: DinoV2 = DinoV2()
+
+
+def read_scorers(path: Path) -> Scorers:
+    """The file at ``path``. Raises :class:`UsageError` with every wrong field."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(
+            expected=f"the folder of the bundled scorers, or a YAML file, at {path}", got=str(error),
+            remedy="name zoo/scorers or a copy of metrics/published/scorers.yaml",
+        ) from error  # fmt: skip
+    try:
+        return Scorers.model_validate({} if content is None else content)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
+        known = ", ".join(Scorers.model_fields)
+        raise UsageError(
+            expected=f"parts out of {known} in {path}", got="; ".join(lines), remedy="compare with metrics/published/scorers.yaml"
+        ) from error
