@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-import torch
-
+from baselines.caching import RangeCache, at_least
 from harness.contracts import Plan
 from harness.errors import UsageError
-from harness.patching import patched
 from harness.pipeline import Pipeline
 
 
@@ -36,10 +33,7 @@ class DeepCache:
     last: int | None = None
 
     def __post_init__(self) -> None:
-        if self.interval < 1:
-            raise UsageError(
-                expected="an interval of at least 1", got=str(self.interval), remedy="for example deepcache:interval=3"
-            )
+        at_least("an interval", self.interval, 1)
 
     @property
     def label(self) -> str:
@@ -60,44 +54,12 @@ class DeepCache:
     def plan(self, plan: Plan) -> Plan:
         """Every step but each ``interval``-th loses the skipped blocks."""
         first, last = self.block_range(plan.backbone.depth)
-        steps = tuple(
-            cost if i % self.interval == 0 else replace(cost, blocks=cost.blocks - (last - first + 1))
-            for i, cost in enumerate(plan.steps)
-        )
-        return replace(plan, steps=steps)
+        return plan.saving([last - first + 1 if i % self.interval else 0 for i in range(len(plan.steps))])
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Skip by replacing the blocks' ``forward``; the cache lives and dies with the context."""
         first, last = self.block_range(len(pipeline.blocks))
-        cache = _ResidualCache(lambda: pipeline.clock.step % self.interval == 0)
-        skipped = pipeline.blocks[first - 1 : last]
-        with ExitStack() as stack:
-            for i, block in enumerate(skipped):
-                wrapped = cache.wrap(block.forward, is_first=i == 0, is_last=i == len(skipped) - 1)
-                stack.enter_context(patched(block, "forward", wrapped))
+        cache = RangeCache(lambda hidden_states, kwargs: pipeline.clock.step % self.interval == 0)
+        with cache.attached(pipeline.blocks[first - 1 : last]):
             yield
-
-
-class _ResidualCache:
-    """The input of the range at a key step and the residual it led to."""
-
-    def __init__(self, is_key_step: Callable[[], bool]) -> None:
-        self.is_key_step = is_key_step
-        self.entered: torch.Tensor | None = None
-        self.residual: torch.Tensor | None = None
-
-    def wrap(self, forward: Callable[..., torch.Tensor], *, is_first: bool, is_last: bool) -> Callable[..., torch.Tensor]:
-        def call(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-            if not self.is_key_step():
-                assert self.residual is not None, "the first step of every call is a key step"
-                return hidden_states + self.residual if is_last else hidden_states
-            if is_first:
-                self.entered = hidden_states
-            output = forward(hidden_states, *args, **kwargs)
-            if is_last:
-                assert self.entered is not None
-                self.residual = output - self.entered
-            return output
-
-        return call

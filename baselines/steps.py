@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.contracts import BASELINE, Plan
 from harness.errors import UsageError
@@ -69,7 +69,7 @@ class Solver:
 
     def plan(self, plan: Plan) -> Plan:
         """Every solver here calls the model once a step."""
-        return plan
+        return replace(plan, solver=self.name)
 
     def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
         """Change the scheduler inside the context."""

@@ -12,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from harness.errors import NotMeasured
+from harness.macs import BlockMacs
+
 if TYPE_CHECKING:
     from harness.pipeline import Pipeline
 
@@ -34,23 +37,39 @@ class StepCost:
 
 @dataclass(frozen=True)
 class Backbone:
-    """What a cost prediction needs to know of a model: how many transformer blocks it has, and its folder."""
+    """What a cost prediction needs to know of a model: how many transformer blocks it has, its folder, what a block costs."""
 
     depth: int
     folder: Path | None
+    macs: BlockMacs | None = None
+
+    @property
+    def block(self) -> BlockMacs:
+        """The multiply-accumulates of one block. Raises :class:`NotMeasured` where they are not known."""
+        if self.macs is None:
+            raise NotMeasured(
+                expected="a model whose blocks' cost is known", got="none", remedy="name a pipeline folder, or random:NAME"
+            )
+        return self.macs
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will evaluate, known before any weight is loaded."""
+    """What a run will evaluate, known before any weight is loaded.
+
+    ``exact`` is False where a method decides from the data: its cost is then an upper bound, and the counted one stands.
+    """
 
     backbone: Backbone
     steps: tuple[StepCost, ...]
+    guidance: float = 1.0
+    solver: str = ""
+    exact: bool = True
 
     @classmethod
-    def full(cls, backbone: Backbone, steps: int, guidance: float) -> Plan:
+    def full(cls, backbone: Backbone, steps: int, guidance: float, solver: str = "") -> Plan:
         """The plain pipeline: every block, on both guidance branches where there is guidance."""
-        return cls(backbone, (StepCost(2 if guidance > 1 else 1, backbone.depth),) * steps)
+        return cls(backbone, (StepCost(2 if guidance > 1 else 1, backbone.depth),) * steps, guidance, solver)
 
     @property
     def block_evaluations(self) -> float:
@@ -60,6 +79,11 @@ class Plan:
     def with_steps(self, steps: int) -> Plan:
         """The same cost a step, ``steps`` times."""
         return replace(self, steps=(self.steps[0],) * steps)
+
+    def saving(self, saved: Sequence[float]) -> Plan:
+        """Step ``i`` costs ``saved[i]`` block evaluations less on each branch."""
+        costs = tuple(replace(cost, blocks=cost.blocks - less) for cost, less in zip(self.steps, saved, strict=True))
+        return replace(self, steps=costs)
 
 
 @runtime_checkable

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from harness.contracts import Backbone
 from harness.errors import ArtifactError, UsageError
 from harness.hub import PREFIX, fetch_model
+from harness.macs import CAPTION_TOKENS, BlockMacs, block_macs
 from harness.pipeline import Pipeline
 from harness.random_weights import DTYPES, build_random, find_architecture, is_random
 from harness.spec import ExperimentSpec, locate
@@ -53,9 +54,11 @@ def resolve_device(device: str) -> str:
 def find_backbone(spec: ExperimentSpec) -> Backbone:
     """Depth and folder of the spec's model, after the checks that need no weights. From the hub only settings are fetched."""
     if is_random(spec.pipeline):
-        return Backbone(find_architecture(spec.pipeline, spec.task).layers, None)
+        architecture = find_architecture(spec.pipeline, spec.task)
+        return Backbone(architecture.layers, None, architecture.macs)
     located = locate_weights(spec, complete=False)
-    return Backbone(backbone_depth(located.transformer), located.folder)
+    depth = backbone_depth(located.transformer)
+    return Backbone(depth, located.folder, read_macs(located.folder, located.transformer))
 
 
 def locate_weights(spec: ExperimentSpec, *, complete: bool) -> Located:
@@ -106,6 +109,20 @@ def backbone_depth(transformer: Path) -> int:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             expected=f"transformer/config.json in {transformer.parent}", got=repr(error), remedy="restore the folder"
+        ) from error
+
+
+def read_macs(folder: Path, transformer: Path) -> BlockMacs:
+    """What one block costs at the caption length of this pipeline, from the settings alone."""
+    try:
+        kind = json.loads((folder / "model_index.json").read_text())["_class_name"]
+        tokenizer = folder / "tokenizer" / "tokenizer_config.json"
+        longest = json.loads(tokenizer.read_text()).get("model_max_length") if tokenizer.exists() else None
+        limit = CAPTION_TOKENS.get(kind, 0)
+        return block_macs(json.loads((transformer / "config.json").read_text()), min(int(longest or limit), limit))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            expected=f"complete settings of transformer and tokenizer in {folder}", got=repr(error), remedy="restore the folder"
         ) from error
 
 

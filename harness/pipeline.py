@@ -9,20 +9,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiTPipeline, PixArtAlphaPipeline, PixArtSigmaPipeline
+from diffusers import DiTPipeline, PixArtAlphaPipeline
 from torch import nn
 
 from harness.clock import StepClock
 from harness.contracts import Backbone, Plan
 from harness.counting import BlockCounter
 from harness.errors import ArtifactError, UsageError
+from harness.macs import CAPTION_TOKENS, BlockMacs, block_macs
 from harness.noise import generators
 from harness.patching import patched
 from harness.precision import autocast, resolve
 from harness.solvers import build_solver
 from harness.spec import PRECISION_OF
-
-CAPTION_TOKENS = {True: 300, False: 120}  # published limits: of PixArt-Sigma, and of PixArt-alpha
 
 
 class Pipeline:
@@ -84,7 +83,13 @@ class Pipeline:
 
     def plan(self) -> Plan:
         """The cost of the plain run."""
-        return Plan.full(Backbone(len(self.blocks), self.folder), self.steps, self.guidance)
+        backbone = Backbone(len(self.blocks), self.folder, self.macs())
+        return Plan.full(backbone, self.steps, self.guidance, self.solver)
+
+    def macs(self, transformer: nn.Module | None = None) -> BlockMacs:
+        """What a block of this transformer, or of another in its place, costs at this latent size and caption length."""
+        config: Any = (transformer or self.transformer).config
+        return block_macs(config, 0 if self.is_class_conditional else self._max_tokens(), self.latent_shape[1])
 
     @contextmanager
     def sampling(self, *, steps: int | None = None, solver: str | None = None) -> Iterator[None]:
@@ -101,7 +106,7 @@ class Pipeline:
     @contextmanager
     def counting(self) -> Iterator[BlockCounter]:
         """Count block evaluations. Enter it before a method is attached, so that only real work is counted."""
-        counter = BlockCounter()
+        counter = BlockCounter(self.macs())
         with counter.counting(*self.blocks), patched(self, "counter", counter):
             yield counter
 
@@ -141,7 +146,7 @@ class Pipeline:
 
     def _max_tokens(self) -> int:
         """The published caption length, or the tokenizer's where that is shorter (T5's own limit is 512)."""
-        return min(int(self.pipe.tokenizer.model_max_length), CAPTION_TOKENS[isinstance(self.pipe, PixArtSigmaPipeline)])
+        return min(int(self.pipe.tokenizer.model_max_length), CAPTION_TOKENS[type(self.pipe).__name__])
 
     def _to_uint8(self, images: np.ndarray[Any, Any]) -> torch.Tensor:
         if not np.isfinite(images).all():

@@ -30,6 +30,7 @@ from torch import nn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from harness.errors import UsageError
+from harness.macs import BlockMacs, block_macs
 
 PREFIX = "random:"
 NOTE = "random weights of true architecture: only speed, cost and memory mean anything"
@@ -66,6 +67,13 @@ class Architecture:
     def notes(self) -> tuple[str, ...]:
         """What the record of a run must say."""
         return (NOTE,) if self.kind == "dit" else (NOTE, NOTE_TEXT.format(layers=self.text_layers))
+
+    @property
+    def macs(self) -> BlockMacs:
+        """What one block costs."""
+        with init_empty_weights():
+            config: Any = _transformer(replace(self, layers=1)).config
+        return block_macs(config, self.tokens)
 
 
 _ALPHA = Architecture("alpha", 64, tokens=120)  # its autoencoder: stabilityai/sd-vae-ft-ema

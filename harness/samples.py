@@ -43,7 +43,7 @@ class SampleSet:
         paths = [self.folder / entry["file"] for entry in files]
         return all(p.exists() and _digest(p.read_bytes()) == e["sha256"] for p, e in zip(paths, files, strict=True))
 
-    def generate(self, indices: range, generate: Generate, rows: Callable[[], int]) -> None:
+    def generate(self, indices: range, generate: Generate, rows: Callable[[], float]) -> None:
         """Make and store one chunk. ``rows`` reads the block counter, whose increase goes into the receipt."""
         prompts, before = [self.prompts[i] for i in indices], rows()
         images = generate(prompts, indices)

@@ -61,12 +61,3 @@ class InnerLoop:
             return hidden_states
 
         return call
-
-
-def conditional_half(value: Any, rows: int, first: bool) -> Any:
-    """The conditional half of every tensor whose leading dimension is the guidance batch of ``rows``."""
-    if isinstance(value, torch.Tensor) and value.ndim and value.shape[0] == rows:
-        return value[: rows // 2] if first else value[rows // 2 :]
-    if isinstance(value, dict):
-        return {key: conditional_half(item, rows, first) for key, item in value.items()}
-    return value

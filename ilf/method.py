@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.models.modeling_outputs import Transformer2DModelOutput
 
 from harness.contracts import Backbone, Ledger, Plan, StepCost
 from harness.errors import UsageError
@@ -17,8 +16,9 @@ from harness.methods import MethodTable
 from harness.patching import patched
 from harness.pipeline import Pipeline
 from harness.records import read_json
+from harness.rows import conditional_half, for_both_halves
 from ilf.checkpoint import check_fits, find_checkpoint, load_module, read_config
-from ilf.loop import InnerLoop, conditional_half
+from ilf.loop import InnerLoop
 from ilf.module import FeedbackModule
 from ilf.schedule import feedback_steps
 
@@ -112,16 +112,9 @@ def _step_forward(pipeline: Pipeline, loop: InnerLoop, chosen: frozenset[int]) -
             output = forward(hidden_states, **kwargs)
         finally:
             loop.jump = None
-        return _repeat(output) if folded else output
+        return for_both_halves(output) if folded else output
 
     return call
-
-
-def _repeat(output: Any) -> Any:
-    """The folded output for both halves of the guidance batch, so that u + g * (c - u) is exactly c."""
-    if isinstance(output, tuple):
-        return (torch.cat([output[0], output[0]]), *output[1:])
-    return Transformer2DModelOutput(sample=torch.cat([output.sample, output.sample]))
 
 
 ILF_METHODS: MethodTable = {"ilf": Ilf}

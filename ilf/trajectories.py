@@ -13,7 +13,7 @@ from rich.progress import track
 
 from harness.patching import patched
 from harness.pipeline import Pipeline
-from ilf.loop import conditional_half
+from harness.rows import conditional_half
 
 TRAIN_TIMESTEPS = 1000
 

@@ -14,7 +14,7 @@ from harness.contracts import Failure, Score
 from harness.records import Run
 from harness.statistics import Estimate, Interval, holm
 from harness.statistics.curves import Cost, advantage, mix
-from reports.compare import Difference, Verdict, compare_within
+from reports.compare import Difference, Verdict, compare_within, is_constant
 from reports.evidence import BLOCKS, SECONDS, Evidence, evidence_of
 from reports.select import accelerators, failure_of, record_of, score_of
 
@@ -150,9 +150,9 @@ def _against_curves(evidence: Evidence, label: str, metric: str, costs: dict[str
 def curves_of(evidence: Evidence, score: Score, costs: dict[str, Cost]) -> dict[str, list[str]]:
     """Rows of each solver's fewer-steps curve that can be held against ``score``, cheapest first."""
     curves: dict[str, list[str]] = {}
-    panel = evidence.panel(score)
+    panel, flat = evidence.panel(score), score.n == 1 or is_constant(score)
     for label in sorted(costs.keys() & evidence.plain.keys() & panel.columns.keys(), key=lambda name: costs[name].value):
-        if score.n == 1 or np.ptp(panel.values[:, panel.columns[label]]) > 0:
+        if flat or np.ptp(panel.values[:, panel.columns[label]]) > 0:
             curves.setdefault(evidence.plain[label].solver, []).append(label)
     return curves
 

@@ -12,7 +12,6 @@ from harness.contracts import BASELINE, Score
 from harness.records import Run
 from reports.compare import Verdict
 from reports.conflicts import conflicts
-from reports.costs import HEADS, cost_lines
 from reports.duels import duels, headlines
 from reports.grid import Sheet, Thumbnail
 from reports.markdown import heading
@@ -24,7 +23,7 @@ from reports.published import published_for
 from reports.select import Sample, has_tiny_scorers, metric_order
 from reports.style import families, looks
 from reports.svg import mark, plot_svg, shorten, stages_svg, symbols
-from reports.tables import STAGE_COLUMNS, Table
+from reports.tables import STAGE_COLUMNS, TRAINING_COLUMNS, Table
 from reports.words import TINY_WARNING, facts, failures, title_of
 
 MARKS = {Verdict.BETTER: "▲", Verdict.WORSE: "▼", Verdict.INDISTINGUISHABLE: "≈", Verdict.NOT_COMPARABLE: "–"}
@@ -65,8 +64,7 @@ def html_report(
         "stage_columns": STAGE_COLUMNS,
         "nulls": null_matrix(run),
         "blind": blind_metrics(run),
-        "ledger": cost_lines(run),
-        "ledger_heads": HEADS,
+        "training": TRAINING_COLUMNS,
         "published": published_for(run),
         "conflicts": conflicts(run, stored),
         "marks": MARKS,

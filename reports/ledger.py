@@ -37,10 +37,11 @@ class LedgerRow:
 
 def ledger(run: Run) -> list[LedgerRow]:
     """A row for every method that ran, but the full run."""
-    return [_row(run, label) for label in method_order(run) if label != BASELINE and record_of(run, label) is not None]
+    return [ledger_row(run, label) for label in method_order(run) if label != BASELINE and record_of(run, label) is not None]
 
 
-def _row(run: Run, label: str) -> LedgerRow:
+def ledger_row(run: Run, label: str) -> LedgerRow:
+    """The row of one method that ran."""
     record = run.records[label]
     saving = saved_seconds(run, label)
     spent = (record.training_s or 0.0) + (record.calibration_s or 0.0)

@@ -7,11 +7,12 @@ import io
 
 from harness.records import Run
 from reports.compare import Verdict
-from reports.format import count
+from reports.format import count, number
 from reports.published import PublishedNumber, published_for
 from reports.select import has_tiny_scorers
 from reports.tables import STAGE_COLUMNS, TRAINING_COLUMNS, Cell, Column, Row, Table, comparison_table
-from reports.words import TINY_WARNING, answer_sentences, facts
+from reports.verdicts import Trial, trials
+from reports.words import TINY_WARNING, answer_sentences, disagreement_sentences, facts, sensitivity_sentences
 
 CSV_COLUMNS = ("method", "quantity", "value", "low", "high", "n", "unit", "direction", "verdict", "failure")
 
@@ -22,7 +23,11 @@ def markdown_report(run: Run) -> str:
     parts = [f"# {_escape(str(run.spec.get('title') or run.spec['name']))}"]
     if has_tiny_scorers(run):
         parts.append(f"> **{TINY_WARNING}**")
-    parts += ["## Is it better than fewer steps at its cost?", "\n".join(f"- {_escape(s)}" for s in answer_sentences(run))]
+    parts += ["## Is it better than fewer steps at its cost?", _list(answer_sentences(run))]
+    if table.metrics:
+        parts += ["## Is it as good as the full run?", _list(sensitivity_sentences(run)), _standings(run, table)]
+    if contradictions := disagreement_sentences(run):
+        parts += ["## Where metrics contradict each other", _list(contradictions)]
     parts += ["## Comparison", markdown_table(table)]
     if table.metrics:
         parts += ["## Paired difference to full (95% interval)", _differences(table)]
@@ -74,6 +79,24 @@ def _differences(table: Table) -> str:
         if row.differences:
             lines.append([row.label, *(_with_verdict(row.differences[c.key]) for c in table.metrics)])
     return _lines(lines)
+
+
+def _list(sentences: list[str]) -> str:
+    return "\n".join(f"- {_escape(sentence)}" for sentence in sentences)
+
+
+def _standings(run: Run, table: Table) -> str:
+    """A row for each tested method; the p-value is that of not being inferior, corrected for all of them."""
+    rows = {(trial.method, trial.metric): trial for trial in trials(run).rows}
+    lines = [["Method", *(c.title for c in table.metrics)], ["---"] * (len(table.metrics) + 1)]
+    for method in dict.fromkeys(method for method, _ in rows):
+        lines.append([method, *(_standing(rows[method, c.key]) for c in table.metrics)])
+    return _lines(lines)
+
+
+def _standing(trial: Trial) -> str:
+    p = f" (p = {number(trial.p_not_inferior, 2)})" if trial.p_not_inferior is not None else ""
+    return f"{trial.standing.value}{p}" if trial.gain is not None else f"{trial.standing.value}: {trial.reason}"
 
 
 def _published(numbers: list[PublishedNumber]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,15 +14,15 @@ from harness.statistics import mean_interval
 from reports.compare import Difference, Verdict, compare_within
 from reports.evidence import evidence_of
 from reports.format import count, interval_text, megabytes, number, plus_minus
+from reports.ledger import LedgerRow, ledger_row
 from reports.select import (
     STAGES,
-    accelerators,
     example_score,
     failure_of,
-    is_fewer_steps,
     method_order,
     metric_order,
     peak_memory,
+    plain_pipeline,
     record_of,
     same_round_ratio,
     score_of,
@@ -90,7 +91,10 @@ COST_COLUMNS = (
 STAGE_COLUMNS = tuple(Column(f"{stage}_s", stage.capitalize(), "s per image", "lower") for stage in STAGES)
 TRAINING_COLUMNS = (
     Column("training_s", "Training time", "s", "lower"),
+    Column("calibration_s", "Calibration", "s", "lower"),
     Column("extra_parameters", "Extra parameters", "parameters", "lower"),
+    Column("extra_memory_bytes", "Memory beyond full", "bytes", "lower"),
+    Column("break_even", "Pays back after", "images", "lower"),
 )
 
 
@@ -104,8 +108,7 @@ def failed(quantity: str, unit: str, reason: str, direction: str = "") -> Cell:
 def comparison_table(run: Run) -> Table:
     """Every method of the spec, the failed ones too, then the A/A row."""
     metrics = tuple(_metric_column(run, name) for name in metric_order(run))
-    others = frozenset(accelerators(run))
-    rows = [_row(run, label, metrics, others) for label in method_order(run) if label != A_A]
+    rows = [_row(run, label, metrics) for label in method_order(run) if label != A_A]
     if len(seconds_per_image(run, A_A)):
         rows.append(_noise_row(run))
     return Table(COST_COLUMNS, metrics, tuple(rows))
@@ -116,23 +119,25 @@ def _metric_column(run: Run, name: str) -> Column:
     return Column(name, example.title, example.unit, example.direction) if example else Column(name, name, "")
 
 
-def _kind(run: Run, label: str, others: frozenset[str]) -> Kind:
-    """Where a method stands in the comparison; ``others`` are the accelerators."""
+def kind_of(run: Run, label: str) -> Kind:
+    """Where a method stands in the comparison."""
     if label == BASELINE:
         return "full"
-    if label in others:
+    plain = plain_pipeline(run, label)
+    if plain is None:
         return "accelerator"
-    return "fewer steps" if is_fewer_steps(run, label) else "solver"
+    return "fewer steps" if plain.solver == run.spec.get("solver", "") else "solver"
 
 
-def _row(run: Run, label: str, metrics: tuple[Column, ...], others: frozenset[str]) -> Row:
+def _row(run: Run, label: str, metrics: tuple[Column, ...]) -> Row:
     record = record_of(run, label)
     failure = "" if record else failure_of(run, label)
     cells = _record_cells(run, record, failure) | _time_cells(run, label, failure) | _stage_cells(run, label, failure)
+    cells |= _ledger_cells(run, label, failure)
     for metric in metrics:
         cells[metric.key] = score_cell(score_of(run, label, metric.key), metric)
     differences = {m.key: _difference_cell(run, label, m) for m in metrics} if label != BASELINE else {}
-    return Row(label, _kind(run, label, others), cells, differences, failure)
+    return Row(label, kind_of(run, label), cells, differences, failure)
 
 
 def _noise_row(run: Run) -> Row:
@@ -141,7 +146,7 @@ def _noise_row(run: Run) -> Row:
 
 def _record_cells(run: Run, record: MethodRecord | None, failure: str) -> dict[str, Cell]:
     if record is None:
-        columns = (*COST_COLUMNS[:2], COST_COLUMNS[5], *TRAINING_COLUMNS)
+        columns = (*COST_COLUMNS[:2], COST_COLUMNS[5])
         return {c.key: failed(c.key, c.unit, failure, c.direction) for c in columns}
     full = record_of(run, BASELINE)
     cells = {"steps": Cell("steps", "steps", str(record.steps), record.steps), "block_evaluations": _blocks(record)}
@@ -151,14 +156,42 @@ def _record_cells(run: Run, record: MethodRecord | None, failure: str) -> dict[s
     else:
         ratio = full.block_evaluations / record.block_evaluations
         cells["block_speed_up"] = Cell("block_speed_up", unit, f"{ratio:.2f}×", ratio, direction="higher")
-    seconds = record.training_s
-    training = "none" if seconds is None else f"{number(seconds)} s"
-    cells["training_s"] = Cell("training_s", "s", training, 0.0 if seconds is None else seconds, direction="lower")
-    extra = record.extra_parameters
-    cells["extra_parameters"] = Cell(
-        "extra_parameters", "parameters", count(extra) if extra else "none", extra, direction="lower"
-    )
     return cells
+
+
+def _ledger_cells(run: Run, label: str, failure: str) -> dict[str, Cell]:
+    """What was spent beforehand, and after how many images that has paid back."""
+    columns = {c.key: c for c in TRAINING_COLUMNS}
+    if failure:
+        return {c.key: failed(c.key, c.unit, failure, c.direction) for c in TRAINING_COLUMNS}
+    row = ledger_row(run, label)
+    cells = {}
+    for key, seconds in (("training_s", row.training_s), ("calibration_s", row.calibration_s)):
+        text = "none" if seconds is None else f"{number(seconds)} s"
+        cells[key] = Cell(key, "s", text, seconds or 0.0, direction="lower")
+    extra, memory = row.extra_parameters, row.extra_memory_bytes
+    text = count(extra) if extra else "none"
+    cells["extra_parameters"] = Cell("extra_parameters", "parameters", text, extra, direction="lower")
+    if memory is None:
+        cells["extra_memory_bytes"] = failed("extra_memory_bytes", "bytes", "not measured in this run", "lower")
+    else:
+        cells["extra_memory_bytes"] = Cell("extra_memory_bytes", "bytes", megabytes(memory), memory, direction="lower")
+    cells["break_even"] = _break_even(row, columns["break_even"])
+    return cells
+
+
+def _break_even(row: LedgerRow, column: Column) -> Cell:
+    if row.spent_s == 0:
+        return Cell(column.key, column.unit, "nothing to pay back", 0.0, direction="lower")
+    if row.break_even is None:
+        return failed(column.key, column.unit, "not timed in this run", "lower")
+    found = row.break_even
+    if not math.isfinite(found.value):
+        return failed(column.key, column.unit, "never: it saves no time against full", "lower")
+    high = f"{found.high:,.0f}" if math.isfinite(found.high) else "never"
+    text = f"{found.value:,.0f} [{found.low:,.0f}, {high}]"
+    top = found.high if math.isfinite(found.high) else None
+    return Cell(column.key, column.unit, text, found.value, found.low, top, direction="lower")
 
 
 def _blocks(record: MethodRecord) -> Cell:

@@ -8,8 +8,9 @@ from harness.contracts import Failure
 from harness.records import Run
 from harness.statistics import Interval
 from reports.answers import Answer, Outcome, Ruling, answers
+from reports.disagreement import disagreements
 from reports.evidence import BLOCKS, SECONDS
-from reports.format import count, number
+from reports.format import count, interval_text, number
 from reports.select import (
     example_score,
     failure_of,
@@ -20,6 +21,7 @@ from reports.select import (
     score_of,
     seconds_per_image,
 )
+from reports.verdicts import ANCHOR_STEPS, trials
 
 TINY_WARNING = "tiny scorers bundled with ilf-bench: comparable within this report only, not with published numbers"
 
@@ -88,6 +90,35 @@ def _tally(run: Run, answer: Answer) -> str:
     }  # fmt: skip
     found = {outcome: [title_of(run, m) for m, r in answer.rulings.items() if r.outcome is outcome] for outcome in words}
     return "; ".join(f"{text} {', '.join(found[outcome])}" for outcome, text in words.items() if found[outcome])
+
+
+def sensitivity_sentences(run: Run) -> list[str]:
+    """What each metric can see: the drop to five steps and the margin that follows, or why there is none."""
+    sentences = []
+    for metric, seen in trials(run).sensitivity.items():
+        title = title_of(run, metric)
+        if seen.drop is None or seen.margin is None:
+            sentences.append(f"{title}: {seen.missing}.")
+        elif seen.blind:
+            sentences.append(
+                f"{title}: BLIND. Its test cannot reject {ANCHOR_STEPS} steps, so nothing that passes it has shown anything."
+            )
+        else:
+            drop = interval_text(seen.drop)
+            sentences.append(f"{title}: {ANCHOR_STEPS} steps are worse than full by {drop}; margin {number(seen.margin)}.")
+    return sentences
+
+
+def disagreement_sentences(run: Run) -> list[str]:
+    """One for each contradiction between a distance of distributions and the images' own scores, with the worst images."""
+    sentences = []
+    for found in disagreements(run):
+        better, worse = (", ".join(title_of(run, m) for m in metrics) for metrics in (found.better, found.worse))
+        images = ", ".join(f"{loser.index} ({loser.prompt})" if loser.prompt else str(loser.index) for loser in found.worst[:5])
+        sentences.append(
+            f"{found.method} against {found.rival}: better on {better}, worse on {worse}. Images that lost most: {images}."
+        )
+    return sentences
 
 
 def facts(run: Run) -> list[tuple[str, str]]:

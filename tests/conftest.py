@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,15 @@ def save_pixart(folder: Path) -> Path:
     _unzero(transformer)
     PixArtAlphaPipeline(tokenizer, encoder, _vae(), transformer, DPMSolverMultistepScheduler()).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_calibrations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Calibrations of four images, kept apart from the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr("harness.calibration.SAMPLES", 4)
+        yield
 
 
 @pytest.fixture(scope="session")

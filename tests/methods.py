@@ -14,11 +14,22 @@ from ilf.method import ILF_METHODS
 from ilf.train import IlfSettings, build_module
 
 TEXTS = (
-    "full", "steps:3", "solver:ddim", "solver:unipc", "solver:deis", "deepcache:interval=2",
-    "deepcache:interval=3:first=2:last=4",
-    "steps:3+solver:ddim", "steps:5+deepcache:interval=2", "ilf:checkpoint={ilf}",
-    "ilf:steps=3:feedback=first-2:checkpoint={ilf}",
+    "full", "steps:3", "solver:ddim", "solver:unipc", "solver:deis", "solver:ghvb", "solver:bdia", "solver:evodiff",
+    "deepcache:interval=3:first=2:last=4", "delta-dit:interval=2", "delta-dit:blocks=1:switch=0.3",
+    "encoder:keys=3:blocks=1", "step-rehash:threshold=0.2:first=3",
+    "fora:3", "taylorseer:interval=2:order=1:warmup=1", "taylorseer:3", "smoothcache:0.5", "smoothcache:alpha=9:most=1",
+    "pab:attention=3:cross=2:low=0:high=1000", "t-gate:0.3",
+    "first-block:0.25", "teacache:3.5", "magcache:0.5:retention=0.3",
 )  # fmt: skip
+COMPOSED = (
+    "steps:3+solver:ddim", "steps:5+deepcache:interval=2", "steps:5+solver:unipc+magcache:0.5", "steps:6+fora",
+    "ilf:checkpoint={ilf}", "ilf:steps=3:feedback=first-2:checkpoint={ilf}",
+)  # fmt: skip
+
+
+def applies(text: str, pipeline: Pipeline) -> bool:
+    """Whether the method can work on this backbone; a test shows that it says so where it cannot."""
+    return not (text.startswith("t-gate") and pipeline.is_class_conditional)
 
 
 def save_random_module(pipeline: Pipeline, folder: Path, scale: float = 0.3) -> Path:

@@ -77,7 +77,7 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path]) -> 
     built = [parse_method(text, table) for text in spec.methods]
     methods = method_labels(built)
     texts = {method.label: text for method, text in zip(built, spec.methods, strict=True)}
-    plan = Plan.full(backbone, spec.steps, spec.guidance)
+    plan = Plan.full(backbone, spec.steps, spec.guidance, spec.solver)
     plans = {label: predict(label, method, plan) for label, method in methods.items()}
     listed = load_prompts(spec.prompts)
     experiment = Experiment(spec, methods, texts, build_metrics(spec), listed.repeated(spec.samples), listed.record())
@@ -166,6 +166,7 @@ def print_dry_run(prepared: Prepared, out: Path, console: Console) -> None:
             continue
         cost = plan.block_evaluations
         total += cost * per_block * (spec.samples + timed * (2 if label == BASELINE else 1))
-        table.add_row(label, f"{cost:.0f}", f"{cost / full:.2f}", f"{cost * per_block:.4f}")
+        most = "" if plan.exact else "at most "
+        table.add_row(label, f"{most}{cost:.0f}", f"{cost / full:.2f}", f"{cost * per_block:.4f}")
     console.print(table)
     console.print(f"expected time: about {total / 60:.1f} min, start-up and scoring aside; disk: {disk / 1e6:.1f} MB")

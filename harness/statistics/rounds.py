@@ -49,11 +49,11 @@ def trimmed_mean(values: FloatArray) -> Trimmed:
     return Trimmed(float(kept.mean()), influence, len(kept) - 1)
 
 
-def log_ratio(numerator: FloatArray, denominator: FloatArray) -> Trimmed:
-    """log(numerator / denominator) over rounds [R] that timed both. Refuses times that are not finite and above 0."""
-    times = finite(np.array([numerator, denominator]), "times")
+def log_ratio(numerator: FloatArray, denominator: FloatArray, label: str = "the method") -> Trimmed:
+    """log(numerator / denominator) over rounds [R] that timed both. Refuses times of ``label`` not finite and above 0."""
+    times = finite(np.array([numerator, denominator]), f"times of {label} and the full run")
     if times.min() <= 0:
-        raise ArtifactError(expected="times above 0", got=f"{times.min():g} s", remedy="time that method again")
+        raise ArtifactError(expected=f"times of {label} above 0", got=f"{times.min():g} s", remedy="time that method again")
     return trimmed_mean(np.log(times[0]) - np.log(times[1]))
 
 
@@ -109,6 +109,6 @@ def relative_costs(
         if shared:
             above = np.array([mine[rounds[i]] for i in shared])
             below = np.array([base[rounds[i]] for i in shared])
-            logs[label], ratios[label] = log_ratio(above, below), time_ratio(above, below)
+            logs[label], ratios[label] = log_ratio(above, below, label), time_ratio(above, below)
             deviations[label] = multipliers[:, shared] @ logs[label].influence
     return RelativeCosts(ratios, logs, deviations)

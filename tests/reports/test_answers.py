@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from harness.contracts import Failure, Score
+from harness.errors import ArtifactError
 from harness.records import Run
 from reports.answers import Answer, Outcome, Rung, answers
 from reports.compare import Verdict
@@ -110,6 +111,23 @@ def test_mixed_fingerprints_are_refused(make_run: Make) -> None:
     changed = dict(run.scores) | {("ilf(steps=10)", "good"): replace(score, fingerprint={"weights": "others"})}
     ruling = one(replace(run, scores=changed)).rulings["good"]
     assert ruling.outcome is Outcome.NOT_MEASURED and "another fingerprint" in ruling.reason
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan, 0.0, -1.0])
+def test_an_impossible_time_is_refused_by_name(make_run: Make, bad: float) -> None:
+    run = make_run()
+    broken = [replace(t, latency_s=bad) if (t.method, t.round) == ("8 steps", 3) else t for t in run.timings]
+    with pytest.raises(ArtifactError, match="times of 8 steps"):
+        answers(replace(run, timings=tuple(broken)))
+
+
+def test_equal_images_everywhere_are_answered_without_a_division_by_zero(make_run: Make) -> None:
+    """Every image of a method scores the same, and so do those of its rivals: a difference of no width."""
+    run = make_run(methods=LADDER | {"cache(x)": (20, 240, 0.5, 9.0)})
+    flat = {k: replace(s, per_image=np.full(64, s.value)) for k, s in run.scores.items() if isinstance(s, Score)}
+    ruling = one(replace(run, scores=flat), BLOCKS).rulings["good"]
+    assert ruling.outcome is Outcome.YES and ruling.advantage is not None
+    assert ruling.advantage.low == ruling.advantage.high == pytest.approx(0.5)
 
 
 def test_failures_keep_their_reasons(make_run: Make) -> None:

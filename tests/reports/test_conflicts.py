@@ -9,13 +9,10 @@ import numpy as np
 
 from harness.contracts import Score
 from harness.records import Run, read_run
-from harness.statistics import Interval
 from reports import build_report
 from reports.conflicts import conflicts
-from reports.costs import HEADS, CostLine, cost_lines, pays_back
 from reports.grid import stored_samples
 from reports.html import html_report
-from reports.ledger import LedgerRow
 from reports.plots import speed_plots
 from reports.tables import comparison_table
 
@@ -58,20 +55,11 @@ def test_agreement_needs_no_section(make_run: Make) -> None:
     assert "contradict each other" not in build_report(make_run().path).read_text()
 
 
-def test_the_ledger_says_when_training_has_paid_back(make_run: Make) -> None:
+def test_the_page_says_when_training_has_paid_back(make_run: Make) -> None:
     """900 s of training at half a second saved an image: 1,800 images."""
-    lines = {line.label: dict(zip(HEADS, line.texts, strict=True)) for line in cost_lines(make_run(noise=0.0))}
-    assert "full" not in lines and lines["12 steps"]["Pays back after"] == "nothing to pay back"
-    assert lines["ilf(steps=10)"]["Training"] == "900 s"
-    assert lines["ilf(steps=10)"]["Pays back after"] == "1,800 images [1,800 to 1,800]"
-
-
-def test_a_method_that_saves_nothing_never_pays_back(make_run: Make) -> None:
-    run = make_run(methods={"full": (20, 480, 1.0, 10.0), "ilf(steps=20)": (20, 500, 1.2, 10.0)})
-    (line,) = cost_lines(run)
-    assert isinstance(line, CostLine) and line.texts[-1] == "never: it saves nothing"
-    doubtful = LedgerRow("x", 10.0, None, 0, None, Interval(0.1, -0.1, 0.3), Interval(100.0, 33.3, float("inf")))
-    assert pays_back(doubtful) == "100 images [34 to never]"
+    page = build_report(make_run(noise=0.0).path).read_text()
+    ledger = page.split("Cost ledger:")[2]
+    assert "Calibration" in ledger and "900 s" in ledger and "1,800 [1,800, 1,800]" in ledger
 
 
 def test_published_numbers_stand_apart(make_run: Make) -> None:

@@ -1,0 +1,63 @@
+"""Delta-DiT: rear blocks are cached in early steps, front blocks in late ones (Chen et al. 2024, arXiv 2406.01125)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from baselines.caching import RangeCache, at_least
+from harness.contracts import Plan
+from harness.errors import UsageError
+from harness.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class DeltaDiT:
+    """All blocks every ``interval`` steps; between, the rear or the front ones give the change they made last (F(x) - x).
+
+    Rear blocks draw details, which do not matter yet in early steps; front blocks draw outlines, which are settled in late
+    ones. ``blocks`` are cached (at most half, the default), rear ones in the first ``switch`` (0..1) of the steps.
+    """
+
+    interval: int = 2
+    blocks: int | None = None
+    switch: float = 0.5
+
+    def __post_init__(self) -> None:
+        at_least("an interval", self.interval, 1)
+        if not 0 <= self.switch <= 1:
+            raise UsageError(expected="switch from 0 to 1", got=f"{self.switch:g}", remedy="edit the method")
+
+    @property
+    def label(self) -> str:
+        """For example ``delta-dit(interval=2, blocks=4)``."""
+        blocks = f", blocks={self.blocks}" if self.blocks else ""
+        switch = f", switch={self.switch:g}" if self.switch != 0.5 else ""
+        return f"delta-dit(interval={self.interval}{blocks}{switch})"
+
+    def cached(self, depth: int) -> int:
+        """How many blocks are cached, checked against the model's depth."""
+        blocks = self.blocks or depth // 2
+        if not 1 <= blocks <= depth // 2:
+            raise UsageError(expected=f"1 to {depth // 2} cached blocks", got=str(blocks), remedy="edit the method")
+        return blocks
+
+    def plan(self, plan: Plan) -> Plan:
+        """Every step but each ``interval``-th loses the cached blocks."""
+        blocks = self.cached(plan.backbone.depth)
+        return plan.saving([blocks if i % self.interval else 0 for i in range(len(plan.steps))])
+
+    @contextmanager
+    def attach(self, pipeline: Pipeline) -> Iterator[None]:
+        """Two caches that do not overlap, one for each stage; the one whose stage it is not keeps itself fresh."""
+        blocks = self.cached(len(pipeline.blocks))
+
+        def runs(early: bool) -> bool:
+            step = pipeline.clock.step
+            return step % self.interval == 0 or early != (step < self.switch * pipeline.steps)
+
+        rear = RangeCache(lambda hidden_states, kwargs: runs(early=True))
+        front = RangeCache(lambda hidden_states, kwargs: runs(early=False))
+        with rear.attached(pipeline.blocks[-blocks:]), front.attached(pipeline.blocks[:blocks]):
+            yield

@@ -1,0 +1,63 @@
+"""Pyramid attention broadcast (Zhao et al. 2024, arXiv 2408.12588), on images: self-attention and cross-attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from baselines.caching import at_least, remembering
+from harness.contracts import Plan
+from harness.errors import UsageError
+from harness.pipeline import Pipeline
+
+TRAINED = 1000  # timesteps
+
+
+@dataclass(frozen=True)
+class PAB:
+    """Between timesteps ``high`` and ``low``, self-attention runs every ``attention`` steps and cross-attention every ``cross``.
+
+    Cross-attention changes least and is broadcast longest. Where a step lies is taken from its number, as on the evenly spaced
+    timesteps of every solver here. A DiT has self-attention only.
+    """
+
+    attention: int = 2
+    cross: int = 4
+    low: int = 100
+    high: int = 800
+
+    def __post_init__(self) -> None:
+        at_least("attention", self.attention, 1)
+        at_least("cross", self.cross, 1)
+        if not 0 <= self.low <= self.high <= TRAINED:
+            raise UsageError(
+                expected=f"0 <= low <= high <= {TRAINED}", got=f"low={self.low}, high={self.high}", remedy="edit the method"
+            )
+
+    @property
+    def label(self) -> str:
+        """For example ``pab(attention=2, cross=4)``."""
+        between = f", {self.high}-{self.low}" if (self.low, self.high) != (100, 800) else ""
+        return f"pab(attention={self.attention}, cross={self.cross}{between})"
+
+    def runs(self, step: int, part: str, steps: int) -> bool:
+        """Whether attention ``attn1`` or ``attn2`` runs at a step."""
+        timestep = round(TRAINED * (1 - step / steps)) - 1
+        every = self.attention if part == "attn1" else self.cross
+        return not self.low < timestep < self.high or step % every == 0
+
+    def plan(self, plan: Plan) -> Plan:
+        """Each step loses the attention that is broadcast."""
+        backbone, steps = plan.backbone, len(plan.steps)
+        saved = [
+            backbone.depth * sum(backbone.block.share(part) for part in ("attn1", "attn2") if not self.runs(i, part, steps))
+            for i in range(steps)
+        ]
+        return plan.saving(saved)
+
+    @contextmanager
+    def attach(self, pipeline: Pipeline) -> Iterator[None]:
+        """Remember attention outputs inside the context; the first step of a call always runs."""
+        with remembering(pipeline, lambda i, part: self.runs(i, part, pipeline.steps), parts=("attn1", "attn2")):
+            yield

@@ -1,0 +1,75 @@
+"""TaylorSeer: forecast attention and MLP outputs by a Taylor series (Liu et al. 2025, arXiv 2503.06923)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from baselines.caching import at_least, remembering
+from harness.contracts import Plan
+from harness.pipeline import Pipeline
+
+
+class Series:
+    """Finite differences of an output at full steps, each over the distance of the last two, and their Taylor polynomial."""
+
+    def __init__(self, order: int) -> None:
+        self.order, self.step = order, 0
+        self.differences: list[torch.Tensor] = []
+
+    def keep(self, output: torch.Tensor, step: int) -> None:
+        """Difference against what was kept; the first step of a call begins anew."""
+        old = self.differences if step > self.step else []
+        new = [output]
+        for before in old[: self.order]:
+            new.append((new[-1] - before) / (step - self.step))
+        self.differences, self.step = new, step
+
+    def recall(self, step: int) -> torch.Tensor:
+        """The polynomial at ``step``."""
+        distance = step - self.step
+        terms = [difference * (distance**k / math.factorial(k)) for k, difference in enumerate(self.differences)]
+        return torch.stack(terms).sum(0) if len(terms) > 1 else terms[0]
+
+
+@dataclass(frozen=True)
+class TaylorSeer:
+    """The first ``warmup`` steps are full and then every ``interval``-th; between, each part of each block is forecast.
+
+    ``order`` differences are used as soon as there are enough full steps. Order 0 is FORA with a warm-up.
+    """
+
+    interval: int = 4
+    order: int = 2
+    warmup: int = 2
+
+    def __post_init__(self) -> None:
+        at_least("an interval", self.interval, 1)
+        at_least("an order", self.order, 0)
+        at_least("a warm-up", self.warmup, 1)
+
+    @property
+    def label(self) -> str:
+        """For example ``taylorseer(interval=4, order=2)``."""
+        warmup = f", warmup={self.warmup}" if self.warmup != 2 else ""
+        return f"taylorseer(interval={self.interval}, order={self.order}{warmup})"
+
+    def is_full(self, step: int) -> bool:
+        """Whether everything runs; the warm-up's last step is the first of the regular ones."""
+        return step < self.warmup or (step - self.warmup + 1) % self.interval == 0
+
+    def plan(self, plan: Plan) -> Plan:
+        """A forecast step keeps only what lies between the parts; the polynomial is not counted."""
+        saved = plan.backbone.depth * plan.backbone.block.skippable
+        return plan.saving([0 if self.is_full(i) else saved for i in range(len(plan.steps))])
+
+    @contextmanager
+    def attach(self, pipeline: Pipeline) -> Iterator[None]:
+        """A series for each part of each block inside the context."""
+        with remembering(pipeline, lambda step, part: self.is_full(step), partial(Series, self.order)):
+            yield

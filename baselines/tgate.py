@@ -1,0 +1,79 @@
+"""T-GATE: cross-attention is settled early (Zhang et al. 2024, arXiv 2404.02747)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from baselines.caching import Latest, remembering
+from harness.contracts import Plan
+from harness.errors import NotMeasured, UsageError
+from harness.patching import patched
+from harness.pipeline import Pipeline
+from harness.rows import conditional_half, for_both_halves
+
+
+@dataclass(frozen=True)
+class TGate:
+    """After the first ``gate`` (0..1) of the steps cross-attention is frozen, and guidance is dropped.
+
+    What is frozen is the last output, averaged over the two guidance branches where there are two; from then on only the
+    conditional branch runs. The default is the paper's 15 of 25 steps. A DiT has no cross-attention: not measured there.
+    """
+
+    gate: float = 0.6
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gate <= 1:
+            raise UsageError(expected="a gate above 0 and at most 1", got=f"{self.gate:g}", remedy="for example t-gate:0.6")
+
+    @property
+    def label(self) -> str:
+        """For example ``t-gate(0.6)``."""
+        return f"t-gate({self.gate:g})"
+
+    def gate_step(self, steps: int) -> int:
+        """The number of full steps: the first step, at least."""
+        return max(1, round(self.gate * steps))
+
+    def plan(self, plan: Plan) -> Plan:
+        """After the gate one branch is left, without cross-attention. Raises :class:`NotMeasured` on a DiT."""
+        if not plan.backbone.block.cross:
+            raise _no_text()
+        gate, saved = self.gate_step(len(plan.steps)), plan.backbone.depth * plan.backbone.block.share("attn2")
+        late = plan.saving([saved] * len(plan.steps)).steps
+        steps = (*plan.steps[:gate], *(replace(cost, branches=1) for cost in late[gate:]))
+        return replace(plan, steps=steps)
+
+    @contextmanager
+    def attach(self, pipeline: Pipeline) -> Iterator[None]:
+        """Remember cross-attention, and call the transformer for one branch after the gate."""
+        if pipeline.is_class_conditional:
+            raise _no_text()
+        gate, guided = self.gate_step(pipeline.steps), pipeline.guidance > 1
+        forward: Callable[..., Any] = pipeline.transformer.forward
+
+        def gated(hidden_states: torch.Tensor, **kwargs: Any) -> Any:
+            if not guided or pipeline.clock.step < gate:
+                return forward(hidden_states, **kwargs)
+            rows, first = len(hidden_states), pipeline.conditional_first
+            return for_both_halves(forward(conditional_half(hidden_states, rows, first), **conditional_half(kwargs, rows, first)))
+
+        frozen = remembering(pipeline, lambda step, part: step < gate, _Mean if guided else Latest, parts=("attn2",))
+        with frozen, patched(pipeline.transformer, "forward", gated):
+            yield
+
+
+class _Mean(Latest):
+    """The last output, averaged over the two halves of the guidance batch when it is asked for."""
+
+    def recall(self, step: int) -> torch.Tensor:
+        return torch.stack(self.output.chunk(2)).mean(0)
+
+
+def _no_text() -> NotMeasured:
+    return NotMeasured(expected="a model with cross-attention", got="a DiT, which has none", remedy="use a PixArt pipeline")
