@@ -16,6 +16,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from harness.commands.engines import local_engine
 from harness.commands.run import execute, prepare
 from harness.contracts import FloatArray, Score
 from harness.records import Run, read_run
@@ -237,7 +238,7 @@ def main(
         if only not in (None, preset):
             continue
         prepared = prepare(preset, {} if samples is None else {"samples": samples}, ())
-        execute(prepared, out, console)
+        execute(prepared, out, console, local_engine)
         sections.append(section(title, Study(read_run(prepared.experiment.folder(out)))))
     tables = "\n".join(sections)
     if samples is None and only is None:

@@ -106,10 +106,11 @@ def run(
 
 @app.command()
 def report(run: Annotated[Path, typer.Argument(parser=place, metavar="RUN", help="A run folder.")]) -> None:
-    """Rebuild the report of a run from its stored records."""
-    from reports.build import build_report
+    """Rebuild the report of a run from its stored records; write its LaTeX table and vector figures."""
+    from reports.build import build_paper, build_report
 
     console.print(f"report: {build_report(run)}", soft_wrap=True)
+    console.print(f"paper:  {build_paper(run)}", soft_wrap=True)
 
 
 @app.command("list")

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.contracts import A_A, BASELINE, FloatArray, Score
 from harness.records import Run
-from harness.statistics import Estimate, Interval, group_by
+from harness.statistics import RESAMPLES, Estimate, Interval, group_by
 from harness.statistics.curves import Cost
 from harness.statistics.intervals import finite
 from harness.statistics.means import accelerated
@@ -40,7 +40,7 @@ class Panel:
     @cached_property
     def draws(self) -> FloatArray:
         """Centred bootstrap draws of every column's mean [B, M], paired across methods and metrics."""
-        return self.units.draws() if self.units.n > 1 else np.zeros((1, len(self.labels)))
+        return self.units.draws() if self.units.n > 1 else np.zeros((RESAMPLES, len(self.labels)))
 
     @cached_property
     def columns(self) -> Mapping[str, int]:

@@ -1,8 +1,9 @@
-"""The sample grid: one row a method, one column a prompt, every image of a column from the same noise."""
+"""Samples side by side: one row a method, one column a prompt, every image of a column from the same noise."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,29 +12,77 @@ from PIL import Image, ImageDraw, ImageFont
 
 from harness.contracts import A_A
 from harness.errors import ArtifactError
-from harness.records import Run
+from harness.records import Run, slug
+from reports.plots import DRAWN
 from reports.select import Sample, method_order, samples_of
 
 COLUMNS, CELL, GAP, LABEL_WIDTH, TEXT = 8, 128, 6, 210, 14
+PAPER_ROWS = 12
 INK, PAPER = "#1b1f24", "#ffffff"
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A PNG and the words for those who cannot see it."""
+class Thumbnail:
+    """A small picture, and the name of its file where the page does not contain it."""
 
-    png: bytes
-    alt: str
-    width: int
-    height: int
+    name: str
+    kind: str
+    content: bytes
 
 
-def sample_grid(run: Run) -> Grid | None:
-    """Up to 8 samples with different prompts that every method has an image of; None where there is no such sample."""
+@dataclass(frozen=True)
+class Sheet:
+    """Thumbnails by method. ``small``: the images are smaller than their thumbnail and should show their own pixels."""
+
+    columns: tuple[Sample, ...]
+    rows: Mapping[str, tuple[Thumbnail, ...]]
+    small: bool
+    left_out: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of all thumbnails."""
+        return sum(len(thumbnail.content) for row in self.rows.values() for thumbnail in row)
+
+
+def stored_samples(run: Run) -> dict[str, dict[int, Sample]]:
+    """The images that are still on disk, by method and index, without methods that have none."""
     listed = {
         label: {s.index: s for s in samples_of(run, label) if s.path.exists()} for label in method_order(run) if label != A_A
     }
-    rows = {label: samples for label, samples in listed.items() if samples}
+    return {label: samples for label, samples in listed.items() if samples}
+
+
+def sample_sheet(stored: Mapping[str, Mapping[int, Sample]]) -> Sheet | None:
+    """Up to 8 samples with different prompts that every shown method has an image of; None where there is no such sample."""
+    shown = dict(list(stored.items())[:DRAWN])
+    columns = choose(list(shown.values()))
+    if not columns:
+        return None
+    small = is_small(columns[0])
+    rows = {label: tuple(thumbnail(label, samples[c.index], small) for c in columns) for label, samples in shown.items()}
+    return Sheet(tuple(columns), rows, small, len(stored) - len(shown))
+
+
+def is_small(sample: Sample) -> bool:
+    """Whether an image is smaller than its thumbnail, so that it should show its own pixels."""
+    return max(_open(sample.path).size) < CELL
+
+
+def thumbnail(label: str, sample: Sample, small: bool) -> Thumbnail:
+    """A small image as it is; a larger one at twice the size of its place, for sharp screens."""
+    name = f"{slug(label)}-{sample.index:06d}"
+    if small:
+        return Thumbnail(f"{name}.png", "image/png", sample.path.read_bytes())
+    image, buffer = _open(sample.path), io.BytesIO()
+    image.thumbnail((2 * CELL, 2 * CELL), Image.Resampling.LANCZOS)
+    image.save(buffer, format="WEBP", quality=80)
+    return Thumbnail(f"{name}.webp", "image/webp", buffer.getvalue())
+
+
+def paper_grid(stored: Mapping[str, Mapping[int, Sample]]) -> bytes | None:
+    """The same choice of samples as one PNG with labels; None where there is no sample that all have."""
+    rows = dict(list(stored.items())[:PAPER_ROWS])
     columns = choose(list(rows.values()))
     if not columns:
         return None
@@ -53,11 +102,10 @@ def sample_grid(run: Run) -> Grid | None:
             canvas.paste(_cell(samples[sample.index].path), (LABEL_WIDTH + j * (CELL + GAP), y))
     buffer = io.BytesIO()
     canvas.save(buffer, format="PNG", optimize=True)
-    alt = f"Generated images. Rows: {', '.join(rows)}. Columns: {', '.join(s.prompt for s in columns)}."
-    return Grid(buffer.getvalue(), alt, *size)
+    return buffer.getvalue()
 
 
-def choose(rows: list[dict[int, Sample]]) -> list[Sample]:
+def choose(rows: Sequence[Mapping[int, Sample]]) -> list[Sample]:
     """Samples that all rows hold: first those with a prompt not seen yet, then, where prompts run out, repeated ones."""
     if not rows:
         return []
@@ -101,11 +149,17 @@ def _font() -> ImageFont.FreeTypeFont:
 
 def _cell(path: Path) -> Image.Image:
     """The image at 128 pixels: nearest neighbour upwards, so that small images show their own pixels; Lanczos downwards."""
-    try:
-        with Image.open(io.BytesIO(path.read_bytes())) as opened:
-            image = opened.convert("RGB")
-    except OSError as error:
-        raise ArtifactError(expected=f"a readable PNG at {path}", got=str(error), remedy="generate the samples again") from error
+    image = _open(path)
     scale = CELL / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(io.BytesIO(path.read_bytes())) as opened:
+            return opened.convert("RGB")
+    except OSError as error:
+        raise ArtifactError(
+            expected=f"a readable image at {path}", got=str(error), remedy="generate the samples again"
+        ) from error

@@ -1,81 +1,113 @@
-"""One self-contained page: no network, no JavaScript, a Content-Security-Policy that forbids both."""
+"""The report: one self-contained page that needs no network, and no script to be read."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from harness.contracts import Score
+from harness.contracts import BASELINE, Score
 from harness.records import Run
-from reports.answers import Answer, answers
-from reports.compare import Difference, Verdict
-from reports.evidence import SECONDS
-from reports.figures import Picture
-from reports.format import count, interval_text, number
-from reports.grid import Grid
+from reports.compare import Verdict
+from reports.conflicts import conflicts
+from reports.duels import duels, headlines
+from reports.grid import Sheet, Thumbnail
 from reports.markdown import heading
-from reports.select import has_tiny_scorers, metric_order
+from reports.matrix import front_matrices, standing_matrix
+from reports.nulls import blind_metrics, null_matrix
+from reports.page import data_uri, render_page
+from reports.plots import COST_AXES, DRAWN, Plot, Stages
+from reports.published import published_for
+from reports.select import Sample, has_tiny_scorers, metric_order
+from reports.style import families, looks
+from reports.svg import mark, plot_svg, shorten, stages_svg, symbols
 from reports.tables import STAGE_COLUMNS, TRAINING_COLUMNS, Table
-from reports.words import TINY_WARNING, explain, facts, failures, title_of
+from reports.words import TINY_WARNING, facts, failures, title_of
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
 MARKS = {Verdict.BETTER: "▲", Verdict.WORSE: "▼", Verdict.INDISTINGUISHABLE: "≈", Verdict.NOT_COMPARABLE: "–"}
-OPEN_UP_TO = 3  # with more accelerators than this, the per-metric tables of the answer start folded
+OPEN_UP_TO = 3  # with more accelerators than this, the reasons of the answer start folded
+INLINE_BYTES = 6_000_000  # more thumbnails than this lie beside the page instead of inside it
+PROMPT_LETTERS = 120
 
 
-@dataclass(frozen=True)
-class Duel:
-    """An accelerator's answer, ready to print: a table row is (metric, text against each opponent)."""
+def html_report(
+    run: Run,
+    table: Table,
+    plots: list[Plot],
+    stages: Stages | None,
+    stored: Mapping[str, Mapping[int, Sample]],
+    sheet: Sheet | None,
+) -> str:
+    """The whole page as text. ``stored`` names the methods that have images, and so a gallery.
 
-    label: str
-    headline: str
-    sentence: str
-    opponents: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[tuple[str, Verdict], ...]], ...]
-
-
-def html_report(run: Run, table: Table, pictures: list[Picture], grid: Grid | None) -> str:
-    """The whole page as text. Everything that came from the run is escaped; a missing value raises instead of vanishing."""
-    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["data_uri"] = data_uri
-    found = answers(run)
+    Thumbnails beyond INLINE_BYTES are referred to as ``thumbs/NAME``.
+    """
+    numbers = {row.label: i for i, row in enumerate(table.rows)}
+    style = looks(run)
+    found = duels(run)
+    seen = {plot.axis for plot in plots} | {part.axis for part in found}
     context: dict[str, Any] = {
-        "csp": f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        "style": Markup(style),  # our own file, not the run's
         "title": str(run.spec.get("title") or run.spec["name"]),
         "run": run,
-        "duels": [_duel(run, answer) for answer in found],
-        "unfolded": len(found) <= OPEN_UP_TO,
+        "page": {"looks": style, "numbers": numbers, "mark": mark, "heading": heading, "breakable": breakable, "most": DRAWN},
+        "symbols": symbols(style.values()),
+        "legend": legend(run),
+        "duels": found,
+        "headlines": headlines,
+        "standing": standing_matrix(run),
+        "fronts": front_matrices(run),
+        "unfolded": len(found[0].rows) <= OPEN_UP_TO,
         "warning": TINY_WARNING if has_tiny_scorers(run) else "",
         "table": table,
-        "stages": STAGE_COLUMNS,
+        "stage_columns": STAGE_COLUMNS,
+        "nulls": null_matrix(run),
+        "blind": blind_metrics(run),
         "training": TRAINING_COLUMNS,
-        "heading": heading,
+        "published": published_for(run),
+        "conflicts": conflicts(run, stored),
         "marks": MARKS,
         "Verdict": Verdict,
-        "pictures": pictures,
-        "grid": grid,
+        "axes": [axis for axis in COST_AXES if axis in seen],
+        "plots": plots,
+        "svg": lambda plot: plot_svg(plot, numbers),
+        "stages": stages_svg(stages, numbers) if stages else "",
+        "gallery": bool(stored),
+        "sheet": sheet and _sources(sheet),
+        "short": lambda text: shorten(text, PROMPT_LETTERS),
         "facts": facts(run),
         "failures": failures(run),
         "fingerprints": fingerprints(run),
     }
-    return environment.get_template("report.html.jinja").render(context)
+    return render_page("report.html.jinja", "report.js", "data: 'self'", context)
 
 
-def data_uri(content: bytes, kind: str) -> str:
-    """``content`` as a data URI of MIME type ``kind``."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+def legend(run: Run) -> Mapping[str, list[str]]:
+    """Methods by family; families of one method share a group of their own."""
+    found = families(run)
+    alone = [labels[0] for labels in found.values() if len(labels) == 1]
+    groups = {name: labels for name, labels in found.items() if len(labels) > 1}
+    return {"reference": [BASELINE]} | groups | ({"other": alone} if alone else {})
+
+
+def breakable(label: str) -> Markup:
+    """A label that a narrow column breaks before its options."""
+    return Markup(str(escape(label)).replace("(", "<wbr>("))
+
+
+def _sources(sheet: Sheet) -> dict[str, Any]:
+    def source(thumbnail: Thumbnail) -> str:
+        return data_uri(thumbnail.content, thumbnail.kind) if is_inline(sheet) else f"thumbs/{thumbnail.name}"
+
+    lazy = Markup("") if is_inline(sheet) else Markup(' loading="lazy"')
+    rows = {label: [source(thumbnail) for thumbnail in row] for label, row in sheet.rows.items()}
+    return {"columns": sheet.columns, "rows": rows, "small": sheet.small, "left_out": sheet.left_out, "lazy": lazy}
+
+
+def is_inline(sheet: Sheet) -> bool:
+    """Whether the page contains the thumbnails."""
+    return sheet.size <= INLINE_BYTES
 
 
 def fingerprints(run: Run) -> list[tuple[str, str]]:
@@ -86,19 +118,3 @@ def fingerprints(run: Run) -> list[tuple[str, str]]:
             if name == metric and isinstance(score, Score):
                 found[title_of(run, metric), json.dumps(dict(score.fingerprint), indent=1, sort_keys=True)] = None
     return list(found)
-
-
-def _duel(run: Run, answer: Answer) -> Duel:
-    opponents = [o for o in (answer.dearer, answer.cheaper) if o is not None]
-    names = []
-    for opponent in opponents:
-        cost = f"{number(opponent.cost)} s" if answer.unit == SECONDS else f"{count(opponent.cost)} evaluations"
-        names.append(f"{opponent.label} ({'dearer' if opponent is answer.dearer else 'cheaper'}: {cost})")
-    metrics = metric_order(run) if opponents else []
-    rows = tuple((title_of(run, m), tuple(_outcome(o.differences[m]) for o in opponents)) for m in metrics)
-    return Duel(answer.label, answer.headline, explain(run, answer), tuple(names), rows)
-
-
-def _outcome(difference: Difference) -> tuple[str, Verdict]:
-    text = interval_text(difference.interval, signed=True) if difference.interval else difference.reason
-    return text, difference.verdict

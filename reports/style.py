@@ -1,91 +1,91 @@
-"""How figures look: one colour and marker a method in every plot, colour-blind safe, on light and on dark."""
+"""How methods look: one colour, marker and filling a method in every plot, colour-blind safe, on light and on dark."""
 
 from __future__ import annotations
 
-import io
+import re
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from itertools import cycle, product
 
-import matplotlib
+import numpy as np
+from matplotlib.markers import MarkerStyle
 
-matplotlib.use("Agg")
-from matplotlib.figure import Figure
-
-from harness.contracts import BASELINE
+from harness.contracts import A_A, BASELINE
 from harness.records import Run
-from reports.select import method_order
+from reports.select import is_fewer_steps, method_order, record_of
 
-# Okabe and Ito's palette, then a purple and a brown; the full run is always the neutral ink colour: it is the reference.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B3A400", "#9467BD", "#8C564B")
-STAGE_COLOURS = {"text": "#E69F00", "denoise": "#0072B2", "decode": "#009E73"}
-MARKERS = ("s", "^", "D", "v", "P", "X", "h", "<", ">", "p", "d")
-
-
-@dataclass(frozen=True)
-class Theme:
-    """Colours of paper and ink."""
-
-    name: str
-    paper: str
-    ink: str
-    muted: str
-    grid: str
-    band: str
-
-
-LIGHT = Theme("light", "#ffffff", "#1b1f24", "#57606a", "#d8dee4", "#8c959f")
-DARK = Theme("dark", "#161b22", "#e6edf3", "#9da7b3", "#30363d", "#8b949e")
+# After Okabe and Ito; moved until each has a contrast of 3 to its paper and all differ for readers without red or green cones.
+LIGHT = ("#0072b2", "#e56716", "#00805c", "#b8578f", "#7f5c00", "#349dce", "#7d7200", "#612088", "#8c564b")
+DARK = ("#5db0f5", "#ff8b4a", "#2fc79a", "#e59ac6", "#f0b429", "#8dcff5", "#d3c944", "#b795e0", "#c9978c")
+INK_LIGHT, INK_DARK = "#1b1f24", "#e6edf3"
+PAPER_LIGHT, PAPER_DARK = "#ffffff", "#161b22"
+STAGE_COLOURS = {"text": LIGHT[4], "denoise": LIGHT[0], "decode": LIGHT[2]}
+MARKERS = ("s", "^", "D", "v", "P", "X", "h", "<", ">", "p", "d", "*")
+BASELINE_MARKER = "o"
+INK = -1  # the full run is always drawn in ink: it is the reference
 
 
 @dataclass(frozen=True)
 class Look:
-    """Colour and marker of one method."""
+    """``hue`` is an index into the palette or INK; ``marker`` is matplotlib's code; hollow markers come second."""
 
-    colour: str
+    hue: int
     marker: str
+    hollow: bool = False
+
+    @property
+    def colour(self) -> str:
+        """Its colour on white paper."""
+        return INK_LIGHT if self.hue == INK else LIGHT[self.hue]
 
 
-def looks(run: Run, theme: Theme) -> dict[str, Look]:
-    """The look of every method, by its place in the spec: 77 different pairs before one returns."""
-    others = [label for label in method_order(run) if label != BASELINE]
-    chosen = {label: Look(PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]) for i, label in enumerate(others)}
-    return chosen | {BASELINE: Look(theme.ink, "o")}
+def family(run: Run, label: str) -> str:
+    """What shares a hue: all step counts, and all settings of one method; a composition belongs to its first accelerator."""
+    if is_fewer_steps(run, label):
+        return "steps"
+    record = record_of(run, label)
+    parts = [re.split(r"[:=(,\s]", part.strip(), maxsplit=1)[0] for part in (record.spec if record else label).split("+")]
+    return next((part for part in parts if part not in ("steps", "solver")), parts[0])
 
 
-def settings(theme: Theme) -> Any:
-    """matplotlib settings of a theme; SVG text stays text and identifiers are the same on every build."""
-    return {
-        "svg.hashsalt": "ilf-bench",
-        "svg.fonttype": "none",
-        "font.family": ["DejaVu Sans"],
-        "font.size": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": theme.muted,
-        "axes.labelcolor": theme.ink,
-        "axes.facecolor": theme.paper,
-        "figure.facecolor": theme.paper,
-        "savefig.facecolor": theme.paper,
-        "text.color": theme.ink,
-        "xtick.color": theme.muted,
-        "ytick.color": theme.muted,
-        "grid.color": theme.grid,
-        "grid.linewidth": 0.7,
-        "axes.axisbelow": True,
-        "text.parse_math": False,
-    }
+def families(run: Run) -> dict[str, list[str]]:
+    """Methods by family, in the order of the spec; the full run and its A/A copy belong to none."""
+    found: dict[str, list[str]] = {}
+    for label in method_order(run):
+        if label not in (BASELINE, A_A):
+            found.setdefault(family(run, label), []).append(label)
+    return found
 
 
-def to_svg(figure: Figure) -> bytes:
-    """SVG bytes without a date, equal for equal figures."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    # Viewers without DejaVu fall back to a sans-serif of their own, not to a serif.
-    return buffer.getvalue().replace(b"'DejaVu Sans'", b"'DejaVu Sans', Verdana, sans-serif")
+def looks(run: Run) -> dict[str, Look]:
+    """The look of every method by its place in the spec. A hue has 24 different marks; only then does one return."""
+    marks = [cycle((marker, hollow) for hollow, marker in product((False, True), _turned(hue))) for hue in range(len(LIGHT))]
+    chosen = {BASELINE: Look(INK, BASELINE_MARKER), A_A: Look(INK, BASELINE_MARKER, hollow=True)}
+    for i, labels in enumerate(families(run).values()):
+        hue = i % len(LIGHT)
+        chosen |= {label: Look(hue, *next(marks[hue])) for label in labels}
+    return chosen
 
 
-def to_png(figure: Figure) -> bytes:
-    """PNG bytes at 144 dots an inch."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=144, metadata={"Software": None})
-    return buffer.getvalue()
+def _turned(hue: int) -> tuple[str, ...]:
+    """Each hue begins with another marker, so that a few families of one method each differ in both."""
+    return MARKERS[hue:] + MARKERS[:hue]
+
+
+@cache
+def marker_path(marker: str, radius: float) -> str:
+    """SVG path data of matplotlib's marker around the origin, so that page and paper show the same shape."""
+    style = MarkerStyle(marker)
+    path = style.get_path().transformed(style.get_transform())
+    reach = float(np.abs(path.vertices).max())
+    shapes = path.to_polygons(closed_only=False)
+    return "".join("M" + "L".join(f"{x:.2f} {-y:.2f}" for x, y in np.asarray(s) * radius / reach) + "Z" for s in shapes)
+
+
+def palette_css() -> str:
+    """The palette as custom properties ``--m0`` ... with one class ``h0`` ... a hue; ``ink`` is the full run's."""
+    light = "".join(f"--m{i}:{colour};" for i, colour in enumerate(LIGHT))
+    dark = "".join(f"--m{i}:{colour};" for i, colour in enumerate(DARK))
+    classes = "".join(f".h{i}{{--c:var(--m{i})}}" for i in range(len(LIGHT)))
+    stages = "".join(f".stage-{stage}{{fill:var(--m{LIGHT.index(colour)})}}" for stage, colour in STAGE_COLOURS.items())
+    return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}.h{INK}{{--c:var(--ink)}}{classes}{stages}"

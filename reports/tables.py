@@ -295,6 +295,5 @@ __all__ = [
     "Table",
     "comparison_table",
     "difference_cell",
-    "kind_of",
     "score_cell",
 ]

@@ -1,11 +1,10 @@
 """Intervals, tests and comparisons over stored measurements. numpy and scipy only, so that a report needs no torch."""
 
 from harness.statistics.intervals import Estimate, Interval, mean_interval
-from harness.statistics.means import estimate_mean, estimate_means, paired_difference
+from harness.statistics.means import estimate_mean, estimate_means, paired_difference, score_difference
 from harness.statistics.multiple import holm
 from harness.statistics.resampling import RESAMPLES, group_by
 from harness.statistics.rounds import time_ratio
-from harness.statistics.scores import score_difference
 
 __all__ = [
     "RESAMPLES",

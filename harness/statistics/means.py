@@ -12,7 +12,8 @@ import math
 import numpy as np
 from scipy.special import ndtr, stdtr
 
-from harness.contracts import FloatArray
+from harness.contracts import FloatArray, Score
+from harness.errors import ArtifactError
 from harness.statistics.intervals import (
     CONFIDENCE,
     Estimate,
@@ -92,3 +93,18 @@ def _bootstrap_p(draws: FloatArray, value: float, bias: float, acceleration: flo
         return 0.0
     deviates = distance / room - bias
     return float(2 * stdtr(n - 1, -abs(deviates) / math.sqrt(n / (n - 1))))
+
+
+def score_difference(score: Score, other: Score) -> Estimate:
+    """``score`` less ``other`` over the same images. Scores of different fingerprints, metrics or N are never subtracted:
+    :class:`ArtifactError`.
+    """
+    if score.metric != other.metric or dict(score.fingerprint) != dict(other.fingerprint) or score.n != other.n:
+        keys = sorted({*score.fingerprint, *other.fingerprint})
+        differing = [key for key in keys if score.fingerprint.get(key) != other.fingerprint.get(key)]
+        differing += ["number of images"] if score.n != other.n else []
+        raise ArtifactError(
+            expected=f"two scores of one {score.metric}", got=f"another {', '.join(differing) or 'metric'}",
+            remedy="score both with the same weights, packages, reference and images",
+        )  # fmt: skip
+    return paired_difference(np.asarray(score.per_image, np.float64), np.asarray(other.per_image, np.float64))

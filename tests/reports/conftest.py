@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,10 @@ from PIL import Image
 from harness.contracts import A_A, Failure, MethodRecord, Score, TimingSample
 from harness.records import Run, read_run, slug, write_json, write_score
 
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
 PROMPTS = ("red apple", "<b>x</b>", "cat | face", "hot dog")
 
 
@@ -132,3 +139,25 @@ def report_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fake = Fake(missing=(("8 steps", "good"),), failed_methods=(("broken", "expected 12 blocks | got <11>"),))
     write_fake(out / "run", fake)
     return build_report(out / "run").parent
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A headless Chromium; skipped where it is missing, unless ILF_BENCH_REQUIRE_BROWSER=1."""
+    required = os.environ.get("ILF_BENCH_REQUIRE_BROWSER") == "1"
+    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    missing += ["selenium"] * (importlib.util.find_spec("selenium") is None)
+    if missing:
+        message = f"no {', '.join(missing)}: install Debian's chromium and chromium-driver, and selenium"
+        pytest.fail(message) if required else pytest.skip(message)
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(shutil.which("chromium"))
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(str(shutil.which("chromedriver"))))
+    yield driver
+    driver.quit()

@@ -1,73 +1,111 @@
-"""The page in a real browser: no errors, no overflow, every image loaded. Needs Debian's chromium and chromium-driver."""
+"""The report in a real browser: no errors, no overflow, accessible, and every control does what it says."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-SIZES = [(1280, 900), (390, 844)]
+from tests.reports.pages import SCHEMES, SIZES, errors, open_page, violations
+
+pytestmark = pytest.mark.browser
+ROWS = "return document.querySelectorAll('{}').length"
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A headless Chromium; skipped where it is missing, unless ILF_BENCH_REQUIRE_BROWSER=1."""
-    required = os.environ.get("ILF_BENCH_REQUIRE_BROWSER") == "1"
-    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
-    missing += ["selenium"] * (importlib.util.find_spec("selenium") is None)
-    if missing:
-        message = f"no {', '.join(missing)}: install Debian's chromium and chromium-driver, and selenium"
-        pytest.fail(message) if required else pytest.skip(message)
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(shutil.which("chromium"))
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(shutil.which("chromedriver"))))
-    yield driver
-    driver.quit()
+def shown(browser: Any, selector: str) -> int:
+    """How many elements of a selector have a place on the page."""
+    script = "return [...document.querySelectorAll(arguments[0])].filter(e => e.getClientRects().length).length"
+    return int(browser.execute_script(script, selector))
 
 
-@pytest.mark.browser
-@pytest.mark.parametrize(("width", "height"), SIZES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page(browser: Any, report_folder: Path, width: int, height: int, scheme: str) -> None:
-    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    browser.get((report_folder / "index.html").as_uri())
-    severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    assert severe == []
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_page_fits_and_is_accessible(browser: Any, report_folder: Path, size: tuple[int, int], scheme: str) -> None:
+    open_page(browser, report_folder / "index.html", size, scheme)
+    assert errors(browser) == []
     inner, scroll = browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
-    assert inner == width and scroll <= inner
+    assert inner == size[0] and scroll <= inner
     widths = browser.execute_script("return [...document.images].map(i => i.complete ? i.naturalWidth : 0)")
-    assert len(widths) == 4 and all(w > 0 for w in widths)
-    dark = browser.execute_script(
-        "return [...document.images].filter(i => i.parentNode.tagName == 'PICTURE').map(i => i.currentSrc)"
-    )
-    light = browser.execute_script("return [...document.querySelectorAll('picture img')].map(i => i.getAttribute('src'))")
-    assert (dark == light) == (scheme == "light")
+    assert len(widths) == 4 * 4 and all(w > 0 for w in widths)
+    assert violations(browser) == []
 
 
-@pytest.mark.browser
+def test_colours_follow_the_scheme(browser: Any, report_folder: Path) -> None:
+    ink = "return getComputedStyle(document.querySelector('.pt use')).fill + getComputedStyle(document.body).backgroundColor"
+    found = set()
+    for scheme in SCHEMES:
+        open_page(browser, report_folder / "index.html", SIZES[0], scheme)
+        found.add(browser.execute_script(ink))
+    assert len(found) == 2
+
+
 def test_wide_tables_scroll_inside_their_own_container(browser: Any, report_folder: Path) -> None:
-    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    browser.get((report_folder / "index.html").as_uri())
+    open_page(browser, report_folder / "index.html", (390, 844), "light")
     wide = "return [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length"
     assert browser.execute_script(wide) >= 3
-    outside = "return [...document.querySelectorAll('table, img')].filter(e => !e.closest('.scroll')).map(e => e.tagName)"
+    outside = "return [...document.querySelectorAll('table')].filter(e => !e.closest('.scroll')).map(e => e.tagName)"
     assert browser.execute_script(outside) == []
+
+
+def test_a_method_can_be_hidden_everywhere_and_brought_back(browser: Any, report_folder: Path) -> None:
+    open_page(browser, report_folder / "index.html", SIZES[0], "light")
+    box = browser.find_element("xpath", "//label[span='12 steps']/input")
+    number = box.get_attribute("data-method")
+    before = shown(browser, f"[data-m='{number}']")
+    assert before > 4
+    box.click()
+    assert shown(browser, f"[data-m='{number}']") == 0
+    box.click()
+    assert shown(browser, f"[data-m='{number}']") == before
+
+
+def test_a_family_can_be_hidden_with_one_button(browser: Any, report_folder: Path) -> None:
+    open_page(browser, report_folder / "index.html", SIZES[0], "light")
+    points = shown(browser, "figure[data-k=far] .pt")
+    button = browser.find_element("css selector", "button[data-family]")
+    button.click()
+    assert shown(browser, "figure[data-k=far] .pt") == points - 2 and button.text == "show all"
+    button.click()
+    assert shown(browser, "figure[data-k=far] .pt") == points and button.text == "hide all"
+
+
+def test_metrics_and_cost_axis_can_be_chosen(browser: Any, report_folder: Path) -> None:
+    open_page(browser, report_folder / "index.html", SIZES[0], "light")
+    assert shown(browser, "figure[data-k]") == 2
+    browser.find_element("css selector", "input[value=block_evaluations]").click()
+    assert shown(browser, "details[data-cost=latency_s]") == 0 and shown(browser, "details[data-cost=block_evaluations]") == 2
+    assert shown(browser, "figure[data-k]") == 2
+    browser.find_element("css selector", "input[data-metric=good]").click()
+    assert shown(browser, "[data-k=good]") == 0 and shown(browser, "[data-k=far]") > 0
+
+
+def test_points_are_read_by_pointer_and_by_arrow_keys(browser: Any, report_folder: Path) -> None:
+    from selenium.webdriver import ActionChains, Keys
+
+    open_page(browser, report_folder / "index.html", SIZES[0], "light")
+    point = browser.find_element("css selector", "figure[data-k=far] .pt use")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", point)
+    ActionChains(browser).move_to_element(point).perform()
+    assert browser.find_element("id", "tip").text.startswith("full\nFar score")
+    plot = browser.find_element("css selector", "figure[data-k=far] .plot")
+    browser.execute_script("arguments[0].focus()", plot)
+    labels = []
+    for _ in range(2):
+        ActionChains(browser).send_keys(Keys.ARROW_LEFT).perform()
+        labels.append(browser.find_element("id", "tip").text.split("\n")[0])
+    assert labels == ["12 steps", "ilf(steps=10)"]  # from the pointer's point, dearest first
+    ActionChains(browser).send_keys(Keys.ESCAPE).perform()
+    assert shown(browser, "#tip") == 0
+
+
+def test_everything_is_there_without_a_script(browser: Any, report_folder: Path) -> None:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        open_page(browser, report_folder / "index.html", SIZES[0], "light")
+        source = browser.page_source
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert '<html lang="en">' in source  # no class js
+    assert shown(browser, "figure[data-k]") >= 2 and shown(browser, "[data-needs-script]") == 0
+    assert shown(browser, "tbody tr") > 10

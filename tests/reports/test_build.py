@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import html
 import re
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from PIL import Image
 
 from harness.errors import ArtifactError
 from harness.records import Run, read_run
-from reports import build_report
+from reports import build_paper, build_report
 from reports.format import interval_text, number, plus_minus
 from reports.grid import choose
 from reports.select import Sample
@@ -24,6 +26,11 @@ from reports.words import TINY_WARNING
 @pytest.fixture(scope="module")
 def page(report_folder: Path) -> str:
     return (report_folder / "index.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def paper_folder(report_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_paper(report_folder.parent, tmp_path_factory.mktemp("paper"))
 
 
 def text_of(page: str) -> str:
@@ -37,12 +44,24 @@ def test_what_came_from_the_run_is_escaped(page: str) -> None:
     assert "Tiny &lt;i&gt;text&lt;/i&gt;" in page and "<i>text</i>" not in page
 
 
-def test_nothing_is_loaded_from_outside(page: str) -> None:
+@pytest.mark.parametrize(("name", "local"), [("index.html", "gallery.html"), ("gallery.html", "../samples/")])
+def test_nothing_is_loaded_from_outside(report_folder: Path, name: str, local: str) -> None:
+    page = (report_folder / name).read_text()
     sources = re.findall(r"(?:src|srcset|href)=\"([^\"]*)\"", page)
-    assert sources and all(source.startswith("data:") for source in sources)
-    assert "<script" not in page and "url(" not in page and "@import" not in page
-    assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
-    assert not re.search(r"https?://", page)
+    assert sources and all(source.startswith(("data:", "#mk-", "index.html", local)) for source in sources)
+    assert "url(" not in page and "@import" not in page and not re.search(r"https?://", page)
+    assert not re.search(r"\sstyle=|\son[a-z]+=|javascript:", page)
+
+
+@pytest.mark.parametrize("name", ["index.html", "gallery.html"])
+def test_the_policy_names_the_one_style_sheet_and_the_one_script(report_folder: Path, name: str) -> None:
+    page = (report_folder / name).read_text()
+    policy = html.unescape(re.findall(r'Content-Security-Policy" content="([^"]*)"', page)[0])
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "*" not in policy
+    for kind, tag in (("style", "style"), ("script", "script")):
+        (body,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, flags=re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
 
 
 def test_the_page_says_that_scorers_are_tiny(page: str, report_folder: Path) -> None:
@@ -103,22 +122,23 @@ def test_the_answer_is_in_plain_words(page: str) -> None:
     assert "Against 12 steps or 8 steps for 50% of the images" in visible
 
 
-def test_figures_exist_and_have_text(report_folder: Path) -> None:
-    names = {path.name for path in (report_folder / "figures").iterdir()}
-    assert names == {f"{n}.{k}" for n in ("speed-good", "speed-far", "stages") for k in ("png", "svg")} | {"samples.png"}
-    svg = (report_folder / "figures" / "speed-good.svg").read_text()
-    assert ">ilf(steps=10)</text>" in svg and "better" in svg
-    assert "Test CPU · tiny scorers" in svg
-    assert "tiny scorers" not in (report_folder / "figures" / "stages.svg").read_text()
-    assert "No value, see the failures: 8 steps, broken" in svg
-    with Image.open(report_folder / "figures" / "samples.png") as grid:
+def test_paper_has_vector_figures_a_table_and_samples(paper_folder: Path) -> None:
+    figures = {f"{m}-{c}.{k}" for m in ("good", "far") for c in ("seconds", "block") for k in ("pdf", "svg")}
+    assert {path.name for path in paper_folder.iterdir()} == figures | {"samples.png", "table.tex"}
+    svg, pdf = (paper_folder / "good-seconds.svg").read_text(), (paper_folder / "good-seconds.pdf").read_bytes()
+    assert svg.startswith("<?xml") and f'width="{3.3 * 72:.1f}'.rstrip("0") in svg
+    assert "<text" not in svg and "<image" not in svg  # letters are outlines, and nothing is a bitmap
+    assert b"/FontFile2" in pdf and b"/Type3" not in pdf
+    with Image.open(paper_folder / "samples.png") as grid:
         assert grid.size[0] > 4 * 128
 
 
-def test_two_builds_are_equal(report_folder: Path, tmp_path: Path) -> None:
-    build_report(report_folder.parent, tmp_path)
-    for path in sorted(report_folder.rglob("*.*")):
-        assert path.read_bytes() == (tmp_path / path.relative_to(report_folder)).read_bytes(), path.name
+def test_two_builds_are_equal(make_run: Callable[..., Run]) -> None:
+    run, built = make_run(methods={"full": (20, 480, 1.0, 10.0), "8 steps": (8, 192, 0.4, 8.0)}, rounds=0), []
+    for _ in range(2):
+        build_report(run.path), build_paper(run.path)
+        built.append({path: path.read_bytes() for path in (run.path / "report").rglob("*.*")})
+    assert len(built[0]) == 4 + 2 * 2 + 2 and built[0] == built[1]
 
 
 def test_partial_and_untimed_runs_still_report(make_run: Callable[..., Run]) -> None:

@@ -1,0 +1,87 @@
+"""Runs that lack something, or hold something strange: one page each, nothing lost, no number invented."""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from harness.contracts import Failure
+from harness.records import Run
+from reports import build_paper, build_report
+from reports.grid import sample_sheet
+from reports.html import html_report
+from reports.plots import DRAWN, speed_plots, stage_plot
+from reports.tables import comparison_table
+from tests.reports.synthetic import synthetic_run
+
+Make = Callable[..., Run]
+SMALL = {"full": (20, 480, 1.0, 10.0), "8 steps": (8, 192, 0.4, 8.0), "ilf(steps=10)": (10, 240, 0.5, 9.9)}
+
+
+def words(page: str) -> str:
+    body = re.sub(r"<(style|script)[^>]*>.*?</\1>", " ", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def test_a_run_without_images_has_no_gallery(make_run: Make) -> None:
+    run = make_run(methods=SMALL, rounds=0)
+    shutil.rmtree(run.path / "samples")
+    page = build_report(run.path)
+    assert not (page.parent / "gallery.html").exists() and "gallery" not in words(page.read_text())
+    assert "<img" not in page.read_text() and "8 steps" in words(page.read_text())
+    assert not (build_paper(run.path) / "samples.png").exists()
+
+
+def test_failures_only(make_run: Make) -> None:
+    run = make_run(methods={}, failed_methods=(("full", "no such weights"), ("ilf", "no <module>")), rounds=0)
+    text = words(build_report(run.path).read_text())
+    assert "no such weights" in text and "no <module>" in text
+    table = (build_paper(run.path) / "table.tex").read_text()
+    assert "full & --" in table and not list((run.path / "report" / "paper").glob("*.pdf"))
+
+
+def test_one_sample_has_no_interval_and_no_verdict(make_run: Make, tmp_path: Path) -> None:
+    run = synthetic_run(tmp_path, 8, 1)
+    table = comparison_table(run)
+    page = html_report(run, table, speed_plots(run, table), stage_plot(table), {}, None)
+    text = words(page)
+    assert "(no interval: one image)" in text and "a single image, prompt or round has no interval" in text
+    assert not re.search(r"\bnan\b|\binf\b|Infinity", text)
+    assert 'class="answer good"' not in page and 'class="answer bad"' not in page
+
+
+def test_an_infinite_score_is_a_failure_with_its_reason(make_run: Make) -> None:
+    """Records refuse infinities when they are written; what a metric could not say finitely arrives as a failure."""
+    run = make_run(methods=SMALL)
+    why = "PSNR of identical images is infinite"
+    odd = replace(run, scores=dict(run.scores) | {("full", "far"): Failure("full", "far", why)})
+    table = comparison_table(odd)
+    assert why in words(html_report(odd, table, speed_plots(odd, table), stage_plot(table), {}, None))
+
+
+@pytest.mark.parametrize("nasty", ["</title><script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "a&b'c"])
+def test_markup_in_names_stays_text(make_run: Make, nasty: str) -> None:
+    run = make_run(methods=SMALL | {nasty: (8, 192, 0.45, 8.5)}, failed_methods=(("broken", nasty),))
+    run = replace(run, spec=dict(run.spec) | {"title": nasty, "name": nasty}, environment=dict(run.environment) | {"note": nasty})
+    table = comparison_table(run)
+    page = html_report(run, table, speed_plots(run, table), stage_plot(table), {}, sample_sheet({}))
+    assert nasty in html.unescape(page) and nasty.replace("&", "&amp;") not in page.replace("&amp;", "", 0).split("<title>")[0]
+    assert "<script>alert" not in page and "<img" not in page and " 49 " not in words(page)
+    body = page[page.index("<svg viewBox") :]
+    ElementTree.fromstring(body[: body.index("</svg>") + 6])
+
+
+def test_of_many_methods_most_are_folded_away(tmp_path: Path) -> None:
+    run = synthetic_run(tmp_path, 100, 4, rounds=3, metrics=(("fid", "FID", "lower"),))
+    table = comparison_table(run)
+    page = html_report(run, table, speed_plots(run, table), stage_plot(table), {}, None)
+    assert f"{101 - DRAWN} more methods" in page and len(page) < 4e6
+    assert page.count('class="pt ') == 2 * DRAWN  # against seconds and against blocks
+    assert all(html.escape(record.label) in page for record in run.methods)
