@@ -11,6 +11,7 @@ import torch
 from baselines.deediff import DeeDiff, load_heads
 from baselines.train_deediff import ExitSettings, train_heads
 from harness.errors import ArtifactError, NotMeasured
+from harness.patching import patched
 from harness.pipeline import Pipeline
 from harness.training import TrainSettings
 from tests.conftest import DEPTH, PROMPTS
@@ -32,8 +33,9 @@ def test_threshold_one_leaves_after_the_first_block(pipeline: Pipeline) -> None:
 def test_equals_exits_taken_by_hand(pipeline: Pipeline, guidance: float) -> None:
     """Sample by sample and block by block: both branches stay until the less certain one may leave."""
     assert pipeline.folder is not None
-    heads, pipeline.guidance = load_heads(pipeline.folder / "deediff"), guidance
-    exits = [_exits_by_hand(pipeline, heads, threshold) for threshold in (0.4, 0.45, 0.5, 0.55)]
+    heads = load_heads(pipeline.folder / "deediff")
+    with patched(pipeline, "guidance", guidance):
+        exits = [_exits_by_hand(pipeline, heads, threshold) for threshold in (0.4, 0.45, 0.5, 0.55)]
     assert len(set().union(*exits)) > 1
 
 
@@ -85,6 +87,5 @@ def test_foreign_and_missing_heads_are_refused(pipeline: Pipeline, folders: dict
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ArtifactError, match="exit heads"), DeeDiff(heads=str(tmp_path)).attach(pipeline):
         pass
-    pipeline.folder = None
-    with pytest.raises(NotMeasured, match="heads"):
+    with patched(pipeline, "folder", None), pytest.raises(NotMeasured, match="heads"):
         DeeDiff().plan(pipeline.plan())

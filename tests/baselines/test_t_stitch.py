@@ -27,8 +27,12 @@ def test_fraction_one_is_the_small_model_alone(pipeline: Pipeline) -> None:
     assert pipeline.folder is not None
     with TStitch(1.0).attach(pipeline):
         stitched = pipeline.generate(PROMPTS, 0, range(5))
-    pipeline.pipe.transformer = load_sibling(pipeline.folder.with_name(pipeline.folder.name + "-small") / "transformer")
-    assert torch.equal(pipeline.generate(PROMPTS, 0, range(5)), stitched)
+    small, large = load_sibling(pipeline.folder.with_name(pipeline.folder.name + "-small") / "transformer"), pipeline.transformer
+    try:
+        pipeline.pipe.transformer = small
+        assert torch.equal(pipeline.generate(PROMPTS, 0, range(5)), stitched)
+    finally:
+        pipeline.pipe.transformer = large
 
 
 def test_the_large_model_takes_over_at_the_seam_with_the_small_ones_latent(pipeline: Pipeline) -> None:
@@ -75,8 +79,7 @@ def test_missing_and_foreign_siblings_are_refused(pipeline: Pipeline, folders: d
         pass
     with pytest.raises(UsageError, match="transformer"), TStitch(small=str(tmp_path)).attach(pipeline):
         pass
-    pipeline.folder = None
-    with pytest.raises(NotMeasured, match="sibling"):
+    with patched(pipeline, "folder", None), pytest.raises(NotMeasured, match="sibling"):
         TStitch().plan(pipeline.plan())
     with pytest.raises(UsageError, match="fraction"):
         TStitch(1.5)
