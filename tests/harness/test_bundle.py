@@ -19,8 +19,7 @@ from harness.bundle import MANIFEST, extract_bundle, is_safe, verify_bundle, wri
 from harness.cli import main
 from harness.errors import ArtifactError, UsageError
 from harness.portable import run_id
-from harness.records import read_run, slug, write_json, write_score
-from harness.samples import _digest
+from harness.records import digest, read_run, slug, write_json, write_score
 from harness.store import History
 from tests.harness.test_store import make_run
 
@@ -44,7 +43,7 @@ def run(tmp_path: Path) -> Path:
         path = folder / "samples" / slug("full") / f"{i:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(buffer.getvalue())
-        entries.append({"index": i, "prompt": "x", "file": path.name, "sha256": _digest(buffer.getvalue())})
+        entries.append({"index": i, "prompt": "x", "file": path.name, "sha256": digest(buffer.getvalue())})
     write_json(folder / "samples" / slug("full") / "manifest.json", {"method": "full", "samples": entries})
     write_json(folder / "run.json", {"format": 1})
     (folder / "report").mkdir()
@@ -140,7 +139,7 @@ def test_paths_that_lead_elsewhere_are_unsafe(run: Path, tmp_path: Path, name: s
         if entry != MANIFEST:
             return data
         manifest = json.loads(data)
-        manifest["files"][name] = {"sha256": _digest(b"x"), "bytes": 1}
+        manifest["files"][name] = {"sha256": digest(b"x"), "bytes": 1}
         return json.dumps(manifest).encode()
 
     rewrite(bundle, listed)

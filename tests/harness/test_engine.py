@@ -16,11 +16,11 @@ from harness.contracts import Failure, Fault, Score
 from harness.engine.dispatch import ERRORS, TRIES, Dispatch
 from harness.engine.tasks import Facts, Loss, Outcome, Role, Task, attempt, is_out_of_memory, shrinking
 from harness.experiment import Experiment
+from harness.images import decode_image
 from harness.pipeline import Pipeline
 from harness.places import place
 from harness.records import read_json, read_run, slug
 from harness.runner import Runner
-from harness.samples import decode_image
 from tests.harness.test_runner import files, write_preset
 
 PLUGIN = """

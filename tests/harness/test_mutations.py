@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 from harness.cli import main
 from harness.commands import run as app
 from harness.errors import ArtifactError, HarnessError
+from harness.images import decode_image, encode_png
 from harness.loading import load_pipeline
 from harness.prompts import LIMIT, load_prompts
 from harness.records import digest, read_run
-from harness.samples import decode_image, encode_png
 from harness.store import run_id
 from harness.sums import write_sums
 from tests.conftest import PROMPTS
