@@ -13,6 +13,7 @@ from rich.console import Console
 
 from benchmarks.tuning import GRIDS, IMAGES, SETTINGS, Setting, Tuner, chosen
 from harness.commands import run as app
+from harness.commands.engines import local_engine
 from harness.loading import load_pipeline
 from harness.records import Run, read_run
 from harness.runner import Experiment
@@ -64,7 +65,7 @@ def run_preset(preset: str, overrides: dict[str, Any], out: Path, console: Conso
     prepared = app.prepare(preset, {**overrides, "methods": methods(tuned)}, [])
     experiment: Experiment = prepared.experiment
     app.print_dry_run(prepared, out, console)
-    app.execute(prepared, out, console)
+    app.execute(prepared, out, console, local_engine)
     run: Run = read_run(experiment.folder(out))
     failures = {s.text: s.failure for settings in tuned.values() for s in settings if s.failure}
     return FieldRun(run, {rival: tuple(chosen(settings)) for rival, settings in tuned.items()}, failures, IMAGES * SETTINGS)

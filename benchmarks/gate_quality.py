@@ -18,8 +18,8 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.commands import run as app
+from harness.commands.engines import local_engine
 from harness.contracts import Method, Plan
-from harness.loading import load_pipeline
 from harness.pipeline import Pipeline
 from harness.records import Run, read_run
 from harness.runner import Runner
@@ -62,11 +62,12 @@ class Harmed:
 def make_run(seed: int, harmed: tuple[str, ...], out: Path) -> Run:
     """One run without timing, ``harmed`` methods damaged."""
     overrides = {"seed": seed, "samples": SAMPLES, "methods": METHODS, "metrics": METRICS, "timing": {"rounds": 0}}
-    experiment = app.prepare("tiny-text", overrides, []).experiment
-    methods = {label: Harmed(m) if label in harmed else m for label, m in experiment.methods.items()}
-    runner = Runner(replace(experiment, methods=methods), load_pipeline(experiment.spec), out, Console(quiet=True))
-    runner.run()
-    return read_run(runner.folder)
+    prepared = app.prepare("tiny-text", overrides, []).experiment
+    methods = {label: Harmed(m) if label in harmed else m for label, m in prepared.methods.items()}
+    experiment = replace(prepared, methods=methods)
+    folder = experiment.folder(out)
+    Runner(experiment, local_engine(experiment, folder), out, Console(quiet=True)).run()
+    return read_run(folder)
 
 
 def failing(result: GateResult) -> str:

@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 
 from harness.commands import run as app
+from harness.commands.engines import local_engine
 from harness.contracts import BASELINE, Failure, Plan, TimingSample
 from harness.device_speed import measured_speed, published_peak
 from harness.random_weights import DTYPES
@@ -135,7 +136,7 @@ def measure(preset: str, compiled: bool, arguments: argparse.Namespace, console:
         "timing": app.timing_overrides(arguments.rounds, arguments.warmup, arguments.batches),
     }  # fmt: skip
     prepared = app.prepare(preset, overrides | ({} if task == "class" else {"prompts": PROMPTS}), [])
-    app.execute(prepared, arguments.runs, console)
+    app.execute(prepared, arguments.runs, console, local_engine)
     run = read_run(prepared.experiment.folder(arguments.runs))
     plan = prepared.plans[BASELINE]
     assert isinstance(plan, Plan)

@@ -79,7 +79,7 @@ class MethodPlots:
 
 def dashboard(entries: Sequence[HistoryEntry]) -> str:
     """The whole page as text. Everything that came from a run is escaped."""
-    style = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "dashboard.css"))
+    style = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "dashboard.css"))
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

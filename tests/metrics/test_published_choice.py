@@ -98,7 +98,7 @@ def test_scoring_a_folder_with_dinov2_against_a_folder(tmp_path: Path, capsys: P
     assert "FD-DINOv2, biased: N = 34 < 160" in said and "(tiny)" not in said
     assert "needs a full run on the same noise" in said
     (manifest,) = (tmp_path / "cache").rglob("*.json")
-    assert {"source", "n", "content", "extractor"} == set(yaml.safe_load(manifest.read_text()))
+    assert {"source", "n", "content", "extractor", "sha256"} == set(yaml.safe_load(manifest.read_text()))
 
 
 def test_scoring_with_the_clips_of_the_packages(tmp_path: Path, capsys: Printed) -> None:
