@@ -46,8 +46,9 @@ class Bottleneck:
         return f"bottleneck(first={self.first:g}, last={self.last:g})"
 
     def low(self, steps: int) -> range:
-        """The 0-based steps at half resolution."""
-        return range(round(self.first * steps), max(round(self.first * steps), steps - max(1, round(self.last * steps))))
+        """The 0-based steps at half resolution. The noise that a run starts from is of full size, so its first step is, too."""
+        start = max(1, round(self.first * steps))
+        return range(start, max(start, steps - max(1, round(self.last * steps))))
 
     def plan(self, plan: Plan) -> Plan:
         """The steps between cost their share of the tokens and more than that of the attention."""

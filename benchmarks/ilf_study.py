@@ -18,8 +18,8 @@ from rich.console import Console
 
 from harness.commands.engines import local_engine
 from harness.commands.run import execute, prepare
-from harness.contracts import FloatArray, Score
-from harness.records import Run, read_run
+from harness.contracts import BASELINE, FloatArray, Score
+from harness.records import Run, read_measurement, read_run
 from harness.statistics import Estimate, Interval, paired_difference, time_ratio
 from reports.select import record_of, rounds_of
 
@@ -46,14 +46,19 @@ class Study:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.labels = [record.label for record in run.methods]
+        self.labels = [record.label for record in run.methods if record.label != BASELINE]  # that is the reference itself
 
     def images(self, label: str, metric: str) -> FloatArray:
-        """One value an image [N]; ``rmse`` is made of PSNR."""
-        score = self.run.scores[(label, "psnr" if metric == "rmse" else metric)]
+        """One value an image [N]; ``rmse`` is made of the squared errors that PSNR measured."""
+        if metric == "rmse":
+            squared = read_measurement(self.run.path, label, "psnr")
+            if squared is None:
+                raise SystemExit(f"{label}: no squared errors in {self.run.path}")
+            return 255 * np.sqrt(squared[:, 0])
+        score = self.run.scores[(label, metric)]
         if not isinstance(score, Score):
             raise SystemExit(f"{label}: {metric} could not be measured: {score.reason}")
-        return 255 * 10 ** (-score.per_image / 20) if metric == "rmse" else score.per_image
+        return score.per_image
 
     def cost(self, label: str) -> float:
         """Block evaluations an image, counted."""
@@ -161,7 +166,7 @@ def no_loss(study: Study) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for label in study.labels:
-        if label in ("full", FULL20):
+        if label == FULL20:
             continue
         failing = [name for name, margin in seeing.items() if study.worse(label, FULL20, name).high > margin]
         errors = all(study.images(label, m).mean() <= study.images(FULL20, m).mean() for m in ("feature_distance", "rmse"))

@@ -103,7 +103,14 @@ class Scorer:
             n = len(self.experiment.samples(self.folder, task.method).prompts)
             built = {name: metric for name, metric in given.items() if not isinstance(metric, Failure)}
             folder = self.folder / "scores" / slug(task.method)
-            self.lacking = task.method, {name: m for name, m in built.items() if not _is_scored(folder, name, m, n)}
+            self.lacking = (
+                task.method,
+                {
+                    name: metric
+                    for name, metric in built.items()
+                    if not (_is_scored(folder, name, metric, n) and self._is_stored(task.method, metric))
+                },
+            )
         return self._measure(task) if task.stage == "measure" else self._summarise(task)
 
     def _unmeasured(self, label: str, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
@@ -116,6 +123,10 @@ class Scorer:
             return read_measurement(self.folder, label, name, self._basis(label, metric))
         except ArtifactError:
             return None  # damaged: measured again
+
+    def _is_stored(self, label: str, metric: Metric) -> bool:
+        """Whether its measurements are intact; one that could never be measured has none to lose."""
+        return self._stored(label, metric.measurement, metric) is not None
 
     def _basis(self, label: str, metric: Metric) -> dict[str, Any]:
         """What a stored measurement must agree on: the network, and the images."""

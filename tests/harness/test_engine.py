@@ -12,7 +12,7 @@ from rich.console import Console
 from harness.cli import main
 from harness.commands.engines import local_engine
 from harness.commands.run import prepare
-from harness.contracts import Failure, Fault, Score
+from harness.contracts import REFERENCE, Failure, Fault, Score
 from harness.engine.dispatch import ERRORS, TRIES, Dispatch
 from harness.engine.tasks import Facts, Loss, Outcome, Role, Task, attempt, is_out_of_memory, shrinking
 from harness.experiment import Experiment
@@ -201,7 +201,7 @@ def check_failures(preset: Path, plugin: Path, out: Path, *options: str) -> Path
     assert isinstance(run.scores["2 steps", "ssim"], Score)
     metric = run.scores["2 steps", "fid"]
     assert isinstance(metric, Failure) and "reference" in metric.reason
-    assert {t.method for t in run.timings} == {"full", "2 steps", "full (A/A)"}
+    assert {t.method for t in run.timings} == {"full", "2 steps", "full (A/A)", REFERENCE}
     page = (folder / "report" / "index.html").read_text()
     assert "no such kernel" in page and "sample 5 is cursed" in page
     return folder

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
-from rich.progress import Progress
 
 from harness.contracts import BASELINE, Batch, Direction, Failure, FloatArray, Metric, Score, Unmeasurable
 from harness.controls import CONTROLS
+from harness.engine.tasks import Task
 from harness.records import read_measurement, read_scores
-from harness.samples import SampleSet
+from harness.samples import SampleSet, chunks
 from harness.scoring import Scorer, to_score
 
 PROMPTS = tuple(f"prompt {i}" for i in range(12))
@@ -54,9 +54,6 @@ class Brightness:
         return self.checked(measured)[:, 0]
 
 
-Run = Callable[[Mapping[str, Metric | Failure]], None]
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Samples of the full run and of one other method."""
@@ -74,16 +71,23 @@ def sample_set(folder: Path, label: str) -> SampleSet:
     return SampleSet(folder / "samples" / label, PROMPTS, 5)
 
 
-def score(folder: Path, metrics: Mapping[str, Metric | Failure], labels: tuple[str, ...] = (BASELINE, "fast")) -> None:
-    def guard(label: str, metric: str, work: Callable[[], None]) -> bool:
-        work()
-        return True
+class Few:
+    """As much of an experiment as a scorer asks for."""
 
-    scorer = Scorer(folder, metrics, lambda label: sample_set(folder, label), guard)
-    with Progress(console=Console(file=io.StringIO())) as progress:
-        for label in labels:
-            scorer.score(label, progress)
-        scorer.score_controls(progress)
+    methods: ClassVar[dict[str, object]] = {BASELINE: object(), "fast": object()}
+    spec = SimpleNamespace(samples=len(PROMPTS), pipeline="a folder")
+
+    def samples(self, folder: Path, label: str) -> SampleSet:
+        return sample_set(folder, label)
+
+
+def score(folder: Path, metrics: Mapping[str, Metric | Failure], labels: tuple[str, ...] = (BASELINE, "fast")) -> None:
+    scorer = Scorer(Few(), folder, metrics, 5)  # type: ignore[arg-type]
+    for label in labels:
+        for indices in chunks(len(PROMPTS), 5):
+            scorer.do(Task("measure", label, indices.start, indices.stop, 5))
+        scorer.do(Task("summarise", label))
+    scorer.do(Task("controls", BASELINE))
 
 
 def values(found: Score | Failure) -> FloatArray:
@@ -104,10 +108,9 @@ def test_a_metric_added_later_reads_the_stored_array(folder: Path) -> None:
     score(folder, {"one": Brightness("one", [])})
     seen: list[int] = []
     before = read_measurement(folder, "fast", "means")
-    later = Brightness("later", seen)
-    Scorer(folder, {"later": later}, lambda label: sample_set(folder, label), lambda *a: (a[2](), True)[1]).score(
-        "fast", Progress(console=Console(file=io.StringIO()))
-    )
+    scorer = Scorer(Few(), folder, {"later": Brightness("later", seen)}, 5)  # type: ignore[arg-type]
+    scorer.do(Task("measure", "fast", 0, 5, 5))
+    scorer.do(Task("summarise", "fast"))
     assert seen == [] and isinstance(read_scores(folder)["fast", "later"], Score)
     np.testing.assert_array_equal(read_measurement(folder, "fast", "means"), before)
 
@@ -119,9 +122,9 @@ def test_other_images_or_another_network_are_measured_again(folder: Path) -> Non
     other.basis = lambda: {"network": "another"}  # type: ignore[method-assign]
     score(folder, {"one": other}, labels=("fast",))
     assert seen[:12] == [*range(12)]
-    sample_set(folder, "fast").image_path(3).write_bytes(sample_set(folder, "fast").image_path(4).read_bytes())
-    manifest = folder / "samples" / "fast" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace("prompt 3", "prompt three"))
+    samples = sample_set(folder, "fast")
+    samples.generate(range(5), lambda prompts, i: torch.zeros(len(i), 3, 8, 8, dtype=torch.uint8), lambda: 0)
+    samples.finish("fast")
     seen.clear()
     score(folder, {"new": Brightness("new", seen)}, labels=("fast",))
     assert seen[:12] == [*range(12)]
@@ -155,7 +158,8 @@ def test_n_below_the_floor_is_refused_and_below_the_advice_watermarked(folder: P
     assert low.title == "Brightness, biased: N = 12 < 20" and low.fingerprint["n"] == "12"
     assert to_score("a", "m", Brightness("m", [], advised=12), np.zeros(12)).title == "Brightness"
     assert "n" not in to_score("a", "m", Brightness("m", []), np.zeros(12)).fingerprint
-    with pytest.raises(Unmeasurable, match="at least 13"):
-        score(folder, {"m": Brightness("m", [], floor=13)})
+    score(folder, {"m": Brightness("m", [], floor=13)})
+    refused = read_scores(folder)["fast", "m"]
+    assert isinstance(refused, Failure) and refused.reason == "at least 13"
     with pytest.raises(Unmeasurable, match="not finite"):
         to_score("a", "m", Brightness("m", []), np.array([0.0, np.nan]))

@@ -17,7 +17,7 @@ from torch._dynamo.testing import CompileCounter
 
 from harness import compiling
 from harness.cli import main
-from harness.contracts import A_A, TimingSample
+from harness.contracts import A_A, REFERENCE, TimingSample
 from harness.environment import describe
 from harness.errors import UsageError
 from harness.nvml import DeviceState, Monitor, Nvml
@@ -48,10 +48,12 @@ def test_batch_sizes_and_warm_up_are_recorded_apart(folders: dict[str, Path], tm
     (folder,) = (tmp_path / "runs").glob("random-*")
     run = read_run(folder)
     three = ["full", "2 steps", A_A]
-    assert len(run.timings) == 2 * 3 and {sample.batch for sample in run.timings} == {2}
-    assert sorted((s.batch, s.method) for s in run.other_batches) == sorted((b, m) for b in (1, 3) for m in three for _ in (0, 1))
-    assert len(run.warmups) == 3 * 3 and {sample.round for sample in run.warmups} == {-1}
-    order = [row["method"] for row in read_json(folder / "timing" / "001.json")]
+    methods = [sample for sample in run.timings if sample.method != REFERENCE]
+    assert len(methods) == 2 * 3 and {sample.batch for sample in run.timings} == {2}
+    others = [sample for sample in run.other_batches if sample.method != REFERENCE]
+    assert sorted((s.batch, s.method) for s in others) == sorted((b, m) for b in (1, 3) for m in three for _ in (0, 1))
+    assert sum(sample.method != REFERENCE for sample in run.warmups) == 3 * 3 and {sample.round for sample in run.warmups} == {-1}
+    order = [row["method"] for row in read_json(folder / "timing" / "001.json") if row["method"] != REFERENCE]
     assert order[:3] == order[3:6] and set(order[:3]) == set(three)
 
 
@@ -109,8 +111,8 @@ METHODS = {"small": Small}
     assert main(["run", str(preset), "--out", str(tmp_path / "runs"), "--plugin", str(plugin)]) == 4
     (folder,) = (tmp_path / "runs").glob("random-*")
     run = read_run(folder)
-    assert {sample.method for sample in run.timings} == {"full", "small", A_A}
-    assert {sample.method for sample in run.other_batches} == {"full", A_A}
+    assert {sample.method for sample in run.timings} == {"full", "small", A_A, REFERENCE}
+    assert {sample.method for sample in run.other_batches} == {"full", A_A, REFERENCE}
     ((label, stage),) = run.scores
     assert (label, stage) == ("small", "timing-batch-5") and "out of memory" in run.scores[label, stage].reason  # type: ignore[union-attr]
 
