@@ -42,7 +42,7 @@ def gallery_page(run: Run, stored: Mapping[str, Mapping[int, Sample]], folder: P
     methods = list(stored)[:DRAWN]
     indices = sorted(set().union(*(stored[label] for label in methods)))
     anyone = {index: stored[label][index] for label in reversed(methods) for index in stored[label]}
-    root = quote(Path(os.path.relpath(run.path / "samples", folder)).as_posix())
+    root = quote(Path(os.path.relpath(str(run.path / "samples"), str(folder))).as_posix())
     pair = _pair(run, methods)
     data = {
         "root": root,
