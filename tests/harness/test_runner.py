@@ -94,8 +94,9 @@ def test_ctrl_c_leaves_by_130_and_resumes(folders: dict[str, Path], tmp_path: Pa
     preset = write_preset(tmp_path, folders["dit"], samples=200)
     command = [sys.executable, "-m", "harness", "run", str(preset), "--out", str(tmp_path / "cut")]
     process = subprocess.Popen(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job is started without it
+    )  # fmt: skip
     deadline = time.monotonic() + 120
     while len(list((tmp_path / "cut").rglob("0*.png"))) < 5 and time.monotonic() < deadline:
         time.sleep(0.005)
