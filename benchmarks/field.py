@@ -16,7 +16,7 @@ from harness.commands import run as app
 from harness.commands.engines import local_engine
 from harness.loading import load_pipeline
 from harness.records import Run, read_run
-from harness.runner import Experiment
+from harness.experiment import Experiment
 from harness.spec import ROOT, load_spec
 from reports.field import FieldRun, field_page
 

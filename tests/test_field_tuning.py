@@ -8,9 +8,9 @@ from benchmarks import tuning
 from benchmarks.field import methods
 from benchmarks.tuning import GRIDS, SETTINGS, Setting, Tuner, chosen
 from harness.commands.run import BUILT_IN
+from harness.experiment import method_labels
 from harness.methods import parse_method
 from harness.pipeline import Pipeline
-from harness.runner import method_labels
 from tests.conftest import PROMPTS
 
 
