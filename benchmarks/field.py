@@ -14,9 +14,9 @@ from rich.console import Console
 from benchmarks.tuning import GRIDS, IMAGES, SETTINGS, Setting, Tuner, chosen
 from harness.commands import run as app
 from harness.commands.engines import local_engine
+from harness.experiment import Experiment
 from harness.loading import load_pipeline
 from harness.records import Run, read_run
-from harness.experiment import Experiment
 from harness.spec import ROOT, load_spec
 from reports.field import FieldRun, field_page
 
