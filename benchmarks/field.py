@@ -15,7 +15,7 @@ from benchmarks.tuning import GRIDS, IMAGES, SETTINGS, Setting, Tuner, chosen
 from harness.commands import run as app
 from harness.commands.engines import local_engine
 from harness.experiment import Experiment
-from harness.loading import load_pipeline
+from harness.loading import load_pipeline, quiet_libraries
 from harness.records import Run, read_run
 from harness.spec import ROOT, load_spec
 from reports.field import FieldRun, field_page
@@ -77,6 +77,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
 ) -> None:
     """Tune every rival, run both field presets, write docs/field.md."""
+    quiet_libraries()
     console = Console()
     overrides: dict[str, Any] = {} if samples is None else {"samples": samples}
     if rounds is not None:
