@@ -104,6 +104,13 @@ class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
         ``left`` [B, tokens, width] left the looped blocks on the rows that loop, ``null`` on the null branch's (None where
         there is none); ``conditioning`` is what the looped blocks were called with.
         """
+        own = next(self.parameters()).dtype
+        with torch.autocast(left.device.type, left.dtype, enabled=left.dtype != own):  # in training: fp32 beside a half backbone
+            return self._additions(left, null, jump, conditioning)
+
+    def _additions(
+        self, left: torch.Tensor, null: torch.Tensor | None, jump: Jump, conditioning: dict[str, Any]
+    ) -> list[torch.Tensor]:
         hidden = left
         if self.config.context:
             both = [nn.functional.layer_norm(x, (self.width,)) for x in (left, left if null is None else null)]

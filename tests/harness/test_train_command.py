@@ -39,6 +39,12 @@ def test_other_forms(preset: Callable[..., str], form: str, tmp_path: Path) -> N
     assert json.loads((tmp_path / form / "config.json").read_text())["inner_pass"] is (form == "paper")
 
 
+def test_a_backbone_in_half_precision_is_trained_on(preset: Callable[..., str], tmp_path: Path) -> None:
+    path = preset("class", precision="auto")
+    assert main(["train", path, *SHORT, "--dtype", "bfloat16", "--out", str(tmp_path / "half")]) == 0
+    assert json.loads((tmp_path / "half" / "training.json").read_text())["final_loss"] > 0
+
+
 @pytest.mark.parametrize(
     ("extra", "word"), [(["--form", "best"], "ours"), (["--grids", "5;6"], "training.grids"), (["--seed", "0"], "--seed")]
 )
