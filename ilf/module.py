@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,7 +106,8 @@ class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
         there is none); ``conditioning`` is what the looped blocks were called with.
         """
         own = next(self.parameters()).dtype
-        with torch.autocast(left.device.type, left.dtype, enabled=left.dtype != own):  # in training: fp32 beside a half backbone
+        mixed = own == torch.float32 and left.dtype in (torch.bfloat16, torch.float16)  # in training, beside a half backbone
+        with torch.autocast(left.device.type, left.dtype) if mixed else nullcontext():
             return self._additions(left, null, jump, conditioning)
 
     def _additions(
