@@ -29,8 +29,7 @@ class FeedbackForward:
 
     def __init__(
         self, forward: Callable[..., Any], loop: InnerLoop, schedule: Callable[[], Schedule], clock: Any, guidance: float,
-        first: bool,
-        seen: Seen | None = None,
+        first: bool, seen: Seen | None = None,
     ) -> None:  # fmt: skip
         self.forward, self.loop, self.schedule, self.clock = forward, loop, schedule, clock
         self.guidance, self.conditional_first, self.seen = guidance, first, seen

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 from torch.utils.checkpoint import checkpoint as recomputed
@@ -186,8 +187,9 @@ class Rounds:
 
     def _round(self, number: int) -> Jumps:
         path = self.checkpoint.with_suffix(f".round-{number}.pt")
-        if not path.exists():
-            save_jumps(self._collect(number), path)
+        with PartialState().main_process_first():  # the others find the file
+            if not path.exists():
+                save_jumps(self._collect(number), path)
         return load_jumps(path)
 
     def _collect(self, number: int) -> Jumps:

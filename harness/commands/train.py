@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from rich.console import Console
 
 from harness.errors import UsageError
@@ -40,7 +41,8 @@ def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out:
     grid = union_grid(settings.grids, settings.power)
     key = repr((spec.pipeline, spec.prompts, chosen.trajectories, grid, chosen.seed, pipeline.guidance))
     texts = [prompts[i % len(prompts)] for i in range(chosen.trajectories)]
-    data = stored(out / "work" / "trajectories.pt", key, lambda: record(pipeline, texts, chosen.seed, grid, spec.batch))
+    with PartialState().main_process_first():  # the other processes find the file
+        data = stored(out / "work" / "trajectories.pt", key, lambda: record(pipeline, texts, chosen.seed, grid, spec.batch))
     plan = TrainSettings(
         chosen.optimiser_steps, chosen.lr, warmup=min(100, chosen.optimiser_steps // 10), ema=0.998,
         checkpoint_every=max(1, chosen.optimiser_steps // 20),
