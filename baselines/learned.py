@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from baselines import deediff, ecad
+from baselines import bespoke, deediff, ecad
 from baselines.routers import HarmoniCa, LearningToCache
 from baselines.search import SearchSettings, build_schedules
 from baselines.train_deediff import ExitSettings, build_heads
@@ -23,6 +23,10 @@ TRAININGS: dict[str, Train] = {
     ),
     HarmoniCa.name: partial(build_router_files, HarmoniCa.name, RouterSettings(_QUICK(steps=40, lr=0.2), price=0.5, batch=3)),
     deediff.NAME: partial(build_heads, ExitSettings(_QUICK(steps=300, lr=5e-3))),
+    bespoke.NAME: partial(
+        bespoke.build_solvers,
+        bespoke.BespokeSettings(TrainSettings(steps=150, lr=5e-4, warmup=10, ema=0.95, checkpoint_every=25)),
+    ),
     ecad.NAME: partial(build_schedules, SearchSettings()),
 }
 

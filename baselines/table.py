@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from baselines.bespoke import Bespoke
 from baselines.bottleneck import Bottleneck
 from baselines.deediff import DeeDiff
 from baselines.deepcache import DeepCache
@@ -29,6 +30,7 @@ BASELINES: MethodTable = {
     "steps": Steps,
     "solver": Solver,
     "spacing": Spacing,
+    "bespoke": Bespoke,
     "deepcache": DeepCache,
     "delta-dit": DeltaDiT,
     "encoder": EncoderPropagation,

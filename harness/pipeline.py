@@ -22,7 +22,8 @@ from harness.macs import CAPTION_TOKENS, BlockMacs, block_macs
 from harness.noise import generators
 from harness.patching import patched
 from harness.precision import autocast, resolve
-from harness.solvers import build_solver, on_timesteps
+from harness.schedulers.bespoke import SolverTable, guidance_terms
+from harness.solvers import build_bespoke, build_solver, on_timesteps
 from harness.spec import PRECISION_OF
 
 
@@ -98,9 +99,17 @@ class Pipeline:
 
     @contextmanager
     def sampling(
-        self, *, steps: int | None = None, solver: str | None = None, timesteps: Sequence[int] | None = None
-    ) -> Iterator[None]:
-        """Use another step count or solver, or timesteps of one's own (high to low), inside the context."""
+        self, *, steps: int | None = None, solver: str | None = None, timesteps: Sequence[int] | None = None,
+        table: SolverTable | None = None,
+    ) -> Iterator[None]:  # fmt: skip
+        """Use another step count or solver, or timesteps of one's own (high to low), or a learned solver, inside the context.
+
+        Enter it with a learned solver after whatever else changes the transformer: its guidance terms come last.
+        """
+        if table is not None:
+            with self._learned(table):
+                yield
+            return
         before = self.steps, self.solver, self.timesteps, self.pipe.scheduler
         try:
             self.steps = len(timesteps) if timesteps else steps or self.steps
@@ -113,6 +122,18 @@ class Pipeline:
             yield
         finally:
             self.steps, self.solver, self.timesteps, self.pipe.scheduler = before
+
+    @contextmanager
+    def _learned(self, table: SolverTable) -> Iterator[None]:
+        scheduler = build_bespoke(table, self.own_scheduler)
+        before = self.steps, self.timesteps, self.pipe.scheduler
+        terms = guidance_terms(self.pipe, scheduler, self.clock, self.conditional_first) if self.guidance > 1 else nullcontext()
+        try:
+            self.steps, self.timesteps, self.pipe.scheduler = len(table.timesteps), table.timesteps, scheduler
+            with terms:
+                yield
+        finally:
+            self.steps, self.timesteps, self.pipe.scheduler = before
 
     @contextmanager
     def compiled(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from diffusers import DDIMScheduler, DEISMultistepScheduler, DPMSolverMultistepS
 from harness.errors import UsageError
 from harness.schedulers.base import OwnScheduler
 from harness.schedulers.bdia import BDIAScheduler
+from harness.schedulers.bespoke import BespokeScheduler, SolverTable
 from harness.schedulers.evodiff import EVODiffScheduler
 from harness.schedulers.ghvb import GHVBScheduler
 
@@ -58,8 +59,18 @@ def build_solver(name: str, own: Any) -> Any:
     if check_solver(name) == OWN:
         return type(own).from_config(own.config)
     kind = SOLVERS[name]
+    return kind.scheduler(**_betas(own), **kind.settings)
+
+
+def build_bespoke(table: SolverTable, own: Any) -> BespokeScheduler:
+    """A learned solver with the betas and prediction type of ``own``."""
+    scheduler: BespokeScheduler = BespokeScheduler(**_betas(own), table=table.content())
+    return scheduler
+
+
+def _betas(own: Any) -> dict[str, Any]:
     keep = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
-    return kind.scheduler(**{k: own.config[k] for k in keep if k in own.config}, **kind.settings)
+    return {name: own.config[name] for name in keep if name in own.config}
 
 
 def power_grid(steps: int, power: float, train_timesteps: int = 1000) -> tuple[int, ...]:

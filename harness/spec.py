@@ -38,7 +38,9 @@ class TrainingSpec(BaseModel):
     the paper's over the middle 12/28 of the blocks, our reading of its 332 block evaluations. ``folded``: the steps on which
     the module also stands for guidance. ``grids`` are the step counts trained for, with timesteps spaced by ``power``;
     ``steps`` is the one that the module is used with. ``optimiser_steps`` of ``batch`` jumps are made in ``rounds``, along
-    ``trajectories`` runs of the teacher from noise of ``seed``. What it takes for good quality at full size is not known.
+    ``trajectories`` runs of the teacher from noise of ``seed``. ``whole_runs`` steps of end-to-end training follow, each
+    through ``whole_batch`` whole runs, which also learn a solver for each step count. What it takes for good quality at full
+    size is not known.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +57,8 @@ class TrainingSpec(BaseModel):
     trajectories: int = Field(1_536, ge=1)
     seed: int = 0
     gradient_checkpointing: bool = False
+    whole_runs: int = Field(0, ge=0)
+    whole_batch: int = Field(32, ge=1)
 
 
 PRECISION_OF = {"bfloat16": "bf16", "float16": "fp16"}  # the arithmetic of weights that are not float32

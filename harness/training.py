@@ -9,7 +9,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,11 @@ class TrainRecord:
     threads: int
     final_loss: float
     loss_curve: list[tuple[int, float]]
+    then: TrainRecord | None = None
+
+    def followed_by(self, other: TrainRecord) -> TrainRecord:
+        """Two trainings of one model; ``seconds`` are those of both."""
+        return replace(self, seconds=self.seconds + other.seconds, then=other)
 
     def save(self, path: Path) -> None:
         """Write as JSON."""

@@ -35,7 +35,8 @@ class TrainingPlan:
     ``trajectories`` of ``teacher_steps`` steps are recorded from the unchanged model on ``branches`` guidance branches. The
     module's own runs are ``collected`` steps on those branches, whose hidden states (three a step) are kept on disk, and
     ``steps`` optimiser steps of ``batch`` of them are made on the conditional branch. With ``collected`` = 0 nothing is
-    stored: each optimiser step runs the whole model, and its teacher.
+    stored: each optimiser step runs the whole model, and its teacher. ``whole`` steps of whole runs follow, with gradients
+    through the whole model on those branches.
     """
 
     looped: int
@@ -48,6 +49,7 @@ class TrainingPlan:
     branches: int
     collected: int = 0
     remembered: int = 0
+    whole: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def predict_training(geometry: Geometry, plan: TrainingPlan) -> TrainingCost:
     teacher = plan.trajectories * plan.teacher_steps * plan.branches * geometry.forward_macs
     training = plan.steps * plan.batch * step_macs(geometry, plan.looped, plan.after, stored=plan.collected > 0)
     training += plan.collected * (plan.branches * geometry.forward_macs + (plan.looped + 1) * geometry.block_macs)
+    training += plan.whole * whole_run_step_macs(geometry, plan.looped, plan.branches)
     channels, height, width = geometry.latent
     states = (plan.teacher_steps + 1) * channels * height * width * STATE_BYTES
     caption = geometry.caption_tokens * geometry.caption_width * ROW_BYTES
@@ -79,6 +82,13 @@ def predict_training(geometry: Geometry, plan: TrainingPlan) -> TrainingCost:
     checkpoint = OPTIMISER_COPIES * STATE_BYTES * plan.parameters
     disk = plan.trajectories * (states + caption) + hidden + checkpoint
     return TrainingCost(float(FLOPS_PER_MAC * teacher), float(FLOPS_PER_MAC * training), disk)
+
+
+def whole_run_step_macs(geometry: Geometry, looped: int, branches: int) -> int:
+    """Multiply-accumulates of one step of a whole run, forward and backward: all frozen blocks pass the gradient on."""
+    attention = 2 * geometry.tokens**2 * geometry.width
+    frozen = branches * (2 * geometry.forward_macs + geometry.depth * attention)
+    return frozen + looped * (2 * geometry.block_macs + attention) + 3 * geometry.block_macs
 
 
 def step_macs(geometry: Geometry, looped: int, after: int, *, stored: bool) -> int:

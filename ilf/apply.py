@@ -12,7 +12,8 @@ from diffusers import DiTPipeline
 from harness.clock import StepClock
 from harness.errors import ArtifactError
 from harness.patching import patched
-from harness.solvers import build_solver, power_grid
+from harness.schedulers.bespoke import BespokeScheduler, guidance_terms
+from harness.solvers import build_bespoke, build_solver
 from ilf.attach import feedback_attached
 from ilf.checkpoint import load_module
 from ilf.module import FeedbackModule, block_settings
@@ -32,15 +33,16 @@ class Applied:
             raise
 
     def _attach(self) -> None:
-        config, pipe = self.module.config, self.pipe
-        scheduler = build_solver(config.solver, pipe.scheduler)
+        config, pipe, clock, enter = self.module.config, self.pipe, StepClock(), self._stack.enter_context
+        scheduler = self._scheduler()
         set_timesteps = scheduler.set_timesteps
 
         def on_grid(num_inference_steps: int, device: Any = None, **kwargs: Any) -> None:
-            set_timesteps(timesteps=list(power_grid(num_inference_steps, config.power)), device=device)
+            schedule = Schedule.of(config, num_inference_steps)
+            if schedule.table is not None:
+                scheduler.table = schedule.table
+            set_timesteps(timesteps=list(schedule.timesteps), device=device)
 
-        clock = StepClock()
-        enter = self._stack.enter_context
         enter(patched(scheduler, "set_timesteps", on_grid))
         enter(clock.following(scheduler))
         enter(_running_on(pipe, scheduler))
@@ -50,6 +52,12 @@ class Applied:
                 pipe.transformer, self.module, lambda: Schedule.of(config, len(clock.timesteps)), clock, config.guidance, first
             )
         )
+        if isinstance(scheduler, BespokeScheduler):
+            enter(guidance_terms(pipe, scheduler, clock, first))
+
+    def _scheduler(self) -> Any:
+        table, own = Schedule.of(self.module.config).table, self.pipe.scheduler
+        return build_bespoke(table, own) if table else build_solver(self.module.config.solver, own)
 
     def remove(self) -> None:
         """Restore scheduler and transformer."""
@@ -79,7 +87,8 @@ def apply(pipe: Any, module: str | Path | FeedbackModule) -> Applied:
         images = pipe(prompt, num_inference_steps=8, guidance_scale=applied.module.config.guidance).images
 
     Call the pipeline with the guidance scale that the module was trained for: on folded steps it is part of the weights.
-    ``module``: a folder, a hub id, or a module in memory. Solver and timesteps become the module's. Raises
+    ``module``: a folder, a hub id, or a module in memory. Solver and timesteps become the module's; one with
+    learned solvers takes the step counts that these are for. Raises
     :class:`ArtifactError` where it was made for another backbone.
     """
     if not isinstance(module, FeedbackModule):

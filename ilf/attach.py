@@ -94,11 +94,11 @@ class FeedbackForward:
 
 
 def check_guidance(config: Any, guidance: float) -> None:
-    """Raise :class:`UsageError` where the module folds another guidance scale than the pipeline's."""
-    folds = config["folded"] != "none" and not config["guidance_input"]
+    """Raise :class:`UsageError` where the module, or its solvers, have learned another guidance scale than the pipeline's."""
+    folds = (config["folded"] != "none" and not config["guidance_input"]) or config.get("solvers")
     if folds and guidance != config["guidance"]:
         raise UsageError(
-            expected=f"guidance {config['guidance']}, which this module has folded into its output",
+            expected=f"guidance {config['guidance']}, for which this module was trained",
             got=f"guidance {guidance}", remedy="set that guidance, or use a module that was trained for yours",
         )  # fmt: skip
 

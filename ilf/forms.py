@@ -36,4 +36,7 @@ def settings_for(training: TrainingSpec, depth: int, state_bytes: int) -> IlfSet
             (first, last), training.grids, training.steps, inner_pass=training.form == "ours", folded=training.folded,
             power=training.power, rounds=min(training.rounds, training.optimiser_steps),
         )  # fmt: skip
-    return replace(settings, batch=training.batch, runs=runs, gradient_checkpointing=training.gradient_checkpointing)
+    return replace(
+        settings, batch=training.batch, runs=runs, gradient_checkpointing=training.gradient_checkpointing,
+        whole_runs=training.whole_runs, whole_batch=training.whole_batch,
+    )  # fmt: skip

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from harness.patching import patched
 from harness.pipeline import Pipeline
+from harness.trajectories import Trajectories
 from ilf.loop import Passage
 from ilf.losses import coefficients
 from ilf.method import attach_module
 from ilf.module import FeedbackModule, Jump
 from ilf.schedule import Schedule
-from ilf.trajectories import Trajectories
 
 STATE_BYTES = 2  # of a hidden state, kept as bfloat16
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class Ilf:
         """A feedback step costs depth + looped + 1 block evaluations on the branches that loop."""
         config = read_config(find_checkpoint(self.checkpoint, plan.backbone.folder))
         schedule = Schedule.of(config, self.steps, self.feedback, self.folded)
-        return replace(plan, steps=schedule.plan(config, plan), solver=config["solver"])
+        return replace(plan, steps=schedule.plan(config, plan), solver="bespoke" if schedule.table else config["solver"])
 
     def ledger(self, backbone: Backbone) -> Ledger:
         """Training seconds from the record beside the weights (0 where there is none) and the module's parameters."""
@@ -61,10 +61,12 @@ class Ilf:
         module = load_module(folder).to(pipeline.device, next(pipeline.transformer.parameters()).dtype)
         check_fits(module, pipeline, folder)
         schedule = Schedule.of(module.config, self.steps, self.feedback, self.folded)
-        with (
-            pipeline.sampling(timesteps=schedule.timesteps, solver=module.config.solver),
-            attach_module(pipeline, module, schedule),
-        ):
+        with ExitStack() as stack:
+            if schedule.table is None:
+                stack.enter_context(pipeline.sampling(timesteps=schedule.timesteps, solver=module.config.solver))
+            stack.enter_context(attach_module(pipeline, module, schedule))
+            if schedule.table is not None:
+                stack.enter_context(pipeline.sampling(table=schedule.table))
             yield
 
 

@@ -69,6 +69,7 @@ class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
     - ``inner_time``: the second pass runs at ``same`` time, the ``next`` one or their ``middle``.
     - ``solver``, ``power`` (of the timesteps), ``grids`` (step counts), ``folded`` (on which steps only the conditional
       branch runs), ``feedback`` (on which the loop runs) and ``steps``: what it was trained for, and a method's defaults.
+    - ``solvers``: a learned solver for each step count (see :class:`SolverTable`), which then takes the place of these.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -78,6 +79,7 @@ class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
         branches: str = "both", guidance: float = 1.5, guidance_input: bool = False, inner_time: str = "same",
         solver: str = "dpm++", power: float = 1.0, grids: list[int] | None = None, folded: str = "none",
         feedback: str = "all", steps: int = 10, patch_size: int = 2, channels: int = 4,
+        solvers: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         width = block_settings["num_attention_heads"] * block_settings["attention_head_dim"]

@@ -9,10 +9,10 @@ import torch
 
 from harness.pipeline import Pipeline
 from harness.precision import autocast
+from harness.trajectories import Trajectories, map_tensors
 from ilf.jumps import Jumps
 from ilf.loop import InnerLoop, Passage
 from ilf.losses import coefficients, fad_error, first_order, landing_error, second_order, teacher_steps
-from ilf.trajectories import Trajectories, map_tensors
 
 
 class Objective:

@@ -9,16 +9,21 @@ from typing import Any
 
 from harness.contracts import Plan, StepCost
 from harness.errors import UsageError
+from harness.schedulers.bespoke import SolverTable
 from harness.solvers import power_grid
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """``timesteps`` high to low; ``feedback`` and ``folded`` are 0-based step numbers. Folded steps carry feedback."""
+    """``timesteps`` high to low; ``feedback`` and ``folded`` are 0-based step numbers. Folded steps carry feedback.
+
+    ``table``: the solver that was learned for this step count; None: the module's named solver.
+    """
 
     timesteps: tuple[int, ...]
     feedback: frozenset[int]
     folded: frozenset[int]
+    table: SolverTable | None = None
 
     @classmethod
     def of(cls, config: Any, steps: int | None = None, feedback: str | None = None, folded: str | None = None) -> Schedule:
@@ -26,10 +31,17 @@ class Schedule:
 
         ``folded`` counts within the steps that carry feedback: a folded step without it would drop the guidance.
         """
-        timesteps = power_grid(steps or config["steps"], config["power"])
+        count, tables = steps or config["steps"], config.get("solvers") or {}
+        if tables and str(count) not in tables:
+            raise UsageError(
+                expected=f"a step count that this module has a solver for: {', '.join(tables)}", got=str(count),
+                remedy="name one of these",
+            )  # fmt: skip
+        table = SolverTable.read(tables[str(count)]) if tables else None
+        timesteps = table.timesteps if table else power_grid(count, config["power"])
         looped = chosen_steps(feedback or config["feedback"], timesteps)
         alone = chosen_steps(folded or config["folded"], timesteps)
-        return cls(timesteps, looped, alone & looped)
+        return cls(timesteps, looped, alone & looped, table)
 
     def plan(self, config: Any, plan: Plan) -> tuple[StepCost, ...]:
         """What each step costs: depth on each branch, and the looped blocks and the module on those that loop."""

@@ -10,20 +10,19 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from diffusers.models.attention_processor import AttnProcessor
-from torch import nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
+from harness.attention import explicit_attention
 from harness.errors import UsageError
 from harness.patching import patched
 from harness.pipeline import Pipeline
 from harness.training import TrainRecord, TrainSettings, fit, share
+from harness.trajectories import Trajectories
 from ilf.jumps import Jumps, collect, load_jumps, save_jumps
 from ilf.loop import InnerLoop
 from ilf.module import FeedbackModule, block_settings
 from ilf.objective import Objective
 from ilf.schedule import Schedule
-from ilf.trajectories import Trajectories
 
 TARGETS = ("jump", "jump2", "teacher-steps", "fad")
 
@@ -35,7 +34,8 @@ class IlfSettings:
     ``target``: see :class:`Objective`, ``teacher_steps`` being its count. ``grids``: step counts in training. ``rounds``: how
     often jumps are collected anew, ``runs`` trajectories for each step count; ``forced``: from the teacher's states only.
     ``remembered``: rounds whose jumps are kept. ``gradient_checkpointing``: activations are computed again, not kept.
-    ``copy``: the module starts as a copy of the blocks before the loop's end, not from scratch.
+    ``copy``: the module starts as a copy of the blocks before the loop's end, not from scratch. ``whole_runs``: how many
+    steps of end-to-end training follow, each through ``whole_batch`` whole runs; see :mod:`ilf.whole_run`.
     """
 
     loop: tuple[int, int]
@@ -61,6 +61,8 @@ class IlfSettings:
     remembered: int = 4
     gradient_checkpointing: bool = False
     teacher_steps: int = 2
+    whole_runs: int = 0
+    whole_batch: int = 32
 
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
@@ -105,20 +107,6 @@ def build_module(pipeline: Pipeline, settings: IlfSettings) -> FeedbackModule:
         for block, source in zip(module.blocks, pipeline.blocks[last - settings.depth : last], strict=True):
             block.load_state_dict(source.state_dict())
     return module
-
-
-@contextmanager
-def explicit_attention(*models: nn.Module) -> Iterator[None]:
-    """Attention spelt out, whose bf16 backward is faster than the fused one on short sequences on a CPU."""
-    layers: list[Any] = [m for model in models for m in model.modules() if hasattr(m, "set_processor")]
-    before = [layer.processor for layer in layers]
-    try:
-        for layer in layers:
-            layer.set_processor(AttnProcessor())
-        yield
-    finally:
-        for layer, processor in zip(layers, before, strict=True):
-            layer.set_processor(processor)
 
 
 @contextmanager

@@ -20,9 +20,11 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from baselines.deediff import ExitHeads
 from baselines.routers import HarmoniCa, LearningToCache, Router
+from harness.learned_solver import RATE, LearnedSolver
 from harness.loading import quiet_libraries
 from harness.pipeline import Pipeline
 from harness.records import write_json
+from harness.schedulers.bespoke import SolverTable
 from zoo.build import save_labels
 
 DEPTH = 6
@@ -88,6 +90,16 @@ def save_pixart(folder: Path) -> Path:
     return folder
 
 
+def random_table(steps: int, guidance: float = 0.1) -> SolverTable:
+    """DPM-Solver++ on spaced timesteps, and random terms of all kinds."""
+    torch.manual_seed(7)
+    solver = LearnedSolver(steps, 1.5, DDIMScheduler().alphas_cumprod)
+    for parameter in (solver.keep, solver.clean, solver.guidance):
+        torch.nn.init.normal_(parameter, std=0.1 / RATE)
+    solver.guidance.data *= guidance / 0.1
+    return solver.table()
+
+
 def save_learned(folder: Path, parts: tuple[str, ...], steps: int = 4) -> None:
     """Random routers, a random schedule and random exit heads, where the methods look for trained ones."""
     generator = torch.Generator().manual_seed(5)
@@ -101,6 +113,7 @@ def save_learned(folder: Path, parts: tuple[str, ...], steps: int = 4) -> None:
     write_json(
         folder / "ecad" / "schedules.json", {"solver": "dpm++", "guidance": 2.0, "front": front, "search": {"seconds": 1.0}}
     )
+    write_json(folder / "bespoke" / "solvers.json", {"guidance": 2.0, "tables": {"3": random_table(3).content()}, "seconds": 1.0})
     torch.manual_seed(6)
     heads = ExitHeads(DEPTH, 16)
     _unzero(heads)

@@ -10,9 +10,9 @@ from diffusers import AutoencoderKL, DDPMScheduler, DiTTransformer2DModel, PixAr
 from torch import nn
 from transformers import T5EncoderModel, T5Tokenizer
 
+from harness.attention import explicit_attention
 from harness.precision import autocast
 from harness.training import TrainRecord, TrainSettings, fit
-from ilf.train import explicit_attention
 from zoo import digits, emoji
 from zoo.models import LATENT_CHANNELS, build_dit, build_pixart
 from zoo.recipe_vae import to_model

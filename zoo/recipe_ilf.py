@@ -10,8 +10,9 @@ from harness.loading import load_pipeline
 from harness.pipeline import Pipeline
 from harness.spec import ExperimentSpec, load_spec
 from harness.training import TrainSettings
+from harness.trajectories import Trajectories, record, stored, union_grid
 from ilf.train import IlfSettings, paper_form, train_module
-from ilf.trajectories import Trajectories, record, stored, union_grid
+from ilf.whole_run import train_whole_runs, whole_plan
 
 TRAIN_SEED = 0  # presets judge on seed 1000 and above
 
@@ -28,10 +29,10 @@ class IlfRecipe:
     training: TrainSettings
 
 
-OURS = IlfSettings(loop=(12, 12), grids=(5, 6, 8, 10), steps=8, power=1.5, rounds=16, runs=256)
+OURS = IlfSettings(loop=(12, 12), grids=(5, 6, 8, 10), steps=8, power=1.5, rounds=16, runs=256, whole_runs=400)
 TRAINING = TrainSettings(steps=8000, lr=2e-3, warmup=100, ema=0.998, checkpoint_every=250)
-PIXART = IlfRecipe("tiny-text", "tiny-pixart", "zoo/tiny-pixart/prompts-train.txt", 1536, OURS, TRAINING)
-DIT = IlfRecipe("tiny-class", "tiny-dit", "zoo/tiny-dit/prompts-all.txt", 1536, OURS, TRAINING)
+PIXART = IlfRecipe("tiny-text", "tiny-pixart", "zoo/tiny-pixart/prompts-train.txt", 4096, OURS, TRAINING)
+DIT = IlfRecipe("tiny-class", "tiny-dit", "zoo/tiny-dit/prompts-all.txt", 4096, OURS, TRAINING)
 
 
 def variants(recipe: IlfRecipe) -> dict[str, IlfRecipe]:
@@ -76,6 +77,9 @@ def build_ilf(name: str, work: Path, out: Path) -> None:
     prompts = training_prompts(recipe, pipeline)
     checkpoint = work / f"{name.replace('/', '-')}.pt"
     module, training = train_module(pipeline, data, prompts, TRAIN_SEED, recipe.ilf, recipe.training, checkpoint)
+    if recipe.ilf.whole_runs:
+        store, plan = checkpoint.with_suffix(".whole.pt"), whole_plan(recipe.ilf.whole_runs)
+        training = training.followed_by(train_whole_runs(pipeline, module, data, recipe.ilf, plan, store))
     folder = out / name
     module.half().save_pretrained(folder)
     training.save(folder / "training.json")

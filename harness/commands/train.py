@@ -16,10 +16,11 @@ from harness.loading import load_pipeline, quiet_libraries
 from harness.prompts import load_prompts
 from harness.spec import load_spec
 from harness.training import TrainRecord, TrainSettings
+from harness.trajectories import record, stored, union_grid
 from ilf.forms import settings_for
 from ilf.jumps import STATE_BYTES
 from ilf.train import train_module
-from ilf.trajectories import record, stored, union_grid
+from ilf.whole_run import train_whole_runs, whole_plan
 
 
 def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out: Path, console: Console) -> Path:
@@ -49,6 +50,9 @@ def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out:
     )  # fmt: skip
     started = time.perf_counter()
     module, made = train_module(pipeline, data, prompts, chosen.seed, settings, plan, out / "work" / f"{chosen.form}.pt")
+    if settings.whole_runs:
+        whole = out / "work" / f"{chosen.form}.whole.pt"
+        made = made.followed_by(train_whole_runs(pipeline, module, data, settings, whole_plan(settings.whole_runs), whole))
     module.save_pretrained(out)
     made.save(out / "training.json")
     console.print(summary(made, pipeline.device, time.perf_counter() - started), soft_wrap=True)

@@ -14,10 +14,10 @@ from harness.loading import resolve_device
 from harness.methods import Composition, StandIn
 from harness.spec import ExperimentSpec
 from harness.training_cost import ASSUMED, Speed, TrainingPlan, predict_training
+from harness.trajectories import WIDEST_GAP, union_grid
 from ilf.forms import settings_for
 from ilf.jumps import STATE_BYTES
 from ilf.method import Ilf
-from ilf.trajectories import WIDEST_GAP, union_grid
 from ilf.untrained import UntrainedIlf
 
 
@@ -90,6 +90,7 @@ def training_plan(backbone: Backbone, spec: ExperimentSpec) -> TrainingPlan:
         teacher_steps=len(union_grid(training.grids, training.power, WIDEST_GAP)), branches=2 if spec.guidance > 1 else 1,
         collected=settings.rounds * settings.runs * sum(training.grids) if stored else 0,
         remembered=min(settings.rounds, settings.remembered) * settings.runs * sum(training.grids),
+        whole=settings.whole_runs * settings.whole_batch * sum(training.grids) // len(training.grids),
     )  # fmt: skip
 
 

@@ -9,17 +9,19 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness.attention import explicit_attention
 from harness.device_speed import measured_speed, published_peak
 from harness.flops import FLOPS_PER_MAC, Geometry
 from harness.pipeline import Pipeline
 from harness.random_weights import ARCHITECTURES, transformer_config
-from harness.training_cost import ASSUMED, TrainingPlan, predict_training, step_macs
+from harness.training_cost import ASSUMED, TrainingPlan, predict_training, step_macs, whole_run_step_macs
+from harness.trajectories import record, union_grid
 from ilf.jumps import collect
 from ilf.loop import InnerLoop
 from ilf.objective import Objective
 from ilf.schedule import Schedule
-from ilf.train import IlfSettings, build_module, explicit_attention, paper_form
-from ilf.trajectories import record, union_grid
+from ilf.train import IlfSettings, build_module, paper_form
+from ilf.whole_run import WholeRuns
 from tests.conftest import PROMPTS, open_pipeline
 
 PLAN = TrainingPlan(looped=2, after=2, parameters=1000, steps=10, batch=4, trajectories=6, teacher_steps=40, branches=2)
@@ -51,6 +53,18 @@ def test_a_training_step_costs_what_was_predicted(folders: dict[str, Path], name
     geometry = pipeline.plan().backbone.geometry
     predicted = settings.batch * step_macs(geometry, looped=3, after=2, stored=target == "jump2")
     assert one_step_macs(pipeline, settings) == pytest.approx(predicted, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["dit", "pixart"])
+def test_a_whole_run_costs_what_was_predicted(folders: dict[str, Path], name: str) -> None:
+    pipeline, settings = open_pipeline(folders[name]), IlfSettings(loop=(3, 4), grids=(4,), steps=4, power=1.5, context=False)
+    data = record(pipeline, PROMPTS[:2], 0, union_grid((4,), 1.5, 250))
+    runs = WholeRuns(pipeline, build_module(pipeline, settings))
+    pipeline.transformer.requires_grad_(False)
+    with explicit_attention(pipeline.transformer, runs.module), FlopCounterMode(display=False) as counter:
+        runs.ends(4, data, torch.arange(2)).square().mean().backward()
+    predicted = 2 * 4 * whole_run_step_macs(pipeline.plan().backbone.geometry, 2, 2)
+    assert counter.get_total_flops() / FLOPS_PER_MAC == pytest.approx(predicted, rel=0.1)
 
 
 def test_every_part_of_the_plan_counts() -> None:

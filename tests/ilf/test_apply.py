@@ -13,9 +13,10 @@ from diffusers import DiTPipeline, PixArtAlphaPipeline
 from harness.errors import ArtifactError
 from harness.noise import generators
 from ilf.apply import apply
+from ilf.checkpoint import load_module
 from ilf.method import Ilf
 from ilf.module import FeedbackModule
-from tests.conftest import PROMPTS, open_pipeline
+from tests.conftest import PROMPTS, open_pipeline, random_table
 from tests.methods import save_random_module
 
 KINDS = {"dit": DiTPipeline, "pixart": PixArtAlphaPipeline}
@@ -33,10 +34,17 @@ def sample(pipe: Any, guidance: float, steps: int = 4) -> np.ndarray[Any, Any]:
         return np.asarray(pipe(prompt=PROMPTS[:2], **text, **settings).images)
 
 
+@pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_lines_do_what_the_harness_does_and_leave_no_trace(kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
+def test_two_lines_do_what_the_harness_does_and_leave_no_trace(
+    kind: str, learned: bool, folders: dict[str, Path], tmp_path: Path
+) -> None:
     harness = open_pipeline(folders[kind], steps=4)
     folder = save_random_module(harness, tmp_path / "module", folded="first-2")
+    if learned:
+        module = load_module(folder)
+        module.register_to_config(solvers={"4": random_table(4).content()})
+        module.save_pretrained(folder)
     prompts = ["0", "1"] if kind == "dit" else PROMPTS[:2]
     with Ilf(checkpoint=str(folder)).attach(harness):
         expected = harness.generate(prompts, 3, range(2)).permute(0, 2, 3, 1).int()

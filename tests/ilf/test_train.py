@@ -13,12 +13,12 @@ from harness.noise import starting_noise
 from harness.pipeline import Pipeline
 from harness.solvers import power_grid
 from harness.training import TrainSettings
+from harness.trajectories import Trajectories, record, stored, union_grid
 from ilf.jumps import collect, load_jumps, save_jumps
 from ilf.loop import InnerLoop
 from ilf.objective import Objective
 from ilf.schedule import Schedule
 from ilf.train import IlfSettings, build_module, paper_form, train_module
-from ilf.trajectories import Trajectories, record, stored, union_grid
 from tests.conftest import PROMPTS
 
 OURS = IlfSettings(loop=(6, 6), grids=(2, 4), steps=4, batch=8, rounds=2, runs=5, power=1.5, folded="first-1")

@@ -23,8 +23,13 @@ WIDEST_GAP = 40  # timesteps between two steps of the teacher
 
 
 def union_grid(grids: Sequence[int], power: float = 1.0, widest_gap: int = WIDEST_GAP) -> tuple[int, ...]:
-    """All timesteps of all student grids, refined until no teacher step is wider than ``widest_gap``."""
-    edges = sorted({t for n in grids for t in power_grid(n, power)} | {-1}, reverse=True)
+    """All timesteps of all student grids, refined until no teacher step is wider than ``widest_gap``.
+
+    Below the lowest one they halve down to 1: where little noise is left, details of the image are still decided.
+    """
+    students = {t for n in grids for t in power_grid(n, power)}
+    halves = {min(students) >> k for k in range(1, 10)} - {0}
+    edges = sorted(students | halves | {-1}, reverse=True)
     fine: list[int] = []
     for high, low in itertools.pairwise(edges):
         pieces = -(-(high - low) // widest_gap)

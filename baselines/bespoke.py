@@ -1,0 +1,114 @@
+"""A solver learned for one model at each step count (Shaul et al. 2024, arXiv 2403.01329): no network is changed or added.
+
+Trained end to end on noise and the converged images of the same noise; see :class:`harness.learned_solver.LearnedSolver`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.attention import explicit_attention
+from harness.clock import StepClock
+from harness.contracts import Backbone, Ledger, Plan
+from harness.errors import NotMeasured, UsageError
+from harness.learned_solver import LearnedSolver, denoiser, whole_run_error
+from harness.pipeline import Pipeline
+from harness.records import read_json, write_json
+from harness.schedulers.bespoke import SolverTable
+from harness.solvers import power_grid
+from harness.training import TrainSettings, fit, share
+from harness.trajectories import record, stored
+
+NAME, FILE = "bespoke", "solvers.json"
+
+
+@dataclass(frozen=True)
+class Bespoke:
+    """The learned solver of ``steps`` steps. ``solvers``: a folder with solvers.json (default: ``bespoke`` in the pipeline's)."""
+
+    steps: int = 8
+    solvers: str | None = None
+
+    @property
+    def label(self) -> str:
+        """For example ``bespoke(8 steps)``."""
+        own = f", {Path(self.solvers).name}" if self.solvers else ""
+        return f"{NAME}({self.steps} steps{own})"
+
+    def plan(self, plan: Plan) -> Plan:
+        """The cost of one step, ``steps`` times."""
+        table = self.table(plan.backbone.folder, plan.guidance)
+        return replace(plan.with_steps(self.steps), solver=NAME, timesteps=table.timesteps)
+
+    def ledger(self, backbone: Backbone) -> Ledger:
+        """The seconds of training; its few coefficients are no parameters of a network."""
+        return Ledger(float(self._read(backbone.folder)["seconds"]), 0)
+
+    def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
+        """Run on the learned solver inside the context."""
+        return pipeline.sampling(table=self.table(pipeline.folder, pipeline.guidance))
+
+    def table(self, pipeline_folder: Path | None, guidance: float) -> SolverTable:
+        """Raises :class:`UsageError` for step counts and guidance scales that none was learned for."""
+        content = self._read(pipeline_folder)
+        if str(self.steps) not in content["tables"] or guidance != content["guidance"]:
+            raise UsageError(
+                expected=f"{', '.join(content['tables'])} steps at guidance {content['guidance']:g}, for which one was learned",
+                got=f"{self.steps} steps at guidance {guidance:g}", remedy="choose among these, or train others",
+            )  # fmt: skip
+        return SolverTable.read(content["tables"][str(self.steps)])
+
+    def _read(self, pipeline_folder: Path | None) -> dict[str, Any]:
+        if self.solvers is None and pipeline_folder is None:
+            raise NotMeasured(expected="learned solvers", got="none with random weights", remedy="bespoke:solvers=FOLDER")
+        folder = Path(self.solvers) if self.solvers else pipeline_folder / NAME  # type: ignore[operator]
+        if not (folder / FILE).exists():
+            kind = UsageError if self.solvers else NotMeasured
+            raise kind(expected=f"learned solvers in {folder}", got=f"no {FILE}", remedy="python -m zoo.build bespoke-MODEL")
+        content: dict[str, Any] = read_json(folder / FILE)
+        return content
+
+
+@dataclass(frozen=True)
+class BespokeSettings:
+    """One solver for each of ``grids``, from ``runs`` converged runs of 40 steps from noise of ``seed`` (below 1000)."""
+
+    training: TrainSettings
+    grids: tuple[int, ...] = (5, 6, 8, 10)
+    runs: int = 1024
+    batch: int = 32
+    power: float = 1.5
+    seed: int = 1
+
+
+def build_solvers(
+    settings: BespokeSettings, pipeline: Pipeline, prompts: Sequence[str], folder: Path, checkpoint: Path
+) -> None:  # fmt: skip
+    """Learn the solvers and write ``solvers.json`` with what they cost."""
+    texts = [prompts[i % len(prompts)] for i in range(settings.runs)]
+    key = repr((texts, settings.seed, settings.power, pipeline.guidance))
+    made = lambda: record(pipeline, texts, settings.seed, power_grid(40, settings.power))  # noqa: E731
+    data = stored(checkpoint.with_suffix(".runs.pt"), key, made)
+    clock, seconds, tables = StepClock(), data.seconds, {}
+    pipeline.transformer.requires_grad_(False)
+    for steps in settings.grids:
+        solver = LearnedSolver(steps, settings.power, pipeline.pipe.scheduler.alphas_cumprod).to(pipeline.device)
+
+        def loss(generator: torch.Generator, solver: LearnedSolver = solver) -> torch.Tensor:
+            rows = share(torch.randint(len(data.states), (settings.batch,), generator=generator))
+            ends = solver(denoiser(pipeline, data, rows, clock), data.states[rows, 0].to(pipeline.device))
+            return whole_run_error(ends, data.states[rows, -1].to(pipeline.device)).mean()
+
+        with explicit_attention(pipeline.transformer):
+            trained = fit(solver, loss, settings.training, checkpoint.with_suffix(f".{steps}.pt"), f"{NAME} {steps} steps")
+        seconds += trained.seconds
+        tables[str(steps)] = solver.table().content()
+    content = {"guidance": pipeline.guidance, "tables": tables, "seconds": seconds, "device": trained.machine}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / FILE, content)

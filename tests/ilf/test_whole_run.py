@@ -1,0 +1,96 @@
+"""End-to-end training: what is trained is what the pipeline runs, the error falls, and a cut training goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.errors import UsageError
+from harness.pipeline import Pipeline
+from harness.training import TrainSettings, fit
+from harness.trajectories import Recorder, Trajectories, record, union_grid
+from ilf.checkpoint import load_module
+from ilf.method import Ilf, attach_module
+from ilf.module import FeedbackModule
+from ilf.schedule import Schedule
+from ilf.train import IlfSettings, build_module
+from ilf.whole_run import WholeRuns, train_whole_runs
+from tests.conftest import PROMPTS
+
+OURS = IlfSettings(loop=(6, 6), grids=(2, 3), steps=3, power=1.5, whole_runs=12, whole_batch=5)
+TRAINING = TrainSettings(steps=12, lr=2e-3, warmup=2, ema=0.5, checkpoint_every=6)
+ROWS = torch.arange(5)
+
+
+def teacher(pipeline: Pipeline) -> Trajectories:
+    return record(pipeline, PROMPTS, 7, union_grid(OURS.grids, OURS.power, widest_gap=100))
+
+
+def module_of(pipeline: Pipeline, settings: IlfSettings = OURS) -> FeedbackModule:
+    torch.manual_seed(3)
+    module = build_module(pipeline, settings)
+    for parameter in module.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return module
+
+
+@pytest.mark.parametrize("inner_pass", [True, False])
+def test_the_pipeline_ends_where_training_did(pipeline: Pipeline, inner_pass: bool) -> None:
+    data, module = teacher(pipeline), module_of(pipeline, replace(OURS, inner_pass=inner_pass))
+    runs = WholeRuns(pipeline, module)
+    for parameter in runs.solver(3).parameters():
+        torch.nn.init.normal_(parameter, std=0.005)
+    with torch.no_grad():
+        ends = runs.ends(3, data, ROWS)
+    module.register_to_config(solvers={"3": runs.solver(3).table().content()})
+    schedule, recorder = Schedule.of(module.config, 3), Recorder(pipeline, 5)
+    assert schedule.table is not None and schedule.timesteps == schedule.table.timesteps
+    with attach_module(pipeline, module, schedule), pipeline.sampling(table=schedule.table), recorder.recording():
+        pipeline.generate(PROMPTS, 7, range(5))
+    assert torch.allclose(recorder.states[-1], ends, atol=1e-4)
+
+
+def test_the_error_falls_and_a_cut_training_follows_the_same_curve(pipeline: Pipeline, tmp_path: Path) -> None:
+    data = teacher(pipeline)
+    before = [parameter.clone() for parameter in pipeline.transformer.parameters()]
+    whole = train_whole_runs(pipeline, module_of(pipeline), data, OURS, TRAINING, tmp_path / "a.pt")
+    assert whole.loss_curve[-1][1] < whole.loss_curve[0][1]
+    module = module_of(pipeline)
+
+    class Killed(Exception):
+        pass
+
+    def dies(step: int) -> None:
+        if step == 8:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ilf.whole_run.fit", lambda *args: fit(*args, dies))
+        with pytest.raises(Killed):
+            train_whole_runs(pipeline, module, data, OURS, TRAINING, tmp_path / "b.pt")
+    again = module_of(pipeline)
+    resumed = train_whole_runs(pipeline, again, data, OURS, TRAINING, tmp_path / "b.pt")
+    assert resumed.loss_curve == whole.loss_curve
+    assert all(torch.equal(a, b) for a, b in zip(before, pipeline.transformer.parameters(), strict=True))
+
+
+def test_solvers_are_saved_with_the_module_and_others_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+    module = module_of(pipeline)
+    train_whole_runs(pipeline, module, teacher(pipeline), OURS, replace(TRAINING, steps=2), tmp_path / "a.pt")
+    module.save_pretrained(tmp_path / "module")
+    found = load_module(tmp_path / "module")
+    assert set(found.config.solvers) == {"2", "3"}
+    method = Ilf(steps=2, checkpoint=str(tmp_path / "module"))
+    assert method.plan(pipeline.plan()).solver == "bespoke" and len(method.plan(pipeline.plan()).steps) == 2
+    with method.attach(pipeline):
+        assert len(pipeline.generate(PROMPTS, 7, range(5))) == 5
+    with pytest.raises(UsageError, match="2, 3"), Ilf(steps=4, checkpoint=str(tmp_path / "module")).attach(pipeline):
+        pass
+    pipeline.guidance = 3.0
+    with pytest.raises(UsageError, match="guidance"), method.attach(pipeline):
+        pass
+    with pytest.raises(UsageError, match="guidance_input"):
+        train_whole_runs(pipeline, module, teacher(pipeline), replace(OURS, guidance_input=True), TRAINING, tmp_path / "c.pt")
