@@ -68,9 +68,7 @@ class Study:
 
     def speed(self, label: str) -> Interval:
         """How many times faster than the pipeline's 20 steps, over interleaved rounds."""
-        ours, theirs = rounds_of(self.run, label), rounds_of(self.run, FULL20)
-        shared = sorted(set(ours) & set(theirs))
-        return time_ratio(np.array([theirs[r] for r in shared]), np.array([ours[r] for r in shared]))
+        return self.against(label, FULL20)
 
     def row(self, label: str) -> Row:
         """Everything of one method."""
@@ -105,6 +103,24 @@ class Study:
         """Rows of trained modules."""
         return [label for label in self.labels if label.startswith("ilf") and "feedback=none" not in label]
 
+    def loses_nothing(self, label: str) -> tuple[list[str], bool]:
+        """Scores that are not shown non-inferior to 20 steps, and whether the error is no larger than theirs."""
+        margins = {name: self.margin(name) for name in SCORES}
+        failing = [n for n, margin in margins.items() if margin is not None and self.worse(label, FULL20, n).high > margin]
+        errors = all(self.images(label, m).mean() <= self.images(FULL20, m).mean() for m in ("feature_distance", "rmse"))
+        return failing, errors
+
+    def fastest(self, labels: list[str]) -> str | None:
+        """The fastest of those that lose nothing measurable."""
+        passing = [label for label in labels if self.loses_nothing(label) == ([], True)]
+        return max(passing, key=lambda label: self.speed(label).value, default=None)
+
+    def against(self, label: str, rival: str) -> Interval:
+        """How many times faster than a rival, over interleaved rounds."""
+        ours, theirs = rounds_of(self.run, label), rounds_of(self.run, rival)
+        shared = sorted(set(ours) & set(theirs))
+        return time_ratio(np.array([theirs[r] for r in shared]), np.array([ours[r] for r in shared]))
+
 
 def standard(study: Study) -> list[str]:
     """The pipeline with fewer steps on its usual timesteps, with three solvers."""
@@ -116,6 +132,11 @@ def standard(study: Study) -> list[str]:
 def spaced(study: Study) -> list[str]:
     """The pipeline with fewer steps on timesteps spaced as ILF's."""
     return [x for x in study.labels if "spacing" in x]
+
+
+def learned(study: Study) -> list[str]:
+    """Solvers learned end to end, without any module."""
+    return [x for x in study.labels if x.startswith("bespoke")]
 
 
 def overview(study: Study) -> list[str]:
@@ -139,7 +160,8 @@ def equal_cost(study: Study) -> list[str]:
     ]
     caches = [x for x in study.labels if "cache" in x]
     for label in study.trained():
-        for rivals in (standard(study), spaced(study), [x for x in study.labels if "feedback=none" in x], caches):
+        without = [x for x in study.labels if "feedback=none" in x]
+        for rivals in (standard(study), spaced(study), learned(study), without, caches):
             rival = study.next_rival(label, rivals)
             if rival is None:
                 continue
@@ -157,9 +179,7 @@ def equal_cost(study: Study) -> list[str]:
 
 def no_loss(study: Study) -> list[str]:
     """Which methods lose nothing measurable against 20 steps, and how much faster they are."""
-    margins = {name: study.margin(name) for name in SCORES}
-    seeing = {name: value for name, value in margins.items() if value is not None}
-    blind = [name for name, value in margins.items() if value is None]
+    blind = [name for name in SCORES if study.margin(name) is None]
     lines = [f"Too blind to count (cannot tell 5 steps from 20): {', '.join(blind) or 'none'}.", ""]
     lines += [
         "| method | times faster | scores not shown non-inferior | error no larger than that of 20 steps | passes |",
@@ -168,8 +188,7 @@ def no_loss(study: Study) -> list[str]:
     for label in study.labels:
         if label == FULL20:
             continue
-        failing = [name for name, margin in seeing.items() if study.worse(label, FULL20, name).high > margin]
-        errors = all(study.images(label, m).mean() <= study.images(FULL20, m).mean() for m in ("feature_distance", "rmse"))
+        failing, errors = study.loses_nothing(label)
         passes = errors and not failing
         speed = study.speed(label)
         cells = (
@@ -180,6 +199,17 @@ def no_loss(study: Study) -> list[str]:
             yes(passes),
         )
         lines.append("| " + " | ".join(cells) + " |")
+    kinds = {
+        "ILF": study.trained(), "untrained rival": [x for x in study.labels if not x.startswith(("ilf", "bespoke"))],
+        "learned solver without a module": learned(study),
+    }  # fmt: skip
+    fastest = {kind: study.fastest(labels) for kind, labels in kinds.items()}
+    lines += ["", *(f"- Fastest {kind} that passes: {label or 'none'}." for kind, label in fastest.items())]
+    for kind in list(kinds)[1:]:
+        ours, rival = fastest["ILF"], fastest[kind]
+        if ours and rival:
+            faster = study.against(ours, rival)
+            lines.append(f"- {ours} against {rival}: {faster.value:.2f} ({faster.low:.2f}..{faster.high:.2f}) times as fast.")
     return lines
 
 

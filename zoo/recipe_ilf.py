@@ -36,10 +36,12 @@ DIT = IlfRecipe("tiny-class", "tiny-dit", "zoo/tiny-dit/prompts-all.txt", 4096, 
 
 
 def variants(recipe: IlfRecipe) -> dict[str, IlfRecipe]:
-    """``ilf`` is ours; ``ilf-paper`` the paper's form at its setting; ``ilf-adapter`` ours without a second pass."""
+    """``ilf`` is ours; ``ilf-paper`` the paper's form at its setting; ``ilf-adapter`` ours without a second pass;
+    ``ilf-jumps`` ours before its end-to-end training."""
     paper = paper_form((4, 9), (10,), 10)
     return {
         "ilf": recipe,
+        "ilf-jumps": replace(recipe, ilf=replace(recipe.ilf, whole_runs=0)),
         "ilf-adapter": replace(recipe, ilf=replace(recipe.ilf, inner_pass=False)),
         "ilf-paper": replace(recipe, ilf=paper),
     }
