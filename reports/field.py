@@ -56,10 +56,16 @@ images are nearest to the full run's (mean squared distance of the pixels) was k
 cheapest was. What was tried, and with what result, is in field-tuning-text.json and field-tuning-class.json beside this page.
 The images judged here come from another seed and, for text, from held-out captions.
 
-What is not equal. Trainings, searches and calibrations are charged in the table, not to the budget. ILF's form and timesteps were
-designed on these two models (ilf-study.md); the rivals came with their papers' forms. So that ILF is not the only one with better
-spaced timesteps, four caches run on the same ones, with fewer steps, as rivals of their own. Rivals that were published for 20 to
-250 steps of models with 28 blocks may fare better there: this page says nothing about large models."""
+What is not equal. Trainings, searches and calibrations are charged in the table, not to the budget; the seconds are wall time of
+one busy thread on a shared machine, so upper bounds. Learned rivals were trained on these models for minutes, less than in their
+papers (HarmoniCa for 40 iterations), and so was ILF. ILF's form and timesteps were designed on these two models (ilf-study.md); the
+rivals came with their papers' forms. So that ILF is not the only one with better spaced timesteps, four caches run on the same
+ones, with fewer steps, as rivals of their own. Rivals that were published for 20 to 250 steps of models with 28 blocks may fare
+better there: this page says nothing about large models.
+
+Two things to keep in mind. Three scores measure the distance to the full run's own images: a method that is better than the full
+run, or only different, loses there. And the tuning looked at that distance, so the scores that do not (FID, CLIP score, CLIP-IQA,
+ImageReward) were not tuned for by anybody."""
 
 
 def _sections(one: FieldRun) -> list[str]:
