@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.reuse import image_keys, run_root, take_over
-from benchmarks.tuning import GRIDS, IMAGES, SETTINGS, Setting, Tuner, chosen
+from benchmarks.tuning import GRIDS, IMAGES, SEED, SETTINGS, Setting, Tuner, chosen
 from harness.commands import run as app
 from harness.commands.engines import local_engine
 from harness.environment import describe
@@ -91,7 +91,7 @@ def run_preset(one: Prepared, console: Console) -> FieldRun:
     app.execute(one.experiment, one.run.parent, console, local_engine)
     failures = {s.text: s.failure for settings in one.tuned.values() for s in settings if s.failure}
     picked = {rival: tuple(chosen(settings)) for rival, settings in one.tuned.items()}
-    return FieldRun(read_run(one.run), picked, failures, IMAGES * SETTINGS)
+    return FieldRun(read_run(one.run), picked, failures, IMAGES * SETTINGS, SEED)
 
 
 def main(

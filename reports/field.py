@@ -22,12 +22,13 @@ LIKELY = 0.5  # methods that are on a front in fewer of the draws are left out o
 @dataclass(frozen=True)
 class FieldRun:
     """A run of a field preset; ``chosen`` settings of each rival; ``untunable`` ones with reasons; the images that each was
-    tuned with."""
+    tuned with, and their seed."""
 
     run: Run
     chosen: Mapping[str, tuple[str, ...]]
     untunable: Mapping[str, str]
     tuning_images: int
+    tuning_seed: int
 
 
 def field_page(runs: Sequence[FieldRun], command: str) -> str:
@@ -35,7 +36,7 @@ def field_page(runs: Sequence[FieldRun], command: str) -> str:
     parts = [
         "# The field",
         f"Written by `{command}`; every number comes from the runs named below. {TINY_WARNING.capitalize()}.",
-        HOW.format(images=runs[0].tuning_images),
+        HOW.format(images=runs[0].tuning_images, tuned=runs[0].tuning_seed, judged=runs[0].run.spec["seed"]),
     ]
     for one in runs:
         parts += [f"## {one.run.spec.get('title') or one.run.spec['name']}", *_sections(one)]
@@ -44,28 +45,29 @@ def field_page(runs: Sequence[FieldRun], command: str) -> str:
 
 HOW = """\
 How to read it. Each row answers one question for each metric: is the method better than taking fewer steps at equal cost? The
-cost is block evaluations an image, counted while sampling; the opponent is the fewer-steps curve of the solver that is hardest
-to beat, better spaced timesteps among them, mixed to just that cost. The number is the method's advantage (positive is better)
-with its 95% interval, which stands alone; yes and no hold for all methods and metrics of a model together (Holm). Solvers are
-judged by their own rows and are part of the curve. A method that costs more than every fewer-steps row gets a no unless it is
-better than the dearest of them.
+cost is block evaluations an image, counted while sampling; the opponent is the fewer-steps curve of the solver that is
+hardest to beat, better spaced timesteps among them, mixed to just that cost. The number is the method's advantage (positive
+is better) with its 95% interval, which stands alone; yes and no hold for all methods and metrics of a model together (Holm).
+Solvers are judged by their own rows and are part of the curve. A method that costs more than every fewer-steps row gets a no
+unless it is better than the dearest of them.
 
-How the knobs were set. Every rival, ILF among them, was tried in six settings on training prompts and a tuning seed, with the
-same number of images each ({images} a rival). For each of two budgets (60% and 40% of the full run's blocks) the setting whose
-images are nearest to the full run's (mean squared distance of the pixels) was kept; where no setting stays within a budget, the
-cheapest was. What was tried, and with what result, is in field-tuning-text.json and field-tuning-class.json beside this page.
-The images judged here come from another seed and, for text, from held-out captions.
+How the knobs were set. Every rival, ILF among them, was tried in six settings on training prompts and a tuning seed
+({tuned}), with the same number of images each ({images} a rival). For each of two budgets (60% and 40% of the full run's
+blocks) the setting whose images are nearest to the full run's (mean squared distance of the pixels) was kept; where no
+setting stays within a budget, the cheapest was. What was tried, and with what result, is in field-tuning-text.json and
+field-tuning-class.json beside this page. The images judged here come from another seed ({judged}) and, for text, from
+held-out captions.
 
-What is not equal. Trainings, searches and calibrations are charged in the table, not to the budget; the seconds are wall time of
-one busy thread on a shared machine, so upper bounds. Learned rivals were trained on these models for minutes, less than in their
-papers (HarmoniCa for 40 iterations), and so was ILF. ILF's form and timesteps were designed on these two models (ilf-study.md); the
-rivals came with their papers' forms. So that ILF is not the only one with better spaced timesteps, four caches run on the same
-ones, with fewer steps, as rivals of their own. Rivals that were published for 20 to 250 steps of models with 28 blocks may fare
-better there: this page says nothing about large models.
+What is not equal. Trainings, searches and calibrations are charged in the table, not to the budget; the seconds are wall time
+of one busy thread on a shared machine, so upper bounds. Learned rivals were trained on these models for minutes, less than in
+their papers (HarmoniCa for 40 iterations), and so was ILF. ILF's form and timesteps were designed on these two models
+(ilf-study.md); the rivals came with their papers' forms. So that ILF is not the only one with better spaced timesteps, four
+caches run on the same ones, with fewer steps, as rivals of their own. Rivals that were published for 20 to 250 steps of
+models with 28 blocks may fare better there: this page says nothing about large models.
 
-Two things to keep in mind. Three scores measure the distance to the full run's own images: a method that is better than the full
-run, or only different, loses there. And the tuning looked at that distance, so the scores that do not (FID, CLIP score, CLIP-IQA,
-ImageReward) were not tuned for by anybody."""
+Two things to keep in mind. Three scores measure the distance to the full run's own images: a method that is better than the
+full run, or only different, loses there. And the tuning looked at that distance, so the scores that do not (FID, CLIP score,
+CLIP-IQA, ImageReward) were not tuned for by anybody."""
 
 
 def _sections(one: FieldRun) -> list[str]:

@@ -25,7 +25,7 @@ CHOSEN = {"ilf": ("ilf(steps=10)",), "fora": ("fora(interval=3)",)}  # synthetic
 
 def _page(run: Run) -> str:
     untunable = {"t-gate:0.3": "needs cross-attention", "t-gate:0.6": "needs cross-attention"}
-    return field_page([FieldRun(run, CHOSEN, untunable, 96)], "python -m benchmarks.field --samples 64")
+    return field_page([FieldRun(run, CHOSEN, untunable, 96, 500)], "python -m benchmarks.field --samples 64")
 
 
 def _cells(page: str, label: str) -> list[str]:
@@ -39,7 +39,11 @@ def test_every_rival_has_its_answer_its_interval_and_its_ledger(make_run: Callab
     assert ilf[1:3] == ["240", "0.50"] and ilf[3].startswith(("1.9", "2.0")) and ilf[4] == "yes" and ilf[5:7] == ["900", "3,000"]
     assert ilf[7].startswith("yes: +1.400 [+1.3")
     assert fora[5:7] == ["–", "–"] and fora[7].startswith("no: ") and fora[4] == "no"
-    assert "(96 a rival)" in page and "Written by `python -m benchmarks.field --samples 64`" in page
+    assert (
+        "(96 a rival)" in page
+        and "a tuning seed (500)" in page
+        and "Written by `python -m benchmarks.field --samples 64`" in page
+    )
     front = next(line for line in page.splitlines() if line.startswith("- Good score: "))
     assert "ilf(steps=10) (1.00)" in front and "12 steps" not in front
 
