@@ -1,32 +1,48 @@
 """Every rival in one fair field: ``python -m benchmarks.field`` tunes, runs both field presets and writes docs/field.md.
 
-Resumable: what an earlier call has tuned or sampled is not done again. ``--samples`` and ``--rounds`` make it shorter.
+Resumable: what an earlier call has tuned or sampled is not done again, and a module trained again costs its own rows alone
+(benchmarks/reuse.py). ``--samples`` and ``--rounds`` make it shorter. INT8 is measured where torchao is installed.
 """
 
 from __future__ import annotations
 
+import shlex
+import sys
+from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from benchmarks.tuning import GRIDS, IMAGES, SETTINGS, Setting, Tuner, chosen
+from benchmarks.reuse import image_keys, run_root, take_over
+from benchmarks.tuning import GRIDS, IMAGES, SEED, SETTINGS, Setting, Tuner, chosen
 from harness.commands import run as app
 from harness.commands.engines import local_engine
-from harness.experiment import Experiment
+from harness.environment import describe
 from harness.loading import load_pipeline, quiet_libraries
-from harness.records import Run, read_run
+from harness.pipeline import Pipeline
+from harness.records import read_run
 from harness.spec import ROOT, load_spec
 from reports.field import FieldRun, field_page
+from reports.field_figure import field_figure
 
 PRESETS = {"field-text": "zoo/tiny-pixart/prompts-train.txt", "field-class": "zoo/tiny-dit/prompts-all.txt"}
 STEPS = (16, 14, 12, 10, 8, 6, 5, 4)
 SOLVERS, SOLVER_STEPS = ("ddim", "unipc", "deis", "ghvb", "bdia", "evodiff"), (12, 8, 5)
 SPACED = tuple(f"steps:{n}+spacing:1.5" for n in (12, 8, 6, 5))
 AXES = ("int8", "int8:float", "fp8", "compile", "cuda-graphs", "ilf:steps=8+int8", "ilf:steps=8+fp8+compile")
-TUNING = ROOT / "docs" / "field-tuning"
-PAGE = ROOT / "docs" / "field.md"
+DOCS = ROOT / "docs"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One preset with its methods chosen; ``run`` is the folder that its records go to."""
+
+    tuned: dict[str, list[Setting]]
+    experiment: app.Prepared
+    run: Path
 
 
 def methods(tuned: dict[str, list[Setting]]) -> tuple[str, ...]:
@@ -36,39 +52,46 @@ def methods(tuned: dict[str, list[Setting]]) -> tuple[str, ...]:
     return ("full", *(f"steps:{n}" for n in STEPS), *solvers, *SPACED, *rivals, *AXES)
 
 
-def tune(preset: str, console: Console) -> dict[str, list[Setting]]:
+def tune(preset: str, pipeline: Pipeline, console: Console) -> dict[str, list[Setting]]:
     """The settings of every rival on the preset's pipeline, measured or read."""
-    spec = load_spec(preset)
-    pipeline = load_pipeline(spec)
-    per_image = seconds_per_evaluation(pipeline, spec.batch) * pipeline.plan().block_evaluations
-    store = TUNING.with_name(f"{TUNING.name}-{preset.removeprefix('field-')}.json")
-    share = 0.0 if store.exists() else 1.0
-    console.print(f"{preset}: tuning about {share * 0.7 * per_image * IMAGES * SETTINGS * len(GRIDS) / 60:.1f} min")
-    return Tuner(pipeline, Path(PRESETS[preset]).read_text().splitlines(), store).run()
+    tuner = Tuner(pipeline, Path(PRESETS[preset]).read_text().splitlines(), DOCS / f"{preset.replace('-', '-tuning-')}.json")
+    todo = len(tuner.unknown())
+    seconds = todo * SETTINGS * IMAGES * 0.7 * seconds_per_evaluation(pipeline) * pipeline.plan().block_evaluations
+    console.print(f"{preset}: {todo} of {len(GRIDS)} rivals to tune, about {seconds / 60:.1f} min")
+    return tuner.run()
 
 
-def seconds_per_evaluation(pipeline: Any, batch: int) -> float:
+def seconds_per_evaluation(pipeline: Pipeline) -> float:
     """Of a block, from two steps of the plain pipeline."""
-    from time import perf_counter
-
-    prompts = ["0"] * batch if pipeline.is_class_conditional else ["cat"] * batch
+    prompts = ["0" if pipeline.is_class_conditional else "cat"] * IMAGES
     with pipeline.sampling(steps=2), pipeline.counting() as counter:
-        pipeline.generate(prompts, 0, range(batch))
+        pipeline.generate(prompts, 0, range(IMAGES))
         counter.rows, start = 0.0, perf_counter()
-        pipeline.generate(prompts, 0, range(batch))
+        pipeline.generate(prompts, 0, range(IMAGES))
         return (perf_counter() - start) / float(counter.rows)
 
 
-def run_preset(preset: str, overrides: dict[str, Any], out: Path, console: Console) -> FieldRun:
-    """Tune, run, and read back one preset."""
-    tuned = tune(preset, console)
+def prepare(preset: str, overrides: dict[str, Any], out: Path, console: Console) -> Prepared:
+    """Tune, choose, link what is there, and say what the rest will take."""
+    pipeline = load_pipeline(load_spec(preset))
+    assert pipeline.folder is not None
+    tuned = tune(preset, pipeline, console)
     prepared = app.prepare(preset, {**overrides, "methods": methods(tuned)}, [])
-    experiment: Experiment = prepared.experiment
-    app.print_dry_run(prepared, out, console)
-    app.execute(prepared, out, console, local_engine)
-    run: Run = read_run(experiment.folder(out))
-    failures = {s.text: s.failure for settings in tuned.values() for s in settings if s.failure}
-    return FieldRun(run, {rival: tuple(chosen(settings)) for rival, settings in tuned.items()}, failures, IMAGES * SETTINGS)
+    machine = describe(pipeline.device, pipeline.arithmetic)["machine_key"]
+    keys = image_keys(prepared.experiment, pipeline.folder, machine)
+    run = prepared.experiment.folder(run_root(out, keys))
+    app.print_dry_run(prepared, run.parent, console)
+    found = take_over(out, run, keys)
+    console.print(f"{preset}: images of {len(found)} of {len(keys)} methods are there already, and cost no time again")
+    return Prepared(tuned, prepared, run)
+
+
+def run_preset(one: Prepared, console: Console) -> FieldRun:
+    """Run, and read back."""
+    app.execute(one.experiment, one.run.parent, console, local_engine)
+    failures = {s.text: s.failure for settings in one.tuned.values() for s in settings if s.failure}
+    picked = {rival: tuple(chosen(settings)) for rival, settings in one.tuned.items()}
+    return FieldRun(read_run(one.run), picked, failures, IMAGES * SETTINGS, SEED)
 
 
 def main(
@@ -76,15 +99,19 @@ def main(
     rounds: Annotated[int | None, typer.Option(help="Timing rounds; 0: costs in block evaluations only.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
 ) -> None:
-    """Tune every rival, run both field presets, write docs/field.md."""
+    """Tune every rival, run both field presets, write docs/field.md and its figures."""
     quiet_libraries()
     console = Console()
     overrides: dict[str, Any] = {} if samples is None else {"samples": samples}
     if rounds is not None:
-        overrides["timing"] = {"rounds": rounds, "batch": 32, "warmup": min(rounds, 1)}
-    runs = [run_preset(preset, overrides, out, console) for preset in PRESETS]
-    PAGE.write_text(field_page(runs))
-    console.print(f"page: {PAGE}")
+        overrides["timing"] = {"rounds": rounds, "warmup": min(rounds, 1)}
+    prepared = [prepare(preset, overrides, out, console) for preset in PRESETS]
+    runs = [run_preset(one, console) for one in prepared]
+    for one in runs:
+        (DOCS / "images" / f"{one.run.spec['name']}.png").write_bytes(field_figure(one.run, one.chosen))
+    page = DOCS / "field.md"
+    page.write_text(field_page(runs, shlex.join(["python", "-m", "benchmarks.field", *sys.argv[1:]])))
+    console.print(f"page: {page}")
 
 
 if __name__ == "__main__":

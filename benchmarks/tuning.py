@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.progress import track
 
+from benchmarks.reuse import content_digest, read_by
 from harness.commands.run import BUILT_IN
 from harness.errors import HarnessError
 from harness.methods import parse_method
@@ -20,6 +24,7 @@ SEED = 500  # below 1000: for tuning only
 IMAGES = 16  # a setting
 SETTINGS = 6  # a rival
 BUDGETS = (0.6, 0.4)  # of the full run's block evaluations: one operating point each
+SPACED = "spacing:1.5"  # ILF's timesteps, so that what a cache gains from them is seen apart from ILF
 
 # Six settings for each, ILF among them, so that all are tuned with equally many images.
 GRIDS: Mapping[str, tuple[str, ...]] = {
@@ -29,7 +34,7 @@ GRIDS: Mapping[str, tuple[str, ...]] = {
         "deepcache:interval=2:first=2:last=11",
         "deepcache:interval=3:first=2:last=11",
     ),
-    "delta-dit": (*(f"delta-dit:interval={n}" for n in (2, 3, 4)), *(f"delta-dit:interval={n}:blocks=9" for n in (2, 3, 4))),
+    "delta-dit": tuple(f"delta-dit:interval={n}" for n in (2, 3, 4, 5, 7, 10)),
     "encoder": tuple(f"encoder:keys={n}" for n in (12, 10, 8, 6, 5, 4)),
     "step-rehash": tuple(f"step-rehash:threshold={x}" for x in (0.99, 0.97, 0.95, 0.9, 0.8, 0.7)),
     "fora": tuple(f"fora:{n}" for n in (2, 3, 4, 5, 6, 7)),
@@ -49,6 +54,11 @@ GRIDS: Mapping[str, tuple[str, ...]] = {
     "ecad": tuple(f"ecad:{x}" for x in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4)),
     "t-stitch": tuple(f"t-stitch:{x}" for x in (0.2, 0.4, 0.5, 0.6, 0.8, 1.0)),
     "bottleneck": tuple(f"bottleneck:first={a}:last={b}" for a in (0.1, 0.2) for b in (0.6, 0.4, 0.2)),
+    **{f"{cache}, {SPACED}": tuple(f"steps:{n}+{SPACED}+{text}" for n in (16, 12, 10) for text in texts) for cache, texts in (
+        ("deepcache", ("deepcache:interval=2", "deepcache:interval=3")), ("fora", ("fora:2", "fora:3")),
+        ("taylorseer", ("taylorseer:interval=2:order=1", "taylorseer:interval=3:order=1")),
+        ("first-block", ("first-block:0.1", "first-block:0.2")),
+    )},
 }  # fmt: skip
 
 
@@ -74,23 +84,34 @@ def chosen(settings: Sequence[Setting]) -> list[str]:
 
 
 class Tuner:
-    """Measures the grids on one pipeline. What has been measured is kept in ``store``, a rival at a time."""
+    """Measures the grids on one pipeline. What has been measured is kept in ``store``, a rival at a time.
+
+    A rival is measured again where its grid, the pipeline's weights or its own have changed.
+    """
 
     def __init__(self, pipeline: Pipeline, prompts: Sequence[str], store: Path) -> None:
         self.pipeline, self.store = pipeline, store
         self.prompts = [prompts[i * len(prompts) // IMAGES] for i in range(IMAGES)]
-        self.known = read_json(store) if store.exists() else {}
+        self.known: dict[str, Any] = read_json(store) if store.exists() else {}
+
+    def unknown(self) -> list[str]:
+        """The rivals that :meth:`run` will measure."""
+        return [rival for rival in GRIDS if self.known.get(rival, {}).get("key") != self._key(rival)]
 
     def run(self) -> dict[str, list[Setting]]:
         """The settings of every rival."""
-        found = {}
-        for rival, texts in track(GRIDS.items(), description="tuning"):
-            measured = [entry["text"] for entry in self.known.get(rival, []) if not entry["failure"]]
-            if measured != list(texts):  # what failed is tried again: its weights may have been trained since
-                self.known[rival] = [asdict(self._measure(text)) for text in texts]
-                write_json(self.store, self.known)
-            found[rival] = [Setting(**entry) for entry in self.known[rival]]
-        return found
+        for rival in track(self.unknown(), description="tuning"):
+            measured = [asdict(self._measure(text)) for text in GRIDS[rival]]
+            self.known[rival] = {"key": self._key(rival), "settings": measured}
+            write_json(self.store, self.known)
+        return {rival: [Setting(**entry) for entry in self.known[rival]["settings"]] for rival in GRIDS}
+
+    def _key(self, rival: str) -> str:
+        folder = self.pipeline.folder
+        assert folder is not None
+        weights = [content_digest(read_by(folder, text)) for text in GRIDS[rival]]
+        sampling = [SEED, self.prompts, self.pipeline.steps, self.pipeline.guidance, self.pipeline.solver]
+        return hashlib.sha256(json.dumps([GRIDS[rival], weights, sampling]).encode()).hexdigest()[:16]
 
     @cached_property
     def full(self) -> torch.Tensor:

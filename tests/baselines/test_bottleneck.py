@@ -10,8 +10,10 @@ import torch
 
 from baselines.bottleneck import Bottleneck
 from harness.errors import NotMeasured, UsageError
+from harness.noise import generators
 from harness.patching import patched
 from harness.pipeline import Pipeline
+from harness.solvers import build_solver
 from tests.conftest import PROMPTS, open_pipeline
 
 
@@ -37,6 +39,39 @@ def test_resolution_goes_high_low_high_and_the_low_steps_cost_their_tokens(pixar
     plan = method.plan(pixart.plan())
     assert counter.rows / 5 == plan.block_evaluations
     assert plan.steps[2].blocks / plan.steps[0].blocks == pytest.approx(0.25, abs=0.05)  # 4 of 16 tokens, and the caption
+
+
+def test_equals_a_run_written_by_hand(pixart: Pipeline) -> None:
+    """The whole run from the same noise: the solver anew in each of three stages, the clean latent resized and noised between."""
+    seen: list[tuple[torch.Tensor, dict[str, Any]]] = []
+    hook = pixart.transformer.register_forward_pre_hook(lambda m, a, k: seen.append((a[0][:5], k)), with_kwargs=True)
+    with Bottleneck(first=0.2, last=0.4).attach(pixart):
+        pixart.generate(PROMPTS, 0, range(5))
+    hook.remove()
+    random, bars = generators(0, range(5)), pixart.own_scheduler.alphas_cumprod
+
+    def noise(size: int) -> torch.Tensor:
+        return torch.cat([torch.randn((1, 4, size, size), generator=generator) for generator in random])
+
+    def solver() -> Any:
+        fresh = build_solver("dpm++", pixart.own_scheduler)
+        fresh.set_timesteps(10)
+        return fresh
+
+    x, scheduler = noise(8), solver()
+    times = scheduler.timesteps.tolist()
+    for step, (t, (entered, told)) in enumerate(zip(times, seen, strict=True)):
+        assert torch.allclose(x, entered, atol=1e-5), step
+        with torch.inference_mode():
+            null, conditional = pixart.transformer(torch.cat([x, x]), **told)[0][:, :4].chunk(2)
+        eps = null + pixart.guidance * (conditional - null)
+        if step in (1, 5):
+            clean = (x - (1 - bars[t]).sqrt() * eps) / bars[t].sqrt()
+            size, bar, scheduler = 4 if step == 1 else 8, bars[times[step + 1]], solver()
+            resized = torch.nn.functional.interpolate(clean, size=(size, size), mode="bilinear", antialias=True)
+            x = bar.sqrt() * resized + (1 - bar).sqrt() * noise(size)
+        else:
+            x = scheduler.step(eps, t, x).prev_sample
 
 
 def test_the_switch_keeps_the_clean_latent_and_takes_the_next_noise_level(pixart: Pipeline) -> None:

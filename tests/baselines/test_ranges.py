@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +13,7 @@ from baselines.encoder_propagation import EncoderPropagation
 from baselines.first_block_cache import FirstBlockCache
 from baselines.step_rehash import StepRehash
 from baselines.teacache import TeaCache
+from harness import calibration
 from harness.calibration import Calibration, find
 from harness.contracts import Method
 from harness.errors import UsageError
@@ -133,12 +137,31 @@ def modulated_by_hand(pipeline: Pipeline, h: torch.Tensor, told: dict[str, objec
     return read[0]
 
 
-def test_teacache_polynomial_follows_the_output(pipeline: Pipeline) -> None:
-    """Least squares: the residuals of the fit are orthogonal to its powers, so their mean is 0."""
+def test_teacache_polynomial_is_the_least_squares_fit_of_out_to_in(pipeline: Pipeline) -> None:
+    """Both distances collected by hand from the same tuning samples, image by image with both of its branches."""
     pipeline.steps = 8
     with TeaCache().attach(pipeline):
         known = find(pipeline.plan(), "teacache")
-    assert known is not None and len(known.curves["polynomial"]) == 5 and 0 < known.curves["range"][0] < known.curves["range"][1]
+    assert known is not None and len(known.curves["polynomial"]) == 5
+    read: list[torch.Tensor] = []
+    left: list[torch.Tensor] = []
+    hooks = [
+        pipeline.blocks[0].attn1.register_forward_pre_hook(lambda m, args: read.append(args[0])),
+        pipeline.blocks[-1].register_forward_hook(lambda m, args, output: left.append(output)),
+    ]
+    prompts = calibration.tuning_prompts(pipeline.folder)  # type: ignore[arg-type]
+    pipeline.generate(prompts, calibration.SEED, range(len(prompts)))
+    for hook in hooks:
+        hook.remove()
+
+    def distances(states: list[torch.Tensor]) -> list[float]:
+        rows = [[image, image + len(prompts)] for image in range(len(prompts))]
+        return [float((b[r] - a[r]).abs().mean() / a[r].abs().mean()) for a, b in pairwise(states) for r in rows]
+
+    x, y = distances(read), distances(left)
+    low, high = known.curves["range"]
+    assert (low, high) == (pytest.approx(min(x), rel=1e-4), pytest.approx(max(x), rel=1e-4))
+    assert np.polyval(known.curves["polynomial"], x) == pytest.approx(np.polyval(np.polyfit(x, y, 4), x), rel=1e-2)
 
 
 @pytest.mark.parametrize("method", [FirstBlockCache(0.25), TeaCache(3.5)])
