@@ -55,7 +55,7 @@ $(VENV)/.core: pyproject.toml $(CONSTRAINTS) | $(VENV)/.created
 
 # LOCKED=1 takes only files whose SHA-256 is in the lock; see docs/security.md for where that can hold.
 $(VENV)/.dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/.created
-	$(if $(LOCKED),$(BIN)/$(PIP) --require-hashes --requirement $(LOCK) && $(BIN)/$(PIP) --no-deps --editable .,$(INSTALL) --editable ".[dev]")
+	$(if $(LOCKED),$(BIN)/$(PIP) --require-hashes --requirement $(LOCK) && $(BIN)/$(PIP) --no-build-isolation --no-deps --editable .,$(INSTALL) --editable ".[dev]")
 	touch $(VENV)/.core $@
 
 $(VENV_METRICS)/.installed: pyproject.toml $(FULL) | $(VENV_METRICS)/.created
