@@ -24,7 +24,7 @@ def content_digest(value: Any) -> str:
 
     def add(item: Any) -> None:
         if isinstance(item, torch.Tensor):
-            total.update(item.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            total.update(item.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         elif isinstance(item, dict):
             for key in sorted(item, key=str):
                 total.update(str(key).encode())
