@@ -32,6 +32,7 @@ from rich.table import Table
 from benchmarks.trials import (
     Bench,
     Unexplained,
+    busy_for,
     check_trained,
     check_whole,
     command,
@@ -39,6 +40,7 @@ from benchmarks.trials import (
     forked,
     killed,
     resume,
+    worked_s,
     write_preset,
 )
 from harness import environment
@@ -71,7 +73,7 @@ def interrupt_run(bench: Bench, number: int) -> str:
     """SIGINT or SIGTERM at a random moment: exit 130, a message, and no traceback."""
     out = bench.out()
     pid = forked(command(bench.run(out)), out / "log.txt")
-    time.sleep(bench.rng.uniform(0.05, bench.seconds))
+    busy_for(pid, bench.rng.uniform(0.05, bench.seconds))
     os.kill(pid, (signal.SIGINT, signal.SIGTERM)[number % 2])
     code = ended(pid)
     said = (out / "log.txt").read_text()
@@ -212,17 +214,21 @@ def append(path: Path, runs: int) -> None:
 
 
 def kill_history(bench: Bench, number: int) -> str:
-    """SIGKILL while two processes append: what is there is whole, and appending again completes it without doubles."""
+    """SIGKILL to one of two writers: what is there is whole, and appending again completes it without doubles."""
     out, runs = bench.out(), 100
-    pids = [forked(lambda: append(out / "history.sqlite", runs), out / f"log-{i}.txt") for i in range(2)]
-    time.sleep(bench.rng.uniform(0, 0.6))
+    whole, cut = out / "whole.sqlite", out / "history.sqlite"
+    before = worked_s()
+    ended(forked(lambda: append(whole, runs), out / "log.txt"))
+    work_s = worked_s() - before
+    pids = [forked(lambda: append(cut, runs), out / f"log-{i}.txt") for i in range(2)]
+    busy_for(pids[0], bench.rng.uniform(0, work_s))
     os.kill(pids[0], signal.SIGKILL)
     os.waitpid(pids[0], 0)
     if code := ended(pids[1]):
         raise Unexplained(f"the other writer left by {code}: {(out / 'log-1.txt').read_text()[-300:]}")
-    append(out / "history.sqlite", runs)
-    entries = History(out / "history.sqlite").runs()
-    if len(entries) != runs or any(len(entry.scores) != 1 for entry in entries):
+    append(cut, runs)
+    entries = History(cut).runs()
+    if len(entries) != runs or entries != History(whole).runs():
         raise Unexplained(f"{len(entries)} entries of {runs}")
     return "identical"
 

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -39,7 +40,7 @@ class Unexplained(Exception):
 class Bench:
     """A preset that runs in seconds, what undisturbed calls make of it, and a place for the trials.
 
-    ``seconds`` and ``train_seconds``: what such a call takes once everything is imported.
+    ``seconds`` and ``train_seconds``: processor time of such a call once everything is imported.
     """
 
     preset: Path
@@ -71,11 +72,11 @@ class Bench:
         self.trained = training_results(out)
 
     def _seconds(self, arguments: list[str], out: Path) -> float:
-        start = time.monotonic()
+        before = worked_s()
         code, said = call(arguments, out)
         if code:
             raise Unexplained(f"the undisturbed call left by {code}: {said}")
-        return time.monotonic() - start
+        return worked_s() - before
 
     def run(self, out: Path) -> list[str]:
         """The run's command line."""
@@ -93,6 +94,12 @@ class Bench:
             self._seconds(self.run(out := self.out()), out)
         yield out
         self.spare = out
+
+
+def worked_s() -> float:
+    """Processor seconds of all children that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def write_preset(folder: Path, pipeline: Path) -> Path:
@@ -146,10 +153,19 @@ def ended(pid: int, limit_s: float = 120.0) -> int:
     raise Unexplained(f"no end within {limit_s:.0f} s")
 
 
+def busy_for(pid: int, work_s: float, limit_s: float = 120.0) -> None:
+    """Wait until a child has worked for so many seconds of processor time, or has ended; other load does not count."""
+    usage, deadline = Path(f"/proc/{pid}/schedstat"), time.monotonic() + limit_s
+    while int(usage.read_text().split()[0]) < work_s * 1e9 and time.monotonic() < deadline:
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return
+        time.sleep(0.002)
+
+
 def killed(work: Callable[[], object], log: Path, after_s: float) -> None:
-    """Run ``work`` in a forked process that gets SIGKILL after some seconds, unless it has ended."""
+    """Run ``work`` in a forked process that gets SIGKILL when it has worked for so long, unless it has ended."""
     pid = forked(work, log)
-    time.sleep(after_s)
+    busy_for(pid, after_s)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
 
