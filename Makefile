@@ -38,7 +38,8 @@ lint: $(VENV)/.dev
 
 audit: | $(VENV)/.created
 	$(BIN)/$(PIP) pip-audit
-	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement $(LOCK)
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement $(LOCK) \
+		|| { echo "NOT AUDITED: the advisories could not be read, or one of them names a package above" >&2; exit 1; }
 
 clean:
 	rm -rf $(VENV) $(VENV_METRICS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
