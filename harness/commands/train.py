@@ -15,6 +15,7 @@ from harness.errors import UsageError
 from harness.loading import load_pipeline, quiet_libraries
 from harness.prompts import load_prompts
 from harness.spec import load_spec
+from harness.sums import write_sums
 from harness.training import TrainRecord, TrainSettings
 from ilf.forms import settings_for
 from ilf.jumps import STATE_BYTES
@@ -49,9 +50,11 @@ def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out:
     )  # fmt: skip
     started = time.perf_counter()
     module, made = train_module(pipeline, data, prompts, chosen.seed, settings, plan, out / "work" / f"{chosen.form}.pt")
-    module.save_pretrained(out)
-    made.save(out / "training.json")
-    console.print(summary(made, pipeline.device, time.perf_counter() - started), soft_wrap=True)
+    if PartialState().is_main_process:
+        module.save_pretrained(out)
+        made.save(out / "training.json")
+        write_sums(out)
+        console.print(summary(made, pipeline.device, time.perf_counter() - started), soft_wrap=True)
     return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from harness.commands.engines import EngineMaker, cluster_engine, local_engine
 from harness.commands.run import prepare
-from harness.engine.tasks import Loss, Outcome, Task
+from harness.engine.tasks import Facts, Loss, Outcome, Task
 from harness.records import read_json, read_run, slug
 from harness.runner import Runner
 from tests.harness.test_engine import assert_same_images, check_failures, failing_preset
@@ -22,7 +23,7 @@ from tests.harness.test_runner import files, write_preset
 ray = pytest.importorskip("ray")
 from ray.exceptions import OutOfMemoryError  # noqa: E402
 
-from harness.engine.cluster import ClusterOptions, Pool  # noqa: E402
+from harness.engine.cluster import ClusterEngine, ClusterOptions, Pool  # noqa: E402
 
 # Loses its process the first time that it is attached with half of the samples made.
 DEADLY = """
@@ -200,3 +201,32 @@ def test_a_worker_that_hangs_is_replaced_and_little_waits(tmp_path: Path) -> Non
     assert sorted(ends) == [(i, i == 3) for i in range(12)]
     assert most == 2 and len(pool.idle) == 2
     pool.shrink(0)
+
+
+class Neighbour:
+    """Writes its process down; on a timed task it says who of them is still there, which it gives some seconds to change."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def facts(self) -> Facts:
+        (self.folder / str(os.getpid())).touch()
+        return Facts({}, 1)
+
+    def do(self, task: Task) -> Outcome:
+        others = {int(path.name) for path in self.folder.iterdir()} - {os.getpid()}
+        for _ in range(100):
+            if not (there := {pid for pid in others if Path(f"/proc/{pid}").exists()}):
+                break
+            time.sleep(0.1)
+        return Outcome(task, error=f"{len(others)} others, there: {there}")
+
+
+def test_timed_rounds_have_no_other_worker_beside_them(tmp_path: Path) -> None:
+    worker = partial(Neighbour, tmp_path)
+    engine = ClusterEngine(ClusterOptions(workers=3, device="cpu"), worker, worker)
+    engine.start()
+    tasks = iter([Task("time", "", n) for n in range(2)])
+    found = [outcome.error for outcome in engine.run("sampler", lambda: next(tasks, None), alone=True)]
+    engine.close()
+    assert found == ["2 others, there: set()"] * 2

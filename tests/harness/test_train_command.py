@@ -30,6 +30,12 @@ def test_a_trained_module_runs(preset: Callable[..., str], task: str, tmp_path: 
     method = next(m for m in run.methods if m.label != "full")
     assert method.block_evaluations == method.predicted_block_evaluations == 3 * (2 * 6 + 2)
     assert method.training_s is not None and method.training_s > 0
+    weights = next(out.glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert main(["run", path, "--methods", f"full,ilf:checkpoint={out}:steps=2", "--out", str(runs)]) == 4
+    assert "SHA256SUMS" in capsys.readouterr().out, "an altered module is named, and not used"
 
 
 @pytest.mark.parametrize("form", ["adapter", "paper"])
