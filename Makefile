@@ -38,7 +38,8 @@ lint: $(VENV)/.dev
 
 audit: | $(VENV)/.created
 	$(BIN)/$(PIP) pip-audit
-	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement $(LOCK)
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement $(LOCK) \
+		|| { echo "NOT AUDITED: the advisories could not be read, or one of them names a package above" >&2; exit 1; }
 
 clean:
 	rm -rf $(VENV) $(VENV_METRICS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
@@ -55,7 +56,7 @@ $(VENV)/.core: pyproject.toml $(CONSTRAINTS) | $(VENV)/.created
 
 # LOCKED=1 takes only files whose SHA-256 is in the lock; see docs/security.md for where that can hold.
 $(VENV)/.dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/.created
-	$(if $(LOCKED),$(BIN)/$(PIP) --require-hashes --requirement $(LOCK) && $(BIN)/$(PIP) --no-deps --editable .,$(INSTALL) --editable ".[dev]")
+	$(if $(LOCKED),$(BIN)/$(PIP) --require-hashes --requirement $(LOCK) && $(BIN)/$(PIP) --no-build-isolation --no-deps --editable .,$(INSTALL) --editable ".[dev]")
 	touch $(VENV)/.core $@
 
 $(VENV_METRICS)/.installed: pyproject.toml $(FULL) | $(VENV_METRICS)/.created

@@ -1,30 +1,35 @@
-"""Trials of the survival campaign: forked processes, an undisturbed run to compare with, and how a resumed one is judged."""
+"""Trials of the survival campaign: forked processes, undisturbed results to compare with, and how a resumed one is judged."""
 
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from harness.cli import entry
-from harness.commands import engines  # noqa: F401  (imported here, so that no forked process has to)
+from harness.cli import entry, main
 from harness.records import read_run
 from harness.store import History
-from reports import build  # noqa: F401
 
-KEPT = ("samples", "scores", "measurements", "methods")  # what must not depend on how a run was cut
+KEPT = ("samples", "scores", "controls", "measurements", "methods")  # what must not depend on how a run was cut
+TRAINING = ("--trajectories", "6", "--steps", "40", "--batch", "4", "--rounds", "4", "--grids", "2,3")
+NAMED = re.compile(r"(/\S+?\.(?:json|npy|npz|png|pt|sqlite))\b")
+Results = dict[str, bytes]
 
 
 class Unexplained(Exception):
@@ -33,26 +38,68 @@ class Unexplained(Exception):
 
 @dataclass
 class Bench:
-    """A preset that runs in seconds, its undisturbed result, and a place for the trials."""
+    """A preset that runs in seconds, what undisturbed calls make of it, and a place for the trials.
+
+    ``seconds`` and ``train_seconds``: processor time of such a call once everything is imported.
+    """
 
     preset: Path
     work: Path
     rng: random.Random
     seconds: float = 0.0
-    whole: dict[str, bytes] = field(default_factory=dict)
+    train_seconds: float = 0.0
+    whole: Results = field(default_factory=dict)
+    trained: Results = field(default_factory=dict)
+    spare: Path | None = None
 
     def out(self) -> Path:
         """A fresh folder for one trial."""
         return Path(tempfile.mkdtemp(dir=self.work, prefix="trial-"))
 
     def measure(self) -> None:
-        """The undisturbed run."""
-        out, start = self.out(), time.monotonic()
-        code, said = run_to_end(self.preset, out)
-        if code:
-            raise Unexplained(f"the undisturbed run left by {code}: {said}")
-        self.seconds, self.whole = time.monotonic() - start, results(out)
+        """The undisturbed run and training; the first call of each does the imports, which forked processes then share."""
+        out = self.out()
+        for arguments in (self.run(out), self.train(out)):
+            with contextlib.redirect_stdout(io.StringIO()):
+                if code := main(arguments):
+                    raise Unexplained(f"the undisturbed call left by {code}: {arguments}")
         shutil.rmtree(out)
+        self.spare = self.out()
+        self.seconds = self._seconds(self.run(self.spare), self.spare)
+        self.whole = results(self.spare)
+        out = self.out()
+        self.train_seconds = self._seconds(self.train(out), out)
+        self.trained = training_results(out)
+
+    def _seconds(self, arguments: list[str], out: Path) -> float:
+        before = worked_s()
+        code, said = call(arguments, out)
+        if code:
+            raise Unexplained(f"the undisturbed call left by {code}: {said}")
+        return worked_s() - before
+
+    def run(self, out: Path) -> list[str]:
+        """The run's command line."""
+        return ["run", str(self.preset), "--out", str(out)]
+
+    def train(self, out: Path) -> list[str]:
+        """The training's command line."""
+        return ["train", str(self.preset), *TRAINING, "--out", str(out)]
+
+    @contextmanager
+    def finished(self) -> Iterator[Path]:
+        """A finished run to be damaged and mended, trial after trial; one that a trial could not mend is not used again."""
+        out, self.spare = self.spare, None
+        if out is None:
+            self._seconds(self.run(out := self.out()), out)
+        yield out
+        self.spare = out
+
+
+def worked_s() -> float:
+    """Processor seconds of all children that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def write_preset(folder: Path, pipeline: Path) -> Path:
@@ -106,21 +153,38 @@ def ended(pid: int, limit_s: float = 120.0) -> int:
     raise Unexplained(f"no end within {limit_s:.0f} s")
 
 
-def command(preset: Path, out: Path, *options: str) -> Callable[[], None]:
-    """``ilf-bench run`` as the console script calls it."""
+def busy_for(pid: int, work_s: float, limit_s: float = 120.0) -> None:
+    """Wait until a child has worked for so many seconds of processor time, or has ended; other load does not count."""
+    usage, deadline = Path(f"/proc/{pid}/schedstat"), time.monotonic() + limit_s
+    while int(usage.read_text().split()[0]) < work_s * 1e9 and time.monotonic() < deadline:
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return
+        time.sleep(0.002)
+
+
+def killed(work: Callable[[], object], log: Path, after_s: float) -> None:
+    """Run ``work`` in a forked process that gets SIGKILL when it has worked for so long, unless it has ended."""
+    pid = forked(work, log)
+    busy_for(pid, after_s)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def command(arguments: list[str]) -> Callable[[], None]:
+    """``ilf-bench`` with these arguments, as the console script calls it."""
 
     def work() -> None:
-        sys.argv = ["ilf-bench", "run", str(preset), "--out", str(out), *options]
+        sys.argv = ["ilf-bench", *arguments]
         entry()
 
     return work
 
 
-def run_to_end(preset: Path, out: Path) -> tuple[int, str]:
-    """Exit code and all output of one run in a process of its own."""
+def call(arguments: list[str], out: Path) -> tuple[int, str]:
+    """Exit code and all output of ``ilf-bench`` in a process of its own."""
     log = out / "log.txt"
     log.unlink(missing_ok=True)
-    code = ended(forked(command(preset, out), log))
+    code = ended(forked(command(arguments), log))
     return code, log.read_text()
 
 
@@ -130,39 +194,56 @@ def run_folder(out: Path) -> Path:
     return folder
 
 
-def results(out: Path) -> dict[str, bytes]:
-    """Every file that must be the same, by its name in the run."""
+def results(out: Path) -> Results:
+    """Every file of a run that must be the same, by its name in it."""
     folder = run_folder(out)
     paths = [path for part in KEPT for path in (folder / part).rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def training_results(out: Path) -> Results:
+    """The trained module, and its record without the seconds."""
+    files = {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.suffix in (".safetensors", ".json")}
+    made = json.loads(files.pop("training.json"))
+    return files | {key: json.dumps(made[key]).encode() for key in ("loss_curve", "final_loss", "settings")}
+
+
+def differing(one: Results, other: Results) -> list[str]:
+    """The names that only one has, or whose content differs."""
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
 def check_whole(bench: Bench, out: Path) -> None:
     """Complete, readable, no leftovers, and identical to the undisturbed run."""
     folder = run_folder(out)
     run = read_run(folder)
-    found = results(out)
-    differing = sorted(n for n in bench.whole.keys() | found.keys() if bench.whole.get(n) != found.get(n))
-    if differing or not run.complete or len({t.round for t in run.timings}) != 2 or list(folder.rglob("*.tmp")):
-        raise Unexplained(f"not as undisturbed: {differing[:3]}, complete {run.complete}, {len(run.timings)} timings")
+    others = differing(bench.whole, results(out))
+    if others or not run.complete or len({t.round for t in run.timings}) != 2 or list(folder.rglob("*.tmp")):
+        raise Unexplained(f"not as undisturbed: {others[:3]}, complete {run.complete}, {len(run.timings)} timings")
     if not any(entry.path == folder.resolve() and entry.complete for entry in History(out / "history.sqlite").runs()):
         raise Unexplained("the history lacks the finished run")
 
 
-def resume(bench: Bench, out: Path) -> str:
-    """Call again: identical, or a refusal that names a file, after whose removal it is identical."""
-    code, said = run_to_end(bench.preset, out)
+def check_trained(bench: Bench, out: Path) -> None:
+    """The undisturbed training's module, curve and loss, to the bit."""
+    if others := differing(bench.trained, training_results(out)):
+        raise Unexplained(f"not as undisturbed: {others}")
+
+
+def resume(arguments: list[str], out: Path, check: Callable[[], None]) -> str:
+    """Call again: identical, or a refusal that names files, after whose removal it is identical."""
+    code, said = call(arguments, out)
     answer = "identical"
     if code == 65:
-        named = re.findall(r"(/\S+?\.(?:json|npy|npz|png|sqlite))\b", said)
+        named = dict.fromkeys(NAMED.findall(said))
         if "remedy:" not in said or not named:
             raise Unexplained(f"refused without naming a file: {said[-300:]}")
-        for path in named[:1]:
+        for path in named:
             for suffix in ("", "-wal", "-shm") if path.endswith("sqlite") else ("",):
                 Path(path + suffix).unlink(missing_ok=True)
-        answer = f"named {Path(named[0]).name}, removed, identical"
-        code, said = run_to_end(bench.preset, out)
+        answer = f"{' and '.join(Path(path).name for path in named)} named, removed, identical"
+        code, said = call(arguments, out)
     if code or "Traceback" in said:
         raise Unexplained(f"exit {code}: {said[-500:]}")
-    check_whole(bench, out)
+    check()
     return answer

@@ -231,14 +231,19 @@ def write_measurement(run: Path, method: str, name: str, basis: Mapping[str, Any
     write_json(base.with_suffix(".json"), {"digest": content, **basis})
 
 
+def has_measurement(run: Path, method: str, name: str) -> bool:
+    """Whether :func:`read_measurement` would find anything, of whatever basis."""
+    return (run / "measurements" / slug(method) / name).with_suffix(".json").exists()
+
+
 def read_measurement(run: Path, method: str, name: str, basis: Mapping[str, Any] | None = None) -> FloatArray | None:
     """Measurements [N, d], or None where there are none, or none of that ``basis``.
 
     Raises :class:`ArtifactError` on damaged ones.
     """
-    base = run / "measurements" / slug(method) / name
-    if not base.with_suffix(".json").exists():
+    if not has_measurement(run, method, name):
         return None
+    base = run / "measurements" / slug(method) / name
     stored = read_json(base.with_suffix(".json"))
     content = stored.pop("digest", None)
     if basis is not None and stored != dict(basis):

@@ -17,7 +17,7 @@ from harness.errors import ArtifactError, HarnessError
 from harness.experiment import Experiment
 from harness.parts import Missing, Part
 from harness.random_weights import is_random
-from harness.records import digest, read_measurement, read_score, slug, write_measurement, write_score
+from harness.records import digest, has_measurement, read_measurement, read_score, slug, write_measurement, write_score
 from harness.samples import SampleSet, chunks
 
 REPEAT = 1e-3  # of the largest measurement: what another batch size may change
@@ -83,6 +83,15 @@ def to_score(label: str, name: str, metric: Metric, per_image: FloatArray) -> Sc
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Todo:
+    """Of one method: the metrics that lack a score, and one metric for each measurement of theirs that is not stored."""
+
+    method: str
+    lacking: Mapping[str, Metric]
+    unmeasured: Mapping[str, Metric]
+
+
 class Scorer:
     """Does ``measure``, ``summarise`` and ``controls`` for the metrics that a run lacks. What is measured of a range lies in
     RUN/parts until the method is scored, so that neither a cut run nor a lost worker costs more than one range.
@@ -92,33 +101,32 @@ class Scorer:
         self, experiment: Experiment, folder: Path, metrics: Mapping[str, Metric | Failure], size: int = SCORE_BATCH
     ) -> None:
         self.experiment, self.folder, self.metrics, self.size = experiment, folder, metrics, size
-        self.lacking: tuple[str, dict[str, Metric]] = ("", {})  # the metrics that the latest method lacks
+        self.todo: Todo | None = None
 
     def do(self, task: Task) -> Outcome:
         """One task; what it measured is on disk when it returns."""
         if task.stage == "controls":
             return self._controls(task)
-        if self.lacking[0] != task.method:
-            given = {} if no_quality(self.experiment.methods[task.method]) else self.metrics
-            n = len(self.experiment.samples(self.folder, task.method).prompts)
-            built = {name: metric for name, metric in given.items() if not isinstance(metric, Failure)}
-            folder = self.folder / "scores" / slug(task.method)
-            self.lacking = (
-                task.method,
-                {
-                    name: metric
-                    for name, metric in built.items()
-                    if not (_is_scored(folder, name, metric, n) and self._is_stored(task.method, metric))
-                },
-            )
-        return self._measure(task) if task.stage == "measure" else self._summarise(task)
+        if self.todo is None or self.todo.method != task.method:
+            self.todo = self._todo(task.method)
+        return self._measure(task, self.todo) if task.stage == "measure" else self._summarise(task, self.todo)
 
-    def _unmeasured(self, label: str, metrics: Mapping[str, Metric]) -> dict[str, Metric]:
-        """One metric for each measurement whose array is not stored yet."""
-        wanted = by_measurement(metrics)
-        return {name: m for name, m in wanted.items() if self._stored(label, name, m) is None}
+    def _todo(self, label: str) -> Todo:
+        """Looked up once a method: it reads what is known of all its images."""
+        given = {} if no_quality(self.experiment.methods[label]) else self.metrics
+        n = len(self.experiment.samples(self.folder, label).prompts)
+        folder = self.folder / "scores" / slug(label)
+        lacking = {
+            name: metric
+            for name, metric in given.items()
+            if not isinstance(metric, Failure) and not (_is_scored(folder, name, metric, n) and self._is_stored(label, metric))
+        }
+        wanted = by_measurement(lacking)
+        return Todo(label, lacking, {name: m for name, m in wanted.items() if self._stored(label, name, m) is None})
 
     def _stored(self, label: str, name: str, metric: Metric) -> FloatArray | None:
+        if not has_measurement(self.folder, label, name):
+            return None
         try:
             return read_measurement(self.folder, label, name, self._basis(label, metric))
         except ArtifactError:
@@ -135,10 +143,9 @@ class Scorer:
         prints = [each.digests(range(len(each.prompts))) for each in images]
         return {"basis": dict(metric.basis()), "images": digest(repr(prints).encode())}
 
-    def _measure(self, task: Task) -> Outcome:
+    def _measure(self, task: Task, todo: Todo) -> Outcome:
         """One range's rows of every measurement into one part; one that fails leaves its reason in it."""
-        label = task.method
-        metrics = self._unmeasured(label, self.lacking[1])
+        label, metrics = task.method, todo.unmeasured
         samples, full = (self.experiment.samples(self.folder, name) for name in (label, BASELINE))
         sets = [samples, full] if full.manifest.exists() else [samples]
         part = Part(self.folder, label, task.start)
@@ -160,7 +167,7 @@ class Scorer:
         part.write(key, rows, missing)
         return Outcome(task, faults=tuple(faults))
 
-    def _summarise(self, task: Task) -> Outcome:
+    def _summarise(self, task: Task, todo: Todo) -> Outcome:
         """A score for every lacking metric, or the failure that explains why there is none."""
         label = task.method
         failures: list[Failure] = []
@@ -172,7 +179,7 @@ class Scorer:
                 write_score(self.folder, replace(metric, method=label))
                 if not is_random(self.experiment.spec.pipeline):  # there no metric has a meaning, which is no failure
                     failures.append(replace(metric, method=label))
-        for name, metric in self.lacking[1].items():
+        for name, metric in todo.lacking.items():
             try:
                 write_score(self.folder, to_score(label, name, metric, metric.summarise(self._measured(label, metric))))
             except Unmeasurable as error:
@@ -184,7 +191,7 @@ class Scorer:
                 write_score(self.folder, failures[-1])
         for part in self._parts(label):
             part.remove()
-        self.lacking = "", {}
+        self.todo = None
         return Outcome(task, failures=tuple(failures))
 
     def _parts(self, label: str) -> list[Part]:

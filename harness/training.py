@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -21,6 +17,7 @@ from torch import nn
 
 from harness.environment import device_name
 from harness.errors import ArtifactError
+from harness.states import read_state, write_state
 
 LossFunction = Callable[[torch.Generator], torch.Tensor]
 
@@ -104,9 +101,7 @@ class _State:
             "parameters": {n: p.detach() for n, p in self.parameters.items()},
             "ema": self.ema, "optimizer": self.optimizer.state_dict(),
         }  # fmt: skip
-        temporary = path.with_suffix(".tmp")
-        torch.save(state | {"digest": _digest(state)}, temporary)
-        os.replace(temporary, path)
+        write_state(path, state)
 
     def load(self, path: Path) -> None:
         state = read_state(path)
@@ -123,42 +118,6 @@ class _State:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.curve = [tuple(point) for point in state["curve"]]
-
-
-def _digest(value: Any) -> str:
-    """SHA-256 of nested dicts and lists of tensors and plain values."""
-    total = hashlib.sha256()
-
-    def add(item: Any) -> None:
-        if isinstance(item, torch.Tensor):
-            total.update(item.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        elif isinstance(item, dict):
-            for key in sorted(item, key=str):
-                total.update(str(key).encode())
-                add(item[key])
-        elif isinstance(item, (list, tuple)):
-            for part in item:
-                add(part)
-        else:
-            total.update(repr(item).encode())
-
-    add(value)
-    return total.hexdigest()
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """A saved training state. Raises :class:`ArtifactError` on a damaged file; nothing in it is run as code."""
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-        found = state.pop("digest", None)  # absent in files of earlier versions
-        if found is not None and found != _digest(state):
-            raise ValueError("another content than was written")
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, pickle.UnpicklingError) as error:
-        raise ArtifactError(
-            expected=f"an intact training state at {path}", got=str(error).strip().splitlines()[0] if str(error) else repr(error),
-            remedy="delete that file to start afresh, or restore it",
-        ) from error  # fmt: skip
-    return state
 
 
 def share(index: torch.Tensor) -> torch.Tensor:

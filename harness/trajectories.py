@@ -6,18 +6,18 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.progress import track
 
-from harness.errors import ArtifactError
 from harness.patching import patched
 from harness.pipeline import Pipeline
 from harness.rows import conditional_half
 from harness.solvers import power_grid
+from harness.states import kept
 
 WIDEST_GAP = 40  # timesteps between two steps of the teacher
 
@@ -156,14 +156,4 @@ def concatenate(trees: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def stored(path: Path, key: str, make: Callable[[], Trajectories]) -> Trajectories:
     """Made once and kept in ``path`` with ``key``, what they were made for. Raises :class:`ArtifactError` on another's."""
-    if not path.exists():
-        data = make()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        torch.save({"key": key} | {field.name: getattr(data, field.name) for field in fields(data)}, temporary)
-        temporary.replace(path)
-        return data
-    content = torch.load(path, weights_only=True)
-    if content.pop("key", None) != key:
-        raise ArtifactError(expected=f"trajectories of {key} in {path}", got="another recipe's", remedy="delete that file")
-    return Trajectories(**content)
+    return Trajectories(**kept(path, key, lambda: vars(make())))

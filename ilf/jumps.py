@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from harness.patching import patched
 from harness.pipeline import Pipeline
@@ -136,15 +134,3 @@ def collect(
                     pipeline.generate([prompts[i % len(prompts)] for i in numbers], seed, numbers)
                 found += collector.parts
     return Jumps.join(found)
-
-
-def save_jumps(jumps: Jumps, path: Path) -> None:
-    """One safetensors file, complete or not there."""
-    temporary = path.with_suffix(".tmp")
-    save_file({field.name: getattr(jumps, field.name).contiguous() for field in fields(jumps)}, temporary)
-    temporary.replace(path)
-
-
-def load_jumps(path: Path) -> Jumps:
-    """The inverse of :func:`save_jumps`."""
-    return Jumps(**load_file(path))

@@ -13,12 +13,13 @@ from accelerate import PartialState
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from harness.attention import explicit_attention
-from harness.errors import UsageError
+from harness.errors import ArtifactError, UsageError
 from harness.patching import patched
 from harness.pipeline import Pipeline
+from harness.states import kept
 from harness.training import TrainRecord, TrainSettings, fit, share
 from harness.trajectories import Trajectories
-from ilf.jumps import Jumps, collect, load_jumps, save_jumps
+from ilf.jumps import Jumps, collect
 from ilf.loop import InnerLoop
 from ilf.module import FeedbackModule, block_settings
 from ilf.objective import Objective
@@ -147,9 +148,7 @@ def train_module(
 
     lean = checkpointed(pipeline.transformer) if settings.gradient_checkpointing else nullcontext()
     with explicit_attention(pipeline.transformer, module), lean:
-        record = fit(
-            module, loss, training, checkpoint, "ilf", lambda step: rounds.enter(step * settings.rounds // training.steps)
-        )
+        record = fit(module, loss, training, checkpoint, "ilf", lambda step: rounds.enter(step, training.steps))
     return module, replace(record, seconds=record.seconds + data.seconds)
 
 
@@ -162,23 +161,27 @@ class Rounds:
     ) -> None:  # fmt: skip
         self.pipeline, self.module, self.data, self.settings = pipeline, module, data, settings
         self.prompts, self.seed, self.checkpoint = prompts, seed, checkpoint
+        self.key = repr((settings, seed))
         self.number = -1
         self.jumps: Jumps
 
-    def enter(self, number: int) -> None:
-        """Make ``number`` the present round; nothing where it already is."""
+    def enter(self, step: int, steps: int) -> None:
+        """Make the round of ``step``, of ``steps`` in all, the present one; nothing where it already is."""
+        number, past = divmod(step * self.settings.rounds, steps)
         if number == self.number:
             return
         self.number = number
-        kept = range(max(0, number - self.settings.remembered + 1), number + 1)
-        self.jumps = Jumps.join([self._round(n) for n in kept])
+        kept_rounds = range(max(0, number - self.settings.remembered + 1), number + 1)
+        begins = past < self.settings.rounds  # later the module is no longer what it was when the round began
+        self.jumps = Jumps.join([self._round(n, begins and n == number) for n in kept_rounds])
 
-    def _round(self, number: int) -> Jumps:
+    def _round(self, number: int, begins: bool) -> Jumps:
         path = self.checkpoint.with_suffix(f".round-{number}.pt")
+        remedy = f"delete it and {self.checkpoint} and train again, from the first step"
+        if not begins and not path.exists():
+            raise ArtifactError(expected=f"what round {number} met at {path}", got="no such file", remedy=remedy)
         with PartialState().main_process_first():  # the others find the file
-            if not path.exists():
-                save_jumps(self._collect(number), path)
-        return load_jumps(path)
+            return Jumps(**kept(path, self.key, lambda: vars(self._collect(number)), remedy))
 
     def _collect(self, number: int) -> Jumps:
         rows = torch.arange(number * self.settings.runs, (number + 1) * self.settings.runs) % len(self.data.states)

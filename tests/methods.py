@@ -23,12 +23,12 @@ TEXTS = (
     "t-stitch:fraction=0.5", "deediff:0.5", "bottleneck:first=0.2",
     "first-block:0.25", "teacache:3.5", "magcache:0.5:retention=0.3",
 )  # fmt: skip
-LEARNED = ("bespoke:3", "learning-to-cache:0.5", "harmonica:threshold=0.6", "ecad:0.7")  # for the 4 steps of the test pipelines alone
+LEARNED = ("learning-to-cache:0.5", "harmonica:threshold=0.6", "ecad:0.7")  # for the 4 steps of the test pipelines alone
 LOW_BIT = ("int8", "int8:float", "fp8")  # need torchao, and FP8 a GPU
 COMPOSED = (
     "steps:3+solver:ddim", "steps:5+deepcache:interval=2", "steps:5+solver:unipc+magcache:0.5", "steps:6+fora",
     "spacing:1.5", "solver:ghvb+spacing:1.5", "spacing:1.5+pab:low=0:high=900", "spacing:1.5+magcache:0.5",
-    *LEARNED, "steps:3+t-stitch:0.3",
+    "bespoke:3", *LEARNED, "steps:3+t-stitch:0.3",
     "ilf:checkpoint={ilf}", "ilf:steps=3:feedback=first-2:checkpoint={ilf}", "ilf-untrained:steps=3:feedback=first-2",
     "ilf-untrained:steps=3:feedback=all:form=ours",
 )  # fmt: skip

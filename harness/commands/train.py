@@ -15,6 +15,7 @@ from harness.errors import UsageError
 from harness.loading import load_pipeline, quiet_libraries
 from harness.prompts import load_prompts
 from harness.spec import load_spec
+from harness.sums import write_sums
 from harness.training import TrainRecord, TrainSettings
 from harness.trajectories import record, stored, union_grid
 from ilf.forms import settings_for
@@ -53,9 +54,11 @@ def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out:
     if settings.whole_runs:
         whole = out / "work" / f"{chosen.form}.whole.pt"
         made = made.followed_by(train_whole_runs(pipeline, module, data, settings, whole_plan(settings.whole_runs), whole))
-    module.save_pretrained(out)
-    made.save(out / "training.json")
-    console.print(summary(made, pipeline.device, time.perf_counter() - started), soft_wrap=True)
+    if PartialState().is_main_process:
+        module.save_pretrained(out)
+        made.save(out / "training.json")
+        write_sums(out)
+        console.print(summary(made, pipeline.device, time.perf_counter() - started), soft_wrap=True)
     return out
 
 

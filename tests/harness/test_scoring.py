@@ -14,7 +14,7 @@ import torch
 from harness.contracts import BASELINE, Batch, Direction, Failure, FloatArray, Metric, Score, Unmeasurable
 from harness.controls import CONTROLS
 from harness.engine.tasks import Task
-from harness.records import read_measurement, read_scores
+from harness.records import read_json, read_measurement, read_scores
 from harness.samples import SampleSet, chunks
 from harness.scoring import Scorer, to_score
 
@@ -54,37 +54,47 @@ class Brightness:
         return self.checked(measured)[:, 0]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def sample_set(folder: Path, label: str, prompts: tuple[str, ...] = PROMPTS) -> SampleSet:
+    return SampleSet(folder / "samples" / label, prompts, 5)
+
+
+def write_samples(folder: Path, prompts: tuple[str, ...] = PROMPTS) -> Path:
     """Samples of the full run and of one other method."""
     generator = torch.Generator().manual_seed(0)
     for label in (BASELINE, "fast"):
-        samples = sample_set(tmp_path, label)
+        samples = sample_set(folder, label, prompts)
         for indices in samples.chunks():
             images = torch.randint(0, 256, (len(indices), 3, 8, 8), dtype=torch.uint8, generator=generator)
             samples.generate(indices, lambda prompts, i, drawn=images: drawn, lambda: 0)  # type: ignore[misc]
         samples.finish(label)
-    return tmp_path
+    return folder
 
 
-def sample_set(folder: Path, label: str) -> SampleSet:
-    return SampleSet(folder / "samples" / label, PROMPTS, 5)
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_samples(tmp_path)
 
 
 class Few:
     """As much of an experiment as a scorer asks for."""
 
     methods: ClassVar[dict[str, object]] = {BASELINE: object(), "fast": object()}
-    spec = SimpleNamespace(samples=len(PROMPTS), pipeline="a folder")
+
+    def __init__(self, prompts: tuple[str, ...] = PROMPTS) -> None:
+        self.prompts = prompts
+        self.spec = SimpleNamespace(samples=len(prompts), pipeline="a folder")
 
     def samples(self, folder: Path, label: str) -> SampleSet:
-        return sample_set(folder, label)
+        return sample_set(folder, label, self.prompts)
 
 
-def score(folder: Path, metrics: Mapping[str, Metric | Failure], labels: tuple[str, ...] = (BASELINE, "fast")) -> None:
-    scorer = Scorer(Few(), folder, metrics, 5)  # type: ignore[arg-type]
+def score(
+    folder: Path, metrics: Mapping[str, Metric | Failure], labels: tuple[str, ...] = (BASELINE, "fast"),
+    prompts: tuple[str, ...] = PROMPTS,
+) -> None:  # fmt: skip
+    scorer = Scorer(Few(prompts), folder, metrics, 5)  # type: ignore[arg-type]
     for label in labels:
-        for indices in chunks(len(PROMPTS), 5):
+        for indices in chunks(len(prompts), 5):
             scorer.do(Task("measure", label, indices.start, indices.stop, 5))
         scorer.do(Task("summarise", label))
     scorer.do(Task("controls", BASELINE))
@@ -163,3 +173,23 @@ def test_n_below_the_floor_is_refused_and_below_the_advice_watermarked(folder: P
     assert isinstance(refused, Failure) and refused.reason == "at least 13"
     with pytest.raises(Unmeasurable, match="not finite"):
         to_score("a", "m", Brightness("m", []), np.array([0.0, np.nan]))
+
+
+def test_what_scoring_an_image_costs_does_not_grow_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking up for each range what is known of all images made it grow with the square."""
+    read: list[Path] = []
+
+    def counted(path: Path) -> object:
+        read.append(path)
+        return read_json(path)
+
+    monkeypatch.setattr("harness.samples.read_json", counted)
+
+    def receipts(n: int) -> int:
+        prompts = tuple(f"prompt {i}" for i in range(n))
+        folder = write_samples(tmp_path / str(n), prompts)
+        read.clear()
+        score(folder, {name: Brightness(name, []) for name in ("one", "two")}, prompts=prompts)
+        return len(read)
+
+    assert receipts(80) <= 4 * receipts(20)

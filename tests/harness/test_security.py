@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import html
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,3 +52,15 @@ def test_report_pages_carry_a_content_security_policy(tmp_path: Path) -> None:
     page = build_report(tmp_path / "run").read_text()
     policy = page.partition('http-equiv="Content-Security-Policy"')[2].partition(">")[0]
     assert "default-src 'none'" in html.unescape(policy) and "<b>x</b>" not in page
+
+
+def test_the_lock_holds_every_pin_and_hashes_alone() -> None:
+    """After a change of the pins: python constraints/lock.py > constraints/ci.lock."""
+    pins, lock = (
+        [line for line in (ROOT / "constraints" / name).read_text().splitlines() if line and not line.startswith("#")]
+        for name in ("light-cpu.txt", "ci.lock")
+    )
+    locked = [re.fullmatch(r"([\w.-]+==\S+) --hash=sha256:[0-9a-f]{64}", line) for line in lock]
+    assert all(locked), "a line that is no version with its hash"
+    missing = {pin.lower() for pin in pins} - {found.group(1) for found in locked if found}
+    assert not missing, "pins without a hash"

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.campaign import SCENARIOS
-from benchmarks.trials import Bench, resume, run_folder, run_to_end, write_preset
+from benchmarks.campaign import SCENARIOS, resumed_run
+from benchmarks.trials import Bench, call, run_folder, write_preset
 from harness.errors import ArtifactError, UsageError
 from harness.places import held_alone, inside
 from harness.records import read_array, read_json, read_run, slug, write_array, write_json
@@ -38,7 +38,7 @@ def test_one_trial_of_each_scenario(bench: Bench, name: str) -> None:
 def finished(bench: Bench) -> Iterator[Path]:
     """A finished run, damaged and mended again by one test after another."""
     out = bench.out()
-    assert run_to_end(bench.preset, out)[0] == 0
+    assert call(bench.run(out), out)[0] == 0
     yield out
 
 
@@ -58,13 +58,13 @@ def test_flipped_bits_are_found_and_only_what_they_hit_is_made_again(bench: Benc
         flip(folder / name.format(**names))
     untouched = folder / "samples" / names["two"] / "000003.png"
     before = untouched.stat().st_mtime_ns
-    assert resume(bench, finished) == "identical"
+    assert resumed_run(bench, finished) == "identical"
     assert untouched.stat().st_mtime_ns == before
 
 
 def test_a_damaged_description_of_the_machine_is_named(bench: Bench, finished: Path) -> None:
     flip(run_folder(finished) / "environment.json")
-    assert resume(bench, finished) == "named environment.json, removed, identical"
+    assert resumed_run(bench, finished) == "environment.json named, removed, identical"
 
 
 def test_altered_weights_are_found(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_manifest_that_leads_elsewhere_is_refused(bench: Bench, finished: Path
     write_json(path, manifest)
     with pytest.raises(ArtifactError, match="bare file name"):
         samples_of(read_run(folder), "full")
-    resume(bench, finished)
+    resumed_run(bench, finished)
 
 
 def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""States of a training on disk: nested dicts of tensors in one torch file with a digest of their content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.errors import ArtifactError
+
+DIGEST, KEY = "digest", "key"  # what a file holds beside its content
+REMEDY = "delete that file and train again: what it held is made anew"
+BROKEN = (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError, pickle.UnpicklingError)
+
+
+def content_digest(value: Any) -> str:
+    """SHA-256 of nested dicts and lists of tensors and plain values."""
+    total = hashlib.sha256()
+
+    def add(item: Any) -> None:
+        if isinstance(item, torch.Tensor):
+            total.update(item.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        elif isinstance(item, dict):
+            for key in sorted(item, key=str):
+                total.update(str(key).encode())
+                add(item[key])
+        elif isinstance(item, (list, tuple)):
+            for part in item:
+                add(part)
+        else:
+            total.update(repr(item).encode())
+
+    add(value)
+    return total.hexdigest()
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Under a temporary name, then renamed: the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp")
+    torch.save(state | {DIGEST: content_digest(state)}, temporary)
+    os.replace(temporary, path)
+
+
+def read_state(path: Path, remedy: str = REMEDY) -> dict[str, Any]:
+    """The inverse of :func:`write_state`. Raises :class:`ArtifactError` on a damaged file; nothing in it is run as code."""
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        found = state.pop(DIGEST, None)  # absent in files of earlier versions
+        if found is not None and found != content_digest(state):
+            raise ValueError("another content than was written")
+    except BROKEN as error:
+        got = str(error).strip().splitlines()[0] if str(error) else repr(error)
+        raise ArtifactError(expected=f"an intact training state at {path}", got=got, remedy=remedy) from error
+    return state
+
+
+def kept(path: Path, key: str, make: Callable[[], dict[str, Any]], remedy: str = REMEDY) -> dict[str, Any]:
+    """Made once and kept in ``path`` with ``key``, what it was made for. Raises :class:`ArtifactError` on another's."""
+    if not path.exists():
+        state = make()
+        write_state(path, {KEY: key} | state)
+        return state
+    state = read_state(path, remedy)
+    if (found := state.pop(KEY, None)) != key:
+        raise ArtifactError(expected=f"{path} made for {key}", got=f"one for {found}", remedy=remedy)
+    return state
