@@ -49,6 +49,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "gate_power.jsonl"
 PROCESSES, SECONDS, SLOWER = 8, 16.0, 0.05
 REPEATED, A_A_GATES, SLOW_GATES, SEED = 6, 200, 50, 0
+CURRENT = (1, 3)  # runs of the commit that is judged
 PLAN = (False, True, False, True, False)  # one process: is the run slowed?
 
 
@@ -119,7 +120,7 @@ def record(processes: int) -> None:
         processes -= 1
 
 
-def as_run(line: dict[str, Any]) -> Run:
+def as_run(line: dict[str, Any], commit: str) -> Run:
     """A line as the run whose timings it holds: a round is a call with the workload before it, the last one also after."""
     timings, number = [], -1
     for i, (is_workload, latency, cpu, peak) in enumerate(line["timings"]):
@@ -129,35 +130,42 @@ def as_run(line: dict[str, Any]) -> Run:
     spec = dict(line["spec"]) | {"format": 1, "digest": "gate-power", "method_labels": [BASELINE], "metrics": []}
     path = Path(f"process-{line['process']}-run-{line['run']}")
     methods = (MethodRecord(BASELINE, BASELINE, 4, 0.0, None),)
-    environment = dict(line["environment"]) | {"commit": "slowed" if line["slowed"] else "unchanged", "dirty": False}
-    return Run(path, spec, environment, methods, (), {}, tuple(timings), True)
+    return Run(path, spec, dict(line["environment"]) | {"commit": commit, "dirty": False}, methods, (), {}, tuple(timings), True)
 
 
 def judge() -> None:
     """Draw the gates, judge them, and print the two rates."""
     lines = recorded()
-    for name, slow, wanted in (("A/A", False, A_A_GATES), ("5% slower", True, SLOW_GATES)):
-        report(name, gates(lines, slow, wanted))
+    for repeats in CURRENT:
+        for name, slow, wanted in (("A/A", False, A_A_GATES), ("5% slower", True, SLOW_GATES)):
+            report(f"{repeats} current, {name}", gates(lines, slow, wanted, repeats))
     print(f"longest timing run: {max(line['seconds'] for line in lines):.1f} s; runs: {len(lines)}")
 
 
-def gates(lines: list[dict[str, Any]], slow: bool, wanted: int) -> list[GateResult]:
-    """``wanted`` gates of slowed or of unchanged runs, each against six unchanged runs of other processes."""
-    rng = np.random.default_rng(SEED)
-    runs = [as_run(line) for line in lines]
+def gates(lines: list[dict[str, Any]], slow: bool, wanted: int, repeats: int) -> list[GateResult]:
+    """``wanted`` gates of ``repeats`` slowed or unchanged runs, each against six unchanged ones, all from other processes."""
+    rng, commits = np.random.default_rng(SEED), ("current", "baseline", "earlier")
+    runs = {commit: [as_run(line, commit) for line in lines] for commit in commits}
     with tempfile.TemporaryDirectory() as folder:
         history = History(Path(folder) / "history.sqlite")
-        places = {history.append(run): i for i, run in enumerate(runs)}
-        entries = {places[entry.run_id]: entry for entry in history.runs()}
-    candidates = [i for i, line in enumerate(lines) if line["slowed"] == slow]
+        names = {commit: [history.append(run) for run in runs[commit]] for commit in commits}
+        entries = {entry.run_id: entry for entry in history.runs()}
     results = []
-    for n in range(wanted):
-        current = candidates[n % len(candidates)]
-        others = [i for i, line in enumerate(lines) if line["process"] != lines[current]["process"] and not line["slowed"]]
-        repeated = [others[k] for k in rng.permutation(len(others))[:REPEATED]]
-        spreads = repeated_spreads([entries[i] for i in repeated], runs[repeated[0]])
-        results.append(gate(runs[current], runs[repeated[0]], spreads=spreads))
+    for _ in range(wanted):
+        chosen = [int(process) for process in rng.permutation(PROCESSES)]
+        now = [int(rng.choice(of_process(lines, process, slow))) for process in chosen[:repeats]]
+        unchanged = [i for process in chosen[repeats:] for i in of_process(lines, process, False)]
+        others = [int(i) for i in rng.permutation(unchanged)]
+        then, earlier = others[:REPEATED], others[REPEATED:]
+        known = [entries[names[commit][i]] for commit, some in zip(commits, (now, then, earlier), strict=True) for i in some]
+        current, baseline = runs["current"][now[0]], runs["baseline"][then[0]]
+        results.append(gate(current, baseline, spreads=repeated_spreads(known, baseline, current)))
     return results
+
+
+def of_process(lines: list[dict[str, Any]], process: int, slow: bool) -> list[int]:
+    """The numbers of the lines of one process, slowed or unchanged."""
+    return [i for i, line in enumerate(lines) if line["process"] == process and line["slowed"] == slow]
 
 
 def report(name: str, results: list[GateResult]) -> None:

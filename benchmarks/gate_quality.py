@@ -10,7 +10,7 @@ to catch which loss was written into docs/regression-tracking.md before the firs
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +23,14 @@ from harness.commands.engines import local_engine
 from harness.pipeline import Pipeline
 from harness.records import Run, read_run
 from harness.runner import Runner
-from harness.store import History
+from harness.store import History, HistoryEntry
 from reports.gate import GateResult, GateVerdict, gate
-from reports.spread import Spreads, repeated_spreads
+from reports.spread import repeated_spreads
 
 BASELINE_SEED, SAMPLES, BLOCK, SCALE = 5000, 148, 6, 0.98
 CALM, HARMED = range(5001, 5011), range(5011, 5016)
 METHODS = ("full", "steps:12")
+NAMED = ("psnr", "image_reward")  # the metrics that are to catch the losses
 METRICS = ("fid", "clip_score", "clip_iqa", "image_reward", "psnr", "ssim", "feature_distance")
 
 
@@ -68,17 +69,21 @@ def main() -> None:
         history = History(out / "history.sqlite")
         for run in calm[:5]:
             history.append(replace(run, environment=dict(run.environment) | {"commit": "unchanged", "dirty": False}))
-        spreads = repeated_spreads(history.runs(), baseline)
-        show("A/A, another seed", calm[5:], baseline, spreads)
+        entries = history.runs()
+        show("A/A, another seed", calm[5:], baseline, entries)
         for name, damaged in (("12 steps harmed", ("12 steps",)), ("whole pipeline harmed", ("full", "12 steps"))):
             runs = [make_run(seed, damaged, out / name) for seed in HARMED]
-            show(name, runs, baseline, spreads)
+            show(name, runs, baseline, entries)
 
 
-def show(name: str, runs: list[Run], baseline: Run, spreads: Spreads) -> None:
+def show(name: str, runs: list[Run], baseline: Run, entries: Sequence[HistoryEntry]) -> None:
     """One line a gate."""
     for run in runs:
-        print(f"{name}, seed {run.spec['seed']}: failing checks: {failing(gate(run, baseline, spreads=spreads))}", flush=True)
+        result = gate(run, baseline, spreads=repeated_spreads(entries, baseline, run))
+        print(f"{name}, seed {run.spec['seed']}: failing checks: {failing(result)}", flush=True)
+        for row in result.rows:
+            if row.check in NAMED:
+                print(f"    {row.method}, {row.check}: {row.verdict.value}, {row.text}", flush=True)
 
 
 if __name__ == "__main__":

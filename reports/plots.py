@@ -105,7 +105,8 @@ def _plot(run: Run, table: Table, metric: Column, axis: CostAxis) -> Plot | None
     if not found:
         return None
     points = _nearest(found, metric)
-    missing = tuple(row.label for row in rows if row.label not in {p.label for p in found})
+    placed = {point.label for point in found}
+    missing = tuple(row.label for row in rows if row.label not in placed)
     example = example_score(run, metric.key)
     return Plot(
         f"{metric.key}-{axis.short.split()[0]}", metric, example is not None and example.tiny, axis, tuple(points),
