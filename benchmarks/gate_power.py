@@ -1,7 +1,7 @@
 """How often does the gate cry wolf, and how often does it see a 5% slow-down? Measured on this machine, as noisy as it is.
 
-    python benchmarks/gate_power.py record     # about 13 minutes; stop and call again: it goes on
-    python benchmarks/gate_power.py judge      # seconds; reads benchmarks/results/gate_power.jsonl only
+    python -m benchmarks.gate_power record     # about 13 minutes; stop and call again: it goes on
+    python -m benchmarks.gate_power judge      # seconds; reads benchmarks/results/gate_power.jsonl only
 
 ``record``: each of eight processes loads the bundled text-to-image model (4 steps, one image a call, one thread) and makes five
 timing runs of 16 s: three of unchanged code, and between them two in which every call is followed by 5% of its own processor
@@ -25,15 +25,15 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.disguised import Disguised
 from harness.commands import run as app
-from harness.contracts import BASELINE, REFERENCE, Method, MethodRecord, Plan, TimingSample
+from harness.contracts import BASELINE, REFERENCE, MethodRecord, TimingSample
 from harness.environment import describe
 from harness.loading import load_pipeline
 from harness.patching import patched
@@ -45,43 +45,29 @@ from harness.workload import Workload
 from reports.gate import GateResult, GateVerdict, gate
 from reports.spread import repeated_spreads
 
-RESULTS = Path(__file__).parent / "results" / "gate_power.jsonl"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "gate_power.jsonl"
 PROCESSES, SECONDS, SLOWER = 8, 16.0, 0.05
 REPEATED, A_A_GATES, SLOW_GATES, SEED = 6, 200, 50, 0
+CURRENT = (1, 3)  # runs of the commit that is judged
 PLAN = (False, True, False, True, False)  # one process: is the run slowed?
 
 
-@dataclass(frozen=True)
-class Slowed:
-    """A method whose every call is followed by ``share`` of its own processor time of extra work."""
+@contextmanager
+def slowed(pipeline: Pipeline, share: float = SLOWER) -> Iterator[None]:
+    """Every call is followed by ``share`` of its own processor time of extra work."""
+    generate = pipeline.generate
 
-    inner: Method
-    share: float
+    def slow(*arguments: Any) -> Any:
+        start = time.process_time()
+        images = generate(*arguments)
+        end = time.process_time()
+        while time.process_time() < end + share * (end - start):
+            pass
+        return images
 
-    @property
-    def label(self) -> str:
-        """That of the method: the gate is to see a regression, not another method."""
-        return self.inner.label
-
-    def plan(self, plan: Plan) -> Plan:
-        """That of the method."""
-        return self.inner.plan(plan)
-
-    @contextmanager
-    def attach(self, pipeline: Pipeline) -> Iterator[None]:
-        """Burn processor time after each call."""
-        generate = pipeline.generate
-
-        def slow(*arguments: Any) -> Any:
-            start = time.process_time()
-            images = generate(*arguments)
-            end = time.process_time()
-            while time.process_time() < end + self.share * (end - start):
-                pass
-            return images
-
-        with self.inner.attach(pipeline), patched(pipeline, "generate", slow):
-            yield
+    with patched(pipeline, "generate", slow):
+        yield
 
 
 def record_process(process: int) -> None:
@@ -91,8 +77,8 @@ def record_process(process: int) -> None:
     pipeline = load_pipeline(experiment.spec)
     workload, method, prompts = Workload("cpu", pipeline.precision), experiment.methods[BASELINE], list(experiment.prompts[:1])
     environment = describe("cpu", pipeline.arithmetic)
-    for number, slowed in enumerate(PLAN):
-        current = Slowed(method, SLOWER) if slowed else method
+    for number, is_slowed in enumerate(PLAN):
+        current = Disguised(method, slowed) if is_slowed else method
         for warm in (-2, -1):
             workload.time_once(warm, 1), time_once(pipeline, current, BASELINE, prompts, 7, warm)
         timings, start = [workload.time_once(0, 1)], time.monotonic()
@@ -102,7 +88,7 @@ def record_process(process: int) -> None:
             timings.append(workload.time_once(0, 1))
         took = time.monotonic() - start
         line = {
-            "process": process, "run": number, "slowed": slowed, "began": began, "seconds": took, "environment": environment,
+            "process": process, "run": number, "slowed": is_slowed, "began": began, "seconds": took, "environment": environment,
             "spec": experiment.spec.identity(), "timings": [_compact(t) for t in timings],
         }  # fmt: skip
         with RESULTS.open("a") as file:
@@ -129,11 +115,12 @@ def record(processes: int) -> None:
         if processes == 0:
             return
         RESULTS.write_text("".join(json.dumps(line) + "\n" for line in lines if line["process"] != process))
-        subprocess.run([sys.executable, __file__, "process", "--number", str(process)], check=True)
+        command = [sys.executable, "-m", "benchmarks.gate_power", "process", "--number", str(process)]
+        subprocess.run(command, cwd=ROOT, check=True)
         processes -= 1
 
 
-def as_run(line: dict[str, Any]) -> Run:
+def as_run(line: dict[str, Any], commit: str) -> Run:
     """A line as the run whose timings it holds: a round is a call with the workload before it, the last one also after."""
     timings, number = [], -1
     for i, (is_workload, latency, cpu, peak) in enumerate(line["timings"]):
@@ -143,35 +130,42 @@ def as_run(line: dict[str, Any]) -> Run:
     spec = dict(line["spec"]) | {"format": 1, "digest": "gate-power", "method_labels": [BASELINE], "metrics": []}
     path = Path(f"process-{line['process']}-run-{line['run']}")
     methods = (MethodRecord(BASELINE, BASELINE, 4, 0.0, None),)
-    environment = dict(line["environment"]) | {"commit": "slowed" if line["slowed"] else "unchanged", "dirty": False}
-    return Run(path, spec, environment, methods, (), {}, tuple(timings), True)
+    return Run(path, spec, dict(line["environment"]) | {"commit": commit, "dirty": False}, methods, (), {}, tuple(timings), True)
 
 
 def judge() -> None:
     """Draw the gates, judge them, and print the two rates."""
     lines = recorded()
-    for name, slow, wanted in (("A/A", False, A_A_GATES), ("5% slower", True, SLOW_GATES)):
-        report(name, gates(lines, slow, wanted))
+    for repeats in CURRENT:
+        for name, slow, wanted in (("A/A", False, A_A_GATES), ("5% slower", True, SLOW_GATES)):
+            report(f"{repeats} current, {name}", gates(lines, slow, wanted, repeats))
     print(f"longest timing run: {max(line['seconds'] for line in lines):.1f} s; runs: {len(lines)}")
 
 
-def gates(lines: list[dict[str, Any]], slow: bool, wanted: int) -> list[GateResult]:
-    """``wanted`` gates of slowed or of unchanged runs, each against six unchanged runs of other processes."""
-    rng = np.random.default_rng(SEED)
-    runs = [as_run(line) for line in lines]
+def gates(lines: list[dict[str, Any]], slow: bool, wanted: int, repeats: int) -> list[GateResult]:
+    """``wanted`` gates of ``repeats`` slowed or unchanged runs, each against six unchanged ones, all from other processes."""
+    rng, commits = np.random.default_rng(SEED), ("current", "baseline", "earlier")
+    runs = {commit: [as_run(line, commit) for line in lines] for commit in commits}
     with tempfile.TemporaryDirectory() as folder:
         history = History(Path(folder) / "history.sqlite")
-        places = {history.append(run): i for i, run in enumerate(runs)}
-        entries = {places[entry.run_id]: entry for entry in history.runs()}
-    candidates = [i for i, line in enumerate(lines) if line["slowed"] == slow]
+        names = {commit: [history.append(run) for run in runs[commit]] for commit in commits}
+        entries = {entry.run_id: entry for entry in history.runs()}
     results = []
-    for n in range(wanted):
-        current = candidates[n % len(candidates)]
-        others = [i for i, line in enumerate(lines) if line["process"] != lines[current]["process"] and not line["slowed"]]
-        repeated = [others[k] for k in rng.permutation(len(others))[:REPEATED]]
-        spreads = repeated_spreads([entries[i] for i in repeated], runs[repeated[0]])
-        results.append(gate(runs[current], runs[repeated[0]], spreads=spreads))
+    for _ in range(wanted):
+        chosen = [int(process) for process in rng.permutation(PROCESSES)]
+        now = [int(rng.choice(of_process(lines, process, slow))) for process in chosen[:repeats]]
+        unchanged = [i for process in chosen[repeats:] for i in of_process(lines, process, False)]
+        others = [int(i) for i in rng.permutation(unchanged)]
+        then, earlier = others[:REPEATED], others[REPEATED:]
+        known = [entries[names[commit][i]] for commit, some in zip(commits, (now, then, earlier), strict=True) for i in some]
+        current, baseline = runs["current"][now[0]], runs["baseline"][then[0]]
+        results.append(gate(current, baseline, spreads=repeated_spreads(known, baseline, current)))
     return results
+
+
+def of_process(lines: list[dict[str, Any]], process: int, slow: bool) -> list[int]:
+    """The numbers of the lines of one process, slowed or unchanged."""
+    return [i for i, line in enumerate(lines) if line["process"] == process and line["slowed"] == slow]
 
 
 def report(name: str, results: list[GateResult]) -> None:

@@ -1,6 +1,6 @@
 """Does the gate see a small loss of quality, and does it stay calm where only the seed differs?
 
-    python benchmarks/gate_quality.py          # about ten minutes on two threads; prints every verdict
+    python -m benchmarks.gate_quality          # about ten minutes on two threads; prints every verdict
 
 Preset tiny-text, full and 12 steps, 148 images. Baseline: seed 5000. A/A: the same code on seeds 5001 to 5010. Injected: the
 output of transformer block 6 times 0.98, in 12 steps only, and in the whole pipeline, each on seeds 5011 to 5015. Which metric is
@@ -10,60 +10,45 @@ to catch which loss was written into docs/regression-tracking.md before the firs
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.disguised import Disguised
 from harness.commands import run as app
 from harness.commands.engines import local_engine
-from harness.contracts import Method, Plan
 from harness.pipeline import Pipeline
 from harness.records import Run, read_run
 from harness.runner import Runner
-from harness.store import History
+from harness.store import History, HistoryEntry
 from reports.gate import GateResult, GateVerdict, gate
-from reports.spread import Spreads, repeated_spreads
+from reports.spread import repeated_spreads
 
 BASELINE_SEED, SAMPLES, BLOCK, SCALE = 5000, 148, 6, 0.98
 CALM, HARMED = range(5001, 5011), range(5011, 5016)
 METHODS = ("full", "steps:12")
+NAMED = ("psnr", "image_reward")  # the metrics that are to catch the losses
 METRICS = ("fid", "clip_score", "clip_iqa", "image_reward", "psnr", "ssim", "feature_distance")
 
 
-@dataclass(frozen=True)
-class Harmed:
-    """A method under whose label one block's output is scaled."""
-
-    inner: Method
-
-    @property
-    def label(self) -> str:
-        """That of the method: the gate is to see a regression, not another method."""
-        return self.inner.label
-
-    def plan(self, plan: Plan) -> Plan:
-        """That of the method."""
-        return self.inner.plan(plan)
-
-    @contextmanager
-    def attach(self, pipeline: Pipeline) -> Iterator[None]:
-        """Scale the block's output."""
-        hook = pipeline.blocks[BLOCK].register_forward_hook(lambda module, arguments, output: output * SCALE)
-        try:
-            with self.inner.attach(pipeline):
-                yield
-        finally:
-            hook.remove()
+@contextmanager
+def harmed(pipeline: Pipeline) -> Iterator[None]:
+    """One block's output is scaled."""
+    hook = pipeline.blocks[BLOCK].register_forward_hook(lambda module, arguments, output: output * SCALE)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
-def make_run(seed: int, harmed: tuple[str, ...], out: Path) -> Run:
-    """One run without timing, ``harmed`` methods damaged."""
+def make_run(seed: int, damaged: tuple[str, ...], out: Path) -> Run:
+    """One run without timing, with the methods of those labels harmed."""
     overrides = {"seed": seed, "samples": SAMPLES, "methods": METHODS, "metrics": METRICS, "timing": {"rounds": 0}}
     prepared = app.prepare("tiny-text", overrides, []).experiment
-    methods = {label: Harmed(m) if label in harmed else m for label, m in prepared.methods.items()}
+    methods = {label: Disguised(m, harmed) if label in damaged else m for label, m in prepared.methods.items()}
     experiment = replace(prepared, methods=methods)
     folder = experiment.folder(out)
     Runner(experiment, local_engine(experiment, folder), out, Console(quiet=True)).run()
@@ -84,17 +69,21 @@ def main() -> None:
         history = History(out / "history.sqlite")
         for run in calm[:5]:
             history.append(replace(run, environment=dict(run.environment) | {"commit": "unchanged", "dirty": False}))
-        spreads = repeated_spreads(history.runs(), baseline)
-        show("A/A, another seed", calm[5:], baseline, spreads)
-        for name, harmed in (("12 steps harmed", ("12 steps",)), ("whole pipeline harmed", ("full", "12 steps"))):
-            runs = [make_run(seed, harmed, out / name) for seed in HARMED]
-            show(name, runs, baseline, spreads)
+        entries = history.runs()
+        show("A/A, another seed", calm[5:], baseline, entries)
+        for name, damaged in (("12 steps harmed", ("12 steps",)), ("whole pipeline harmed", ("full", "12 steps"))):
+            runs = [make_run(seed, damaged, out / name) for seed in HARMED]
+            show(name, runs, baseline, entries)
 
 
-def show(name: str, runs: list[Run], baseline: Run, spreads: Spreads) -> None:
+def show(name: str, runs: list[Run], baseline: Run, entries: Sequence[HistoryEntry]) -> None:
     """One line a gate."""
     for run in runs:
-        print(f"{name}, seed {run.spec['seed']}: failing checks: {failing(gate(run, baseline, spreads=spreads))}", flush=True)
+        result = gate(run, baseline, spreads=repeated_spreads(entries, baseline, run))
+        print(f"{name}, seed {run.spec['seed']}: failing checks: {failing(result)}", flush=True)
+        for row in result.rows:
+            if row.check in NAMED:
+                print(f"    {row.method}, {row.check}: {row.verdict.value}, {row.text}", flush=True)
 
 
 if __name__ == "__main__":

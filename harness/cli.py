@@ -74,12 +74,19 @@ def run(
     score_device: Annotated[str | None, typer.Option(help="With ray: default as --device.")] = None,
     score_batch: Annotated[int, typer.Option(min=1, help="With ray: images a scorer takes at a time.")] = 64,
     deadline: Annotated[float, typer.Option(min=1, help="With ray: seconds until a worker counts as hung.")] = 1800,
+    mlflow: Annotated[
+        str | None, typer.Option(help="Also log the history's new runs to this MLflow store; '' is OUT/mlruns.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cost, expected time and disk; sample nothing.")] = False,
 ) -> None:
     """Compare methods: generate, time, score, report."""
     from harness.commands import run as work
     from harness.commands.engines import choose_engine
+    from harness.commands.export import export as export_
+    from harness.mlflow_log import import_mlflow
 
+    if mlflow is not None:
+        import_mlflow()  # before anything is sampled
     overrides = {
         "methods": work.split(methods), "metrics": work.split(metrics), "steps": steps, "samples": samples, "seed": seed,
         "device": device, "precision": precision, "pipeline": pipeline, "dtype": dtype, "prompts": prompts,
@@ -101,6 +108,8 @@ def run(
         work.print_dry_run(prepared, out, console)
         return
     failures = work.execute(prepared, out, console, make_engine)
+    if mlflow is not None:
+        console.print(export_(out, None, mlflow), markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(EXIT_PARTIAL if failures else 0)
 
 

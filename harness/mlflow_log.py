@@ -19,7 +19,7 @@ BATCH = 500  # metrics in one call; MLflow takes at most 1,000 entities
 
 def log_history(history: History, uri: str) -> tuple[int, int]:
     """Log every run that the MLflow store at ``uri`` lacks; returns (new, all). Empty: a file store beside the history."""
-    mlflow = _mlflow()
+    mlflow = import_mlflow()
     if not uri:
         # MLflow keeps its file store in maintenance and opens it only where asked to; it needs no server and no database.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -36,11 +36,14 @@ def log_history(history: History, uri: str) -> tuple[int, int]:
     return new, len(entries)
 
 
-def _mlflow() -> Any:
+def import_mlflow() -> Any:
+    """The package, or a :class:`UsageError` that says how to install it."""
     try:
         import mlflow
     except ImportError as error:
-        raise UsageError(expected="mlflow", got="none installed", remedy="pip install mlflow-skinny") from error
+        raise UsageError(
+            expected="mlflow", got="none installed", remedy="pip install mlflow-skinny"
+        ) from error
     return mlflow
 
 

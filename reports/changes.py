@@ -3,7 +3,8 @@
 Speed: each run is first held against its own calibration, the fixed workload timed before and after each method in every round
 (:mod:`harness.workload`), so that a busier or slower machine cancels; the change is the difference of the two log ratios. Where
 one thread of a CPU did the work, its processor time is compared, which other programs disturb least, and ``wall clock`` is a
-check of its own. Rounds near in time are alike, so the error of a run comes from up to eight blocks of consecutive rounds.
+check of its own. A busy machine slows a method more than the workload, so of many calls only the calmer half counts. Rounds near
+in time are alike, so the error of a run comes from up to eight blocks of consecutive rounds.
 
 Quality: the difference of the scores, prompt by prompt where both runs scored the same prompts, else of the two means.
 """
@@ -25,6 +26,7 @@ SAME_EXPERIMENT = ("task", "pipeline", "solver", "steps", "guidance", "precision
 DEFAULTS = {"dtype": "float32"}
 MIN_ROUNDS = 4
 BLOCKS = 8
+CALMEST = 8
 TRIMMED = 0.2  # the share of a block that is left out at either end
 SPEED, WALL, MEMORY = "speed", "wall clock", "memory"
 PAIRED_BY_NOISE = "paired by noise"
@@ -168,10 +170,15 @@ def _speed(method: str, calls: tuple[list[Call], list[Call]], clock: str, check:
 
 
 def time_of(calls: Sequence[Call], clock: str, relative: bool) -> Estimate:
-    """Logarithm of a method's time a batch; ``relative``: over the mean of the workload's times just before and just after."""
+    """Logarithm of a method's time a batch; ``relative``: over the mean of the workload's times just before and just after.
+
+    Then only the calmer half of the calls counts, at least CALMEST of them: those beside which the workload ran fastest.
+    """
     times = np.array([getattr(call.sample, clock) for call in calls])
     if relative:
-        times = times / np.array([np.mean([getattr(sample, clock) for sample in call.around]) for call in calls])
+        beside = np.array([np.mean([getattr(sample, clock) for sample in call.around]) for call in calls])
+        kept = np.sort(np.argsort(beside, kind="stable")[: max(CALMEST, len(beside) // 2)])
+        times = times[kept] / beside[kept]
     return blocked(np.log(times))
 
 

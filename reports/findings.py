@@ -2,8 +2,8 @@
 
 The error of a change is never smaller than what the history saw between repeated runs of one commit (:mod:`reports.spread`):
 noise that differs from run to run shows in no number of rounds. Where the history has too few repeated runs, the run's own A/A
-pair must do. Where the history holds several clean runs of the baseline's commit, time and memory are held against their mean,
-which is known better than any one of them. Scores of the same noise are exact repetitions, so there the images alone decide.
+pair must do. Where the history holds several clean runs of either commit, time and memory are those of their mean, which is known
+better than any one of them. Scores of the same noise are exact repetitions, so there the images alone decide.
 """
 
 from __future__ import annotations
@@ -85,10 +85,11 @@ def _widened(change: Change, spreads: Spreads, pair: Mapping[str, float]) -> tup
     own_deviation, freedom, source = change.error / np.sqrt(2), change.freedom, own
     if spread.deviation > own_deviation:
         own_deviation, freedom, source = spread.deviation, float(spread.freedom), "repeated runs in the history"
-    if spread.runs > 1:
-        source += f", against {spread.runs} runs of the baseline's commit"
-    error = float(own_deviation * np.sqrt(1 + 1 / spread.runs))
-    return replace(change, value=change.value - spread.offset, error=error, freedom=freedom), source
+    now, then = spread.now, spread.then
+    if max(now.runs, then.runs) > 1:
+        source += f"; {now.runs} runs of the current commit against {then.runs} of the baseline's"
+    error = float(own_deviation * np.sqrt(1 / now.runs + 1 / then.runs))
+    return replace(change, value=change.value + now.offset - then.offset, error=error, freedom=freedom), source
 
 
 def _a_a_errors(runs: tuple[Run, Run]) -> dict[str, float]:

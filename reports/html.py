@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from harness.contracts import BASELINE, Score
 from harness.records import Run
+from reports.cells import STAGE_COLUMNS, TRAINING_COLUMNS, Table
 from reports.compare import Verdict
 from reports.conflicts import conflicts
 from reports.duels import duels, headlines
@@ -19,12 +20,12 @@ from reports.matrix import front_matrices, standing_matrix
 from reports.nulls import blind_metrics, null_matrix
 from reports.page import data_uri, render_page
 from reports.plots import COST_AXES, DRAWN, Plot, Stages
-from reports.published import published_for
-from reports.select import Sample, has_tiny_scorers, metric_order
-from reports.style import families, looks
+from reports.published import anchor_sentence, published_for
+from reports.published_plots import published_plots
+from reports.select import Sample, has_tiny_scorers, metric_order, throttled_calls
+from reports.style import PUBLISHED, families, looks
 from reports.svg import mark, plot_svg, shorten, stages_svg, symbols
-from reports.tables import STAGE_COLUMNS, TRAINING_COLUMNS, Table
-from reports.words import TINY_WARNING, facts, failures, title_of
+from reports.words import TINY_WARNING, facts, failures, throttle_sentence, title_of
 
 MARKS = {Verdict.BETTER: "▲", Verdict.WORSE: "▼", Verdict.INDISTINGUISHABLE: "≈", Verdict.NOT_COMPARABLE: "–"}
 OPEN_UP_TO = 3  # with more accelerators than this, the reasons of the answer start folded
@@ -47,12 +48,14 @@ def html_report(
     numbers = {row.label: i for i, row in enumerate(table.rows)}
     style = looks(run)
     found = duels(run)
+    published = published_for(run)
+    apart = {label: len(numbers) + i for i, label in enumerate(dict.fromkeys(number.label for number in published))}
     seen = {plot.axis for plot in plots} | {part.axis for part in found}
     context: dict[str, Any] = {
         "title": str(run.spec.get("title") or run.spec["name"]),
         "run": run,
         "page": {"looks": style, "numbers": numbers, "mark": mark, "heading": heading, "breakable": breakable, "most": DRAWN},
-        "symbols": symbols(style.values()),
+        "symbols": symbols([*style.values(), PUBLISHED]),
         "legend": legend(run),
         "duels": found,
         "headlines": headlines,
@@ -65,7 +68,11 @@ def html_report(
         "nulls": null_matrix(run),
         "blind": blind_metrics(run),
         "training": TRAINING_COLUMNS,
-        "published": published_for(run),
+        "published": published,
+        "published_plots": [plot_svg(plot, apart) for plot in published_plots(published)],
+        "published_mark": mark(PUBLISHED),
+        "anchor": anchor_sentence(run),
+        "throttled": throttle_sentence(run) if throttled_calls((*run.timings, *run.other_batches)) else "",
         "conflicts": conflicts(run, stored),
         "marks": MARKS,
         "Verdict": Verdict,

@@ -7,11 +7,11 @@ import unicodedata
 
 from harness.contracts import BASELINE, Score
 from harness.records import Run
+from reports.cells import Cell, Column, Table
 from reports.compare import Verdict, compare_within
 from reports.evidence import evidence_of
 from reports.format import count, decimals, number
 from reports.select import has_tiny_scorers, score_of
-from reports.tables import Cell, Column, Table
 from reports.words import TINY_WARNING
 
 COSTS = (

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 from harness.records import Run
+from reports.cells import STAGE_COLUMNS, TRAINING_COLUMNS, Cell, Column, Row, Table
 from reports.compare import Verdict
 from reports.format import count, number
-from reports.published import PublishedNumber, published_for
+from reports.published import PublishedNumber, anchor_sentence, published_for
 from reports.select import has_tiny_scorers
-from reports.tables import STAGE_COLUMNS, TRAINING_COLUMNS, Cell, Column, Row, Table, comparison_table
+from reports.tables import comparison_table
 from reports.verdicts import Trial, trials
 from reports.words import TINY_WARNING, answer_sentences, disagreement_sentences, facts, sensitivity_sentences
 
@@ -31,9 +33,12 @@ def markdown_report(run: Run) -> str:
     parts += ["## Comparison", markdown_table(table)]
     if table.metrics:
         parts += ["## Paired difference to full (95% interval)", _differences(table)]
+    for part in table.batches:
+        parts += [f"## Time at batch {part.batch}", _plain(part.rows, part.columns)]
     parts += ["## Stages", _plain(table.rows, STAGE_COLUMNS), "## Training cost", _plain(_trained(table), TRAINING_COLUMNS)]
-    if numbers := published_for(run):
-        parts += ["## Published elsewhere: not measured here, not ranked", _published(numbers)]
+    numbers, anchor = published_for(run), anchor_sentence(run)
+    if numbers or anchor:
+        parts += ["## Published elsewhere: not measured here, not ranked", *filter(None, (_escape(anchor), _published(numbers)))]
     parts += ["## How it was measured", "\n".join(f"- {_escape(name)}: {_escape(value)}" for name, value in facts(run))]
     return "\n\n".join(parts) + "\n"
 
@@ -44,13 +49,20 @@ def markdown_table(table: Table) -> str:
 
 
 def csv_report(table: Table) -> str:
-    """Tidy CSV: one row per method and quantity, full precision, with unit; a failure fills its own column."""
+    """Tidy CSV: one row per method and quantity, full precision, with unit; a failure fills its own column.
+
+    A quantity at a further batch size is one of its own: ``latency_s at batch 1``.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for row in table.rows:
         for cell in (*row.cells.values(), *row.differences.values()):
             writer.writerow(_csv_row(row.label, cell))
+    for part in table.batches:
+        for row in part.rows:
+            for cell in row.cells.values():
+                writer.writerow(_csv_row(row.label, replace(cell, quantity=f"{cell.quantity} at batch {part.batch}")))
     return buffer.getvalue()
 
 
@@ -100,6 +112,8 @@ def _standing(trial: Trial) -> str:
 
 
 def _published(numbers: list[PublishedNumber]) -> str:
+    if not numbers:
+        return ""
     lines = [["Source", "Device", "Method", "Block evaluations", "What", "Value", "Unit"], ["---"] * 7]
     for n in numbers:
         blocks = "–" if n.block_evaluations is None else count(n.block_evaluations)

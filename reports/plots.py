@@ -9,11 +9,11 @@ import numpy as np
 
 from harness.contracts import BASELINE
 from harness.records import Run
+from reports.cells import Cell, Column, Row, Table
 from reports.format import number
 from reports.pareto import pareto_front
 from reports.select import STAGES, example_score, noise_spread
 from reports.style import Look, looks
-from reports.tables import Cell, Column, Row, Table
 
 LOG_FROM = 6.0  # a logarithmic cost axis once the dearest method costs this many times the cheapest
 DRAWN = 60  # with more methods than this a plot shows those that the fewest others beat
@@ -78,7 +78,8 @@ class Plot:
     def alt(self) -> str:
         """What the plot shows, in words."""
         front = ", ".join(self.points[i].label for i in self.front)
-        text = f"{self.title} for {len(self.points)} methods, {self.metric.direction} is better. Pareto front: {front}."
+        text = f"{self.title} for {len(self.points)} methods, {self.metric.direction} is better."
+        text += f" Pareto front: {front}." if front else ""
         return text + (f" Without a value: {', '.join(self.missing)}." if self.missing else "")
 
     @property
@@ -104,7 +105,8 @@ def _plot(run: Run, table: Table, metric: Column, axis: CostAxis) -> Plot | None
     if not found:
         return None
     points = _nearest(found, metric)
-    missing = tuple(row.label for row in rows if row.label not in {p.label for p in found})
+    placed = {point.label for point in found}
+    missing = tuple(row.label for row in rows if row.label not in placed)
     example = example_score(run, metric.key)
     return Plot(
         f"{metric.key}-{axis.short.split()[0]}", metric, example is not None and example.tiny, axis, tuple(points),
@@ -133,7 +135,9 @@ def _costs(row: Row) -> str:
         (row.cells.get("latency_s"), " per image"),
         (row.cells.get("block_evaluations"), " block evaluations"),
     ]
-    return "; ".join(f"{cell.text}{unit}" for cell, unit in cells if cell is not None and cell.value is not None)
+    costs = "; ".join(f"{cell.text}{unit}" for cell, unit in cells if cell is not None and cell.value is not None)
+    throttled = row.cells.get("throttled")
+    return f"{costs}; throttled calls {throttled.text}" if throttled is not None and throttled.value else costs
 
 
 def _front(points: list[Point], metric: Column) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from harness.contracts import Direction
 from harness.errors import UsageError
 from harness.records import Run
-from harness.spec import ROOT
+from harness.spec import ROOT, Anchor
 
 FOLDER = ROOT / "presets" / "published"
 
@@ -32,6 +32,11 @@ class PublishedNumber:
     value: float
     steps: int | None
     block_evaluations: float | None
+
+    @property
+    def label(self) -> str:
+        """The method with its step count."""
+        return self.method if self.steps is None else f"{self.method} ({self.steps} steps)"
 
 
 class _Strict(BaseModel):
@@ -89,6 +94,17 @@ def read_published(path: Path) -> list[PublishedNumber]:
             expected=f"tables of published numbers in {path}", got=str(error), remedy="see presets/published"
         ) from error
     return [number for table in tables for number in table.numbers()]
+
+
+def anchor_sentence(run: Run) -> str:
+    """The published number that the preset's full run should come near, with its source; empty where the record has none."""
+    recorded = run.environment.get("anchor")
+    if not isinstance(recorded, Mapping):
+        return ""
+    try:
+        return f"Published for the full run: {Anchor(**recorded).text}."
+    except ValidationError:
+        return f"Published for the full run, in a form that this version does not know: {dict(recorded)}."
 
 
 def published_for(run: Run, files: Sequence[Path] | None = None) -> list[PublishedNumber]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness.contracts import A_A, BASELINE, Failure, FloatArray, MethodRecord, Score
+from harness.contracts import A_A, BASELINE, Failure, FloatArray, MethodRecord, Score, TimingSample
 from harness.errors import ArtifactError
 from harness.places import inside
 from harness.records import Run, read_json, slug
@@ -18,6 +19,7 @@ from harness.statistics import Interval, time_ratio
 STAGES = ("text", "denoise", "decode")
 FEWER_STEPS = re.compile(r"(\d+) steps|steps\((\d+)\)|steps:(?:steps=)?(\d+)")
 OTHER_SOLVER = re.compile(r"solver:(?:name=)?([^+:]+)")
+TIMING = re.compile(r"timing(-batch-\d+)?")  # what harness/timing.py files a failure under
 SPACING = re.compile(r"spacing:(?:power=)?([0-9.]+)")
 
 
@@ -59,6 +61,17 @@ def same_round_ratio(run: Run, numerator: str, denominator: str) -> Interval | N
     return time_ratio(np.array([above[r] for r in shared]), np.array([below[r] for r in shared]))
 
 
+def was_timed(run: Run, label: str, batch: int) -> bool:
+    """Whether a method was timed at a further batch size."""
+    return any(sample.method == label and sample.batch == batch for sample in run.other_batches)
+
+
+def throttled_calls(calls: Sequence[TimingSample]) -> int | None:
+    """How many calls were made while the device held its clock down; None where no clock was watched."""
+    watched = [sample for sample in calls if sample.clock_mhz is not None or sample.throttled]
+    return sum(bool(sample.throttled) for sample in watched) if watched else None
+
+
 def noise_spread(run: Run) -> float | None:
     """How far two timings of the same thing differ, as a share: the widest end of the A/A ratio's interval, less 1."""
     ratio = same_round_ratio(run, A_A, BASELINE)
@@ -79,8 +92,17 @@ def method_order(run: Run) -> list[str]:
 
 
 def metric_order(run: Run) -> list[str]:
-    """Every metric asked for or scored, in the order of the spec."""
-    return list(dict.fromkeys([*map(str, run.spec["metrics"]), *(metric for _, metric in run.scores)]))
+    """Every metric asked for or scored, in the order of the spec. A failure of the timing lies among the scores and is none."""
+    scored = (metric for _, metric in run.scores if not TIMING.fullmatch(metric))
+    return list(dict.fromkeys([*map(str, run.spec["metrics"]), *scored]))
+
+
+def untimed(run: Run, label: str, batch: int | None = None) -> str:
+    """Why a method has no times at the batch size that methods are compared at, or at a further one."""
+    if record_of(run, label) is None:
+        return f"method failed: {failure_of(run, label)}"
+    found = run.scores.get((label, "timing" if batch is None else f"timing-batch-{batch}"))
+    return found.reason if isinstance(found, Failure) else "not timed in this run"
 
 
 def record_of(run: Run, label: str) -> MethodRecord | None:

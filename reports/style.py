@@ -22,6 +22,7 @@ PAPER_LIGHT, PAPER_DARK = "#ffffff", "#161b22"
 STAGE_COLOURS = {"text": LIGHT[4], "denoise": LIGHT[0], "decode": LIGHT[2]}
 MARKERS = ("s", "^", "D", "v", "P", "X", "h", "<", ">", "p", "d", "*")
 BASELINE_MARKER = "o"
+PUBLISHED_MARKER = "x"  # no method has it
 INK = -1  # the full run is always drawn in ink: it is the reference
 
 
@@ -37,6 +38,9 @@ class Look:
     def colour(self) -> str:
         """Its colour on white paper."""
         return INK_LIGHT if self.hue == INK else LIGHT[self.hue]
+
+
+PUBLISHED = Look(INK, PUBLISHED_MARKER, hollow=True)
 
 
 def family(run: Run, label: str) -> str:

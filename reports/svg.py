@@ -127,6 +127,8 @@ def _band(plot: Plot, across: Scale) -> Markup:
 def _front(plot: Plot, across: Scale, upward: Scale) -> Markup:
     """A staircase: between two points of the front one can only have the cheaper one's value."""
     steps = [(across(plot.points[i].cost), upward(plot.points[i].value)) for i in plot.front]
+    if not steps:
+        return Markup()
     path = f"M{steps[0][0]:.1f} {steps[0][1]:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in steps[1:]) + f"H{WIDTH - RIGHT}"
     return Markup('<path class="front" d="{}"/>').format(path)
 
@@ -168,7 +170,7 @@ def _labels(plot: Plot, numbers: dict[str, int], across: Scale, upward: Scale) -
 
 def _front_lines(plot: Plot, across: Scale, upward: Scale) -> list[Box]:
     steps = [(across(plot.points[i].cost), upward(plot.points[i].value)) for i in plot.front]
-    ends = [x for x, _ in steps[1:]] + [WIDTH - RIGHT]
+    ends = [*(x for x, _ in steps[1:]), WIDTH - RIGHT][: len(steps)]
     level = [(x, y, end, y) for (x, y), end in zip(steps, ends, strict=True)]
     upright = [(x, min(y, before), x, max(y, before)) for (_, before), (x, y) in pairwise(steps)]
     return level + upright

@@ -3,107 +3,43 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
 from harness.contracts import A_A, BASELINE, Failure, MethodRecord, Score
 from harness.records import Run
 from harness.statistics import mean_interval
-from reports.compare import Difference, Verdict, compare_within
+from reports.cells import (
+    COST_COLUMNS,
+    THROTTLED,
+    TIME_COLUMNS,
+    TRAINING_COLUMNS,
+    BatchTable,
+    Cell,
+    Column,
+    Kind,
+    Row,
+    Table,
+    failed,
+)
+from reports.compare import Difference, compare_within
 from reports.evidence import evidence_of
 from reports.format import count, interval_text, megabytes, number, plus_minus
 from reports.ledger import LedgerRow, ledger_row
 from reports.select import (
-    STAGES,
     example_score,
     failure_of,
     method_order,
     metric_order,
-    peak_memory,
     plain_pipeline,
     record_of,
-    same_round_ratio,
     score_of,
     seconds_per_image,
-    stage_seconds,
+    throttled_calls,
+    untimed,
 )
-
-Kind = Literal["full", "fewer steps", "accelerator", "solver", "noise floor"]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One quantity of one method. ``value`` is None exactly where ``failure`` gives the reason; ``text`` is never empty."""
-
-    quantity: str
-    unit: str
-    text: str
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
-    direction: str = ""
-    failure: str = ""
-    verdict: Verdict | None = None
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column's heading, and what a reader must know to read it."""
-
-    key: str
-    title: str
-    unit: str
-    direction: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method: its cells by column key, and for each metric its paired difference to the full run."""
-
-    label: str
-    kind: Kind
-    cells: dict[str, Cell]
-    differences: dict[str, Cell]
-    failure: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Costs first, then a column for each metric; the last row is the A/A noise floor where it was timed."""
-
-    columns: tuple[Column, ...]
-    metrics: tuple[Column, ...]
-    rows: tuple[Row, ...]
-
-
-COST_COLUMNS = (
-    Column("steps", "Steps", "steps"),
-    Column("block_evaluations", "Block evaluations", "evaluations per image", "lower"),
-    Column("latency_s", "Time per image (median)", "s per image", "lower"),
-    Column("latency_p95_s", "p95", "s per image", "lower"),
-    Column("speed_up", "Speed-up over full", "×", "higher"),
-    Column("block_speed_up", "Block speed-up", "×", "higher"),
-    Column("peak_memory_bytes", "Peak memory", "bytes", "lower"),
-)
-STAGE_COLUMNS = tuple(Column(f"{stage}_s", stage.capitalize(), "s per image", "lower") for stage in STAGES)
-TRAINING_COLUMNS = (
-    Column("training_s", "Training time", "s", "lower"),
-    Column("calibration_s", "Calibration", "s", "lower"),
-    Column("compile_s", "Compiling", "s", "lower"),
-    Column("extra_parameters", "Extra parameters", "parameters", "lower"),
-    Column("extra_memory_bytes", "Memory beyond full", "bytes", "lower"),
-    Column("break_even", "Pays back after", "images", "lower"),
-)
-
-
-def failed(quantity: str, unit: str, reason: str, direction: str = "") -> Cell:
-    """A cell that shows why there is no number."""
-    return Cell(
-        quantity, unit, reason or "not measured: no reason recorded", direction=direction, failure=reason or "no reason recorded"
-    )
+from reports.times import stage_cells, time_cells
 
 
 def comparison_table(run: Run) -> Table:
@@ -112,7 +48,20 @@ def comparison_table(run: Run) -> Table:
     rows = [_row(run, label, metrics) for label in method_order(run) if label != A_A]
     if len(seconds_per_image(run, A_A)):
         rows.append(_noise_row(run))
-    return Table(COST_COLUMNS, metrics, tuple(rows))
+    columns = (*COST_COLUMNS, THROTTLED) if throttled_calls(run.timings) else COST_COLUMNS
+    return Table(columns, metrics, tuple(rows), tuple(_batch_tables(run)))
+
+
+def _batch_tables(run: Run) -> list[BatchTable]:
+    """A table for each further batch size at which anything was timed."""
+    found = []
+    for batch in sorted({sample.batch for sample in run.other_batches}):
+        part = replace(run, timings=tuple(sample for sample in run.other_batches if sample.batch == batch))
+        labels = [label for label in method_order(run) if label != A_A] + [A_A] * (A_A in part.timings_of)
+        rows = [Row(label, kind_of(run, label), time_cells(part, label, untimed(run, label, batch)), {}) for label in labels]
+        columns = TIME_COLUMNS if throttled_calls(part.timings) else TIME_COLUMNS[:-1]
+        found.append(BatchTable(batch, columns, tuple(rows)))
+    return found
 
 
 def _metric_column(run: Run, name: str) -> Column:
@@ -122,8 +71,8 @@ def _metric_column(run: Run, name: str) -> Column:
 
 def kind_of(run: Run, label: str) -> Kind:
     """Where a method stands in the comparison."""
-    if label == BASELINE:
-        return "full"
+    if label in (BASELINE, A_A):
+        return "full" if label == BASELINE else "noise floor"
     plain = plain_pipeline(run, label)
     if plain is None:
         return "accelerator"
@@ -133,7 +82,8 @@ def kind_of(run: Run, label: str) -> Kind:
 def _row(run: Run, label: str, metrics: tuple[Column, ...]) -> Row:
     record = record_of(run, label)
     failure = "" if record else failure_of(run, label)
-    cells = _record_cells(run, record, failure) | _time_cells(run, label, failure) | _stage_cells(run, label, failure)
+    why = untimed(run, label)
+    cells = _record_cells(run, record, failure) | time_cells(run, label, why) | stage_cells(run, label, why)
     cells |= _ledger_cells(run, label, failure)
     for metric in metrics:
         cells[metric.key] = score_cell(score_of(run, label, metric.key), metric)
@@ -142,7 +92,7 @@ def _row(run: Run, label: str, metrics: tuple[Column, ...]) -> Row:
 
 
 def _noise_row(run: Run) -> Row:
-    return Row(A_A, "noise floor", _time_cells(run, A_A, "") | _stage_cells(run, A_A, ""), {})
+    return Row(A_A, "noise floor", time_cells(run, A_A, "") | stage_cells(run, A_A, ""), {})
 
 
 def _record_cells(run: Run, record: MethodRecord | None, failure: str) -> dict[str, Cell]:
@@ -206,52 +156,6 @@ def _blocks(record: MethodRecord) -> Cell:
     return Cell(name, unit, text, record.block_evaluations, direction="lower")
 
 
-def _time_cells(run: Run, label: str, failure: str) -> dict[str, Cell]:
-    seconds, columns = seconds_per_image(run, label), {c.key: c for c in COST_COLUMNS}
-    if not len(seconds):
-        reason = f"method failed: {failure}" if failure else "not timed in this run"
-        return {
-            k: failed(k, columns[k].unit, reason, columns[k].direction)
-            for k in ("latency_s", "latency_p95_s", "speed_up", "peak_memory_bytes")
-        }
-    n, unit = len(seconds), "s per image"
-    low, median, high = (float(np.quantile(seconds, q)) for q in (0.25, 0.5, 0.75))
-    p95 = float(np.quantile(seconds, 0.95))
-    cells = {
-        "latency_s": Cell("latency_s", unit, f"{number(median)} s", median, low, high, n, "lower"),
-        "latency_p95_s": Cell("latency_p95_s", unit, f"{number(p95)} s", p95, n=n, direction="lower"),
-        "speed_up": _speed_up(run, label, n),
-    }
-    peak = peak_memory(run, label)
-    memory = failed("peak_memory_bytes", "bytes", "not measured on this device", "lower")
-    cells["peak_memory_bytes"] = (
-        memory if peak is None else Cell("peak_memory_bytes", "bytes", megabytes(peak), peak, n=n, direction="lower")
-    )
-    return cells
-
-
-def _speed_up(run: Run, label: str, n: int) -> Cell:
-    if label == BASELINE:
-        return Cell("speed_up", "×", "1 (reference)", 1.0, 1.0, 1.0, n, "higher")
-    ratio = same_round_ratio(run, BASELINE, label)
-    if ratio is None:
-        return failed("speed_up", "×", "no round timed both this method and full", "higher")
-    return Cell("speed_up", "×", interval_text(ratio) + " ×", ratio.value, ratio.low, ratio.high, n, "higher")
-
-
-def _stage_cells(run: Run, label: str, failure: str) -> dict[str, Cell]:
-    stages = stage_seconds(run, label)
-    if not stages:
-        reason = f"method failed: {failure}" if failure else "not timed in this run"
-        return {c.key: failed(c.key, c.unit, reason, c.direction) for c in STAGE_COLUMNS}
-    total = sum(stages.values())
-    cells = {}
-    for stage, seconds in stages.items():
-        share = f" ({seconds / total:.0%})" if total > 0 else ""
-        cells[f"{stage}_s"] = Cell(f"{stage}_s", "s per image", f"{number(seconds)} s{share}", seconds, direction="lower")
-    return cells
-
-
 def score_cell(score: Score | Failure, column: Column) -> Cell:
     """A metric's value ± half of its 95% interval, with N; or the failure's reason."""
     if isinstance(score, Failure):
@@ -283,17 +187,3 @@ def difference_cell(difference: Difference, column: Column, n: int | None) -> Ce
     d = difference.interval
     text = interval_text(d, signed=True)
     return Cell(name, column.unit, text, d.value, d.low, d.high, n, column.direction, verdict=difference.verdict)
-
-
-__all__ = [
-    "COST_COLUMNS",
-    "STAGE_COLUMNS",
-    "TRAINING_COLUMNS",
-    "Cell",
-    "Column",
-    "Row",
-    "Table",
-    "comparison_table",
-    "difference_cell",
-    "score_cell",
-]

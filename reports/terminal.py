@@ -8,9 +8,10 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from harness.records import Run
+from reports.cells import Cell, Column
 from reports.markdown import heading
 from reports.select import has_tiny_scorers
-from reports.tables import Cell, Column, comparison_table
+from reports.tables import comparison_table
 
 SHOWN = ("block_evaluations", "latency_s", "speed_up")
 SHORT = {"block_evaluations": "blocks", "latency_s": "s/image", "speed_up": "× full", "feature_distance": "distance"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from harness.contracts import Failure
 from harness.records import Run
@@ -20,6 +21,9 @@ from reports.select import (
     record_of,
     score_of,
     seconds_per_image,
+    throttled_calls,
+    untimed,
+    was_timed,
 )
 from reports.verdicts import ANCHOR_STEPS, trials
 
@@ -134,14 +138,29 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Precision", str(spec.get("precision", "not recorded"))),
         ("Solver", f"{spec.get('solver')}, {spec.get('steps')} steps, guidance {spec.get('guidance')}"),
         ("Images", f"N = {spec.get('samples')}, seed {spec.get('seed')}, prompts {spec.get('prompts')}"),
-        ("Timing", f"{timing.get('rounds')} interleaved rounds of batch {timing.get('batch')}, {timing.get('warmup')} untimed"),
+        ("Timing", f"{timing.get('rounds')} interleaved rounds of batch {_sizes(timing)}, {timing.get('warmup')} untimed"),
         ("Noise floor", noise_sentence(run)),
+        ("Throttling", throttle_sentence(run)),
         ("Command", str(env.get("command") or "not recorded in this run")),
         ("Commit", commit),
         ("Created", str(env.get("created") or "not recorded")),
     ]
-    used = {"commit", "dirty", "device", "device_name", "command", "created"}
+    used = {"commit", "dirty", "device", "device_name", "command", "created", "anchor"}
     return rows + [(key, str(value)) for key, value in sorted(env.items()) if key not in used]
+
+
+def _sizes(timing: Mapping[str, Any]) -> str:
+    return " and ".join(str(size) for size in dict.fromkeys((timing.get("batch"), *timing.get("batches", ()))))
+
+
+def throttle_sentence(run: Run) -> str:
+    """How many timed calls the device made with its clock held down."""
+    calls = (*run.timings, *run.other_batches)
+    found = throttled_calls(calls)
+    if found is None:
+        return "not known: no clock was watched"
+    reasons = ", ".join(sorted({reason for sample in calls for reason in sample.throttled.split(",") if reason}))
+    return f"{found} of {len(calls)} timed calls were made while the clock was held down{f' ({reasons})' if reasons else ''}"
 
 
 def noise_sentence(run: Run) -> str:
@@ -160,7 +179,9 @@ def failures(run: Run) -> list[tuple[str, str, str]]:
             found.append((label, "method", failure_of(run, label)))
             continue
         if not len(seconds_per_image(run, label)):
-            found.append((label, "timing", "not timed in this run"))
+            found.append((label, "timing", untimed(run, label)))
+        batches = sorted({int(size) for size in run.spec.get("timing", {}).get("batches", ())})
+        found += [(label, f"timing at batch {n}", untimed(run, label, n)) for n in batches if not was_timed(run, label, n)]
         scores = [(metric, score_of(run, label, metric)) for metric in metric_order(run)]
         found += [(label, title_of(run, metric), score.reason) for metric, score in scores if isinstance(score, Failure)]
     return found

@@ -15,4 +15,4 @@ def compare_runs(out: Path, first: str, second: str) -> Table:
     """A table of every check, from the first run to the second."""
     history = open_history(out)
     a, b = find_run(history, first), find_run(history, second)
-    return versus_table(a, b, versus(a, b, repeated_spreads(history.runs(), a)))
+    return versus_table(a, b, versus(a, b, repeated_spreads(history.runs(), a, b)))

@@ -23,7 +23,7 @@ def gate_runs(out: Path, run: str | None, against: str, limits: Limits) -> GateR
         raise UsageError(expected=f"a recorded run in {out}", got="an empty history", remedy="ilf-bench run")
     baseline = find_run(history, against)
     current = find_run(history, run) if run is not None else newest_run(history, baseline)
-    return judge(current, baseline, limits, repeated_spreads(entries, baseline))
+    return judge(current, baseline, limits, repeated_spreads(entries, baseline, current))
 
 
 def parse_limits(tolerance: float, margins: Sequence[str]) -> Limits:

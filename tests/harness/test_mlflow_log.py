@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.cli import main
+from harness.commands import run as run_command
 from harness.store import History
 from tests.harness.test_store import make_run
 
-mlflow = pytest.importorskip("mlflow")
+
+def test_without_mlflow_nothing_is_sampled(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    monkeypatch.setattr(run_command, "execute", lambda *_: pytest.fail("it ran"))
+    assert main(["run", "tiny-text", "--mlflow", ""]) == 64
+    said = capsys.readouterr().err
+    assert said.startswith("error: expected mlflow; got none installed; remedy: pip install") and "mlflow-skinny" in said
+
+
+def test_a_run_is_logged_when_it_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mlflow = pytest.importorskip("mlflow")
+
+    def execute(prepared: Any, out: Path, *_: object) -> list[object]:
+        History(out / "history.sqlite").append(make_run(tmp_path / "1", 1))
+        return []
+
+    monkeypatch.setattr(run_command, "execute", execute)
+    assert main(["run", "tiny-text", "--out", str(tmp_path), "--mlflow", ""]) == 0
+    assert "1 of 1 runs were new to MLflow" in capsys.readouterr().out
+    client = mlflow.MlflowClient(tracking_uri=(tmp_path / "mlruns").as_uri())
+    assert client.get_experiment_by_name("tiny-text") is not None
 
 
 def test_each_run_is_logged_once_with_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
     from harness.mlflow_log import TAG, log_history
 
     monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)

@@ -32,3 +32,26 @@ def violations(browser: Any) -> list[str]:
     found = Axe().run(browser)["violations"]
     grave = [rule for rule in found if rule["impact"] in ("serious", "critical")]
     return [f"{rule['id']}: {node['html'][:200]}" for rule in grave for node in rule["nodes"]]
+
+
+def cut_texts(browser: Any, figures: str) -> list[str]:
+    """Texts of the shown SVG figures that reach beyond their drawing, or over another text of it."""
+    script = """
+    const bad = [];
+    for (const svg of document.querySelectorAll(arguments[0])) {
+      const frame = svg.getBoundingClientRect();
+      if (!frame.width) continue;
+      const all = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
+      const texts = all.filter(([, b]) => b.width);
+      texts.forEach(([name, b], i) => {
+        if (b.left < frame.left - 1 || b.right > frame.right + 1 || b.top < frame.top - 1 || b.bottom > frame.bottom + 1)
+          bad.push(`cut: ${name}`);
+        for (const [other, o] of texts.slice(i + 1)) {
+          const wide = Math.min(b.right, o.right) - Math.max(b.left, o.left);
+          const high = Math.min(b.bottom, o.bottom) - Math.max(b.top, o.top);
+          if (wide > 1 && high > 3) bad.push(`over each other: ${name} / ${other}`);
+        }
+      });
+    }
+    return bad;"""
+    return [str(found) for found in browser.execute_script(script, figures)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.reports.pages import SCHEMES, SIZES, errors, open_page, violations
+from tests.reports.pages import SCHEMES, SIZES, cut_texts, errors, open_page, violations
 
 pytestmark = pytest.mark.browser
 ROWS = "return document.querySelectorAll('{}').length"
@@ -28,6 +28,7 @@ def test_page_fits_and_is_accessible(browser: Any, report_folder: Path, size: tu
     assert inner == size[0] and scroll <= inner
     widths = browser.execute_script("return [...document.images].map(i => i.complete ? i.naturalWidth : 0)")
     assert len(widths) == 4 * 4 and all(w > 0 for w in widths)
+    assert cut_texts(browser, ".plot svg") == []
     assert violations(browser) == []
 
 

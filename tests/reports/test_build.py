@@ -16,10 +16,11 @@ from PIL import Image
 from harness.errors import ArtifactError
 from harness.records import Run, read_run
 from reports import build_paper, build_report
+from reports.cells import STAGE_COLUMNS
 from reports.format import interval_text, number, plus_minus
 from reports.grid import choose
 from reports.select import Sample
-from reports.tables import STAGE_COLUMNS, comparison_table
+from reports.tables import comparison_table
 from reports.words import TINY_WARNING
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,8 +14,11 @@ from reports import build_report
 from reports.conflicts import conflicts
 from reports.grid import stored_samples
 from reports.html import html_report
+from reports.markdown import markdown_report
 from reports.plots import speed_plots
+from reports.published import anchor_sentence
 from reports.tables import comparison_table
+from reports.words import facts
 
 Make = Callable[..., Run]
 
@@ -70,3 +74,21 @@ def test_published_numbers_stand_apart(make_run: Make) -> None:
     assert "not measured here, not ranked" not in here
     part = there.split('id="published"')[1].split("</section>")[0]
     assert "arXiv 2501.13107" in part and "ILF" in part and "answer" not in part
+    measured = there.split('id="published"')[0]
+    assert part.count('role="img"') == 8 and part.count('href="#mk-120" x=') == 8 * 4 + 8 + 32  # each metric's plot, caption, row
+    assert 'href="#mk-120"' not in measured and 'class="front"' not in part
+
+
+def test_the_anchor_of_a_preset_is_shown_apart(make_run: Make) -> None:
+    anchor = {"metric": "FID", "value": 3.5, "n": 50000, "source": "some <paper>"}
+    run = make_run()
+    run = replace(run, environment=dict(run.environment) | {"anchor": anchor})
+    sentence = "Published for the full run: FID 3.5 at N = 50000 (some <paper>)."
+    assert anchor_sentence(run) == sentence
+    page = html_report(run, comparison_table(run), [], None, {}, None)
+    assert html.escape(sentence) in page.split('id="published"')[1] and "anchor" not in dict(facts(run))
+    assert "FID 3.5 at N = 50000 (some &lt;paper>)" in markdown_report(run)
+    odd = replace(run, environment=dict(run.environment) | {"anchor": {"metrik": 1}})
+    assert "does not know: {'metrik': 1}" in anchor_sentence(odd)
+    without = replace(run, environment=dict(run.environment) | {"anchor": None})
+    assert anchor_sentence(without) == "" and "Published elsewhere" not in markdown_report(without)

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
+import time
+from contextlib import nullcontext
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 
+from benchmarks import gate_power as power
+from benchmarks.disguised import Disguised
 from reports.gate import GateVerdict
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "gate_power.py"
 FAIL = GateVerdict.FAIL
-
-
-@pytest.fixture(scope="module")
-def power() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gate_power", FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["gate_power"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def line(rng: np.random.Generator, process: int, number: int, slowed: bool) -> dict[str, Any]:
@@ -42,7 +32,7 @@ def line(rng: np.random.Generator, process: int, number: int, slowed: bool) -> d
     return {"process": process, "run": number, "slowed": slowed, "environment": environment, "spec": spec, "timings": timings}
 
 
-def test_alarms_and_power_on_a_simulated_noisy_machine(power: ModuleType) -> None:
+def test_alarms_and_power_on_a_simulated_noisy_machine() -> None:
     """A/A gates and gates of a 5% slow-down, drawn as the benchmark draws them: few alarm, nine of ten are caught."""
     rng = np.random.default_rng(11)
     lines = [line(rng, process, i, slowed) for process in range(power.PROCESSES) for i, slowed in enumerate(power.PLAN)]
@@ -51,11 +41,8 @@ def test_alarms_and_power_on_a_simulated_noisy_machine(power: ModuleType) -> Non
     assert alarms <= 1 and caught >= 14
 
 
-def test_a_slowed_method_burns_its_share(power: ModuleType) -> None:
+def test_a_slowed_method_burns_its_share() -> None:
     """5% more processor time a call, and the label of the method that it slows."""
-    import time
-    from contextlib import nullcontext
-    from types import SimpleNamespace
 
     def generate(*_: object) -> str:
         end = time.process_time() + 0.05
@@ -64,7 +51,8 @@ def test_a_slowed_method_burns_its_share(power: ModuleType) -> None:
         return "images"
 
     pipeline: Any = SimpleNamespace(generate=generate)
-    slowed = power.Slowed(SimpleNamespace(label="full", attach=lambda pipeline: nullcontext()), 0.5)
+    method: Any = SimpleNamespace(label="full", attach=lambda pipeline: nullcontext())
+    slowed = Disguised(method, partial(power.slowed, share=0.5))
     with slowed.attach(pipeline):
         start = time.process_time()
         assert pipeline.generate() == "images"

@@ -10,9 +10,10 @@ from scipy import stats
 
 from harness.contracts import A_A, Score
 from harness.records import Run
+from reports.cells import Cell
 from reports.compare import Verdict, compare
 from reports.load import frames, load_run
-from reports.tables import Cell, comparison_table
+from reports.tables import comparison_table
 
 Make = Callable[..., Run]
 
