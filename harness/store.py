@@ -13,6 +13,7 @@ compared, that its folder must be appended again.
 
 from __future__ import annotations
 
+import errno
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -215,6 +216,8 @@ class History:
             database.execute("PRAGMA foreign_keys = ON")
             yield database
         except (sqlite3.Error, OSError) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise OSError(errno.ENOSPC, "no room for the history", str(self.path)) from error
             busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
             remedy = "wait for the other writer and try again" if busy else f"move {self.path} away and append the runs again"
             raise ArtifactError(expected=f"a usable history at {self.path}", got=str(error), remedy=remedy) from error

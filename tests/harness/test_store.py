@@ -153,6 +153,14 @@ def test_a_truncated_file_is_refused_with_a_remedy(tmp_path: Path) -> None:
             History(damaged)
 
 
+def test_a_full_disk_is_no_damaged_file(tmp_path: Path) -> None:
+    history = History(tmp_path / "h.sqlite")
+    with pytest.raises(OSError, match="no room for the history"), history._connected() as database:
+        database.execute("PRAGMA max_page_count = 1")
+        database.execute("CREATE TABLE more (text TEXT)")
+    assert history.runs() == ()
+
+
 def everything(path: Path) -> object:
     """What a history says of all its runs."""
     history = History(path)
