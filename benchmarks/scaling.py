@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import logging
 import multiprocessing
 import tempfile
 import time
@@ -82,9 +81,6 @@ def timed(engine: Engine, role: Role, tasks: Iterable[Task]) -> float:
 
 def workers(ranges: int, repeats: int) -> None:
     """Seconds of generation and scoring with one and two workers, in turn; networks are loaded and warm before the clock."""
-    import ray
-
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     found: list[Spread] = []
     for turn, count in itertools.product(range(repeats), (1, 2)):
         with tempfile.TemporaryDirectory() as folder:

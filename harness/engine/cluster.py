@@ -177,6 +177,7 @@ class ClusterEngine:
             return
         scorers = self.options.scorers or self.options.workers
         here = {"num_cpus": max(self.options.workers, scorers)} if self.options.address is None else {}
+        os.environ.setdefault("RAY_worker_niceness", "0")  # else a local cluster's workers are timed behind everybody else
         try:
             ray.init(
                 address=self.options.address or "local", log_to_driver=False, include_dashboard=False if here else None,
