@@ -224,9 +224,9 @@ class Neighbour:
 
 def test_timed_rounds_have_no_other_worker_beside_them(tmp_path: Path) -> None:
     worker = partial(Neighbour, tmp_path)
-    engine = ClusterEngine(ClusterOptions(workers=3, device="cpu"), worker, worker)
+    engine = ClusterEngine(ClusterOptions(workers=2, device="cpu"), worker, worker)
     engine.start()
     tasks = iter([Task("time", "", n) for n in range(2)])
     found = [outcome.error for outcome in engine.run("sampler", lambda: next(tasks, None), alone=True)]
     engine.close()
-    assert found == ["2 others, there: set()"] * 2
+    assert found == ["1 others, there: set()"] * 2
