@@ -23,6 +23,7 @@ from pathlib import Path
 import yaml
 
 from harness.cli import entry, main
+from harness.errors import ArtifactError
 from harness.records import read_run
 from harness.store import History
 
@@ -232,18 +233,28 @@ def check_trained(bench: Bench, out: Path) -> None:
 
 def resume(arguments: list[str], out: Path, check: Callable[[], None]) -> str:
     """Call again: identical, or a refusal that names files, after whose removal it is identical."""
+    if not (refusal := refused(arguments, out, check)):
+        return "identical"
+    named = dict.fromkeys(NAMED.findall(refusal))
+    if "remedy:" not in refusal or not named:
+        raise Unexplained(f"refused without naming a file: {refusal[-300:]}")
+    for path in named:
+        for suffix in ("", "-wal", "-shm") if path.endswith("sqlite") else ("",):
+            Path(path + suffix).unlink(missing_ok=True)
+    if again := refused(arguments, out, check):
+        raise Unexplained(f"refused again: {again[-300:]}")
+    return f"{' and '.join(Path(path).name for path in named)} named, removed, identical"
+
+
+def refused(arguments: list[str], out: Path, check: Callable[[], None]) -> str:
+    """What a call, or the check after it, said where it refused; empty where all is well."""
     code, said = call(arguments, out)
-    answer = "identical"
     if code == 65:
-        named = dict.fromkeys(NAMED.findall(said))
-        if "remedy:" not in said or not named:
-            raise Unexplained(f"refused without naming a file: {said[-300:]}")
-        for path in named:
-            for suffix in ("", "-wal", "-shm") if path.endswith("sqlite") else ("",):
-                Path(path + suffix).unlink(missing_ok=True)
-        answer = f"{' and '.join(Path(path).name for path in named)} named, removed, identical"
-        code, said = call(arguments, out)
+        return said
     if code or "Traceback" in said:
         raise Unexplained(f"exit {code}: {said[-500:]}")
-    check()
-    return answer
+    try:
+        check()
+    except ArtifactError as error:
+        return str(error)
+    return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,37 @@ import numpy as np
 
 from harness.contracts import Failure, FloatArray, MethodRecord, Score, TimingSample
 from harness.errors import ArtifactError
-from harness.records import FORMAT, Run
+from harness.records import FORMAT, SEAL, Run, digest
 from harness.statistics import mean_interval
 
 DTYPES = ("float32", "float64")
 
 
+VALUES = "values_sha256"  # in a header, beside its own digest; records of before there were digests have neither
+AGAIN = "append its folder again: ilf-bench history --add FOLDER"
+
+
 @dataclass(frozen=True)
 class Packed:
-    """``header``: JSON of a run without its per-image values; ``values``: these, score after score, compressed."""
+    """``header``: JSON of a run without its per-image values, with its digest and theirs; ``values``: these, compressed."""
 
     header: str
     values: bytes
+
+    @classmethod
+    def seal(cls, header: Mapping[str, Any], arrays: Sequence[bytes]) -> Packed:
+        """With digests. Raises :class:`ValueError` on a number that is not finite."""
+        values = zlib.compress(b"".join(arrays))
+        content = {**header, VALUES: digest(values)}
+        text = json.dumps(content, sort_keys=True, allow_nan=False)
+        return cls(json.dumps({**content, SEAL: digest(text.encode())}, sort_keys=True), values)
+
+    def is_intact(self) -> bool:
+        """Whether header and values are what their digests say."""
+        try:
+            return parse_header(self.header).get(VALUES, found := digest(self.values)) == found
+        except (ArtifactError, TypeError):
+            return False
 
 
 def run_id(run: Run) -> str:
@@ -70,12 +89,11 @@ def pack(run: Run) -> Packed:
     }
     arrays = [np.ascontiguousarray(s.per_image).tobytes() for s in scores if isinstance(s, Score)]
     try:
-        text = json.dumps(header, sort_keys=True, allow_nan=False)
+        return Packed.seal(header, arrays)
     except ValueError as error:
         raise ArtifactError(
             expected=f"finite numbers in {run.path}", got=str(error), remedy="score and time that run again"
         ) from error
-    return Packed(text, zlib.compress(b"".join(arrays)))
 
 
 def _score_content(score: Score | Failure) -> dict[str, Any]:
@@ -102,6 +120,8 @@ def unpack(packed: Packed) -> Run:
             remedy="use the version of ilf-bench that wrote it, or run again",
         )  # fmt: skip
     try:
+        if header.get(VALUES, found := digest(packed.values)) != found:
+            raise ValueError("other values than were stored")
         scores = list(_scores(header["scores"], zlib.decompress(packed.values)))
         return Run(
             path=Path(header["path"]),
@@ -116,15 +136,19 @@ def unpack(packed: Packed) -> Run:
             warmups=tuple(TimingSample(**t) for t in header.get("warmups", ())),
         )
     except (KeyError, TypeError, ValueError, zlib.error) as error:
-        raise ArtifactError(expected="a whole record of a run", got=repr(error), remedy="append its folder again") from error
+        raise ArtifactError(expected="a whole record of a run", got=repr(error), remedy=AGAIN) from error
 
 
 def parse_header(text: str) -> dict[str, Any]:
-    """The JSON object of a header."""
+    """The JSON object of a header. Raises :class:`ArtifactError` where it is none, or not what its digest says."""
     try:
-        return dict(json.loads(text))
+        header = dict(json.loads(text))
+        sealed = SEAL in header or VALUES in header
+        if sealed and header.pop(SEAL, None) != digest(json.dumps(header, sort_keys=True).encode()):
+            raise ValueError("another content than was stored")
+        return header
     except (TypeError, ValueError) as error:
-        raise ArtifactError(expected="a record in JSON", got=repr(error), remedy="append the run's folder again") from error
+        raise ArtifactError(expected="a whole record of a run", got=repr(error), remedy=AGAIN) from error
 
 
 def _scores(contents: list[dict[str, Any]], values: bytes) -> Iterator[Score | Failure]:
@@ -151,6 +175,7 @@ def _dtype(name: str) -> np.dtype[Any]:
 def inline(packed: Packed) -> dict[str, Any]:
     """One JSON object with the per-image values in place, for exports."""
     header = parse_header(packed.header)
+    header.pop(VALUES, None)
     if "format" in header:
         run = unpack(packed)
         for content in header["scores"]:
@@ -168,6 +193,6 @@ def outline(content: Mapping[str, Any]) -> Packed:
         for score in header["scores"]:
             if "per_image" in score:
                 arrays.append(np.asarray(score.pop("per_image"), _dtype(score["dtype"])).tobytes())
-        return Packed(json.dumps(header, sort_keys=True, allow_nan=False), zlib.compress(b"".join(arrays)))
+        return Packed.seal(header, arrays)
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(expected="an exported record of a run", got=repr(error), remedy="export it again") from error

@@ -14,15 +14,16 @@ from harness.errors import UsageError
 from harness.solvers import check_solver
 
 ROOT = Path(__file__).resolve().parent.parent
+MOST = 10**8  # of images, rounds or seeds: what lies above is a slip
 
 
 class TimingSpec(BaseModel):
     """Interleaved timing: every method once a round, after ``warmup`` rounds that are recorded apart; ``batches`` come on top."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    rounds: int = Field(8, ge=0)
-    batch: int = Field(16, ge=1)
-    warmup: int = Field(1, ge=0)
+    rounds: int = Field(8, ge=0, le=MOST)
+    batch: int = Field(16, ge=1, le=MOST)
+    warmup: int = Field(1, ge=0, le=MOST)
     batches: tuple[Annotated[int, Field(ge=1)], ...] = ()
 
     @property
@@ -98,9 +99,9 @@ class ExperimentSpec(BaseModel):
     solver: str = "dpm++"
     steps: int = Field(20, ge=1, le=1000)
     guidance: float = Field(1.5, ge=0, allow_inf_nan=False)
-    samples: int = Field(256, ge=1)
-    batch: int = Field(32, ge=1)
-    seed: int = Field(1000, ge=0)
+    samples: int = Field(256, ge=1, le=MOST)
+    batch: int = Field(32, ge=1, le=MOST)
+    seed: int = Field(1000, ge=0, le=MOST)
     prompts: str
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"

@@ -3,7 +3,8 @@
 Each run is kept whole, its images aside: specification, environment (commit, dirty flag, machine), every method, score,
 per-image value, metric fingerprint and raw time. So gates and comparisons need the history alone. A run's identity is a digest
 of that content, not of where it lies: appending the same run twice, or after moving it, changes nothing, while a run that was
-resumed becomes a new row. Tags are names for runs; giving one again moves it. Write-ahead logging needs a local disk: keep the
+resumed becomes a new row. Each record carries digests: a damaged one is named, not used, and appending the run again puts a whole
+one beside it. Tags are names for runs; giving one again moves it. Write-ahead logging needs a local disk: keep the
 file off network file systems.
 
 Version 1 kept no per-image values. Its files are migrated when opened; such a run stays in the trend and says, when it is to be
@@ -12,6 +13,7 @@ compared, that its folder must be appended again.
 
 from __future__ import annotations
 
+import errno
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -24,16 +26,18 @@ from typing import Any
 from harness.contracts import TimingSample
 from harness.errors import ArtifactError, UsageError
 from harness.places import place
-from harness.portable import Packed, inline, pack, parse_header, run_id, unpack
+from harness.portable import AGAIN, VALUES, Packed, inline, pack, parse_header, run_id, unpack
 from harness.records import Run
 from harness.schema import BUSY_S, SUMMARY, prepare, transaction
 
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 SHORTEST_COMMIT = 4
+AFRESH = "move the history away and append the runs again"
 COLUMNS = {  # of the table of runs, after the id
     "created": str, "preset": str, "spec_digest": str, "commit_id": str, "dirty": int, "machine_key": str, "path": str,
     "complete": int,
 }  # fmt: skip
+RECORDS = 'SELECT header, "values" FROM records'
 RUNS = """SELECT runs.*, (SELECT header FROM records WHERE run_id = runs.id ORDER BY rowid DESC LIMIT 1) FROM runs"""
 NEWEST_TAGS = "SELECT tag, run_id FROM tags WHERE rowid IN (SELECT max(rowid) FROM tags GROUP BY tag) ORDER BY tag"
 
@@ -106,8 +110,9 @@ class History:
         with self._connected() as database, transaction(database):
             if database.execute("SELECT 1 FROM runs WHERE id = ?", (identity,)).fetchone() is None:
                 database.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (identity, *row))
-            found = database.execute("SELECT header FROM records WHERE run_id = ?", (identity,)).fetchall()
-            if not found or (not summary and all(SUMMARY in parse_header(header) for (header,) in found)):
+            found = [Packed(*row) for row in database.execute(f"{RECORDS} WHERE run_id = ?", (identity,))]
+            intact = [parse_header(record.header) for record in found if record.is_intact()]
+            if not any(summary or SUMMARY not in header for header in intact):
                 database.execute("INSERT INTO records VALUES (?, ?, ?)", (identity, packed.header, packed.values))
             held = dict(database.execute(NEWEST_TAGS).fetchall())
             for tag in tags:
@@ -129,14 +134,17 @@ class History:
         with self._connected() as database:
             rows = database.execute(f"{RUNS} ORDER BY created, runs.rowid").fetchall()
             tags = database.execute(NEWEST_TAGS).fetchall()
-        return tuple(_entry(row, tuple(tag for tag, owner in tags if owner == row[0])) for row in rows)
+        found = []
+        for row in rows:
+            with self._naming(row[0]):
+                found.append(_entry(row, tuple(tag for tag, owner in tags if owner == row[0])))
+        return tuple(found)
 
     def packed(self, identity: str) -> Packed:
         """The stored record of one run."""
         with self._connected() as database:
-            found = database.execute(
-                'SELECT header, "values" FROM records WHERE run_id = ? ORDER BY rowid DESC LIMIT 1', (identity,)
-            ).fetchone()
+            newest = f"{RECORDS} WHERE run_id = ? ORDER BY rowid DESC LIMIT 1"
+            found = database.execute(newest, (identity,)).fetchone()
         if found is None:
             raise ArtifactError(expected=f"run {identity} in {self.path}", got="no record of it", remedy="see ilf-bench history")
         return Packed(*found)
@@ -144,12 +152,11 @@ class History:
     def load(self, identity: str) -> Run:
         """A run as :func:`harness.records.read_run` gave it, from the history alone; its images lie where they lay."""
         packed = self.packed(identity)
-        if SUMMARY in parse_header(packed.header):
-            raise ArtifactError(
-                expected=f"a whole record of run {identity[:12]}", got="a summary that version 1 of the history kept",
-                remedy="append its folder again: ilf-bench history --add FOLDER",
-            )  # fmt: skip
-        return unpack(packed)
+        with self._naming(identity):
+            if SUMMARY in parse_header(packed.header):
+                got = "a summary that version 1 of the history kept"
+                raise ArtifactError(expected="a whole record of a run", got=got, remedy=AGAIN)
+            return unpack(packed)
 
     def exported(self) -> Iterator[dict[str, Any]]:
         """Every run as one JSON object: the columns of ``runs``, ``tags``, and ``record`` with the per-image values in place."""
@@ -159,7 +166,9 @@ class History:
         for identity, *values in rows:
             own = [tag for tag, owner in tags if owner == identity]
             columns = dict(zip(COLUMNS, values, strict=True))
-            yield {"id": identity, **columns, "tags": own, "record": inline(self.packed(identity))}
+            with self._naming(identity):
+                record = inline(self.packed(identity))
+            yield {"id": identity, **columns, "tags": own, "record": record}
 
     def find(self, text: str) -> HistoryEntry:
         """A run by its tag, its folder, its id or the beginning of it, or by its commit (the newest complete run of that)."""
@@ -189,6 +198,15 @@ class History:
         )
 
     @contextmanager
+    def _naming(self, identity: str) -> Iterator[None]:
+        """Errors of one record name it and the file."""
+        try:
+            yield
+        except ArtifactError as error:
+            where = f"{error.expected}, {identity[:12]} in {self.path}"
+            raise ArtifactError(expected=where, got=error.got, remedy=error.remedy) from error
+
+    @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         """A connection of its own for each call; WAL and the busy timeout let other processes write meanwhile."""
         database: sqlite3.Connection | None = None
@@ -198,6 +216,8 @@ class History:
             database.execute("PRAGMA foreign_keys = ON")
             yield database
         except (sqlite3.Error, OSError) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise OSError(errno.ENOSPC, "no room for the history", str(self.path)) from error
             busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
             remedy = "wait for the other writer and try again" if busy else f"move {self.path} away and append the runs again"
             raise ArtifactError(expected=f"a usable history at {self.path}", got=str(error), remedy=remedy) from error
@@ -211,22 +231,30 @@ def _now() -> str:
 
 
 def _run_row(run: Run) -> tuple[Any, ...]:
-    env, spec = run.environment, run.spec
+    *columns, complete = _columns(run.spec, run.environment, run.complete)
+    return *columns, str(run.path.resolve()), complete
+
+
+def _columns(spec: Mapping[str, Any], env: Mapping[str, Any], complete: bool) -> tuple[Any, ...]:
+    """A row of ``runs`` without id and path."""
     digest, commit = str(spec.get("digest", "")), str(env.get("commit") or "")
     created, machine = str(env.get("created") or ""), str(env.get("machine_key") or "")
-    flags = int(bool(env.get("dirty"))), int(run.complete)
-    return created, str(spec["name"]), digest, commit, flags[0], machine, str(run.path.resolve()), flags[1]
+    return created, str(spec["name"]), digest, commit, int(bool(env.get("dirty"))), machine, int(complete)
 
 
 def _entry(row: tuple[Any, ...], tags: tuple[str, ...]) -> HistoryEntry:
     identity, created, preset, digest, commit, dirty, machine, path, complete, text = row
     header = parse_header(text)
     try:
+        if VALUES in header and SUMMARY not in header:
+            path = header["path"]
+            if (*row[1:7], complete) != _columns(header["spec"], header["environment"], header["complete"]):
+                raise ValueError("a row that its record does not fit")
         scores = [_stored(score) for score in header["scores"]]
         scores += [_stored(failure) for failure in header.get("failed_methods", ())]
         timings = tuple(TimingSample(**sample) for sample in header["timings"])
     except (KeyError, ValueError, TypeError) as error:
-        raise sqlite3.DatabaseError(f"damaged record of run {identity}: {error!r}") from error
+        raise ArtifactError(expected="a whole record of a run", got=repr(error), remedy=AFRESH) from error
     return HistoryEntry(
         identity, created, preset, digest, commit, bool(dirty), machine, place(path), bool(complete), tuple(scores), timings,
         header.get("spec", {}), header.get("environment", {}), tags,

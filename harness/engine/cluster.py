@@ -89,7 +89,7 @@ class Pool:
         return actor
 
     def facts(self) -> list[Facts]:
-        """Of every actor. Raises the first one's error, and :class:`UsageError` where not all could be placed in time."""
+        """Of every actor. Raises the first one's error, and :class:`UsageError` where not all could start in time."""
         try:
             found: list[Facts] = ray.get([actor.facts.remote() for actor in self.idle], timeout=START_S)
         except GetTimeoutError as error:
@@ -100,6 +100,11 @@ class Pool:
             ) from error
         except RayTaskError as error:
             raise error.cause from None
+        except RayError as error:
+            raise UsageError(
+                expected=f"{len(self.idle)} workers that start", got=first_line(error),
+                remedy="fewer --workers where memory is short; else the same ilf-bench and plugins on every node",
+            ) from error  # fmt: skip
         self.new.clear()
         return found
 
@@ -177,6 +182,7 @@ class ClusterEngine:
             return
         scorers = self.options.scorers or self.options.workers
         here = {"num_cpus": max(self.options.workers, scorers)} if self.options.address is None else {}
+        os.environ.setdefault("RAY_worker_niceness", "0")  # else a local cluster's workers are timed behind everybody else
         try:
             ray.init(
                 address=self.options.address or "local", log_to_driver=False, include_dashboard=False if here else None,

@@ -15,6 +15,7 @@ from rich.console import Console
 from harness.commands.engines import EngineMaker, cluster_engine, local_engine
 from harness.commands.run import prepare
 from harness.engine.tasks import Facts, Loss, Outcome, Task
+from harness.errors import UsageError
 from harness.records import read_json, read_run, slug
 from harness.runner import Runner
 from tests.harness.test_engine import assert_same_images, check_failures, failing_preset
@@ -222,11 +223,28 @@ class Neighbour:
         return Outcome(task, error=f"{len(others)} others, there: {there}")
 
 
+class Doomed:
+    """Its process ends when it is asked anything."""
+
+    def facts(self) -> Facts:
+        os._exit(1)
+
+    def do(self, task: Task) -> Outcome:
+        os._exit(1)
+
+
+def test_workers_that_cannot_start_are_an_error_with_a_remedy() -> None:
+    engine = ClusterEngine(ClusterOptions(workers=1, device="cpu"), Doomed, Doomed)
+    with pytest.raises(UsageError, match=r"1 workers that start.*died.*--workers"):
+        engine.start()
+    engine.close()
+
+
 def test_timed_rounds_have_no_other_worker_beside_them(tmp_path: Path) -> None:
     worker = partial(Neighbour, tmp_path)
-    engine = ClusterEngine(ClusterOptions(workers=3, device="cpu"), worker, worker)
+    engine = ClusterEngine(ClusterOptions(workers=2, device="cpu"), worker, worker)
     engine.start()
     tasks = iter([Task("time", "", n) for n in range(2)])
     found = [outcome.error for outcome in engine.run("sampler", lambda: next(tasks, None), alone=True)]
     engine.close()
-    assert found == ["2 others, there: set()"] * 2
+    assert found == ["1 others, there: set()"] * 2

@@ -20,7 +20,7 @@ KINDS = ("json", "parquet")
 def history(tmp_path: Path) -> History:
     """Two whole runs, one with tags, and one that version 1 left behind."""
     path = tmp_path / "h.sqlite"
-    write_version_1(path, make_run(tmp_path / "old", 9))
+    write_version_1(path, make_run(tmp_path / "old", 0))
     history = History(path)
     first, _ = (history.append(make_run(tmp_path / str(seed), seed)) for seed in (1, 2))
     history.tag("baseline", first)

@@ -148,6 +148,13 @@ def test_a_path_that_no_file_can_have(preset: dict[str, Any], tmp_path: Path, fi
         app.prepare(yaml_file(tmp_path, preset | {field: value}), {}, [])
 
 
+@pytest.mark.parametrize("field", ["samples", "batch", "seed"])
+def test_a_count_that_nobody_can_mean(preset: dict[str, Any], tmp_path: Path, field: str) -> None:
+    """Found by the mutations: 1e30 samples were listed, one by one."""
+    with in_time(), pytest.raises(HarnessError, match=field):
+        app.prepare(yaml_file(tmp_path, preset | {field: 10**30}), {}, [])
+
+
 LISTS = {
     ".txt": b"red cat\nblue dog\n", ".csv": b"id,prompt\n1,red cat\n2,\"blue, dog\"\n", ".tsv": b"prompt\tid\nred cat\t1\n",
     ".json": b'[{"prompt": "red cat"}, {"prompt": "blue dog"}]', ".jsonl": b'{"text": "red cat"}\n{"text": "blue dog"}\n',

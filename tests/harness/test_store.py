@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import random
 import shutil
 import signal
 import sqlite3
@@ -152,6 +153,60 @@ def test_a_truncated_file_is_refused_with_a_remedy(tmp_path: Path) -> None:
             History(damaged)
 
 
+def test_a_full_disk_is_no_damaged_file(tmp_path: Path) -> None:
+    history = History(tmp_path / "h.sqlite")
+    with pytest.raises(OSError, match="no room for the history"), history._connected() as database:
+        database.execute("PRAGMA max_page_count = 1")
+        database.execute("CREATE TABLE more (text TEXT)")
+    assert history.runs() == ()
+
+
+def everything(path: Path) -> object:
+    """What a history says of all its runs."""
+    history = History(path)
+    return [(entry, run_id(history.load(entry.run_id))) for entry in history.runs()]
+
+
+def test_a_flipped_bit_is_named_or_changes_nothing(tmp_path: Path) -> None:
+    """Found by the campaign: a flip inside a record was read as it stood, or refused without the name of the file."""
+    path, damaged = tmp_path / "h.sqlite", tmp_path / "damaged.sqlite"
+    history = History(path)
+    runs = [make_run(tmp_path / str(seed), seed) for seed in range(3)]
+    for run in runs:
+        history.append(run)
+    whole, before = path.read_bytes(), everything(path)
+    with sqlite3.connect(path) as database:
+        stored = [row[0].encode() for row in database.execute("SELECT header FROM records")]
+    rng = random.Random(3)
+    places = [whole.index(text) + rng.randrange(len(text)) for text in stored for _ in range(15)]
+    places += [rng.randrange(len(whole)) for _ in range(40)]
+    found = 0
+    for place in places:
+        content = bytearray(whole)
+        content[place] ^= 1 << rng.randrange(8)
+        damaged.write_bytes(content)
+        try:
+            assert everything(damaged) == before, f"byte {place} was altered, and used"
+        except ArtifactError as error:
+            assert str(damaged) in str(error)
+            found += 1
+    assert found >= 45
+
+
+def test_appending_a_run_again_mends_its_damaged_record(tmp_path: Path) -> None:
+    path, run = tmp_path / "h.sqlite", make_run(tmp_path / "run")
+    identity = History(path).append(run)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"latency_s": 1.0', b'"latency_s": 7.0'))
+    with pytest.raises(ArtifactError, match=r"h\.sqlite.*--add"):
+        History(path).runs()
+    with pytest.raises(ArtifactError, match=r"h\.sqlite.*--add"):
+        History(path).load(identity)
+    for _ in range(2):
+        assert History(path).append(run) == identity
+    assert run_id(History(path).load(identity)) == identity and len(History(path).runs()) == 1
+
+
 def test_foreign_files_and_other_versions_are_refused_and_left_alone(tmp_path: Path) -> None:
     text = tmp_path / "notes.sqlite"
     text.write_text("these are my notes, not a database at all" * 10)
@@ -252,7 +307,7 @@ def write_version_1(path: Path, run: Run) -> None:
     """What the first version of the store wrote for ``make_run``."""
     with sqlite3.connect(path) as database:
         database.executescript(VERSION_1)
-        row = (run_id(run), "2026-01-01", "tiny-text", "d1", "abc", 1, "m", str(run.path.resolve()), 1)
+        row = (run_id(run), run.environment["created"], "tiny-text", "d1", "abc", 1, "m", str(run.path.resolve()), 1)
         database.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         scores = [("full", "good", 5.0, 4.5, 5.5, 16, '{"weights": "aa"}', ""), ("broken", "", None, None, None, None, "{}", "x")]
         database.executemany("INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [(run_id(run), *s) for s in scores])
