@@ -1,17 +1,18 @@
 """How often does the gate cry wolf, and how often does it see a 5% slow-down? Measured on this machine, as noisy as it is.
 
     python -m benchmarks.gate_power record     # about 13 minutes; stop and call again: it goes on
-    python -m benchmarks.gate_power judge      # seconds; reads benchmarks/results/gate_power.jsonl only
+    python -m benchmarks.gate_power judge      # two minutes; reads benchmarks/results/gate_power.jsonl only
 
 ``record``: each of eight processes loads the bundled text-to-image model (4 steps, one image a call, one thread) and makes five
 timing runs of 16 s: three of unchanged code, and between them two in which every call is followed by 5% of its own processor
 time of extra work. A run is rounds of the fixed workload, the call, the workload again, as the runner times; all raw times are
 kept.
 
-``judge``: a gate holds one run against a baseline whose commit has six clean runs in the history, as the workflow's does. For
-200 A/A gates and 50 of a slow-down, the current run is drawn from the unchanged or the slowed ones, and the six from unchanged
-runs of other processes, and so of other minutes. Each run is in many gates, so the 250 verdicts are not independent. They come
-from ``reports.gate.gate`` with its default limits; an alarm is a FAIL of any check, a slow-down is caught where the gate FAILs.
+``judge``: a gate holds one current run, or three, against a baseline whose commit has six clean runs in the history; all other
+unchanged runs are in the history as an earlier commit's. For 200 A/A gates and 50 of a slow-down, each current run is drawn from
+the unchanged or the slowed ones of a process of its own, and everything else from the unchanged runs of the other processes, and
+so of other minutes. Each run is in many gates, so the verdicts are not independent. They come from ``reports.gate.gate`` with its
+default limits; an alarm is a FAIL of any check, a slow-down is caught where the gate FAILs.
 """
 
 from __future__ import annotations

@@ -51,4 +51,4 @@ def count(value: float) -> str:
 
 def megabytes(value: float) -> str:
     """Bytes as MB (10^6)."""
-    return f"{value / 1e6:,.0f} MB"
+    return f"{round(value / 1e6):,} MB".replace("-", "−")

@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from harness.contracts import BASELINE, Score
 from harness.records import Run
-from reports.cells import STAGE_COLUMNS, TRAINING_COLUMNS, Table
+from reports.cells import STAGE_COLUMNS, TRAINING_COLUMNS, Column, Table
 from reports.compare import Verdict
 from reports.conflicts import conflicts
 from reports.duels import duels, headlines
@@ -54,7 +54,7 @@ def html_report(
     context: dict[str, Any] = {
         "title": str(run.spec.get("title") or run.spec["name"]),
         "run": run,
-        "page": {"looks": style, "numbers": numbers, "mark": mark, "heading": heading, "breakable": breakable, "most": DRAWN},
+        "page": {"looks": style, "numbers": numbers, "mark": mark, "heading": unbroken, "breakable": breakable, "most": DRAWN},
         "symbols": symbols([*style.values(), PUBLISHED]),
         "legend": legend(run),
         "duels": found,
@@ -96,6 +96,11 @@ def legend(run: Run) -> Mapping[str, list[str]]:
     alone = [labels[0] for labels in found.values() if len(labels) == 1]
     groups = {name: labels for name, labels in found.items() if len(labels) > 1}
     return {"reference": [BASELINE]} | groups | ({"other": alone} if alone else {})
+
+
+def unbroken(column: Column) -> str:
+    """A column's heading whose arrow never stands on a line of its own."""
+    return heading(column).replace(" ↑", "\u00a0↑").replace(" ↓", "\u00a0↓")
 
 
 def breakable(label: str) -> Markup:

@@ -36,10 +36,10 @@ def draw(rng: np.random.Generator, n: int) -> tuple[FloatArray, FloatArray]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "least", "most"), [(FrechetDistance, 0.93, 0.98), (KernelDistance, 0.915, 0.98)])
+@pytest.mark.parametrize(("kind", "least", "most"), [(FrechetDistance, 0.93, 0.97), (KernelDistance, 0.915, 0.97)])
 def test_coverage_of_a_difference(kind: type, least: float, most: float) -> None:
-    """93% to 97% is aimed at. FID's interval holds 97.2% here (the simulation's own error is 0.7%), so it is a little wide; KID's
-    cubic kernel makes heavy tails of skewed features, and its interval holds only 92.5%: docs/lab-log.md.
+    """Of the expected difference at this number of images, which is part of FID's fingerprint. KID's cubic kernel makes heavy
+    tails of skewed features: its interval holds 92.9% (2,000 studies), just below the 93% aimed at; docs/lab-log.md.
     """
     rng = np.random.default_rng(0)
     reference = draw(rng, 400)[0]
@@ -49,7 +49,7 @@ def test_coverage_of_a_difference(kind: type, least: float, most: float) -> None
         full, fast = draw(rng, n)
         return metric.summarise(fast) - metric.summarise(full)
 
-    truth = np.mean([difference(3000).mean() for _ in range(16)])
+    truth = np.mean([difference(N).mean() for _ in range(2 * STUDIES)])
     found = estimate_means(np.column_stack([difference(N) for _ in range(STUDIES)]))
     assert least <= np.mean([one.low <= truth <= one.high for one in found]) <= most
 

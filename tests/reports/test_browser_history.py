@@ -61,6 +61,6 @@ def test_steps_points_and_their_runs_can_be_read(browser: Any, page: Path) -> No
     script = "return [...document.querySelectorAll('.plots circle.run')].map(c => c.parentNode.textContent)"
     titles = browser.execute_script(script)
     assert len(titles) >= 24 and all("2026-03-" in title for title in titles)
-    summary = browser.find_element("css selector", ".plots figure details > summary")
+    summary = browser.find_element("css selector", "section[aria-labelledby=preset-2] figure summary")
     summary.send_keys(Keys.ENTER)
     assert len(browser.find_elements("css selector", ".plots figure details[open] tbody tr")) == 12

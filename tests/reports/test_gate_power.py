@@ -36,8 +36,8 @@ def test_alarms_and_power_on_a_simulated_noisy_machine() -> None:
     """A/A gates and gates of a 5% slow-down, drawn as the benchmark draws them: few alarm, nine of ten are caught."""
     rng = np.random.default_rng(11)
     lines = [line(rng, process, i, slowed) for process in range(power.PROCESSES) for i, slowed in enumerate(power.PLAN)]
-    alarms = sum(result.verdict is FAIL for result in power.gates(lines, False, 24))
-    caught = sum(result.verdict is FAIL for result in power.gates(lines, True, 16))
+    alarms = sum(result.verdict is FAIL for result in power.gates(lines, False, 24, 3))
+    caught = sum(result.verdict is FAIL for result in power.gates(lines, True, 16, 3))
     assert alarms <= 1 and caught >= 14
 
 

@@ -1,0 +1,67 @@
+"""A page of 50 methods x 2,000 images, and one of 1,000 methods, in a real browser: small, and open within two seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from reports.gallery import gallery_page
+from reports.grid import sample_sheet
+from reports.html import html_report, is_inline
+from reports.plots import speed_plots, stage_plot
+from reports.tables import comparison_table
+from tests.reports.pages import SIZES, errors, open_page
+from tests.reports.synthetic import synthetic_run, synthetic_samples
+
+pytestmark = pytest.mark.browser
+MOST_BYTES, MOST_SECONDS = 20e6, 2.0
+
+
+def seconds_to_open(browser: Any, path: Path, tries: int = 3) -> float:
+    """Until everything is loaded and painted; the best of some tries, because other programs take the processor, too."""
+    script = """
+    const [page] = performance.getEntriesByType('navigation');
+    const paints = performance.getEntriesByType('paint').map(p => p.startTime);
+    return Math.max(page.loadEventEnd, ...paints) / 1000;"""
+    found = []
+    for _ in range(tries):
+        open_page(browser, path, SIZES[0], "light")
+        found.append(float(browser.execute_script(script)))
+    return min(found)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three metrics; thumbnails as heavy as a page contains them."""
+    folder = tmp_path_factory.mktemp("large")
+    image = folder / "000000.png"
+    Image.effect_noise((100, 100), 80).convert("RGB").save(image)
+    run = synthetic_run(folder, 50, 2000, rounds=4)
+    stored, table = synthetic_samples(run, image), comparison_table(run)
+    sheet = sample_sheet(stored)
+    assert sheet is not None and is_inline(sheet) and sheet.size > 3e6
+    page = html_report(run, table, speed_plots(run, table), stage_plot(table), stored, sheet)
+    (folder / "index.html").write_text(page)
+    (folder / "gallery.html").write_text(gallery_page(run, stored, folder))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["index.html", "gallery.html"])
+def test_fifty_methods_with_two_thousand_images(browser: Any, large: Path, name: str) -> None:
+    assert (large / name).stat().st_size < MOST_BYTES
+    assert seconds_to_open(browser, large / name) < MOST_SECONDS
+    assert errors(browser) == [] or name == "gallery.html"  # whose images this test did not write
+
+
+@pytest.mark.slow
+def test_a_thousand_methods(browser: Any, tmp_path: Path) -> None:
+    run = synthetic_run(tmp_path, 1000, 8, rounds=4)
+    table = comparison_table(run)
+    page = tmp_path / "index.html"
+    page.write_text(html_report(run, table, speed_plots(run, table), stage_plot(table), {}, None))
+    assert page.stat().st_size < MOST_BYTES
+    assert seconds_to_open(browser, page) < MOST_SECONDS
+    assert errors(browser) == []
