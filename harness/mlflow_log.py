@@ -41,9 +41,7 @@ def import_mlflow() -> Any:
     try:
         import mlflow
     except ImportError as error:
-        raise UsageError(
-            expected="mlflow", got="none installed", remedy="pip install mlflow-skinny"
-        ) from error
+        raise UsageError(expected="mlflow", got="none installed", remedy="pip install mlflow-skinny") from error
     return mlflow
 
 
