@@ -13,6 +13,8 @@ from baselines.table import BASELINES
 from harness.calibration import find
 from harness.errors import NotMeasured
 from harness.pipeline import Pipeline
+from ilf.method import ILF_METHODS
+from ilf.untrained import UNTRAINED_METHODS
 from tests.conftest import open_pipeline
 from tests.contract import EVERY, images, keeps_the_contract, state_of
 from tests.methods import COMPOSED, LEARNED, LOW_BIT, TEXTS, applies, build, save_random_module
@@ -61,7 +63,8 @@ ANY_SETTING = {
 
 
 def test_every_method_of_the_table_is_held_to_the_contract() -> None:
-    assert {text.split(":")[0] for text in ANYWHERE} | {"spacing", "compile"} == {*BASELINES, "ilf"}
+    held = {part.split(":")[0] for text in (*ANYWHERE, *COMPOSED) for part in text.split("+")}
+    assert held | {"compile"} == {*BASELINES, *ILF_METHODS, *UNTRAINED_METHODS}
 
 
 def check_at(pipeline: Pipeline, text: str, module: Path, guidance: float, steps: int, batch: int) -> None:
