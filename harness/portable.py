@@ -42,7 +42,7 @@ class Packed:
     def is_intact(self) -> bool:
         """Whether header and values are what their digests say."""
         try:
-            return parse_header(self.header).get(VALUES, found := digest(self.values)) == found
+            return bool(parse_header(self.header).get(VALUES, found := digest(self.values)) == found)
         except (ArtifactError, TypeError):
             return False
 
