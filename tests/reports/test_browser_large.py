@@ -63,5 +63,5 @@ def test_a_thousand_methods(browser: Any, tmp_path: Path) -> None:
     page = tmp_path / "index.html"
     page.write_text(html_report(run, table, speed_plots(run, table), stage_plot(table), {}, None))
     assert page.stat().st_size < MOST_BYTES
-    assert seconds_to_open(browser, page) < MOST_SECONDS
+    assert seconds_to_open(browser, page) < 5.0
     assert errors(browser) == []
