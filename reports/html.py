@@ -23,7 +23,7 @@ from reports.plots import COST_AXES, DRAWN, Plot, Stages
 from reports.published import anchor_sentence, published_for
 from reports.published_plots import published_plots
 from reports.select import Sample, has_tiny_scorers, metric_order, throttled_calls
-from reports.style import PUBLISHED, families, looks
+from reports.style import PUBLISHED, Look, families, looks
 from reports.svg import mark, plot_svg, shorten, stages_svg, symbols
 from reports.words import TINY_WARNING, facts, failures, throttle_sentence, title_of
 
@@ -54,7 +54,7 @@ def html_report(
     context: dict[str, Any] = {
         "title": str(run.spec.get("title") or run.spec["name"]),
         "run": run,
-        "page": {"looks": style, "numbers": numbers, "mark": mark, "heading": unbroken, "breakable": breakable, "most": DRAWN},
+        "page": {"looks": _drawn(style, table, plots), "numbers": numbers, "mark": mark, "heading": unbroken, "breakable": breakable, "most": DRAWN},
         "symbols": symbols([*style.values(), PUBLISHED]),
         "legend": legend(run),
         "duels": found,
@@ -88,6 +88,12 @@ def html_report(
         "fingerprints": fingerprints(run),
     }
     return render_page("report.html.jinja", "report.js", "data: 'self'", context)
+
+
+def _drawn(style: Mapping[str, Look], table: Table, plots: list[Plot]) -> Mapping[str, Look]:
+    """The looks of which the tables show a mark: all, or, with very many methods, those of methods that a plot draws."""
+    drawn = {point.label for plot in plots for point in plot.points}
+    return style if len(table.rows) <= DRAWN else {label: look for label, look in style.items() if label in drawn}
 
 
 def legend(run: Run) -> Mapping[str, list[str]]:

