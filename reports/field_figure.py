@@ -20,7 +20,7 @@ from reports.select import metric_order, plain_pipeline, score_of
 from reports.style import INK_LIGHT, LIGHT, MARKERS
 
 PANELS = (2, 4)  # rows and columns; the legend takes the last one
-BEYOND = 0.35  # how far past the fewer-steps rows a panel reaches, as a share of their range
+BEYOND = 0.5  # how far past the front a panel reaches, as a share of its range
 GREY, FAINT = "#57606a", "#d8dee4"
 PLAIN = "plain steps, any solver"
 
@@ -74,7 +74,7 @@ def _draw(axes: Axes, dots: list[Dot], marks: Mapping[str, tuple[str, str]]) -> 
         return
     score = dots[0].score
     front = [dots[i] for i in pareto_front([d.cost for d in dots], [d.score.value for d in dots], score.direction)]
-    low, high = _limits(dots)
+    low, high = _limits(dots, front)
     axes.plot([d.cost for d in front], [d.score.value for d in front], drawstyle="steps-post", color=GREY, lw=0.9, zorder=1)
     for dot in dots:
         on_front, (colour, marker) = dot in front, marks.get(dot.family, (INK_LIGHT, "o"))
@@ -92,20 +92,17 @@ def _draw(axes: Axes, dots: list[Dot], marks: Mapping[str, tuple[str, str]]) -> 
                     dot.label, (dot.cost, value), xytext=(4, -9), textcoords="offset points", fontsize=6.5, color=colour
                 )
     off = sum(not low <= dot.score.value <= high for dot in dots)
-    axes.set_title(
-        f"{score.title}, {score.direction} is better" + (f" ({off} off the scale, at its edge)" if off else ""), fontsize=8
-    )
-    axes.set_xlabel("block evaluations an image", fontsize=7)
+    axes.set_title(f"{score.title}, {score.direction} is better", fontsize=8)
+    axes.set_xlabel("block evaluations an image" + (f"; {off} off the scale, drawn at its edge" if off else ""), fontsize=7)
     axes.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))
     axes.tick_params(labelsize=7)
     axes.grid(color=FAINT, lw=0.5)
 
 
-def _limits(dots: list[Dot]) -> tuple[float, float]:
-    """The range of the plain pipeline's rows and a bit more: methods far behind them would squeeze all others together."""
-    values = [dot.score.value for dot in dots if dot.family == PLAIN] or [dot.score.value for dot in dots]
+def _limits(dots: list[Dot], front: list[Dot]) -> tuple[float, float]:
+    """The front's range and a bit more: methods far behind it would squeeze all others together."""
+    values, everything = [dot.score.value for dot in front], [dot.score.value for dot in dots]
     room = BEYOND * (max(values) - min(values) or 1.0)
-    everything = [dot.score.value for dot in dots]
     return max(min(values) - room, min(everything)), min(max(values) + room, max(everything))
 
 
