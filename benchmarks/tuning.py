@@ -28,7 +28,7 @@ SPACED = "spacing:1.5"  # ILF's timesteps, so that what a cache gains from them 
 
 # Six settings for each, ILF among them, so that all are tuned with equally many images.
 GRIDS: Mapping[str, tuple[str, ...]] = {
-    "ilf": tuple(f"ilf:steps={n}" for n in (6, 7, 8, 9, 10, 12)),
+    "ilf": (*(f"ilf:steps={n}" for n in (5, 6, 8, 10)), "ilf:steps=8:feedback=first-4", "ilf:steps=10:feedback=first-5"),
     "deepcache": (
         *(f"deepcache:interval={n}" for n in (2, 3, 4, 5)),
         "deepcache:interval=2:first=2:last=11",
