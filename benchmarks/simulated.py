@@ -33,7 +33,7 @@ from harness.store import History
 from reports.build import build_report
 
 BLOCKS = 480  # block evaluations that a simulated image claims
-NOISE_LEVELS = 58  # noise of so many levels fills a PNG with 2.2 bytes a pixel, as the bundled models' images do
+NOISE_LEVELS = 58  # such noise fills a PNG with 2.5 bytes a pixel, a little more than the bundled models' images do (2.2)
 
 
 def reset_peak() -> None:
