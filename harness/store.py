@@ -32,6 +32,7 @@ from harness.schema import BUSY_S, SUMMARY, prepare, transaction
 
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 SHORTEST_COMMIT = 4
+NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_TRUNCATE, sqlite3.SQLITE_IOERR_SHMSIZE}
 AFRESH = "move the history away and append the runs again"
 COLUMNS = {  # of the table of runs, after the id
     "created": str, "preset": str, "spec_digest": str, "commit_id": str, "dirty": int, "machine_key": str, "path": str,
@@ -216,7 +217,7 @@ class History:
             database.execute("PRAGMA foreign_keys = ON")
             yield database
         except (sqlite3.Error, OSError) as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            if getattr(error, "sqlite_errorcode", None) in NO_ROOM:
                 raise OSError(errno.ENOSPC, "no room for the history", str(self.path)) from error
             busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
             remedy = "wait for the other writer and try again" if busy else f"move {self.path} away and append the runs again"
