@@ -14,6 +14,7 @@ from harness.errors import UsageError
 from harness.solvers import check_solver
 
 ROOT = Path(__file__).resolve().parent.parent
+BRACKETS = 300  # the parser takes time with the square of their depth
 MOST = 10**7  # images or rounds: what lies above is a slip
 
 
@@ -166,8 +167,11 @@ def load_spec(preset: str, overrides: dict[str, Any] | None = None) -> Experimen
         known = ", ".join(preset_names())
         raise UsageError(expected=f"a preset ({known}) or a YAML file", got=repr(preset), remedy="see ilf-bench list presets")
     try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        text = path.read_text()
+        if text.count("[") + text.count("{") > BRACKETS:
+            raise ValueError(f"more than {BRACKETS} opening brackets")
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
         raise UsageError(expected=f"valid YAML in {path}", got=str(error), remedy="mend that line") from error
     if not isinstance(content, dict):
         raise UsageError(expected=f"a mapping in {path}", got=type(content).__name__, remedy="see presets/tiny-text.yaml")

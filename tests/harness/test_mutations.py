@@ -155,6 +155,14 @@ def test_a_count_that_nobody_can_mean(preset: dict[str, Any], tmp_path: Path, fi
         app.prepare(yaml_file(tmp_path, preset | {field: 10**30}), {}, [])
 
 
+def test_a_preset_of_brackets(tmp_path: Path) -> None:
+    """Found by the mutations: eight thousand of them took ten seconds, and fewer ended in a RecursionError."""
+    for depth in (250, 1_000, 8_000):
+        (tmp_path / "preset.yaml").write_text("name: a\nmethods: " + "[" * depth)
+        with in_time(), pytest.raises(HarnessError, match="valid YAML"):
+            app.prepare(str(tmp_path / "preset.yaml"), {}, [])
+
+
 LISTS = {
     ".txt": b"red cat\nblue dog\n", ".csv": b"id,prompt\n1,red cat\n2,\"blue, dog\"\n", ".tsv": b"prompt\tid\nred cat\t1\n",
     ".json": b'[{"prompt": "red cat"}, {"prompt": "blue dog"}]', ".jsonl": b'{"text": "red cat"}\n{"text": "blue dog"}\n',
