@@ -54,7 +54,14 @@ def html_report(
     context: dict[str, Any] = {
         "title": str(run.spec.get("title") or run.spec["name"]),
         "run": run,
-        "page": {"looks": _drawn(style, table, plots), "numbers": numbers, "mark": mark, "heading": unbroken, "breakable": breakable, "most": DRAWN},
+        "page": {
+            "looks": _drawn(style, table, plots),
+            "numbers": numbers,
+            "mark": mark,
+            "heading": unbroken,
+            "breakable": breakable,
+            "most": DRAWN,
+        },
         "symbols": symbols([*style.values(), PUBLISHED]),
         "legend": legend(run),
         "duels": found,
