@@ -200,7 +200,7 @@ def no_loss(study: Study) -> list[str]:
         )
         lines.append("| " + " | ".join(cells) + " |")
     kinds = {
-        "ILF": study.trained(), "untrained rival": [x for x in study.labels if not x.startswith(("ilf", "bespoke"))],
+        "ILF": study.trained(), "untrained rival": [x for x in study.labels if x != FULL20 and not x.startswith(("ilf", "bespoke"))],
         "learned solver without a module": learned(study),
     }  # fmt: skip
     fastest = {kind: study.fastest(labels) for kind, labels in kinds.items()}
