@@ -199,10 +199,8 @@ def no_loss(study: Study) -> list[str]:
             yes(passes),
         )
         lines.append("| " + " | ".join(cells) + " |")
-    kinds = {
-        "ILF": study.trained(), "untrained rival": [x for x in study.labels if x != FULL20 and not x.startswith(("ilf", "bespoke"))],
-        "learned solver without a module": learned(study),
-    }  # fmt: skip
+    untrained = [x for x in study.labels if x != FULL20 and not x.startswith(("ilf", "bespoke"))]
+    kinds = {"ILF": study.trained(), "untrained rival": untrained, "learned solver without a module": learned(study)}
     fastest = {kind: study.fastest(labels) for kind, labels in kinds.items()}
     lines += ["", *(f"- Fastest {kind} that passes: {label or 'none'}." for kind, label in fastest.items())]
     for kind in list(kinds)[1:]:
