@@ -1,6 +1,6 @@
 """Does ILF win, and does the loop earn its cost? Rebuilds docs/ilf-study.md from the bundled checkpoints.
 
-    python -m benchmarks.ilf_study                    # everything; resumes; about 25 minutes of one thread a model
+    python -m benchmarks.ilf_study                    # everything; resumes; about 20 minutes of one thread a model
     python -m benchmarks.ilf_study --samples 200      # a quick look, not written to docs/
 
 Each model is one run of a preset (presets/ilf-study-*.yaml) on a held-out seed, and held-out captions for the text model.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import matplotlib.pyplot as plt
 import numpy as np
 import typer
 from rich.console import Console
@@ -240,12 +241,36 @@ def yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
+def draw(study: Study, path: Path) -> None:
+    """Error against cost, one line a family; the dashed line is the error of 20 steps."""
+    families = {
+        "steps, own timesteps": [x for x in standard(study) if "unipc" not in x],
+        "steps + spacing(1.5)": spaced(study),
+        "learned solver alone": learned(study),
+        "ilf": [x for x in study.trained() if x.startswith("ilf(")],
+        "ilf-adapter (no loop)": [x for x in study.trained() if x.startswith("ilf-adapter")],
+        "deepcache": [x for x in study.labels if "deepcache" in x],
+        "ilf-paper": [x for x in study.trained() if x.startswith("ilf-paper")],
+    }
+    colours = ("#555555", "#E69F00", "#009E73", "#0072B2", "#CC79A7", "#D55E00", "#56B4E9")  # Okabe and Ito's, safe for all eyes
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for (name, labels), colour, marker in zip(families.items(), colours, "osD^vXP", strict=True):
+        points = sorted((study.cost(x), float(study.images(x, "feature_distance").mean())) for x in labels)
+        axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=name)
+    axes.axhline(float(study.images(FULL20, "feature_distance").mean()), color="black", linestyle="--", label="20 steps (480)")
+    axes.set(xlabel="block evaluations an image", ylabel="feature distance to the converged sample", yscale="log")
+    axes.legend(fontsize=8)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
 def section(title: str, study: Study) -> str:
     """All tables of one model."""
     spec, machine = study.run.spec, study.run.environment
     parts = [
         f"## {title}",
         f"N = {spec['samples']} images, seed {spec['seed']}, guidance {spec['guidance']}; {machine.get('device', '')}.",
+        f"![Error against cost](images/{spec['name']}.svg)",
         "### Every method", *overview(study),
         "### Equal cost: each module against the next dearer rival", *equal_cost(study),
         "### Speed at no measurable loss", *no_loss(study),
@@ -260,7 +285,7 @@ def section(title: str, study: Study) -> str:
 
 
 def main(
-    samples: Annotated[int | None, typer.Option(help="Images a method; default: the preset's 2,000.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Images a method; default: the preset's.")] = None,
     out: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("runs"),
     only: Annotated[str | None, typer.Option(help="One preset of the two.")] = None,
 ) -> None:
@@ -272,7 +297,9 @@ def main(
             continue
         prepared = prepare(preset, {} if samples is None else {"samples": samples}, ())
         execute(prepared, out, console, local_engine)
-        sections.append(section(title, Study(read_run(prepared.experiment.folder(out)))))
+        study = Study(read_run(prepared.experiment.folder(out)))
+        draw(study, DOC.parent / "images" / f"{preset}.svg")
+        sections.append(section(title, study))
     tables = "\n".join(sections)
     if samples is None and only is None:
         head, _, _ = DOC.read_text().partition("<!-- tables -->")
