@@ -253,13 +253,15 @@ def draw(study: Study, path: Path) -> None:
         "ilf-paper": [x for x in study.trained() if x.startswith("ilf-paper")],
     }
     colours = ("#555555", "#E69F00", "#009E73", "#0072B2", "#CC79A7", "#D55E00", "#56B4E9")  # Okabe and Ito's, safe for all eyes
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     for (name, labels), colour, marker in zip(families.items(), colours, "osD^vXP", strict=True):
         points = sorted((study.cost(x), float(study.images(x, "feature_distance").mean())) for x in labels)
         axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=name)
     axes.axhline(float(study.images(FULL20, "feature_distance").mean()), color="black", linestyle="--", label="20 steps (480)")
     axes.set(xlabel="block evaluations an image", ylabel="feature distance to the converged sample", yscale="log")
-    axes.legend(fontsize=8)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    figure.legend(fontsize=8, loc="outside right upper")
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 

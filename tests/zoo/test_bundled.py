@@ -68,7 +68,8 @@ LEARNED = sorted((model, name) for model in MODELS for name in TRAININGS if (ZOO
 def test_a_learned_rival_states_what_it_cost(model: str, name: str) -> None:
     pipeline = DiffusionPipeline.from_pretrained(str(ZOO / model), local_files_only=True)
     method: Any = parse_method(name, BASELINES)
-    plan = method.plan(Plan.full(Backbone(12, ZOO / model, block_macs(pipeline.transformer.config, 12)), 20, 2.0))
+    guidance = load_spec({"tiny-dit": "tiny-class", "tiny-pixart": "tiny-text"}[model]).guidance
+    plan = method.plan(Plan.full(Backbone(12, ZOO / model, block_macs(pipeline.transformer.config, 12)), 20, guidance))
     assert plan.block_evaluations < 480 or not plan.exact
     assert method.ledger(plan.backbone).training_s > 10
 
