@@ -7,7 +7,6 @@ Resumable: what an earlier call has tuned or sampled is not done again, and a mo
 from __future__ import annotations
 
 import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -94,6 +93,13 @@ def run_preset(one: Prepared, console: Console) -> FieldRun:
     return FieldRun(read_run(one.run), picked, failures, IMAGES * SETTINGS, SEED)
 
 
+def command(samples: int | None, rounds: int | None) -> str:
+    """What writes this page, wherever the runs lie."""
+    options = {"--samples": samples, "--rounds": rounds}
+    given = [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    return shlex.join(["python", "-m", "benchmarks.field", *given])
+
+
 def main(
     samples: Annotated[int | None, typer.Option(help="Images a method; default: the presets'.")] = None,
     rounds: Annotated[int | None, typer.Option(help="Timing rounds; 0: costs in block evaluations only.")] = None,
@@ -110,7 +116,7 @@ def main(
     for one in runs:
         (DOCS / "images" / f"{one.run.spec['name']}.png").write_bytes(field_figure(one.run, one.chosen))
     page = DOCS / "field.md"
-    page.write_text(field_page(runs, shlex.join(["python", "-m", "benchmarks.field", *sys.argv[1:]])))
+    page.write_text(field_page(runs, command(samples, rounds)))
     console.print(f"page: {page}")
 
 

@@ -50,7 +50,10 @@ def field_figure(run: Run, chosen: Mapping[str, tuple[str, ...]]) -> bytes:
     for axes in panels[len(metric_order(run)) :]:
         axes.axis("off")
     _legend(panels[-1], {family: mark for family, mark in marks.items() if family in shown})
-    figure.suptitle(f"{run.spec.get('title')}: N = {run.spec.get('samples')}, 95% intervals on the front", fontsize=11)
+    figure.suptitle(
+        f"{run.spec.get('title')}: N = {run.spec.get('samples')}, 95% intervals on the front, black edges: accelerators on it",
+        fontsize=11,
+    )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     plt.close(figure)
@@ -81,19 +84,15 @@ def _draw(axes: Axes, dots: list[Dot], marks: Mapping[str, tuple[str, str]]) -> 
         value = min(max(dot.score.value, low), high)
         small = dot.family == PLAIN
         axes.plot(
-            dot.cost, value, marker, color=colour, ms=(3.2 if small else 6.5), mec="white", mew=0.5, zorder=3 + on_front,
-            alpha=1.0 if on_front or small else 0.75,
+            dot.cost, value, marker, color=colour, ms=(3.2 if small else 6.5), mec="black" if on_front and not small else "white",
+            mew=1.2 if on_front and not small else 0.5, zorder=3 + on_front, alpha=1.0 if on_front or small else 0.75,
         )  # fmt: skip
         if on_front:
             interval = mean_interval(dot.score.per_image)
             axes.vlines(dot.cost, interval.low, interval.high, color=colour, lw=1.0, zorder=2)
-            if not small:
-                axes.annotate(
-                    dot.label, (dot.cost, value), xytext=(4, -9), textcoords="offset points", fontsize=6.5, color=colour
-                )
     off = sum(not low <= dot.score.value <= high for dot in dots)
     axes.set_title(f"{score.title}, {score.direction} is better", fontsize=8)
-    axes.set_xlabel("block evaluations an image" + (f"; {off} off the scale, drawn at its edge" if off else ""), fontsize=7)
+    axes.set_xlabel("block evaluations an image" + (f"\n{off} off the scale, drawn at its edge" if off else ""), fontsize=7)
     axes.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))
     axes.tick_params(labelsize=7)
     axes.grid(color=FAINT, lw=0.5)
