@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,7 +73,8 @@ def load_reference(path: Path, extractor: FeatureExtractor) -> Reference:
         with np.load(path, allow_pickle=False) as archive:
             reference = Reference(archive["features"], json.loads(str(archive["fingerprint"])))
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise ArtifactError(expected=f"a feature reference at {path}", got=f"{error}", remedy=REMEDY) from error
+        got = "no .npz archive" if path.is_file() and not zipfile.is_zipfile(path) else str(error)  # NumPy would advise pickle
+        raise ArtifactError(expected=f"a feature reference at {path}", got=got, remedy=REMEDY) from error
     check_reference(reference, extractor)
     return reference
 
