@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 
+from baselines.learned_folder import learned_folder
 from harness.attention import explicit_attention
 from harness.clock import StepClock
 from harness.contracts import Backbone, Ledger, Plan
-from harness.errors import NotMeasured, UsageError
-from harness.learned_solver import LearnedSolver, denoiser, whole_run_error
+from harness.errors import UsageError
+from harness.learned_solver import LearnedSolver, mean_error, whole_run
 from harness.pipeline import Pipeline
 from harness.records import read_json, write_json
 from harness.schedulers.bespoke import SolverTable
@@ -65,12 +66,7 @@ class Bespoke:
         return SolverTable.read(content["tables"][str(self.steps)])
 
     def _read(self, pipeline_folder: Path | None) -> dict[str, Any]:
-        if self.solvers is None and pipeline_folder is None:
-            raise NotMeasured(expected="learned solvers", got="none with random weights", remedy="bespoke:solvers=FOLDER")
-        folder = Path(self.solvers) if self.solvers else pipeline_folder / NAME  # type: ignore[operator]
-        if not (folder / FILE).exists():
-            kind = UsageError if self.solvers else NotMeasured
-            raise kind(expected=f"learned solvers in {folder}", got=f"no {FILE}", remedy="python -m zoo.build bespoke-MODEL")
+        folder = learned_folder(self.solvers, pipeline_folder, NAME, "solvers", FILE, "learned solvers")
         content: dict[str, Any] = read_json(folder / FILE)
         return content
 
@@ -93,17 +89,16 @@ def build_solvers(
     """Learn the solvers and write ``solvers.json`` with what they cost."""
     texts = [prompts[i % len(prompts)] for i in range(settings.runs)]
     key = repr((texts, settings.seed, settings.power, pipeline.guidance))
-    made = lambda: record(pipeline, texts, settings.seed, power_grid(40, settings.power))  # noqa: E731
-    data = stored(checkpoint.with_suffix(".runs.pt"), key, made)
-    clock, seconds, tables = StepClock(), data.seconds, {}
+    grid = power_grid(40, settings.power)
+    data = stored(checkpoint.with_suffix(".runs.pt"), key, lambda: record(pipeline, texts, settings.seed, grid))
+    seconds, tables = data.seconds, {}
     pipeline.transformer.requires_grad_(False)
     for steps in settings.grids:
         solver = LearnedSolver(steps, settings.power, pipeline.pipe.scheduler.alphas_cumprod).to(pipeline.device)
 
         def loss(generator: torch.Generator, solver: LearnedSolver = solver) -> torch.Tensor:
             rows = share(torch.randint(len(data.states), (settings.batch,), generator=generator))
-            ends = solver(denoiser(pipeline, data, rows, clock), data.states[rows, 0].to(pipeline.device))
-            return whole_run_error(ends, data.states[rows, -1].to(pipeline.device)).mean()
+            return mean_error(whole_run(solver, pipeline, data, rows, StepClock()), data, rows)
 
         with explicit_attention(pipeline.transformer):
             trained = fit(solver, loss, settings.training, checkpoint.with_suffix(f".{steps}.pt"), f"{NAME} {steps} steps")

@@ -21,8 +21,9 @@ from diffusers.models.embeddings import get_timestep_embedding
 from safetensors import SafetensorError
 from torch import nn
 
+from baselines.learned_folder import learned_folder
 from harness.contracts import Backbone, Ledger, Plan
-from harness.errors import ArtifactError, NotMeasured, UsageError
+from harness.errors import ArtifactError, UsageError
 from harness.patching import patched
 from harness.pipeline import Pipeline
 from harness.records import read_json
@@ -159,13 +160,7 @@ class _Exits:
 
 def find_heads(name: str | None, pipeline_folder: Path | None) -> Path:
     """The heads' folder. Raises :class:`NotMeasured` where none is named and the pipeline brings none."""
-    if name is None and pipeline_folder is None:
-        raise NotMeasured(expected="trained exit heads", got="none with random weights", remedy="deediff:heads=FOLDER")
-    folder = Path(name) if name else pipeline_folder / NAME  # type: ignore[operator]
-    if not (folder / "config.json").exists():
-        kind = UsageError if name else NotMeasured
-        raise kind(expected=f"trained exit heads in {folder}", got="no config.json", remedy="python -m zoo.build deediff-MODEL")
-    return folder
+    return learned_folder(name, pipeline_folder, NAME, "heads", "config.json", "trained exit heads")
 
 
 def load_heads(folder: Path) -> Any:

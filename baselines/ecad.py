@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from baselines.learned_folder import learned_folder
 from baselines.parts import NAMES, ReuseTable
 from harness.contracts import Backbone, Ledger, Plan
 from harness.errors import ArtifactError, NotMeasured, UsageError
@@ -67,14 +68,7 @@ class Ecad:
             yield
 
     def _read(self, pipeline_folder: Path | None) -> dict[str, Any]:
-        if self.schedules is None and pipeline_folder is None:
-            raise NotMeasured(expected="searched schedules", got="none with random weights", remedy="ecad:schedules=FOLDER")
-        folder = Path(self.schedules) if self.schedules else pipeline_folder / NAME  # type: ignore[operator]
-        if not (folder / "schedules.json").exists():
-            kind = UsageError if self.schedules else NotMeasured
-            raise kind(
-                expected=f"searched schedules in {folder}", got="no schedules.json", remedy="python -m zoo.build ecad-MODEL"
-            )
+        folder = learned_folder(self.schedules, pipeline_folder, NAME, "schedules", "schedules.json", "searched schedules")
         content: dict[str, Any] = read_json(folder / "schedules.json")
         return content
 

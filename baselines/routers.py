@@ -17,9 +17,10 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from baselines.learned_folder import learned_folder
 from baselines.parts import ReuseTable
 from harness.contracts import Backbone, Ledger, Plan
-from harness.errors import ArtifactError, NotMeasured, UsageError
+from harness.errors import ArtifactError, UsageError
 from harness.patching import patched
 from harness.pipeline import Pipeline
 from harness.records import read_json, write_json
@@ -115,15 +116,7 @@ class _Routed:
 
     def folder(self, pipeline_folder: Path | None) -> Path:
         """Where the router lies: the named folder, or one of the method's name in the pipeline's."""
-        if self.router is None and pipeline_folder is None:
-            raise NotMeasured(expected="a trained router", got="none with random weights", remedy=f"{self.name}:router=FOLDER")
-        folder = Path(self.router) if self.router else pipeline_folder / self.name  # type: ignore[operator]
-        if not (folder / "router.json").exists():
-            kind = UsageError if self.router else NotMeasured
-            raise kind(
-                expected=f"a trained router in {folder}", got="no router.json", remedy=f"python -m zoo.build {self.name}-MODEL"
-            )
-        return folder
+        return learned_folder(self.router, pipeline_folder, self.name, "router", "router.json", "a trained router")
 
     def table(self, pipeline_folder: Path | None) -> ReuseTable:
         """Parts whose keep is not above the threshold are re-used; a threshold of 0 re-uses nothing."""

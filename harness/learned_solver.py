@@ -11,7 +11,7 @@ from torch import nn
 from harness.clock import StepClock
 from harness.pipeline import Pipeline
 from harness.precision import autocast
-from harness.rows import conditional_half
+from harness.rows import halves
 from harness.schedulers.bespoke import SolverTable
 from harness.solvers import power_grid
 from harness.trajectories import Trajectories, concatenate, map_tensors
@@ -70,9 +70,10 @@ class LearnedSolver(nn.Module):
         return (keep + RATE * self.keep).float(), (clean + RATE * torch.tril(self.clean)).float()
 
     def forward(self, predict: Predict, sample: torch.Tensor) -> torch.Tensor:
-        """The image's latent [B, C, H, W] from noise; ``predict(step, timestep, sample)`` gives both branches' predictions.
+        """The image's latent [B, C, H, W] from noise.
 
-        These are the guided noise prediction and the difference of the conditional and the null one, both [B, C, H, W].
+        ``predict(step, timestep, sample)`` gives the guided noise prediction and the difference of the conditional and the
+        null branch's, both [B, C, H, W].
         """
         timesteps, (keep, clean), terms = self.timesteps(), self.coefficients(), RATE * self.guidance
         _, signal, noise = (level.float() for level in self.levels(timesteps))
@@ -103,6 +104,18 @@ def whole_run_error(ends: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return (ends - targets).square().flatten(1).mean(dim=1).sqrt()
 
 
+def whole_run(
+    solver: LearnedSolver, pipeline: Pipeline, data: Trajectories, rows: torch.Tensor, clock: StepClock
+) -> torch.Tensor:  # fmt: skip
+    """Latents [B, C, H, W] at the end of the solver's runs from the noise of trajectories ``rows`` (int64 [B])."""
+    return solver(denoiser(pipeline, data, rows, clock), data.states[rows, 0].to(pipeline.device))  # type: ignore[no-any-return]
+
+
+def mean_error(ends: torch.Tensor, data: Trajectories, rows: torch.Tensor) -> torch.Tensor:
+    """The mean :func:`whole_run_error` (scalar) to where the teacher's runs ended."""
+    return whole_run_error(ends, data.states[rows, -1].to(ends.device)).mean()
+
+
 def denoiser(pipeline: Pipeline, data: Trajectories, rows: torch.Tensor, clock: StepClock) -> Predict:
     """A pipeline's transformer as :class:`LearnedSolver` calls it, on the conditioning of trajectories ``rows`` (int64 [B]).
 
@@ -126,7 +139,7 @@ def denoiser(pipeline: Pipeline, data: Trajectories, rows: torch.Tensor, clock: 
         eps = output[:, : sample.shape[1]].float()
         if not guided:
             return eps, torch.zeros_like(eps)
-        conditional, without = (conditional_half(eps, len(eps), half) for half in (first, not first))
+        conditional, without = halves(eps, first)
         return without + pipeline.guidance * (conditional - without), conditional - without
 
     return predict

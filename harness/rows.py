@@ -23,6 +23,12 @@ def conditional_half(value: Any, rows: int, first: bool) -> Any:
     return select_rows(value, rows, slice(None, rows // 2) if first else slice(rows // 2, None))
 
 
+def halves(batch: torch.Tensor, first: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """The conditional and the null half [B, ...] of a guidance batch [2 B, ...]; ``first``: the conditional one comes first."""
+    one, other = batch.chunk(2)
+    return (one, other) if first else (other, one)
+
+
 def for_both_halves(output: Any) -> Any:
     """A transformer's conditional output for both halves of the guidance batch, so that u + g * (c - u) is exactly c."""
     if isinstance(output, tuple):

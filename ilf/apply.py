@@ -34,10 +34,12 @@ class Applied:
 
     def _attach(self) -> None:
         config, pipe, clock, enter = self.module.config, self.pipe, StepClock(), self._stack.enter_context
-        scheduler = self._scheduler()
+        schedule, own = Schedule.of(config), pipe.scheduler
+        scheduler = build_bespoke(schedule.table, own) if schedule.table else build_solver(config.solver, own)
         set_timesteps = scheduler.set_timesteps
 
         def on_grid(num_inference_steps: int, device: Any = None, **kwargs: Any) -> None:
+            nonlocal schedule
             schedule = Schedule.of(config, num_inference_steps)
             if schedule.table is not None:
                 scheduler.table = schedule.table
@@ -47,17 +49,9 @@ class Applied:
         enter(clock.following(scheduler))
         enter(_running_on(pipe, scheduler))
         first = isinstance(pipe, DiTPipeline)
-        enter(
-            feedback_attached(
-                pipe.transformer, self.module, lambda: Schedule.of(config, len(clock.timesteps)), clock, config.guidance, first
-            )
-        )
+        enter(feedback_attached(pipe.transformer, self.module, lambda: schedule, clock, config.guidance, first))
         if isinstance(scheduler, BespokeScheduler):
             enter(guidance_terms(pipe, scheduler, clock, first))
-
-    def _scheduler(self) -> Any:
-        table, own = Schedule.of(self.module.config).table, self.pipe.scheduler
-        return build_bespoke(table, own) if table else build_solver(self.module.config.solver, own)
 
     def remove(self) -> None:
         """Restore scheduler and transformer."""

@@ -10,7 +10,7 @@ import torch
 
 from harness.errors import UsageError
 from harness.patching import patched
-from harness.rows import conditional_half, for_both_halves
+from harness.rows import conditional_half, for_both_halves, halves
 from ilf.loop import InnerLoop, Passage
 from ilf.module import FeedbackModule, Jump
 from ilf.schedule import Schedule
@@ -89,8 +89,7 @@ class FeedbackForward:
         eps: torch.Tensor = (output[0] if isinstance(output, tuple) else output.sample)[:, : sample.shape[1]]
         if self.guidance <= 1:
             return eps, eps
-        first = self.conditional_first
-        return conditional_half(eps, len(eps), first), conditional_half(eps, len(eps), not first)
+        return halves(eps, self.conditional_first)
 
 
 def check_guidance(config: Any, guidance: float) -> None:

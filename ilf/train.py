@@ -68,6 +68,10 @@ class IlfSettings:
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
             raise UsageError(expected=f"a target out of {', '.join(TARGETS)}", got=repr(self.target), remedy="edit target")
+        if self.whole_runs and self.guidance_input:  # a learned solver belongs to one scale
+            raise UsageError(
+                expected="one guidance scale with whole runs", got="guidance_input", remedy="set whole_runs or guidance_input"
+            )
         if self.target == "teacher-steps" and self.context:
             raise UsageError(
                 expected="context=False with noised data, which has no step before", got="context", remedy="edit context"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +13,14 @@ from torch import nn
 
 from harness.attention import explicit_attention
 from harness.clock import StepClock
-from harness.errors import UsageError
-from harness.learned_solver import LearnedSolver, denoiser, whole_run_error
+from harness.learned_solver import LearnedSolver, mean_error, whole_run
 from harness.pipeline import Pipeline
 from harness.training import TrainRecord, TrainSettings, fit, share
 from harness.trajectories import Trajectories
 from ilf.attach import feedback_attached
 from ilf.module import FeedbackModule
 from ilf.schedule import Schedule
-from ilf.train import IlfSettings, checkpointed
+from ilf.train import IlfSettings, checkpointed, train_module
 
 
 class WholeRuns(nn.Module):
@@ -47,8 +47,7 @@ class WholeRuns(nn.Module):
             pipeline.transformer, self.module, lambda: schedule, clock, pipeline.guidance, pipeline.conditional_first
         )
         with attached:
-            ends: torch.Tensor = solver(denoiser(pipeline, data, rows, clock), data.states[rows, 0].to(pipeline.device))
-        return ends
+            return whole_run(solver, pipeline, data, rows, clock)
 
 
 def whole_plan(steps: int) -> TrainSettings:
@@ -63,19 +62,15 @@ def train_whole_runs(
     """Go on training ``module`` so that whole runs end where the teacher's do, with solvers of their own, kept in its config.
 
     Each step takes one step count of ``settings.grids`` and ``settings.whole_batch`` trajectories; the error is
-    :func:`whole_run_error`. A solver belongs to one guidance scale, so a module that is told the scale is refused.
+    :func:`whole_run_error`.
     """
-    if settings.guidance_input:
-        raise UsageError(
-            expected="one guidance scale with whole runs", got="guidance_input", remedy="set whole_runs or guidance_input"
-        )
     runs = WholeRuns(pipeline, module.requires_grad_(True)).to(pipeline.device)
     pipeline.transformer.requires_grad_(False)
 
     def loss(generator: torch.Generator) -> torch.Tensor:
         steps = settings.grids[int(torch.randint(len(settings.grids), (), generator=generator))]
         rows = share(torch.randint(len(data.states), (settings.whole_batch,), generator=generator))
-        return whole_run_error(runs.ends(steps, data, rows), data.states[rows, -1].to(pipeline.device)).mean()
+        return mean_error(runs.ends(steps, data, rows), data, rows)
 
     lean = checkpointed(pipeline.transformer) if settings.gradient_checkpointing else nullcontext()
     with explicit_attention(pipeline.transformer, module), lean:
@@ -83,3 +78,15 @@ def train_whole_runs(
     tables: dict[str, Any] = {str(n): runs.solver(n).table().content() for n in settings.grids}
     module.register_to_config(solvers=tables)
     return record
+
+
+def train_all(
+    pipeline: Pipeline, data: Trajectories, prompts: Sequence[str], seed: int, settings: IlfSettings, training: TrainSettings,
+    checkpoint: Path,
+) -> tuple[FeedbackModule, TrainRecord]:  # fmt: skip
+    """:func:`train_module`, and :func:`train_whole_runs` after it where the settings ask for it; resumes in either."""
+    module, record = train_module(pipeline, data, prompts, seed, settings, training, checkpoint)
+    if settings.whole_runs:
+        store, plan = checkpoint.with_suffix(".whole.pt"), whole_plan(settings.whole_runs)
+        record = record.followed_by(train_whole_runs(pipeline, module, data, settings, plan, store))
+    return module, record

@@ -11,8 +11,8 @@ from harness.pipeline import Pipeline
 from harness.spec import ExperimentSpec, load_spec
 from harness.training import TrainSettings
 from harness.trajectories import Trajectories, record, stored, union_grid
-from ilf.train import IlfSettings, paper_form, train_module
-from ilf.whole_run import train_whole_runs, whole_plan
+from ilf.train import IlfSettings, paper_form
+from ilf.whole_run import train_all
 
 TRAIN_SEED = 0  # presets judge on seed 1000 and above
 
@@ -78,10 +78,7 @@ def build_ilf(name: str, work: Path, out: Path) -> None:
     data = trajectories(recipe, pipeline, work / f"trajectories-{recipe.model}-{power}.pt")
     prompts = training_prompts(recipe, pipeline)
     checkpoint = work / f"{name.replace('/', '-')}.pt"
-    module, training = train_module(pipeline, data, prompts, TRAIN_SEED, recipe.ilf, recipe.training, checkpoint)
-    if recipe.ilf.whole_runs:
-        store, plan = checkpoint.with_suffix(".whole.pt"), whole_plan(recipe.ilf.whole_runs)
-        training = training.followed_by(train_whole_runs(pipeline, module, data, recipe.ilf, plan, store))
+    module, training = train_all(pipeline, data, prompts, TRAIN_SEED, recipe.ilf, recipe.training, checkpoint)
     folder = out / name
     module.half().save_pretrained(folder)
     training.save(folder / "training.json")

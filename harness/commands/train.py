@@ -20,8 +20,7 @@ from harness.training import TrainRecord, TrainSettings
 from harness.trajectories import record, stored, union_grid
 from ilf.forms import settings_for
 from ilf.jumps import STATE_BYTES
-from ilf.train import train_module
-from ilf.whole_run import train_whole_runs, whole_plan
+from ilf.whole_run import train_all
 
 
 def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out: Path, console: Console) -> Path:
@@ -50,10 +49,7 @@ def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out:
         checkpoint_every=max(1, chosen.optimiser_steps // 20),
     )  # fmt: skip
     started = time.perf_counter()
-    module, made = train_module(pipeline, data, prompts, chosen.seed, settings, plan, out / "work" / f"{chosen.form}.pt")
-    if settings.whole_runs:
-        whole = out / "work" / f"{chosen.form}.whole.pt"
-        made = made.followed_by(train_whole_runs(pipeline, module, data, settings, whole_plan(settings.whole_runs), whole))
+    module, made = train_all(pipeline, data, prompts, chosen.seed, settings, plan, out / "work" / f"{chosen.form}.pt")
     if PartialState().is_main_process:
         module.save_pretrained(out)
         made.save(out / "training.json")

@@ -14,7 +14,7 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 
 from harness.errors import ArtifactError
 from harness.patching import patched
-from harness.rows import conditional_half
+from harness.rows import halves
 from harness.schedulers.base import OwnScheduler
 
 
@@ -129,7 +129,7 @@ class _GuidanceTerms:
         if step == 0:
             self._differences = []
         ratio = self.scheduler.levels[step].ratio
-        conditional, null = (conditional_half(eps, len(eps), half) for half in (self.first, not self.first))
+        conditional, null = halves(eps, self.first)
         self._differences.append(-ratio * (conditional - null))
         weights = self.scheduler.table.guidance[step]
         added = torch.stack([w * d for w, d in zip(weights, self._differences, strict=True)]).sum(dim=0)
