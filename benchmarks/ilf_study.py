@@ -1,6 +1,6 @@
 """Does ILF win, and does the loop earn its cost? Rebuilds docs/ilf-study.md from the bundled checkpoints.
 
-    python -m benchmarks.ilf_study                    # everything; resumes; about 20 minutes of one thread a model
+    python -m benchmarks.ilf_study                    # everything; resumes; about 45 minutes of one thread a model
     python -m benchmarks.ilf_study --samples 200      # a quick look, not written to docs/
 
 Each model is one run of a preset (presets/ilf-study-*.yaml) on a held-out seed, and held-out captions for the text model.
@@ -17,10 +17,15 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from benchmarks.reuse import image_keys, run_root, take_over
 from harness.commands.engines import local_engine
 from harness.commands.run import execute, prepare
 from harness.contracts import BASELINE, FloatArray, Score
+from harness.environment import describe
+from harness.experiment import Experiment
+from harness.loading import load_pipeline
 from harness.records import Run, read_measurement, read_run
+from harness.spec import load_spec
 from harness.statistics import Estimate, Interval, paired_difference, time_ratio
 from reports.select import record_of, rounds_of
 
@@ -244,8 +249,8 @@ def yes(value: bool) -> str:
 def draw(study: Study, path: Path) -> None:
     """Error against cost, one line a family; the dashed line is the error of 20 steps."""
     families = {
-        "steps, own timesteps": [x for x in standard(study) if "unipc" not in x],
-        "steps + spacing(1.5)": spaced(study),
+        "steps, own timesteps": [x for x in standard(study) if "+" not in x],
+        "steps + spacing(1.5)": [x for x in spaced(study) if x.count("+") == 1],
         "learned solver alone": learned(study),
         "ilf": [x for x in study.trained() if x.startswith("ilf(")],
         "ilf-adapter (no loop)": [x for x in study.trained() if x.startswith("ilf-adapter")],
@@ -286,6 +291,16 @@ def section(title: str, study: Study) -> str:
     return text.replace("|\n###", "|\n\n###")
 
 
+def with_known_images(preset: str, experiment: Experiment, out: Path) -> Path:
+    """The folder of the run, with the images that earlier runs of the study have sampled alike."""
+    pipeline = load_pipeline(load_spec(preset))
+    assert pipeline.folder is not None
+    keys = image_keys(experiment, pipeline.folder, describe(pipeline.device, pipeline.arithmetic)["machine_key"])
+    run = experiment.folder(run_root(out, keys))
+    take_over(out, run, keys)
+    return run
+
+
 def main(
     samples: Annotated[int | None, typer.Option(help="Images a method; default: the preset's.")] = None,
     out: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("runs"),
@@ -298,8 +313,9 @@ def main(
         if only not in (None, preset):
             continue
         prepared = prepare(preset, {} if samples is None else {"samples": samples}, ())
-        execute(prepared, out, console, local_engine)
-        study = Study(read_run(prepared.experiment.folder(out)))
+        run = with_known_images(preset, prepared.experiment, out)
+        execute(prepared, run.parent, console, local_engine)
+        study = Study(read_run(run))
         draw(study, DOC.parent / "images" / f"{preset}.svg")
         sections.append(section(title, study))
     tables = "\n".join(sections)

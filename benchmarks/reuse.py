@@ -1,4 +1,4 @@
-"""What an earlier run of the field has sampled is linked into a new run, where everything that the images depend on is the same.
+"""What an earlier run of a benchmark has sampled is linked into a new one, where all that the images depend on is the same.
 
 A run's folder is named after its whole list of methods, and its pipeline folder may hold one set of weights only. So a module
 trained again, or another setting chosen by the tuning, asks for a new folder; only its own rows are sampled again. The code of
@@ -14,10 +14,11 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from harness.contracts import method_parts
 from harness.experiment import Experiment
 from harness.records import read_json, slug, write_json
 
-KEYS = "field-keys.json"
+KEYS = "image-keys.json"
 SAMPLED = ("samples", "measurements")
 SETTINGS = ("pipeline", "task", "solver", "steps", "guidance", "batch", "seed", "precision", "device")
 NOTES = (".md", ".png")  # a model's card and its samples
@@ -25,10 +26,13 @@ RECORDS = "training"  # how a file begins that says how long a training took
 
 
 def read_by(folder: Path, text: str) -> list[Path]:
-    """What a method reads: the pipeline's parts, what lies in its folder under the method's name, T-Stitch's smaller sibling."""
+    """What a method reads: the pipeline's parts, what lies in its folder under the method's name or that of its checkpoint,
+    T-Stitch's smaller sibling."""
     index = json.loads((folder / "model_index.json").read_text())
     names = [name for name, value in index.items() if isinstance(value, list)]
-    names += [part.strip().split(":")[0] for part in text.split("+")]
+    for part in method_parts(text):
+        method, *options = part.split(":")
+        names += [method, *(option.partition("=")[2] for option in options if option.startswith("checkpoint="))]
     sibling = [folder.with_name(f"{folder.name}-small")] if "t-stitch" in names else []
     return [path for path in [*(folder / name for name in dict.fromkeys(names)), *sibling] if path.is_dir()]
 
@@ -55,7 +59,7 @@ def image_keys(experiment: Experiment, folder: Path, machine: str) -> dict[str, 
 
 def run_root(out: Path, keys: Mapping[str, str]) -> Path:
     """The folder in ``out`` for runs of exactly these images."""
-    return out / f"field-{hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:16]}"
+    return out / f"images-{hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
 def take_over(out: Path, run: Path, keys: Mapping[str, str]) -> list[str]:
@@ -64,7 +68,7 @@ def take_over(out: Path, run: Path, keys: Mapping[str, str]) -> list[str]:
     Every image is still checked against its digest, and measured again where it is not the one that was measured.
     """
     found = [label for label in keys if (run / SAMPLED[0] / slug(label)).exists()]
-    for known in sorted(out.glob(f"field-*/*/{KEYS}")):
+    for known in sorted(out.glob(f"images-*/*/{KEYS}")):
         theirs = read_json(known)
         for label in [label for label, key in keys.items() if label not in found and theirs.get(label) == key]:
             for part in SAMPLED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -312,6 +313,11 @@ class MethodRecord:
     extra_parameters: int = 0
     training_s: float | None = None
     calibration_s: float | None = None
+
+
+def method_parts(text: str) -> list[str]:
+    """The parts of a composition, joined by plus signs; those of ``dpm++`` join nothing: ``steps:6+solver:dpm++`` has two."""
+    return [part.strip() for part in re.split(r"(?<!\+)\+(?!\+)|(?<=\+\+)\+(?!\+)", text)]
 
 
 BASELINE = "full"  # the label of the method that every other is compared with

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.contracts import Backbone, Ledger, Method, Plan, Trained, no_quality
+from harness.contracts import Backbone, Ledger, Method, Plan, Trained, method_parts, no_quality
 from harness.errors import UsageError
 from harness.pipeline import Pipeline
 
@@ -77,7 +77,7 @@ class StandIn:
 
 def parse_method(text: str, table: MethodTable) -> Method:
     """Build a method from its text. Raises :class:`UsageError` on an unknown name or option."""
-    parts = tuple(_parse_one(part.strip(), table) for part in text.split("+"))
+    parts = tuple(_parse_one(part, table) for part in method_parts(text))
     return parts[0] if len(parts) == 1 else Composition(parts)
 
 

@@ -38,5 +38,5 @@ def settings_for(training: TrainingSpec, depth: int, state_bytes: int) -> IlfSet
         )  # fmt: skip
     return replace(
         settings, batch=training.batch, runs=runs, gradient_checkpointing=training.gradient_checkpointing,
-        whole_runs=training.whole_runs, whole_batch=training.whole_batch,
+        whole_runs=training.whole_runs, whole_batch=training.whole_batch, whole_grids=training.whole_grids,
     )  # fmt: skip

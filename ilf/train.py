@@ -36,7 +36,8 @@ class IlfSettings:
     often jumps are collected anew, ``runs`` trajectories for each step count; ``forced``: from the teacher's states only.
     ``remembered``: rounds whose jumps are kept. ``gradient_checkpointing``: activations are computed again, not kept.
     ``copy``: the module starts as a copy of the blocks before the loop's end, not from scratch. ``whole_runs``: how many
-    steps of end-to-end training follow, each through ``whole_batch`` whole runs; see :mod:`ilf.whole_run`.
+    steps of end-to-end training follow, each through ``whole_batch`` whole runs of a step count out of ``whole_grids`` (default:
+    ``grids``); see :mod:`ilf.whole_run`.
     """
 
     loop: tuple[int, int]
@@ -64,6 +65,12 @@ class IlfSettings:
     teacher_steps: int = 2
     whole_runs: int = 0
     whole_batch: int = 32
+    whole_grids: tuple[int, ...] = ()
+
+    @property
+    def whole_counts(self) -> tuple[int, ...]:
+        """The step counts of the end-to-end training."""
+        return self.whole_grids or self.grids
 
     def __post_init__(self) -> None:
         if self.target not in TARGETS:

@@ -26,11 +26,11 @@ from ilf.train import IlfSettings, checkpointed, train_module
 class WholeRuns(nn.Module):
     """The module and one :class:`LearnedSolver` a step count: what is trained together."""
 
-    def __init__(self, pipeline: Pipeline, module: FeedbackModule) -> None:
+    def __init__(self, pipeline: Pipeline, module: FeedbackModule, grids: Sequence[int]) -> None:
         super().__init__()
-        config, alphas = module.config, pipeline.pipe.scheduler.alphas_cumprod
+        power, alphas = module.config.power, pipeline.pipe.scheduler.alphas_cumprod
         self.pipeline, self.module = pipeline, module
-        self.solvers = nn.ModuleDict({str(n): LearnedSolver(n, config.power, alphas) for n in config.grids})
+        self.solvers = nn.ModuleDict({str(n): LearnedSolver(n, power, alphas) for n in grids})
 
     def solver(self, steps: int) -> LearnedSolver:
         """The one for a step count."""
@@ -52,7 +52,7 @@ class WholeRuns(nn.Module):
 
 def whole_plan(steps: int) -> TrainSettings:
     """How ``steps`` of this training go."""
-    return TrainSettings(steps, lr=5e-4, warmup=min(20, steps // 10), ema=0.98, checkpoint_every=25)
+    return TrainSettings(steps, lr=2e-4, warmup=min(20, steps // 10), ema=0.98, checkpoint_every=25)
 
 
 def train_whole_runs(
@@ -61,21 +61,22 @@ def train_whole_runs(
 ) -> TrainRecord:  # fmt: skip
     """Go on training ``module`` so that whole runs end where the teacher's do, with solvers of their own, kept in its config.
 
-    Each step takes one step count of ``settings.grids`` and ``settings.whole_batch`` trajectories; the error is
-    :func:`whole_run_error`.
+    Each step takes one step count of ``settings.whole_counts`` and ``settings.whole_batch`` trajectories. The loss is their
+    :func:`mean_error`.
     """
-    runs = WholeRuns(pipeline, module.requires_grad_(True)).to(pipeline.device)
+    grids = settings.whole_counts
+    runs = WholeRuns(pipeline, module.requires_grad_(True), grids).to(pipeline.device)
     pipeline.transformer.requires_grad_(False)
 
     def loss(generator: torch.Generator) -> torch.Tensor:
-        steps = settings.grids[int(torch.randint(len(settings.grids), (), generator=generator))]
+        steps = grids[int(torch.randint(len(grids), (), generator=generator))]
         rows = share(torch.randint(len(data.states), (settings.whole_batch,), generator=generator))
         return mean_error(runs.ends(steps, data, rows), data, rows)
 
     lean = checkpointed(pipeline.transformer) if settings.gradient_checkpointing else nullcontext()
     with explicit_attention(pipeline.transformer, module), lean:
         record = fit(runs, loss, training, checkpoint, "whole runs")
-    tables: dict[str, Any] = {str(n): runs.solver(n).table().content() for n in settings.grids}
+    tables: dict[str, Any] = {str(n): runs.solver(n).table().content() for n in grids}
     module.register_to_config(solvers=tables)
     return record
 

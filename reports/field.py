@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.contracts import BASELINE
+from harness.contracts import BASELINE, method_parts
 from harness.records import Run
 from reports.answers import Answer, Outcome, answers
 from reports.evidence import BLOCKS, SECONDS
@@ -112,8 +112,8 @@ def _gone(one: FieldRun) -> str:
 def is_axis(run: Run, label: str) -> bool:
     """Whether a method changes precision or compilation, so that only seconds can tell its cost."""
     record = record_of(run, label)
-    parts = record.spec.split("+") if record else label.split(" + ")
-    return any(part.strip().split(":")[0].split("(")[0] in AXES for part in parts)
+    parts = method_parts(record.spec if record else label)
+    return any(part.split(":")[0].split("(")[0] in AXES for part in parts)
 
 
 def _answers(run: Run, found: Sequence[Answer]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.contracts import A_A, BASELINE, Failure, FloatArray, MethodRecord, Score, TimingSample
+from harness.contracts import A_A, BASELINE, Failure, FloatArray, MethodRecord, Score, TimingSample, method_parts
 from harness.errors import ArtifactError
 from harness.places import inside
 from harness.records import Run, read_json, slug
@@ -18,7 +18,7 @@ from harness.statistics import Interval, time_ratio
 
 STAGES = ("text", "denoise", "decode")
 FEWER_STEPS = re.compile(r"(\d+) steps|steps\((\d+)\)|steps:(?:steps=)?(\d+)")
-OTHER_SOLVER = re.compile(r"solver:(?:name=)?([^+:]+)")
+OTHER_SOLVER = re.compile(r"solver:(?:name=)?([^:]+)")
 TIMING = re.compile(r"timing(-batch-\d+)?")  # what harness/timing.py files a failure under
 SPACING = re.compile(r"spacing:(?:power=)?([0-9.]+)")
 
@@ -154,7 +154,7 @@ def plain_pipeline(run: Run, label: str) -> Plain | None:
         return Plain(solver, int(next(filter(None, found.groups())))) if found else None
     if label == BASELINE:
         return Plain(solver, record.steps)
-    parts = [part.strip() for part in record.spec.split("+")]
+    parts = method_parts(record.spec)
     solvers = [found.group(1) for part in parts if (found := OTHER_SOLVER.fullmatch(part))]
     spacings = [found.group(1) for part in parts if (found := SPACING.fullmatch(part))]
     if len(solvers) + len(spacings) + sum(bool(FEWER_STEPS.fullmatch(part)) for part in parts) < len(parts):

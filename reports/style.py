@@ -10,7 +10,7 @@ from itertools import cycle, product
 import numpy as np
 from matplotlib.markers import MarkerStyle
 
-from harness.contracts import A_A, BASELINE
+from harness.contracts import A_A, BASELINE, method_parts
 from harness.records import Run
 from reports.select import is_fewer_steps, method_order, record_of
 
@@ -48,7 +48,7 @@ def family(run: Run, label: str) -> str:
     if is_fewer_steps(run, label):
         return "steps"
     record = record_of(run, label)
-    parts = [re.split(r"[:=(,\s]", part.strip(), maxsplit=1)[0] for part in (record.spec if record else label).split("+")]
+    parts = [re.split(r"[:=(,\s]", part, maxsplit=1)[0] for part in method_parts(record.spec if record else label)]
     return next((part for part in parts if part not in ("steps", "solver")), parts[0])
 
 

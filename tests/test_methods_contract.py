@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from baselines.table import BASELINES
 from harness.calibration import find
+from harness.contracts import method_parts
 from harness.errors import NotMeasured
 from harness.pipeline import Pipeline
 from ilf.method import ILF_METHODS
@@ -63,7 +64,7 @@ ANY_SETTING = {
 
 
 def test_every_method_of_the_table_is_held_to_the_contract() -> None:
-    held = {part.split(":")[0] for text in (*ANYWHERE, *COMPOSED) for part in text.split("+")}
+    held = {part.split(":")[0] for text in (*ANYWHERE, *COMPOSED) for part in method_parts(text)}
     assert held | {"compile"} == {*BASELINES, *ILF_METHODS, *UNTRAINED_METHODS}
 
 

@@ -90,7 +90,7 @@ def training_plan(backbone: Backbone, spec: ExperimentSpec) -> TrainingPlan:
         teacher_steps=len(union_grid(training.grids, training.power, WIDEST_GAP)), branches=2 if spec.guidance > 1 else 1,
         collected=settings.rounds * settings.runs * sum(training.grids) if stored else 0,
         remembered=min(settings.rounds, settings.remembered) * settings.runs * sum(training.grids),
-        whole=settings.whole_runs * settings.whole_batch * sum(training.grids) // len(training.grids),
+        whole=settings.whole_runs * settings.whole_batch * sum(settings.whole_counts) // len(settings.whole_counts),
     )  # fmt: skip
 
 

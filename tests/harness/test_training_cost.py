@@ -59,7 +59,7 @@ def test_a_training_step_costs_what_was_predicted(folders: dict[str, Path], name
 def test_a_whole_run_costs_what_was_predicted(folders: dict[str, Path], name: str) -> None:
     pipeline, settings = open_pipeline(folders[name]), IlfSettings(loop=(3, 4), grids=(4,), steps=4, power=1.5, context=False)
     data = record(pipeline, PROMPTS[:2], 0, union_grid((4,), 1.5, 250))
-    runs = WholeRuns(pipeline, build_module(pipeline, settings))
+    runs = WholeRuns(pipeline, build_module(pipeline, settings), settings.grids)
     pipeline.transformer.requires_grad_(False)
     with explicit_attention(pipeline.transformer, runs.module), FlopCounterMode(display=False) as counter:
         runs.ends(4, data, torch.arange(2)).square().mean().backward()

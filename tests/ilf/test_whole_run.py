@@ -40,7 +40,7 @@ def module_of(pipeline: Pipeline, settings: IlfSettings = OURS) -> FeedbackModul
 @pytest.mark.parametrize("inner_pass", [True, False])
 def test_the_pipeline_ends_where_training_did(pipeline: Pipeline, inner_pass: bool) -> None:
     data, module = teacher(pipeline), module_of(pipeline, replace(OURS, inner_pass=inner_pass))
-    runs = WholeRuns(pipeline, module)
+    runs = WholeRuns(pipeline, module, (3,))
     for parameter in runs.solver(3).parameters():
         torch.nn.init.normal_(parameter, std=0.005)
     with torch.no_grad():
@@ -78,16 +78,16 @@ def test_the_error_falls_and_a_cut_training_follows_the_same_curve(pipeline: Pip
 
 
 def test_solvers_are_saved_with_the_module_and_others_refused(pipeline: Pipeline, tmp_path: Path) -> None:
-    module = module_of(pipeline)
-    train_whole_runs(pipeline, module, teacher(pipeline), OURS, replace(TRAINING, steps=2), tmp_path / "a.pt")
+    module, settings = module_of(pipeline), replace(OURS, whole_grids=(2, 4))
+    train_whole_runs(pipeline, module, teacher(pipeline), settings, replace(TRAINING, steps=2), tmp_path / "a.pt")
     module.save_pretrained(tmp_path / "module")
     found = load_module(tmp_path / "module")
-    assert set(found.config.solvers) == {"2", "3"}
+    assert set(found.config.solvers) == {"2", "4"}
     method = Ilf(steps=2, checkpoint=str(tmp_path / "module"))
     assert method.plan(pipeline.plan()).solver == "bespoke" and len(method.plan(pipeline.plan()).steps) == 2
     with method.attach(pipeline):
         assert len(pipeline.generate(PROMPTS, 7, range(5))) == 5
-    with pytest.raises(UsageError, match="2, 3"), Ilf(steps=4, checkpoint=str(tmp_path / "module")).attach(pipeline):
+    with pytest.raises(UsageError, match="2, 4"), Ilf(steps=3, checkpoint=str(tmp_path / "module")).attach(pipeline):
         pass
     pipeline.guidance = 3.0
     with pytest.raises(UsageError, match="guidance"), method.attach(pipeline):
