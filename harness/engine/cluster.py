@@ -191,7 +191,8 @@ class ClusterEngine:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UsageError(
                 expected=f"a Ray cluster at {self.options.address}", got=first_line(error),
-                remedy="`ray start --head` on that machine, or leave --address out to start one here",
+                remedy="`ray start --head` there, with RAY_AUTH_MODE=token here where that cluster asks for its token; "
+                "or leave --address out to start one here",
             ) from error  # fmt: skip
         self.joined = True
 
