@@ -2,7 +2,7 @@
 
     python -m benchmarks.gate_quality          # about fifteen minutes on one thread; prints every verdict
 
-Preset tiny-text, full and 12 steps, 296 images. A/A: the same code on seeds 5101 to 5105 makes the history, 5106 to 5110 are gated
+Preset tiny-text, full and 12 steps, 296 images. A/A: the same code on seeds 5101 to 5105 is the history, 5106 to 5110 are gated
 against seed 5100. Injected: the output of transformer block 6 times 0.98, in 12 steps only, and in the whole pipeline, each on
 seeds 5106 to 5110, gated against the unharmed run of the same seed, as a regression check would be: then images are compared
 noise by noise. Which metric with which margin is to catch which loss was written into docs/regression-tracking.md before the

@@ -28,7 +28,7 @@ SPACED = "spacing:1.5"  # ILF's timesteps, so that what a cache gains from them 
 
 # Six settings for each, ILF among them, so that all are tuned with equally many images.
 GRIDS: Mapping[str, tuple[str, ...]] = {
-    "ilf": (*(f"ilf:steps={n}" for n in (5, 6, 8, 10)), "ilf:steps=8:feedback=first-4", "ilf:steps=10:feedback=first-5"),
+    "ilf": tuple(f"ilf:steps={n}" for n in (5, 6, 7, 8, 9, 10)),
     "deepcache": (
         *(f"deepcache:interval={n}" for n in (2, 3, 4, 5)),
         "deepcache:interval=2:first=2:last=11",
@@ -52,9 +52,7 @@ GRIDS: Mapping[str, tuple[str, ...]] = {
     "harmonica": tuple(f"harmonica:{x}" for x in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)),
     "deediff": tuple(f"deediff:{x}" for x in (0.01, 0.02, 0.04, 0.06, 0.1, 0.15)),
     "ecad": tuple(f"ecad:{x}" for x in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4)),
-    "bespoke": (
-        *(f"bespoke:{n}" for n in (5, 6, 8, 10)), "bespoke:10+fora:2", "bespoke:10+taylorseer:interval=2:order=1",
-    ),
+    "bespoke": tuple(f"bespoke:{n}" for n in (5, 6, 7, 8, 9, 10)),
     "t-stitch": tuple(f"t-stitch:{x}" for x in (0.2, 0.4, 0.5, 0.6, 0.8, 1.0)),
     "bottleneck": tuple(f"bottleneck:first={a}:last={b}" for a in (0.1, 0.2) for b in (0.6, 0.4, 0.2)),
     **{f"{cache}, {SPACED}": tuple(f"steps:{n}+{SPACED}+{text}" for n in (16, 12, 10) for text in texts) for cache, texts in (

@@ -188,6 +188,7 @@ def train(
     rounds: Annotated[int | None, typer.Option(help="How often the module's own runs are collected anew.")] = None,
     grids: Annotated[str | None, typer.Option(help="Step counts to train for, comma-separated.")] = None,
     folded: Annotated[str | None, typer.Option(help="Steps where it also stands for guidance: none, all, above-700.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Then search the schedule within so many block evaluations.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of noise and training; not the preset's.")] = None,
     gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory, more time.")] = False,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, ...")] = None,
@@ -207,6 +208,7 @@ def train(
     training: dict[str, Any] = {
         "form": form, "trajectories": trajectories, "optimiser_steps": steps, "batch": batch, "rounds": rounds,
         "grids": split(grids), "folded": folded, "seed": seed, "gradient_checkpointing": gradient_checkpointing or None,
+        "budget": budget,
     }  # fmt: skip
     overrides, changed = ({k: v for k, v in options.items() if v is not None} for options in (given, training))
     folder = work(preset, overrides, changed, out, console)

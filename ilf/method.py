@@ -60,14 +60,20 @@ class Ilf:
         folder = find_checkpoint(self.checkpoint, pipeline.folder)
         module = load_module(folder).to(pipeline.device, next(pipeline.transformer.parameters()).dtype)
         check_fits(module, pipeline, folder)
-        schedule = Schedule.of(module.config, self.steps, self.feedback, self.folded)
-        with ExitStack() as stack:
-            if schedule.table is None:
-                stack.enter_context(pipeline.sampling(timesteps=schedule.timesteps, solver=module.config.solver))
-            stack.enter_context(attach_module(pipeline, module, schedule))
-            if schedule.table is not None:
-                stack.enter_context(pipeline.sampling(table=schedule.table))
+        with running(pipeline, module, Schedule.of(module.config, self.steps, self.feedback, self.folded)):
             yield
+
+
+@contextmanager
+def running(pipeline: Pipeline, module: FeedbackModule, schedule: Schedule) -> Iterator[None]:
+    """A module in memory attached, on its schedule's timesteps and its solver."""
+    with ExitStack() as stack:
+        if schedule.table is None:
+            stack.enter_context(pipeline.sampling(timesteps=schedule.timesteps, solver=module.config.solver))
+        stack.enter_context(attach_module(pipeline, module, schedule))
+        if schedule.table is not None:
+            stack.enter_context(pipeline.sampling(table=schedule.table))
+        yield
 
 
 @contextmanager

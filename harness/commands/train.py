@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +16,20 @@ from rich.console import Console
 
 from harness.errors import UsageError
 from harness.loading import load_pipeline, quiet_libraries
+from harness.pipeline import Pipeline
 from harness.prompts import load_prompts
-from harness.spec import load_spec
+from harness.records import write_json
+from harness.spec import ExperimentSpec, load_spec
 from harness.sums import write_sums
 from harness.training import TrainRecord, TrainSettings
 from harness.trajectories import record, stored, union_grid
 from ilf.forms import settings_for
 from ilf.jumps import STATE_BYTES
+from ilf.module import FeedbackModule
+from ilf.search import Tried, search
 from ilf.whole_run import train_all
+
+TUNING = 64  # runs on which schedules are compared
 
 
 def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out: Path, console: Console) -> Path:
@@ -51,11 +60,32 @@ def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out:
     started = time.perf_counter()
     module, made = train_all(pipeline, data, prompts, chosen.seed, settings, plan, out / "work" / f"{chosen.form}.pt")
     if PartialState().is_main_process:
+        if chosen.budget is not None:
+            found = searched(pipeline, module, texts[:TUNING], spec, grid, chosen.budget)
+            write_json(out / "schedules.json", [asdict(one) for one in found])
+            console.print(described(found), soft_wrap=True)
         module.save_pretrained(out)
         made.save(out / "training.json")
         write_sums(out)
         console.print(summary(made, pipeline.device, time.perf_counter() - started), soft_wrap=True)
     return out
+
+
+def searched(
+    pipeline: Pipeline, module: FeedbackModule, texts: Sequence[str], spec: ExperimentSpec, grid: Sequence[int], budget: float
+) -> list[Tried]:  # fmt: skip
+    """Schedules of the module by their error on runs of a seed that is neither trained nor judged on, best first."""
+    seed = next(seed for seed in itertools.count(spec.training.seed + 1) if seed != spec.seed)
+    return search(pipeline, module, record(pipeline, texts, seed, grid, spec.batch), texts, seed, budget)
+
+
+def described(found: Sequence[Tried]) -> str:
+    """What a search has chosen, in a line."""
+    best, error = found[0].choice, found[0].error
+    return (
+        f"best of {len(found)} schedules: {best.steps} steps, feedback {best.feedback}, power {best.power:g}, "
+        f"{best.cost:g} block evaluations, error {error:.4g}"
+    )
 
 
 def summary(made: TrainRecord, device: str, seconds: float) -> str:

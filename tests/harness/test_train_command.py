@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.records import read_run
+from harness.records import read_json, read_run
 from tests.harness.test_cli import preset as preset
 
 SHORT = ["--trajectories", "6", "--steps", "4", "--batch", "4", "--rounds", "2", "--grids", "2,3"]
@@ -44,6 +44,20 @@ def test_other_forms(preset: Callable[..., str], form: str, tmp_path: Path) -> N
         main(["train", preset("class"), *SHORT, "--form", form, "--gradient-checkpointing", "--out", str(tmp_path / form)]) == 0
     )
     assert json.loads((tmp_path / form / "config.json").read_text())["inner_pass"] is (form == "paper")
+
+
+def test_a_schedule_is_searched_within_a_budget(
+    preset: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = preset("class"), tmp_path / "module"
+    assert main(["train", path, *SHORT, "--budget", "30", "--out", str(out)]) == 0
+    tried, config = read_json(out / "schedules.json"), json.loads((out / "config.json").read_text())
+    assert f"best of {len(tried)} schedules" in capsys.readouterr().out
+    best = tried[0]["choice"]
+    assert {name: config[name] for name in ("steps", "feedback", "power")} == {k: v for k, v in best.items() if k != "cost"}
+    assert all(one["choice"]["cost"] <= 30 and one["error"] >= tried[0]["error"] for one in tried)
+    assert main(["train", path, *SHORT, "--budget", "3", "--out", str(out)]) == 64
+    assert "at least 24" in capsys.readouterr().err
 
 
 def test_a_backbone_in_half_precision_is_trained_on(preset: Callable[..., str], tmp_path: Path) -> None:
