@@ -76,7 +76,7 @@ class BespokeSettings:
     """One solver for each of ``grids``, from ``runs`` converged runs of 40 steps from noise of ``seed`` (below 1000)."""
 
     training: TrainSettings
-    grids: tuple[int, ...] = (5, 6, 7, 8, 9, 10)
+    grids: tuple[int, ...] = (5, 6, 8, 10)
     runs: int = 1024
     batch: int = 32
     power: float = 1.5

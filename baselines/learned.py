@@ -25,7 +25,7 @@ TRAININGS: dict[str, Train] = {
     deediff.NAME: partial(build_heads, ExitSettings(_QUICK(steps=300, lr=5e-3))),
     bespoke.NAME: partial(
         bespoke.build_solvers,
-        bespoke.BespokeSettings(TrainSettings(steps=150, lr=5e-4, warmup=10, ema=0.95, checkpoint_every=25)),
+        bespoke.BespokeSettings(TrainSettings(steps=100, lr=5e-4, warmup=10, ema=0.95, checkpoint_every=25)),
     ),
     ecad.NAME: partial(build_schedules, SearchSettings()),
 }

@@ -52,7 +52,9 @@ GRIDS: Mapping[str, tuple[str, ...]] = {
     "harmonica": tuple(f"harmonica:{x}" for x in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)),
     "deediff": tuple(f"deediff:{x}" for x in (0.01, 0.02, 0.04, 0.06, 0.1, 0.15)),
     "ecad": tuple(f"ecad:{x}" for x in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4)),
-    "bespoke": tuple(f"bespoke:{n}" for n in (5, 6, 7, 8, 9, 10)),
+    "bespoke": (
+        *(f"bespoke:{n}" for n in (5, 6, 8, 10)), "bespoke:10+fora:2", "bespoke:10+taylorseer:interval=2:order=1",
+    ),
     "t-stitch": tuple(f"t-stitch:{x}" for x in (0.2, 0.4, 0.5, 0.6, 0.8, 1.0)),
     "bottleneck": tuple(f"bottleneck:first={a}:last={b}" for a in (0.1, 0.2) for b in (0.6, 0.4, 0.2)),
     **{f"{cache}, {SPACED}": tuple(f"steps:{n}+{SPACED}+{text}" for n in (16, 12, 10) for text in texts) for cache, texts in (
