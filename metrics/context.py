@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from harness.errors import UsageError
+from harness.errors import ArtifactError, UsageError
 from metrics.base import FeatureExtractor, Networks
 from metrics.bundled import BundledNetworks, Task
-from metrics.image_folder import folder_reference
+from metrics.image_folder import folder_reference, image_files
 from metrics.moments import Statistics, check_statistics, holds_statistics, read_statistics
 from metrics.published.networks import PublishedNetworks
 from metrics.published.spec import read_scorers
 from metrics.reference import Reference, load_reference
+
+
+def check_reference_path(path: Path) -> None:
+    """Raise :class:`ArtifactError` on a path that can be no reference at all, before anything is sampled for it."""
+    if path.is_dir():
+        image_files(path)
+    elif not path.is_file() or not zipfile.is_zipfile(path):
+        raise ArtifactError(
+            expected=f"a reference at {path}: features or statistics (.npz), or a folder of images",
+            got="no such file" if not path.exists() else "no .npz archive", remedy="name another with --reference",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -25,18 +25,24 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ilf-bench" / "references"
 
 
-def folder_reference(folder: Path, extractor: FeatureExtractor, cache: Path | None = None) -> Reference:
-    """The features of a folder's images, and beside them in the cache the set's manifest as JSON.
-
-    The key is a digest of the files' contents (not of their names or order) and of the extractor's fingerprint. Raises
-    :class:`ArtifactError` on a damaged image, on images of several sizes, and on fewer than two images.
-    """
+def image_files(folder: Path) -> list[Path]:
+    """The images of a reference folder. Raises :class:`ArtifactError` on fewer than two."""
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if len(files) < 2:
         raise ArtifactError(
             expected=f"at least 2 images in {folder}", got=str(len(files)),
             remedy="add images, or name a statistics file",
         )  # fmt: skip
+    return files
+
+
+def folder_reference(folder: Path, extractor: FeatureExtractor, cache: Path | None = None) -> Reference:
+    """The features of a folder's images, and beside them in the cache the set's manifest as JSON.
+
+    The key is a digest of the files' contents (not of their names or order) and of the extractor's fingerprint. Raises
+    :class:`ArtifactError` on a damaged image, on images of several sizes, and on fewer than two images.
+    """
+    files = image_files(folder)
     contents = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     files.sort(key=lambda path: (contents[path], path.name))
     content = hashlib.sha256("".join(sorted(contents.values())).encode()).hexdigest()[:16]

@@ -34,7 +34,7 @@ from harness.stages import StageTimer
 from harness.store import History
 from ilf.method import ILF_METHODS
 from ilf.untrained import UNTRAINED_METHODS
-from metrics.context import MetricContext
+from metrics.context import MetricContext, check_reference_path
 from metrics.table import METRICS
 from reports.answers import answers
 from reports.build import build_report
@@ -89,6 +89,8 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path], *, 
     quiet_libraries()
     spec = load_spec(preset, overrides)
     check_metrics(spec.metrics)
+    if spec.reference is not None:
+        check_reference_path(locate(spec.reference))
     if here:
         resolve_device(spec.device)
     backbone = find_backbone(spec)

@@ -283,3 +283,18 @@ def test_a_run_its_report_and_the_gate(preset: Callable[..., str], tmp_path: Pat
     assert main(["gate", str(folder), "--against", "good", "--out", out, "--junit", f"{out}/junit.xml"]) in (0, 2, 3)
     assert "<testcase" in (tmp_path / "runs" / "junit.xml").read_text()
     assert main(["gate", "--against", "good", "--out", out]) == USAGE  # nothing but the baseline itself
+
+
+@pytest.mark.parametrize(
+    ("content", "word"), [(None, "no such file"), (b"a text", "no .npz archive"), ("folder", "at least 2 images")]
+)
+def test_what_can_be_no_reference_is_refused_before_sampling(
+    preset: Callable[..., str], refused: Run, tmp_path: Path, content: bytes | str | None, word: str
+) -> None:
+    path = tmp_path / "reference"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content == "folder":
+        path.mkdir()
+    code, said = refused(["run", preset("class"), "--reference", str(path), "--metrics", "fid", "--out", str(tmp_path / "runs")])
+    assert_explained(code, said, ARTIFACT, word, str(path))
