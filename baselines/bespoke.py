@@ -18,13 +18,13 @@ from harness.attention import explicit_attention
 from harness.clock import StepClock
 from harness.contracts import Backbone, Ledger, Plan
 from harness.errors import UsageError
-from harness.learned_solver import LearnedSolver, mean_error, whole_run
+from harness.learned_solver import Error, LearnedSolver, fine_runs, image_error, latent_error, whole_run
 from harness.pipeline import Pipeline
 from harness.records import read_json, write_json
 from harness.schedulers.bespoke import SolverTable
 from harness.solvers import power_grid
-from harness.training import TrainSettings, fit, share
-from harness.trajectories import record, stored
+from harness.training import TrainRecord, TrainSettings, fit, share
+from harness.trajectories import Trajectories, record, stored
 
 NAME, FILE = "bespoke", "solvers.json"
 
@@ -73,9 +73,11 @@ class Bespoke:
 
 @dataclass(frozen=True)
 class BespokeSettings:
-    """One solver for each of ``grids``, from ``runs`` converged runs of 40 steps from noise of ``seed`` (below 1000)."""
+    """One solver for each of ``grids``: by ``training`` from the latents of ``runs`` converged runs of 40 steps, and then by
+    ``images`` from the images of as many finer ones. Noise of ``seed`` (below 1000) and the next."""
 
     training: TrainSettings
+    images: TrainSettings
     grids: tuple[int, ...] = (5, 6, 8, 10)
     runs: int = 1024
     batch: int = 32
@@ -91,19 +93,29 @@ def build_solvers(
     key = repr((texts, settings.seed, settings.power, pipeline.guidance))
     grid = power_grid(40, settings.power)
     data = stored(checkpoint.with_suffix(".runs.pt"), key, lambda: record(pipeline, texts, settings.seed, grid))
-    seconds, tables = data.seconds, {}
+    fine = fine_runs(pipeline, texts, settings.seed + 1, checkpoint.with_suffix(".fine.pt"))
+    seconds, tables = data.seconds + fine.seconds, {}
     pipeline.transformer.requires_grad_(False)
+    stages = (("pt", settings.training, data, latent_error), ("images.pt", settings.images, fine, image_error(pipeline)))
     for steps in settings.grids:
         solver = LearnedSolver(steps, settings.power, pipeline.pipe.scheduler.alphas_cumprod).to(pipeline.device)
-
-        def loss(generator: torch.Generator, solver: LearnedSolver = solver) -> torch.Tensor:
-            rows = share(torch.randint(len(data.states), (settings.batch,), generator=generator))
-            return mean_error(whole_run(solver, pipeline, data, rows, StepClock()), data, rows)
-
-        with explicit_attention(pipeline.transformer):
-            trained = fit(solver, loss, settings.training, checkpoint.with_suffix(f".{steps}.pt"), f"{NAME} {steps} steps")
-        seconds += trained.seconds
+        for suffix, training, runs, error in stages:
+            store = checkpoint.with_suffix(f".{steps}.{suffix}")
+            trained = _train(solver, pipeline, runs, settings.batch, training, store, error)
+            seconds += trained.seconds
         tables[str(steps)] = solver.table().content()
     content = {"guidance": pipeline.guidance, "tables": tables, "seconds": seconds, "device": trained.machine}
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FILE, content)
+
+
+def _train(
+    solver: LearnedSolver, pipeline: Pipeline, data: Trajectories, batch: int, training: TrainSettings, checkpoint: Path,
+    error: Error,
+) -> TrainRecord:  # fmt: skip
+    def loss(generator: torch.Generator) -> torch.Tensor:
+        rows = share(torch.randint(len(data.states), (batch,), generator=generator))
+        return error(whole_run(solver, pipeline, data, rows, StepClock()), data.states[rows, -1].to(pipeline.device))
+
+    with explicit_attention(pipeline.transformer):
+        return fit(solver, loss, training, checkpoint, f"{NAME} {solver.steps} steps")

@@ -17,6 +17,7 @@ from harness.training import TrainSettings
 
 Train = Callable[[Pipeline, Sequence[str], Path, Path], None]
 _QUICK = partial(TrainSettings, warmup=10, ema=0.9, checkpoint_every=20)
+_SOLVER = partial(TrainSettings, warmup=10, ema=0.95, checkpoint_every=25)
 TRAININGS: dict[str, Train] = {
     LearningToCache.name: partial(
         build_router_files, LearningToCache.name, RouterSettings(_QUICK(steps=200, lr=0.1), price=1.0, batch=32)
@@ -25,7 +26,7 @@ TRAININGS: dict[str, Train] = {
     deediff.NAME: partial(build_heads, ExitSettings(_QUICK(steps=300, lr=5e-3))),
     bespoke.NAME: partial(
         bespoke.build_solvers,
-        bespoke.BespokeSettings(TrainSettings(steps=100, lr=5e-4, warmup=10, ema=0.95, checkpoint_every=25)),
+        bespoke.BespokeSettings(_SOLVER(steps=100, lr=5e-4), _SOLVER(steps=100, lr=2e-4)),
     ),
     ecad.NAME: partial(build_schedules, SearchSettings()),
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,9 +15,11 @@ from harness.precision import autocast
 from harness.rows import halves
 from harness.schedulers.bespoke import SolverTable
 from harness.solvers import power_grid
-from harness.trajectories import Trajectories, concatenate, map_tensors
+from harness.trajectories import Trajectories, concatenate, map_tensors, record, stored
 
 RATE = 10.0  # coefficients move this much faster than a network's weights under one learning rate
+FINE = tuple(range(999, -1, -10))  # 100 evenly spaced timesteps
+Error = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of ends and targets, both latents [B, C, H, W]; a scalar
 Predict = Callable[[int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -111,9 +114,30 @@ def whole_run(
     return solver(denoiser(pipeline, data, rows, clock), data.states[rows, 0].to(pipeline.device))  # type: ignore[no-any-return]
 
 
-def mean_error(ends: torch.Tensor, data: Trajectories, rows: torch.Tensor) -> torch.Tensor:
-    """The mean :func:`whole_run_error` (scalar) to where the teacher's runs ended."""
-    return whole_run_error(ends, data.states[rows, -1].to(ends.device)).mean()
+def latent_error(ends: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The mean :func:`whole_run_error`, scalar."""
+    return whole_run_error(ends, targets).mean()
+
+
+def image_error(pipeline: Pipeline) -> Error:
+    """The error of the images that latents decode to, as fidelity is measured: root mean squares over values in 0..1.
+
+    A decoder shows some errors of a latent more than others; this counts them as they are seen.
+    """
+    vae = pipeline.pipe.vae.requires_grad_(False)
+
+    def images(latents: torch.Tensor) -> torch.Tensor:
+        with autocast(pipeline.precision, pipeline.device):
+            decoded: torch.Tensor = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
+        return (decoded.float() / 2 + 0.5).clamp(0, 1)
+
+    return lambda ends, targets: whole_run_error(images(ends), images(targets)).mean()
+
+
+def fine_runs(pipeline: Pipeline, prompts: Sequence[str], seed: int, store: Path) -> Trajectories:
+    """Beginnings and ends of converged runs, of noise that no other training saw: what images are compared with. Made once."""
+    key = repr((prompts, seed, FINE, pipeline.guidance))
+    return stored(store, key, lambda: record(pipeline, prompts, seed, FINE).ends())
 
 
 def denoiser(pipeline: Pipeline, data: Trajectories, rows: torch.Tensor, clock: StepClock) -> Predict:

@@ -42,6 +42,7 @@ class TrainingSpec(BaseModel):
     ``steps`` is the one that the module is used with. ``optimiser_steps`` of ``batch`` jumps are made in ``rounds``, along
     ``trajectories`` runs of the teacher from noise of ``seed``. ``whole_runs`` steps of end-to-end training follow, each
     through ``whole_batch`` whole runs, which also learn a solver for each step count of ``whole_grids`` (default: ``grids``).
+    ``image_runs`` more measure their error on the decoded images of ``image_targets`` finer runs of the teacher.
     With a ``budget``, in block evaluations an image, the schedule is then searched within it on fresh noise. What it takes for
     good quality at full size is not known.
     """
@@ -63,6 +64,8 @@ class TrainingSpec(BaseModel):
     whole_runs: int = Field(0, ge=0)
     whole_batch: int = Field(32, ge=1)
     whole_grids: tuple[int, ...] = ()
+    image_runs: int = Field(0, ge=0)
+    image_targets: int = Field(2_048, ge=1)
     budget: float | None = Field(None, gt=0, allow_inf_nan=False)
 
 

@@ -52,8 +52,8 @@ class TrainRecord:
     then: TrainRecord | None = None
 
     def followed_by(self, other: TrainRecord) -> TrainRecord:
-        """Two trainings of one model; ``seconds`` are those of both."""
-        return replace(self, seconds=self.seconds + other.seconds, then=other)
+        """Trainings of one model, one after the other; ``seconds`` are those of all."""
+        return replace(self, seconds=self.seconds + other.seconds, then=self.then.followed_by(other) if self.then else other)
 
     def save(self, path: Path) -> None:
         """Write as JSON."""

@@ -36,7 +36,7 @@ class TrainingPlan:
     module's own runs are ``collected`` steps on those branches, whose hidden states (three a step) are kept on disk, and
     ``steps`` optimiser steps of ``batch`` of them are made on the conditional branch. With ``collected`` = 0 nothing is
     stored: each optimiser step runs the whole model, and its teacher. ``whole`` steps of whole runs follow, with gradients
-    through the whole model on those branches.
+    through the whole model on those branches. Their images may be held against ``fine`` more trajectories, of ``fine_steps``.
     """
 
     looped: int
@@ -50,6 +50,8 @@ class TrainingPlan:
     collected: int = 0
     remembered: int = 0
     whole: int = 0
+    fine: int = 0
+    fine_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,16 +73,18 @@ class TrainingCost:
 
 def predict_training(geometry: Geometry, plan: TrainingPlan) -> TrainingCost:
     """FLOPs and bytes of a plan on a model. Every number follows from shapes; see :func:`step_macs` for the training step."""
-    teacher = plan.trajectories * plan.teacher_steps * plan.branches * geometry.forward_macs
+    recorded = plan.trajectories * plan.teacher_steps + plan.fine * plan.fine_steps
+    teacher = recorded * plan.branches * geometry.forward_macs
     training = plan.steps * plan.batch * step_macs(geometry, plan.looped, plan.after, stored=plan.collected > 0)
     training += plan.collected * (plan.branches * geometry.forward_macs + (plan.looped + 1) * geometry.block_macs)
     training += plan.whole * whole_run_step_macs(geometry, plan.looped, plan.branches)
     channels, height, width = geometry.latent
-    states = (plan.teacher_steps + 1) * channels * height * width * STATE_BYTES
+    state = channels * height * width * STATE_BYTES
     caption = geometry.caption_tokens * geometry.caption_width * ROW_BYTES
     hidden = max(plan.collected, plan.remembered) * 3 * geometry.tokens * geometry.width * HIDDEN_BYTES
     checkpoint = OPTIMISER_COPIES * STATE_BYTES * plan.parameters
-    disk = plan.trajectories * (states + caption) + hidden + checkpoint
+    recordings = plan.trajectories * ((plan.teacher_steps + 1) * state + caption) + plan.fine * (2 * state + caption)
+    disk = recordings + hidden + checkpoint
     return TrainingCost(float(FLOPS_PER_MAC * teacher), float(FLOPS_PER_MAC * training), disk)
 
 

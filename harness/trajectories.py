@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,10 @@ class Trajectories:
     def column(self, t: torch.Tensor) -> torch.Tensor:
         """Where each timestep [B] stands in the grid."""
         return (self.timesteps[None] == t[:, None]).int().argmax(dim=1)
+
+    def ends(self) -> Trajectories:
+        """Where they began and where they ended, without the way between."""
+        return replace(self, timesteps=self.timesteps[[0, -1]], states=self.states[:, [0, -1]].clone())
 
     def rows(self, index: torch.Tensor) -> dict[str, Any]:
         """The conditioning of some trajectories."""

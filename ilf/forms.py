@@ -39,4 +39,5 @@ def settings_for(training: TrainingSpec, depth: int, state_bytes: int) -> IlfSet
     return replace(
         settings, batch=training.batch, runs=runs, gradient_checkpointing=training.gradient_checkpointing,
         whole_runs=training.whole_runs, whole_batch=training.whole_batch, whole_grids=training.whole_grids,
+        image_runs=training.image_runs, image_targets=training.image_targets,
     )  # fmt: skip

@@ -37,7 +37,8 @@ class IlfSettings:
     ``remembered``: rounds whose jumps are kept. ``gradient_checkpointing``: activations are computed again, not kept.
     ``copy``: the module starts as a copy of the blocks before the loop's end, not from scratch. ``whole_runs``: how many
     steps of end-to-end training follow, each through ``whole_batch`` whole runs of a step count out of ``whole_grids`` (default:
-    ``grids``); see :mod:`ilf.whole_run`.
+    ``grids``); then ``image_runs`` whose error is that of the decoded images of ``image_targets`` finer runs of the teacher; see
+    :mod:`ilf.whole_run`.
     """
 
     loop: tuple[int, int]
@@ -66,6 +67,8 @@ class IlfSettings:
     whole_runs: int = 0
     whole_batch: int = 32
     whole_grids: tuple[int, ...] = ()
+    image_runs: int = 0
+    image_targets: int = 2048
 
     @property
     def whole_counts(self) -> tuple[int, ...]:
@@ -75,7 +78,7 @@ class IlfSettings:
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
             raise UsageError(expected=f"a target out of {', '.join(TARGETS)}", got=repr(self.target), remedy="edit target")
-        if self.whole_runs and self.guidance_input:  # a learned solver belongs to one scale
+        if (self.whole_runs or self.image_runs) and self.guidance_input:  # a learned solver belongs to one scale
             raise UsageError(
                 expected="one guidance scale with whole runs", got="guidance_input", remedy="set whole_runs or guidance_input"
             )

@@ -13,7 +13,7 @@ from torch import nn
 
 from harness.attention import explicit_attention
 from harness.clock import StepClock
-from harness.learned_solver import LearnedSolver, mean_error, whole_run
+from harness.learned_solver import Error, LearnedSolver, fine_runs, image_error, latent_error, whole_run
 from harness.pipeline import Pipeline
 from harness.training import TrainRecord, TrainSettings, fit, share
 from harness.trajectories import Trajectories
@@ -49,45 +49,58 @@ class WholeRuns(nn.Module):
         with attached:
             return whole_run(solver, pipeline, data, rows, clock)
 
-
-def whole_plan(steps: int) -> TrainSettings:
-    """How ``steps`` of this training go."""
-    return TrainSettings(steps, lr=2e-4, warmup=min(20, steps // 10), ema=0.98, checkpoint_every=25)
+    def keep_solvers(self) -> None:
+        """Put what was learned into the module's configuration."""
+        tables: dict[str, Any] = {count: self.solver(int(count)).table().content() for count in self.solvers}
+        self.module.register_to_config(solvers=tables)
 
 
 def train_whole_runs(
-    pipeline: Pipeline, module: FeedbackModule, data: Trajectories, settings: IlfSettings, training: TrainSettings,
-    checkpoint: Path,
-) -> TrainRecord:  # fmt: skip
-    """Go on training ``module`` so that whole runs end where the teacher's do, with solvers of their own, kept in its config.
+    runs: WholeRuns, data: Trajectories, settings: IlfSettings, training: TrainSettings, checkpoint: Path, error: Error
+) -> TrainRecord:
+    """Go on training a module, and solvers of its own, so that whole runs end where the teacher's do.
 
-    Each step takes one step count of ``settings.whole_counts`` and ``settings.whole_batch`` trajectories. The loss is their
-    :func:`mean_error`.
+    Each step takes one step count of ``settings.whole_counts`` and ``settings.whole_batch`` trajectories.
     """
-    grids = settings.whole_counts
-    runs = WholeRuns(pipeline, module.requires_grad_(True), grids).to(pipeline.device)
+    pipeline, module = runs.pipeline, runs.module
     pipeline.transformer.requires_grad_(False)
+    counts = settings.whole_counts
 
     def loss(generator: torch.Generator) -> torch.Tensor:
-        steps = grids[int(torch.randint(len(grids), (), generator=generator))]
+        steps = counts[int(torch.randint(len(counts), (), generator=generator))]
         rows = share(torch.randint(len(data.states), (settings.whole_batch,), generator=generator))
-        return mean_error(runs.ends(steps, data, rows), data, rows)
+        return error(runs.ends(steps, data, rows), data.states[rows, -1].to(pipeline.device))
 
     lean = checkpointed(pipeline.transformer) if settings.gradient_checkpointing else nullcontext()
     with explicit_attention(pipeline.transformer, module), lean:
-        record = fit(runs, loss, training, checkpoint, "whole runs")
-    tables: dict[str, Any] = {str(n): runs.solver(n).table().content() for n in grids}
-    module.register_to_config(solvers=tables)
-    return record
+        return fit(runs, loss, training, checkpoint, "whole runs")
+
+
+def whole_plan(steps: int, lr: float = 2e-4) -> TrainSettings:
+    """How ``steps`` of this training go."""
+    return TrainSettings(steps, lr=lr, warmup=min(20, steps // 10), ema=0.98, checkpoint_every=25)
 
 
 def train_all(
     pipeline: Pipeline, data: Trajectories, prompts: Sequence[str], seed: int, settings: IlfSettings, training: TrainSettings,
     checkpoint: Path,
 ) -> tuple[FeedbackModule, TrainRecord]:  # fmt: skip
-    """:func:`train_module`, and :func:`train_whole_runs` after it where the settings ask for it; resumes in either."""
-    module, record = train_module(pipeline, data, prompts, seed, settings, training, checkpoint)
+    """:func:`train_module`, and what the settings ask for after it: whole runs by their latents, then by their images.
+
+    Resumes in any of the three. Noise of ``seed`` and ``seed + 1`` is used.
+    """
+    module, made = train_module(pipeline, data, prompts, seed, settings, training, checkpoint)
+    if not settings.whole_runs and not settings.image_runs:
+        return module, made
+    runs = WholeRuns(pipeline, module.requires_grad_(True), settings.whole_counts).to(pipeline.device)
     if settings.whole_runs:
-        store, plan = checkpoint.with_suffix(".whole.pt"), whole_plan(settings.whole_runs)
-        record = record.followed_by(train_whole_runs(pipeline, module, data, settings, plan, store))
-    return module, record
+        plan, store = whole_plan(settings.whole_runs), checkpoint.with_suffix(".whole.pt")
+        made = made.followed_by(train_whole_runs(runs, data, settings, plan, store, latent_error))
+    if settings.image_runs:
+        texts = [prompts[i % len(prompts)] for i in range(settings.image_targets)]
+        fine = fine_runs(pipeline, texts, seed + 1, checkpoint.with_suffix(".fine.pt"))
+        plan, store = whole_plan(settings.image_runs, lr=1e-4), checkpoint.with_suffix(".images.pt")
+        last = train_whole_runs(runs, fine, settings, plan, store, image_error(pipeline))
+        made = made.followed_by(replace(last, seconds=last.seconds + fine.seconds))
+    runs.keep_solvers()
+    return module, made

@@ -30,7 +30,15 @@ class IlfRecipe:
 
 
 OURS = IlfSettings(
-    loop=(12, 12), grids=(5, 6, 8, 10), steps=8, power=1.5, rounds=16, runs=256, whole_runs=3200, whole_grids=(5, 6, 7, 8, 9, 10)
+    loop=(12, 12),
+    grids=(5, 6, 8, 10),
+    steps=8,
+    power=1.5,
+    rounds=16,
+    runs=256,
+    whole_runs=3200,
+    image_runs=900,
+    whole_grids=(5, 6, 7, 8, 9, 10),
 )
 TRAINING = TrainSettings(steps=8000, lr=2e-3, warmup=100, ema=0.998, checkpoint_every=250)
 PIXART = IlfRecipe("tiny-text", "tiny-pixart", "zoo/tiny-pixart/prompts-train.txt", 8192, OURS, TRAINING)
@@ -39,12 +47,12 @@ DIT = IlfRecipe("tiny-class", "tiny-dit", "zoo/tiny-dit/prompts-all.txt", 8192, 
 
 def variants(recipe: IlfRecipe) -> dict[str, IlfRecipe]:
     """``ilf`` is ours; ``ilf-paper`` the paper's form at its setting; ``ilf-adapter`` ours without a second pass and
-    with a quarter of its end-to-end training; ``ilf-jumps`` ours before that."""
+    with less end-to-end training; ``ilf-jumps`` ours before that."""
     paper = paper_form((4, 9), (10,), 10)
     return {
         "ilf": recipe,
-        "ilf-jumps": replace(recipe, ilf=replace(recipe.ilf, whole_runs=0)),
-        "ilf-adapter": replace(recipe, ilf=replace(recipe.ilf, inner_pass=False, whole_runs=800)),
+        "ilf-jumps": replace(recipe, ilf=replace(recipe.ilf, whole_runs=0, image_runs=0)),
+        "ilf-adapter": replace(recipe, ilf=replace(recipe.ilf, inner_pass=False, whole_runs=400, image_runs=0, whole_grids=())),
         "ilf-paper": replace(recipe, ilf=paper),
     }
 

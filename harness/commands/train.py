@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import resource
 import time
 from collections.abc import Sequence
@@ -42,8 +41,8 @@ def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out:
     spec = load_spec(preset, overrides)
     spec = load_spec(preset, overrides | {"training": spec.training.model_dump() | training})
     chosen = spec.training
-    if spec.seed == chosen.seed:
-        raise UsageError(expected="a training seed that is not judged on", got=str(chosen.seed), remedy="--seed another")
+    if chosen.seed <= spec.seed <= chosen.seed + 2:  # trajectories, finer runs, and the search of a schedule
+        raise UsageError(expected="training seeds that are not judged on", got=str(chosen.seed), remedy="--seed another")
     prompts = load_prompts(spec.prompts).texts
     pipeline = load_pipeline(spec)
     geometry = pipeline.plan().backbone.geometry
@@ -75,7 +74,7 @@ def searched(
     pipeline: Pipeline, module: FeedbackModule, texts: Sequence[str], spec: ExperimentSpec, grid: Sequence[int], budget: float
 ) -> list[Tried]:  # fmt: skip
     """Schedules of the module by their error on runs of a seed that is neither trained nor judged on, best first."""
-    seed = next(seed for seed in itertools.count(spec.training.seed + 1) if seed != spec.seed)
+    seed = spec.training.seed + 2
     return search(pipeline, module, record(pipeline, texts, seed, grid, spec.batch), texts, seed, budget)
 
 

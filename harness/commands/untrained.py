@@ -10,6 +10,7 @@ import torch
 from harness.contracts import Backbone, Method, Plan
 from harness.device_speed import measured_speed
 from harness.errors import NotMeasured
+from harness.learned_solver import FINE
 from harness.loading import resolve_device
 from harness.methods import Composition, StandIn
 from harness.spec import ExperimentSpec
@@ -82,6 +83,7 @@ def training_plan(backbone: Backbone, spec: ExperimentSpec) -> TrainingPlan:
     training, geometry = spec.training, backbone.geometry
     settings = settings_for(training, backbone.depth, geometry.tokens * geometry.width * STATE_BYTES)
     first, last = settings.loop
+    whole = settings.whole_runs + settings.image_runs
     stored = settings.target != "fad"
     return TrainingPlan(
         looped=last - first + 1 if settings.inner_pass else 0, after=backbone.depth - last,
@@ -90,7 +92,8 @@ def training_plan(backbone: Backbone, spec: ExperimentSpec) -> TrainingPlan:
         teacher_steps=len(union_grid(training.grids, training.power, WIDEST_GAP)), branches=2 if spec.guidance > 1 else 1,
         collected=settings.rounds * settings.runs * sum(training.grids) if stored else 0,
         remembered=min(settings.rounds, settings.remembered) * settings.runs * sum(training.grids),
-        whole=settings.whole_runs * settings.whole_batch * sum(settings.whole_counts) // len(settings.whole_counts),
+        whole=whole * settings.whole_batch * sum(settings.whole_counts) // len(settings.whole_counts),
+        fine=settings.image_targets if settings.image_runs else 0, fine_steps=len(FINE),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from diffusers import DPMSolverMultistepScheduler
 from baselines.bespoke import Bespoke
 from harness.clock import StepClock
 from harness.errors import ArtifactError, UsageError
-from harness.learned_solver import LearnedSolver, denoiser, whole_run_error
+from harness.learned_solver import LearnedSolver, denoiser, image_error, whole_run_error
 from harness.pipeline import Pipeline
 from harness.schedulers.bespoke import BespokeScheduler, SolverTable
 from harness.solvers import on_timesteps, power_grid
@@ -133,3 +133,19 @@ def test_a_step_count_or_guidance_without_a_solver_is_refused(pipeline: Pipeline
     pipeline.guidance = 3.0
     with pytest.raises(UsageError, match="guidance 2"), Bespoke(3).attach(pipeline):
         pass
+
+
+def test_the_image_error_is_that_of_the_images_that_the_pipeline_gives(pipeline: Pipeline) -> None:
+    recorder, images = Recorder(pipeline, 5), []
+    with recorder.recording():
+        images.append(pipeline.generate(PROMPTS, 7, range(5)))
+    ends = recorder.states[-1].clone()
+    recorder = Recorder(pipeline, 5)
+    with recorder.recording():
+        images.append(pipeline.generate(PROMPTS, 8, range(5)))
+    others = recorder.states[-1].clone().requires_grad_()
+    error = image_error(pipeline)(others, ends)
+    one, other = (batch.float() / 255 for batch in images)
+    assert float(error.detach()) == pytest.approx(float((one - other).square().flatten(1).mean(1).sqrt().mean()), abs=2 / 255)
+    error.backward()
+    assert others.grad is not None and others.grad.abs().sum() > 0

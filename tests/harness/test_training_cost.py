@@ -74,6 +74,9 @@ def test_every_part_of_the_plan_counts() -> None:
     assert cost.training_flops == 2 * 10 * 4 * step_macs(geometry, 2, 2, stored=False)
     assert cost.disk_bytes == 6 * (41 * 4 * 64 * 64 * 4 + 120 * 4096 * 4) + 4 * 4 * 1000
     assert predict_training(geometry, replace(PLAN, steps=20)).training_flops == 2 * cost.training_flops
+    fine = predict_training(geometry, replace(PLAN, fine=5, fine_steps=100))
+    assert fine.teacher_flops - cost.teacher_flops == 2 * 5 * 100 * 2 * geometry.forward_macs
+    assert fine.disk_bytes - cost.disk_bytes == 5 * (2 * 4 * 64 * 64 * 4 + 120 * 4096 * 4)
     assert cost.hours(ASSUMED) == pytest.approx((cost.teacher_flops + cost.training_flops) / 400e12 / 3600)
     assert "assumed 400 TFLOP/s" in cost.text(ASSUMED) and "GB of disk" in cost.text(ASSUMED)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from harness.errors import UsageError
+from harness.learned_solver import latent_error
 from harness.pipeline import Pipeline
 from harness.training import TrainSettings, fit
 from harness.trajectories import Recorder, Trajectories, record, union_grid
@@ -17,7 +18,7 @@ from ilf.method import Ilf, attach_module
 from ilf.module import FeedbackModule
 from ilf.schedule import Schedule
 from ilf.train import IlfSettings, build_module
-from ilf.whole_run import WholeRuns, train_whole_runs
+from ilf.whole_run import WholeRuns, train_all, train_whole_runs, whole_plan
 from tests.conftest import PROMPTS
 
 OURS = IlfSettings(loop=(6, 6), grids=(2, 3), steps=3, power=1.5, whole_runs=12, whole_batch=5)
@@ -37,6 +38,10 @@ def module_of(pipeline: Pipeline, settings: IlfSettings = OURS) -> FeedbackModul
     return module
 
 
+def fresh(pipeline: Pipeline) -> WholeRuns:
+    return WholeRuns(pipeline, module_of(pipeline), OURS.grids)
+
+
 @pytest.mark.parametrize("inner_pass", [True, False])
 def test_the_pipeline_ends_where_training_did(pipeline: Pipeline, inner_pass: bool) -> None:
     data, module = teacher(pipeline), module_of(pipeline, replace(OURS, inner_pass=inner_pass))
@@ -54,11 +59,10 @@ def test_the_pipeline_ends_where_training_did(pipeline: Pipeline, inner_pass: bo
 
 
 def test_the_error_falls_and_a_cut_training_follows_the_same_curve(pipeline: Pipeline, tmp_path: Path) -> None:
-    data = teacher(pipeline)
+    data, latents = teacher(pipeline), latent_error
     before = [parameter.clone() for parameter in pipeline.transformer.parameters()]
-    whole = train_whole_runs(pipeline, module_of(pipeline), data, OURS, TRAINING, tmp_path / "a.pt")
+    whole = train_whole_runs(fresh(pipeline), data, OURS, TRAINING, tmp_path / "a.pt", latents)
     assert whole.loss_curve[-1][1] < whole.loss_curve[0][1]
-    module = module_of(pipeline)
 
     class Killed(Exception):
         pass
@@ -70,16 +74,20 @@ def test_the_error_falls_and_a_cut_training_follows_the_same_curve(pipeline: Pip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ilf.whole_run.fit", lambda *args: fit(*args, dies))
         with pytest.raises(Killed):
-            train_whole_runs(pipeline, module, data, OURS, TRAINING, tmp_path / "b.pt")
-    again = module_of(pipeline)
-    resumed = train_whole_runs(pipeline, again, data, OURS, TRAINING, tmp_path / "b.pt")
+            train_whole_runs(fresh(pipeline), data, OURS, TRAINING, tmp_path / "b.pt", latents)
+    resumed = train_whole_runs(fresh(pipeline), data, OURS, TRAINING, tmp_path / "b.pt", latents)
     assert resumed.loss_curve == whole.loss_curve
     assert all(torch.equal(a, b) for a, b in zip(before, pipeline.transformer.parameters(), strict=True))
 
 
 def test_solvers_are_saved_with_the_module_and_others_refused(pipeline: Pipeline, tmp_path: Path) -> None:
-    module, settings = module_of(pipeline), replace(OURS, whole_grids=(2, 4))
-    train_whole_runs(pipeline, module, teacher(pipeline), settings, replace(TRAINING, steps=2), tmp_path / "a.pt")
+    settings = replace(OURS, whole_grids=(2, 4), whole_runs=2, image_runs=2, image_targets=6, runs=2)
+    data = teacher(pipeline)
+    module, made = train_all(pipeline, data, PROMPTS, 7, settings, replace(TRAINING, steps=2), tmp_path / "a.pt")
+    assert [made.settings.steps, made.then and made.then.settings, made.then and made.then.then and made.then.then.settings] == [
+        2, whole_plan(2), whole_plan(2, lr=1e-4),
+    ]  # fmt: skip
+    assert made.seconds > data.seconds
     module.save_pretrained(tmp_path / "module")
     found = load_module(tmp_path / "module")
     assert set(found.config.solvers) == {"2", "4"}
@@ -93,4 +101,4 @@ def test_solvers_are_saved_with_the_module_and_others_refused(pipeline: Pipeline
     with pytest.raises(UsageError, match="guidance"), method.attach(pipeline):
         pass
     with pytest.raises(UsageError, match="guidance_input"):
-        train_whole_runs(pipeline, module, teacher(pipeline), replace(OURS, guidance_input=True), TRAINING, tmp_path / "c.pt")
+        replace(OURS, guidance_input=True)
