@@ -39,6 +39,7 @@ OURS = IlfSettings(
     whole_runs=3200,
     image_runs=900,
     whole_grids=(5, 6, 7, 8, 9, 10),
+    image_grids=(5, 6, 7, 8, 8, 8, 9, 10),
 )
 TRAINING = TrainSettings(steps=8000, lr=2e-3, warmup=100, ema=0.998, checkpoint_every=250)
 PIXART = IlfRecipe("tiny-text", "tiny-pixart", "zoo/tiny-pixart/prompts-train.txt", 8192, OURS, TRAINING)
