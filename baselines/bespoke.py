@@ -60,7 +60,7 @@ class Bespoke:
         content = self._read(pipeline_folder)
         if str(self.steps) not in content["tables"] or guidance != content["guidance"]:
             raise UsageError(
-                expected=f"{', '.join(content['tables'])} steps at guidance {content['guidance']:g}, for which one was learned",
+                expected=f"{', '.join(sorted(content['tables'], key=len))} steps at guidance {content['guidance']:g}, for which one was learned",
                 got=f"{self.steps} steps at guidance {guidance:g}", remedy="choose among these, or train others",
             )  # fmt: skip
         return SolverTable.read(content["tables"][str(self.steps)])

@@ -34,7 +34,7 @@ class Schedule:
         count, tables = steps or config["steps"], config.get("solvers") or {}
         if tables and str(count) not in tables:
             raise UsageError(
-                expected=f"a step count that this module has a solver for: {', '.join(tables)}", got=str(count),
+                expected=f"a step count that this module has a solver for: {', '.join(sorted(tables, key=len))}", got=str(count),
                 remedy="name one of these",
             )  # fmt: skip
         table = SolverTable.read(tables[str(count)]) if tables else None
