@@ -59,8 +59,9 @@ class Bespoke:
         """Raises :class:`UsageError` for step counts and guidance scales that none was learned for."""
         content = self._read(pipeline_folder)
         if str(self.steps) not in content["tables"] or guidance != content["guidance"]:
+            counts = ", ".join(sorted(content["tables"], key=len))
             raise UsageError(
-                expected=f"{', '.join(sorted(content['tables'], key=len))} steps at guidance {content['guidance']:g}, for which one was learned",
+                expected=f"{counts} steps at guidance {content['guidance']:g}, for which one was learned",
                 got=f"{self.steps} steps at guidance {guidance:g}", remedy="choose among these, or train others",
             )  # fmt: skip
         return SolverTable.read(content["tables"][str(self.steps)])
