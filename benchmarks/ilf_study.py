@@ -106,8 +106,10 @@ class Study:
         return margin if drop.low > margin > 0 else None
 
     def trained(self) -> list[str]:
-        """Rows of trained modules."""
-        return [label for label in self.labels if label.startswith("ilf") and "feedback=none" not in label]
+        """Rows of trained modules, on the steps that they were trained for."""
+        return [
+            label for label in self.labels if label.startswith("ilf-") or label.startswith("ilf(") and "feedback" not in label
+        ]
 
     def loses_nothing(self, label: str) -> tuple[list[str], bool]:
         """Scores that are not shown non-inferior to 20 steps, and whether the error is no larger than theirs."""
