@@ -107,9 +107,7 @@ class Study:
 
     def trained(self) -> list[str]:
         """Rows of trained modules, on the steps that they were trained for."""
-        return [
-            label for label in self.labels if label.startswith("ilf-") or label.startswith("ilf(") and "feedback" not in label
-        ]
+        return [x for x in self.labels if x.startswith("ilf-") or (x.startswith("ilf(") and "feedback" not in x)]
 
     def loses_nothing(self, label: str) -> tuple[list[str], bool]:
         """Scores that are not shown non-inferior to 20 steps, and whether the error is no larger than theirs."""
