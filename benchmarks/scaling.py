@@ -118,7 +118,7 @@ def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=["workers", "memory", "records", "plan"])
-    parser.add_argument("--ranges", type=int, default=14, help="of 37 images, for workers")
+    parser.add_argument("--ranges", type=int, default=30, help="of 37 images, for workers")
     parser.add_argument("--repeats", type=int, default=2, help="for workers")
     for field in fields(Assumptions):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
