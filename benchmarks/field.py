@@ -15,11 +15,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks.reuse import image_keys, run_root, take_over
+from benchmarks.reuse import linked_run
 from benchmarks.tuning import GRIDS, IMAGES, SEED, SETTINGS, Setting, Tuner, chosen
 from harness.commands import run as app
 from harness.commands.engines import local_engine
-from harness.environment import describe
 from harness.loading import load_pipeline, quiet_libraries
 from harness.pipeline import Pipeline
 from harness.records import read_run
@@ -76,11 +75,8 @@ def prepare(preset: str, overrides: dict[str, Any], out: Path, console: Console)
     assert pipeline.folder is not None
     tuned = tune(preset, pipeline, console)
     prepared = app.prepare(preset, {**overrides, "methods": methods(tuned)}, [])
-    machine = describe(pipeline.device, pipeline.arithmetic)["machine_key"]
-    keys = image_keys(prepared.experiment, pipeline.folder, machine)
-    run = prepared.experiment.folder(run_root(out, keys))
+    run, keys, found = linked_run(prepared.experiment, pipeline, out)
     app.print_dry_run(prepared, run.parent, console)
-    found = take_over(out, run, keys)
     console.print(f"{preset}: images of {len(found)} of {len(keys)} methods are there already, and cost no time again")
     return Prepared(tuned, prepared, run)
 

@@ -17,12 +17,10 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from benchmarks.reuse import image_keys, run_root, take_over
+from benchmarks.reuse import linked_run
 from harness.commands.engines import local_engine
 from harness.commands.run import execute, prepare
 from harness.contracts import BASELINE, FloatArray, Score
-from harness.environment import describe
-from harness.experiment import Experiment
 from harness.loading import load_pipeline
 from harness.records import Run, read_measurement, read_run
 from harness.spec import load_spec
@@ -291,16 +289,6 @@ def section(title: str, study: Study) -> str:
     return text.replace("|\n###", "|\n\n###")
 
 
-def with_known_images(preset: str, experiment: Experiment, out: Path) -> Path:
-    """The folder of the run, with the images that earlier runs of the study have sampled alike."""
-    pipeline = load_pipeline(load_spec(preset))
-    assert pipeline.folder is not None
-    keys = image_keys(experiment, pipeline.folder, describe(pipeline.device, pipeline.arithmetic)["machine_key"])
-    run = experiment.folder(run_root(out, keys))
-    take_over(out, run, keys)
-    return run
-
-
 def main(
     samples: Annotated[int | None, typer.Option(help="Images a method; default: the preset's.")] = None,
     out: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("runs"),
@@ -313,7 +301,7 @@ def main(
         if only not in (None, preset):
             continue
         prepared = prepare(preset, {} if samples is None else {"samples": samples}, ())
-        run = with_known_images(preset, prepared.experiment, out)
+        run, _, _ = linked_run(prepared.experiment, load_pipeline(load_spec(preset)), out)
         execute(prepared, run.parent, console, local_engine)
         study = Study(read_run(run))
         draw(study, DOC.parent / "images" / f"{preset}.svg")

@@ -15,7 +15,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from harness.contracts import method_parts
+from harness.environment import describe
 from harness.experiment import Experiment
+from harness.pipeline import Pipeline
 from harness.records import read_json, slug, write_json
 
 KEYS = "image-keys.json"
@@ -60,6 +62,14 @@ def image_keys(experiment: Experiment, folder: Path, machine: str) -> dict[str, 
 def run_root(out: Path, keys: Mapping[str, str]) -> Path:
     """The folder in ``out`` for runs of exactly these images."""
     return out / f"images-{hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:16]}"
+
+
+def linked_run(experiment: Experiment, pipeline: Pipeline, out: Path) -> tuple[Path, dict[str, str], list[str]]:
+    """The folder of an experiment's run in ``out``, its keys, and the labels whose images earlier runs had: they are linked."""
+    assert pipeline.folder is not None
+    keys = image_keys(experiment, pipeline.folder, describe(pipeline.device, pipeline.arithmetic)["machine_key"])
+    run = experiment.folder(run_root(out, keys))
+    return run, keys, take_over(out, run, keys)
 
 
 def take_over(out: Path, run: Path, keys: Mapping[str, str]) -> list[str]:

@@ -37,8 +37,8 @@ class IlfSettings:
     ``remembered``: rounds whose jumps are kept. ``gradient_checkpointing``: activations are computed again, not kept.
     ``copy``: the module starts as a copy of the blocks before the loop's end, not from scratch. ``whole_runs``: how many
     steps of end-to-end training follow, each through ``whole_batch`` whole runs of a step count out of ``whole_grids`` (default:
-    ``grids``); then ``image_runs`` whose error is that of the decoded images of ``image_targets`` finer runs of the teacher, out
-    of ``image_grids`` (default: the same; what stands there twice is drawn twice as often). See :mod:`ilf.whole_run`.
+    ``grids``); then ``image_runs`` whose error is that of the decoded images of ``image_targets`` finer runs of the teacher; see
+    :mod:`ilf.whole_run`.
     """
 
     loop: tuple[int, int]
@@ -69,7 +69,6 @@ class IlfSettings:
     whole_grids: tuple[int, ...] = ()
     image_runs: int = 0
     image_targets: int = 2048
-    image_grids: tuple[int, ...] = ()
 
     @property
     def whole_counts(self) -> tuple[int, ...]:

@@ -56,14 +56,13 @@ class WholeRuns(nn.Module):
 
 
 def train_whole_runs(
-    runs: WholeRuns, data: Trajectories, counts: Sequence[int], settings: IlfSettings, training: TrainSettings, checkpoint: Path,
-    error: Error,
-) -> TrainRecord:  # fmt: skip
+    runs: WholeRuns, data: Trajectories, settings: IlfSettings, training: TrainSettings, checkpoint: Path, error: Error
+) -> TrainRecord:
     """Go on training a module, and solvers of its own, so that whole runs end where the teacher's do.
 
-    Each step takes one of the step ``counts`` and ``settings.whole_batch`` trajectories.
+    Each step takes one step count of ``settings.whole_counts`` and ``settings.whole_batch`` trajectories.
     """
-    pipeline, module = runs.pipeline, runs.module
+    pipeline, module, counts = runs.pipeline, runs.module, settings.whole_counts
     pipeline.transformer.requires_grad_(False)
 
     def loss(generator: torch.Generator) -> torch.Tensor:
@@ -95,13 +94,12 @@ def train_all(
     runs = WholeRuns(pipeline, module.requires_grad_(True), settings.whole_counts).to(pipeline.device)
     if settings.whole_runs:
         plan, store = whole_plan(settings.whole_runs), checkpoint.with_suffix(".whole.pt")
-        made = made.followed_by(train_whole_runs(runs, data, settings.whole_counts, settings, plan, store, latent_error))
+        made = made.followed_by(train_whole_runs(runs, data, settings, plan, store, latent_error))
     if settings.image_runs:
         texts = [prompts[i % len(prompts)] for i in range(settings.image_targets)]
         fine = fine_runs(pipeline, texts, seed + 1, checkpoint.with_suffix(".fine.pt"))
         plan, store = whole_plan(settings.image_runs, lr=1e-4), checkpoint.with_suffix(".images.pt")
-        counts = settings.image_grids or settings.whole_counts
-        last = train_whole_runs(runs, fine, counts, settings, plan, store, image_error(pipeline))
+        last = train_whole_runs(runs, fine, settings, plan, store, image_error(pipeline))
         made = made.followed_by(replace(last, seconds=last.seconds + fine.seconds))
     runs.keep_solvers()
     return module, made

@@ -61,7 +61,7 @@ def test_the_pipeline_ends_where_training_did(pipeline: Pipeline, inner_pass: bo
 def test_the_error_falls_and_a_cut_training_follows_the_same_curve(pipeline: Pipeline, tmp_path: Path) -> None:
     data, latents = teacher(pipeline), latent_error
     before = [parameter.clone() for parameter in pipeline.transformer.parameters()]
-    whole = train_whole_runs(fresh(pipeline), data, OURS.grids, OURS, TRAINING, tmp_path / "a.pt", latents)
+    whole = train_whole_runs(fresh(pipeline), data, OURS, TRAINING, tmp_path / "a.pt", latents)
     assert whole.loss_curve[-1][1] < whole.loss_curve[0][1]
 
     class Killed(Exception):
@@ -74,8 +74,8 @@ def test_the_error_falls_and_a_cut_training_follows_the_same_curve(pipeline: Pip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ilf.whole_run.fit", lambda *args: fit(*args, dies))
         with pytest.raises(Killed):
-            train_whole_runs(fresh(pipeline), data, OURS.grids, OURS, TRAINING, tmp_path / "b.pt", latents)
-    resumed = train_whole_runs(fresh(pipeline), data, OURS.grids, OURS, TRAINING, tmp_path / "b.pt", latents)
+            train_whole_runs(fresh(pipeline), data, OURS, TRAINING, tmp_path / "b.pt", latents)
+    resumed = train_whole_runs(fresh(pipeline), data, OURS, TRAINING, tmp_path / "b.pt", latents)
     assert resumed.loss_curve == whole.loss_curve
     assert all(torch.equal(a, b) for a, b in zip(before, pipeline.transformer.parameters(), strict=True))
 
