@@ -89,6 +89,8 @@ def measure(pipeline: Pipeline, sample: Callable[[], None]) -> Curves:
 
         def leaving(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> None:
             step = pipeline.clock.step
+            if pipeline.clock.again:
+                return
             if step == 0:
                 outputs.clear()
             for k, before in enumerate(reversed(outputs), 1):

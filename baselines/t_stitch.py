@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import diffusers
 import torch
@@ -29,6 +29,7 @@ class TStitch:
     model, by multiply-accumulates (:mod:`harness.macs`).
     """
 
+    innermost: ClassVar[bool] = True  # what counts steps or adds to a prediction has to see the sibling's, too
     fraction: float = 0.4
     small: str | None = None
 

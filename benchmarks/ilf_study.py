@@ -151,8 +151,7 @@ def overview(study: Study) -> list[str]:
     lines.append("|---" * (5 + len(SCORES)) + "|")
     for row in sorted((study.row(x) for x in study.labels), key=lambda r: (r.cost, r.label)):
         scores = " | ".join(f"{study.images(row.label, name).mean():.4g}" for name in SCORES)
-        speed = f"{row.speed.value:.2f} ({row.speed.low:.2f}..{row.speed.high:.2f})"
-        lines.append(f"| {row.label} | {row.cost:.0f} | {speed} | {row.distance:.3f} | {row.rmse:.2f} | {scores} |")
+        lines.append(f"| {row.label} | {row.cost:.0f} | {times(row.speed)} | {row.distance:.3f} | {row.rmse:.2f} | {scores} |")
     return lines
 
 
@@ -194,14 +193,7 @@ def no_loss(study: Study) -> list[str]:
             continue
         failing, errors = study.loses_nothing(label)
         passes = errors and not failing
-        speed = study.speed(label)
-        cells = (
-            label,
-            f"{speed.value:.2f} ({speed.low:.2f}..{speed.high:.2f})",
-            ", ".join(failing) or "none",
-            yes(errors),
-            yes(passes),
-        )
+        cells = (label, times(study.speed(label)), ", ".join(failing) or "none", yes(errors), yes(passes))
         lines.append("| " + " | ".join(cells) + " |")
     untrained = [x for x in study.labels if x != FULL20 and not x.startswith(("ilf", "bespoke"))]
     kinds = {"ILF": study.trained(), "untrained rival": untrained, "learned solver without a module": learned(study)}
@@ -210,8 +202,7 @@ def no_loss(study: Study) -> list[str]:
     for kind in list(kinds)[1:]:
         ours, rival = fastest["ILF"], fastest[kind]
         if ours and rival:
-            faster = study.against(ours, rival)
-            lines.append(f"- {ours} against {rival}: {faster.value:.2f} ({faster.low:.2f}..{faster.high:.2f}) times as fast.")
+            lines.append(f"- {ours} against {rival}: {times(study.against(ours, rival))} times as fast.")
     return lines
 
 
@@ -237,6 +228,11 @@ def ledger(study: Study) -> list[str]:
 def percent(estimate: Estimate) -> str:
     """A share with its interval, in percent."""
     return f"{100 * estimate.value:.0f}% ({100 * estimate.low:.0f}..{100 * estimate.high:.0f})"
+
+
+def times(ratio: Interval) -> str:
+    """A ratio of times with its interval."""
+    return f"{ratio.value:.2f} ({ratio.low:.2f}..{ratio.high:.2f})"
 
 
 def yes(value: bool) -> str:

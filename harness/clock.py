@@ -11,10 +11,13 @@ from harness.patching import patched
 
 
 class StepClock:
-    """Follows a diffusers scheduler: ``step`` counts from 0, ``timesteps`` are this call's, high to low."""
+    """Follows a diffusers scheduler: ``step`` counts from 0, ``timesteps`` are this call's, high to low.
+
+    ``again`` is True while blocks run a second time within a step: what caches keep and recall is the first time's.
+    """
 
     def __init__(self) -> None:
-        self.step = 0
+        self.step, self.again = 0, False
         self.timesteps: tuple[float, ...] = ()
 
     @property

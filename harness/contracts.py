@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness.errors import NotMeasured
+from harness.errors import NotMeasured, UsageError
 from harness.flops import Geometry
 from harness.macs import BlockMacs, block_macs
 
@@ -75,7 +75,8 @@ class Plan:
     """What a run will evaluate, known before any weight is loaded.
 
     ``exact`` is False where a method decides from the data: its cost is then an upper bound, and the counted one stands.
-    ``timesteps`` are chosen ones, high to low; none: the solver's own.
+    ``timesteps`` are chosen ones, high to low; none: the solver's own. ``loops``: blocks run again on some steps, which a cache
+    may skip along with the blocks.
     """
 
     backbone: Backbone
@@ -84,6 +85,7 @@ class Plan:
     solver: str = ""
     exact: bool = True
     timesteps: tuple[int, ...] = ()
+    loops: bool = False
 
     @classmethod
     def full(cls, backbone: Backbone, steps: int, guidance: float, solver: str = "") -> Plan:
@@ -95,14 +97,24 @@ class Plan:
         """Block evaluations an image, over all steps and branches."""
         return sum(step.evaluations for step in self.steps)
 
+    @property
+    def step_cost(self) -> StepCost:
+        """What any step costs. Raises :class:`UsageError` where something has already made them differ."""
+        if len(set(self.steps)) > 1:
+            raise UsageError(
+                expected="what chooses the steps before what saves on some of them", got="the other order",
+                remedy="write steps:N or ilf first, and then + and the rest",
+            )  # fmt: skip
+        return self.steps[0]
+
     def with_steps(self, steps: int) -> Plan:
         """The same cost a step, ``steps`` times, on the solver's own timesteps."""
-        return replace(self, steps=(self.steps[0],) * steps, timesteps=())
+        return replace(self, steps=(self.step_cost,) * steps, timesteps=())
 
     def saving(self, saved: Sequence[float]) -> Plan:
         """Step ``i`` costs ``saved[i]`` block evaluations less on each branch."""
         costs = tuple(replace(cost, blocks=cost.blocks - less) for cost, less in zip(self.steps, saved, strict=True))
-        return replace(self, steps=costs)
+        return replace(self, steps=costs, exact=self.exact and not self.loops)
 
 
 @runtime_checkable

@@ -36,13 +36,15 @@ class TimingSpec(BaseModel):
 class TrainingSpec(BaseModel):
     """What ``ilf-bench train PRESET`` trains, and what its cost is predicted from. Blocks are 1-based and inclusive.
 
-    ``form``: ``ours``, ``adapter`` (ours without a second pass) or ``paper``. Without ``loop`` ours loops over the last block and
-    the paper's over the middle 12/28 of the blocks, our reading of its 332 block evaluations. ``folded``: the steps on which
-    the module also stands for guidance. ``grids`` are the step counts trained for, with timesteps spaced by ``power``;
-    ``steps`` is the one that the module is used with. ``optimiser_steps`` of ``batch`` jumps are made in ``rounds``, along
-    ``trajectories`` runs of the teacher from noise of ``seed``. ``whole_runs`` steps of end-to-end training follow, each
-    through ``whole_batch`` whole runs, which also learn a solver for each step count of ``whole_grids`` (default: ``grids``).
-    ``image_runs`` more measure their error on the decoded images of ``image_targets`` finer runs of the teacher.
+    ``form``: ``ours``, ``adapter`` (ours without a second pass) or ``paper``. Without ``loop`` ours loops over the last block
+    and the paper's over the middle 12/28 of the blocks, our reading of its 332 block evaluations. ``folded``: the steps on
+    which the module also stands for guidance, ``feedback`` those on which the loop runs at all. ``grids`` are the step counts
+    trained for, with timesteps spaced by ``power``; ``steps`` is the one that the module is used with. ``optimiser_steps`` of
+    ``batch`` jumps are made in ``rounds``, along ``trajectories`` runs of the teacher from noise of ``seed``. ``whole_runs``
+    steps of end-to-end training follow, each through ``whole_batch`` whole runs, which also learn a solver for each step count
+    of ``whole_grids`` (default: ``grids``). ``image_runs`` more measure their error on the decoded images of ``image_targets``
+    finer runs of the teacher, the last ``recombined`` of which have captions of words drawn from all captions: for those who
+    have few.
     With a ``budget``, in block evaluations an image, the schedule is then searched within it on fresh noise. What it takes for
     good quality at full size is not known.
     """
@@ -51,6 +53,7 @@ class TrainingSpec(BaseModel):
     form: Literal["ours", "adapter", "paper"] = "ours"
     loop: tuple[int, int] | None = None
     folded: str = "none"
+    feedback: str = "all"
     grids: tuple[int, ...] = Field((5, 6, 8, 10), min_length=1)
     power: float = Field(1.5, gt=0, lt=10)
     steps: int = Field(8, ge=1)
@@ -66,6 +69,7 @@ class TrainingSpec(BaseModel):
     whole_grids: tuple[int, ...] = ()
     image_runs: int = Field(0, ge=0)
     image_targets: int = Field(2_048, ge=1)
+    recombined: int = Field(0, ge=0)
     budget: float | None = Field(None, gt=0, allow_inf_nan=False)
 
 
@@ -133,6 +137,12 @@ class ExperimentSpec(BaseModel):
         allowed = PRECISION_OF.get(self.dtype, self.precision)
         if self.precision not in ("auto", allowed):
             raise ValueError(f"precision {self.precision} needs dtype float32; {self.dtype} weights compute in {allowed}")
+        return self
+
+    @model_validator(mode="after")
+    def _captions_to_recombine(self) -> ExperimentSpec:
+        if self.task == "class" and self.training.recombined:
+            raise ValueError("training.recombined needs captions; class names cannot be recombined")
         return self
 
     def identity(self) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def feedback_attached(
 ) -> Iterator[InnerLoop]:  # fmt: skip
     """Attach a module that is in memory; timesteps and solver stay as they are."""
     check_guidance(module.config, guidance)
-    loop = InnerLoop(transformer, module, keep=seen is not None)
+    loop = InnerLoop(transformer, module, seen is not None, clock)
     forward = FeedbackForward(transformer.forward, loop, schedule, clock, guidance, first, seen)
     with ExitStack() as stack:
         stack.enter_context(loop.hooked())

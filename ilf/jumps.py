@@ -116,7 +116,7 @@ def collect(
     pipeline: Pipeline, module: FeedbackModule, schedule: Schedule, data: Trajectories, prompts: Sequence[str], seed: int,
     rows: torch.Tensor, *, forced: bool = False, batch: int = 64,
 ) -> Jumps:  # fmt: skip
-    """Run the pipeline with the module on trajectories ``rows`` (int64) and keep every step.
+    """Run the pipeline with the module on trajectories ``rows`` (int64) and keep every step that carries feedback.
 
     ``forced``: each step starts from the teacher's state (off-policy); else from where the step before landed.
     """
@@ -132,5 +132,5 @@ def collect(
                     _forced(pipeline.pipe.scheduler, collector) if forced else nullcontext(),
                 ):
                     pipeline.generate([prompts[i % len(prompts)] for i in numbers], seed, numbers)
-                found += collector.parts
+                found += [collector.parts[step] for step in sorted(schedule.feedback)]
     return Jumps.join(found)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.clock import StepClock
+from harness.errors import NotMeasured
 from harness.patching import patched
 from harness.rows import select_rows
 from ilf.module import FeedbackModule, Jump
@@ -38,8 +40,9 @@ class InnerLoop:
     backbone is frozen, so a training computes it once. :attr:`passage` keeps the latest first pass where ``keep`` is set.
     """
 
-    def __init__(self, transformer: nn.Module, module: FeedbackModule, keep: bool = False) -> None:
+    def __init__(self, transformer: nn.Module, module: FeedbackModule, keep: bool = False, clock: Any = None) -> None:
         self.transformer: Any = transformer
+        self.clock = clock or StepClock()
         self.module, self.keep = module, keep
         self.jump: Jump | None = None
         self.rows: slice | None = None
@@ -91,7 +94,18 @@ class InnerLoop:
     def _passage(self, left: torch.Tensor, kwargs: dict[str, Any]) -> Passage:
         if self.stored is not None:
             return Passage(self.stored.entered, self.stored.left, self.stored.null, kwargs)
-        assert self._entered is not None, "the first looped block runs before the last"
+        if self._entered is None:
+            raise NotMeasured(
+                expected="looped blocks that all run or are all skipped", got="a first looped block that was skipped",
+                remedy="cache all of the loop's blocks, or none",
+            )  # fmt: skip
+        rows = len(self.jump.sample) * (1 if self.rows is None else 2) if self.jump else len(left)
+        if len(left) != rows:
+            raise NotMeasured(
+                expected="a cache that decides for all images of a batch at once",
+                got=f"{len(left)} of {rows} rows",
+                remedy="use another cache with ilf, or batch: 1",
+            )
         entered, self._entered = self._entered, None
         if self.rows is None:
             return Passage(entered, left, None, kwargs)
@@ -105,8 +119,12 @@ class InnerLoop:
             return passage.left + added
         conditioning = self._at_inner_time(passage.conditioning, jump)
         hidden: torch.Tensor = passage.entered
-        for fed, block in zip(feedback, forwards, strict=True):
-            hidden = block(hidden + fed, **conditioning)
+        self.clock.again = True
+        try:
+            for fed, block in zip(feedback, forwards, strict=True):
+                hidden = block(hidden + fed, **conditioning)
+        finally:
+            self.clock.again = False
         return hidden
 
     def _at_inner_time(self, conditioning: dict[str, Any], jump: Jump) -> dict[str, Any]:

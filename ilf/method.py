@@ -45,7 +45,10 @@ class Ilf:
         """A feedback step costs depth + looped + 1 block evaluations on the branches that loop."""
         config = read_config(find_checkpoint(self.checkpoint, plan.backbone.folder))
         schedule = Schedule.of(config, self.steps, self.feedback, self.folded)
-        return replace(plan, steps=schedule.plan(config, plan), solver="bespoke" if schedule.table else config["solver"])
+        solver = "bespoke" if schedule.table else config["solver"]
+        return replace(
+            plan, steps=schedule.plan(config, plan), solver=solver, timesteps=schedule.timesteps, loops=bool(schedule.feedback)
+        )
 
     def ledger(self, backbone: Backbone) -> Ledger:
         """Training seconds from the record beside the weights (0 where there is none) and the module's parameters."""

@@ -45,7 +45,7 @@ class Schedule:
 
     def plan(self, config: Any, plan: Plan) -> tuple[StepCost, ...]:
         """What each step costs: depth on each branch, and the looped blocks and the module on those that loop."""
-        plain, extra = plan.steps[0], config["depth"] + (config["last"] - config["first"] + 1 if config["inner_pass"] else 0)
+        plain, extra = plan.step_cost, config["depth"] + (config["last"] - config["first"] + 1 if config["inner_pass"] else 0)
         looping = plain.branches if config["branches"] == "both" else 1
         costs = []
         for i in range(len(self.timesteps)):

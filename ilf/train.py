@@ -16,6 +16,7 @@ from harness.attention import explicit_attention
 from harness.errors import ArtifactError, UsageError
 from harness.patching import patched
 from harness.pipeline import Pipeline
+from harness.solvers import power_grid
 from harness.states import kept
 from harness.training import TrainRecord, TrainSettings, fit, share
 from harness.trajectories import Trajectories
@@ -23,7 +24,7 @@ from ilf.jumps import Jumps, collect
 from ilf.loop import InnerLoop
 from ilf.module import FeedbackModule, block_settings
 from ilf.objective import Objective
-from ilf.schedule import Schedule
+from ilf.schedule import Schedule, chosen_steps
 
 TARGETS = ("jump", "jump2", "teacher-steps", "fad")
 
@@ -35,9 +36,11 @@ class IlfSettings:
     ``target``: see :class:`Objective`, ``teacher_steps`` being its count. ``grids``: step counts in training. ``rounds``: how
     often jumps are collected anew, ``runs`` trajectories for each step count; ``forced``: from the teacher's states only.
     ``remembered``: rounds whose jumps are kept. ``gradient_checkpointing``: activations are computed again, not kept.
-    ``copy``: the module starts as a copy of the blocks before the loop's end, not from scratch. ``whole_runs``: how many
-    steps of end-to-end training follow, each through ``whole_batch`` whole runs of a step count out of ``whole_grids`` (default:
-    ``grids``); then ``image_runs`` whose error is that of the decoded images of ``image_targets`` finer runs of the teacher; see
+    ``copy``: the module starts as a copy of the blocks before the loop's end, not from scratch. ``feedback``: on which steps
+    the loop runs (see :func:`ilf.schedule.chosen_steps`). ``whole_runs``: how many steps of end-to-end training follow, each
+    through ``whole_batch`` whole runs of a step count out of ``whole_grids`` (default: ``grids``); then ``image_runs`` whose
+    error is that of the decoded images of ``image_targets`` finer runs of the teacher, the last ``recombined`` of which have
+    captions of words drawn from all captions, so that the module does not learn a few captions by heart; see
     :mod:`ilf.whole_run`.
     """
 
@@ -57,6 +60,7 @@ class IlfSettings:
     inner_time: str = "same"
     power: float = 1.0
     copy: bool = False
+    feedback: str = "all"
     batch: int = 64
     rounds: int = 1
     runs: int = 256
@@ -69,6 +73,7 @@ class IlfSettings:
     whole_grids: tuple[int, ...] = ()
     image_runs: int = 0
     image_targets: int = 2048
+    recombined: int = 0
 
     @property
     def whole_counts(self) -> tuple[int, ...]:
@@ -91,6 +96,13 @@ class IlfSettings:
                 expected="branches=conditional, or every step folded, with a jump target",
                 got="a loop on both branches", remedy="use target=fad for the paper's form",
             )  # fmt: skip
+        if not any(chosen_steps(self.feedback, power_grid(n, self.power)) for n in self.whole_counts):
+            raise UsageError(expected="a step that carries feedback", got=repr(self.feedback), remedy="edit feedback")
+        if self.recombined > self.image_targets:
+            raise UsageError(
+                expected=f"at most all of the {self.image_targets} image_targets recombined", got=str(self.recombined),
+                remedy="edit recombined",
+            )  # fmt: skip
 
 
 def paper_form(loop: tuple[int, int], grids: tuple[int, ...], steps: int) -> IlfSettings:
@@ -107,7 +119,7 @@ def module_for(config: Mapping[str, Any], guidance: float, settings: IlfSettings
     module: FeedbackModule = FeedbackModule(
         block_settings(config), first, last, settings.inner_pass, settings.depth, settings.separate, settings.gating,
         settings.jump_embedding, settings.context, settings.branches, guidance, settings.guidance_input, settings.inner_time,
-        solver, settings.power, list(settings.grids), settings.folded, "all", settings.steps, config["patch_size"],
+        solver, settings.power, list(settings.grids), settings.folded, settings.feedback, settings.steps, config["patch_size"],
         config["in_channels"],
     )  # fmt: skip
     return module

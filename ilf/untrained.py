@@ -64,7 +64,10 @@ class UntrainedIlf:
         """As of a trained module."""
         settings = settings_for(self.training(plan.backbone.depth), plan.backbone.depth, 1)
         form = vars(settings) | {"first": settings.loop[0], "last": settings.loop[1]}
-        return replace(plan, steps=self.schedule(form).plan(form, plan), solver="dpm++")
+        schedule = self.schedule(form)
+        return replace(
+            plan, steps=schedule.plan(form, plan), solver="dpm++", timesteps=schedule.timesteps, loops=bool(schedule.feedback)
+        )
 
     def ledger(self, backbone: Backbone) -> Ledger:
         """Nothing was trained; the parameters are those of the module that would be."""

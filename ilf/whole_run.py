@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -75,9 +76,16 @@ def train_whole_runs(
         return fit(runs, loss, training, checkpoint, "whole runs")
 
 
-def whole_plan(steps: int, lr: float = 2e-4) -> TrainSettings:
+def recombined(prompts: Sequence[str], count: int, seed: int) -> list[str]:
+    """``count`` captions of two or three words, each drawn from all words of ``prompts``."""
+    words = sorted({word for prompt in prompts for word in prompt.split()})
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(words, k=draw.choice((2, 3)))) for _ in range(count)]
+
+
+def whole_plan(steps: int) -> TrainSettings:
     """How ``steps`` of this training go."""
-    return TrainSettings(steps, lr=lr, warmup=min(20, steps // 10), ema=0.98, checkpoint_every=25)
+    return TrainSettings(steps, lr=2e-4, warmup=min(20, steps // 10), ema=0.98, checkpoint_every=25)
 
 
 def train_all(
@@ -96,9 +104,10 @@ def train_all(
         plan, store = whole_plan(settings.whole_runs), checkpoint.with_suffix(".whole.pt")
         made = made.followed_by(train_whole_runs(runs, data, settings, plan, store, latent_error))
     if settings.image_runs:
-        texts = [prompts[i % len(prompts)] for i in range(settings.image_targets)]
+        plain = settings.image_targets - settings.recombined
+        texts = [*(prompts[i % len(prompts)] for i in range(plain)), *recombined(prompts, settings.recombined, seed + 1)]
         fine = fine_runs(pipeline, texts, seed + 1, checkpoint.with_suffix(".fine.pt"))
-        plan, store = whole_plan(settings.image_runs, lr=1e-4), checkpoint.with_suffix(".images.pt")
+        plan, store = whole_plan(settings.image_runs), checkpoint.with_suffix(".images.pt")
         last = train_whole_runs(runs, fine, settings, plan, store, image_error(pipeline))
         made = made.followed_by(replace(last, seconds=last.seconds + fine.seconds))
     runs.keep_solvers()

@@ -31,6 +31,11 @@ COMPOSED = (
     "bespoke:3", *LEARNED, "steps:3+t-stitch:0.3",
     "ilf:checkpoint={ilf}", "ilf:steps=3:feedback=first-2:checkpoint={ilf}", "ilf-untrained:steps=3:feedback=first-2",
     "ilf-untrained:steps=3:feedback=all:form=ours",
+    *(f"ilf:checkpoint={{ilf}}+{cache}" for cache in (
+        "deepcache:interval=2:first=2:last=5", "deepcache:interval=2:first=6:last=6", "fora:2", "smoothcache:0.5",
+        "taylorseer:interval=2:order=1:warmup=1", "pab:attention=3:cross=2:low=0:high=1000", "magcache:0.5:retention=0.3",
+        "encoder:keys=3:blocks=1", "step-rehash:threshold=0.2:first=3", "t-stitch:0.3",
+    )),
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from baselines.table import BASELINES
 from harness.calibration import find
 from harness.contracts import method_parts
-from harness.errors import NotMeasured
+from harness.errors import NotMeasured, UsageError
 from harness.pipeline import Pipeline
 from ilf.method import ILF_METHODS
 from ilf.untrained import UNTRAINED_METHODS
@@ -54,6 +54,24 @@ def test_pipeline_is_restored_after_an_error(opened: dict[str, Pipeline], module
     with pytest.raises(ZeroDivisionError), build(text, modules["pixart"]).attach(pipeline):
         raise ZeroDivisionError
     assert state_of(pipeline) == before
+
+
+@pytest.mark.parametrize(
+    ("cache", "why"),
+    [("first-block:0.25", "all images of a batch"), ("deepcache:interval=2:first=2:last=4", "all run or are all skipped")],
+)
+def test_a_cache_that_a_loop_cannot_bear_says_so(
+    opened: dict[str, Pipeline], modules: dict[str, Path], cache: str, why: str
+) -> None:
+    pipeline, method = opened["dit"], build(f"ilf:checkpoint={{ilf}}+{cache}", modules["dit"])
+    with pytest.raises(NotMeasured, match=why), method.attach(pipeline):
+        images(pipeline, EVERY)
+
+
+@pytest.mark.parametrize("text", ["fora:2+ilf:checkpoint={ilf}", "deepcache:interval=2+steps:3"])
+def test_what_chooses_the_steps_comes_first(opened: dict[str, Pipeline], modules: dict[str, Path], text: str) -> None:
+    with pytest.raises(UsageError, match="first, and then"):
+        build(text, modules["dit"]).plan(opened["dit"].plan())
 
 
 ANYWHERE = (*TEXTS, *LEARNED, *LOW_BIT, "cuda-graphs", "ilf:checkpoint={ilf}")  # compile: tests/baselines/test_systems.py

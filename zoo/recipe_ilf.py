@@ -33,8 +33,13 @@ OURS = IlfSettings(
     loop=(12, 12), grids=(5, 6, 8, 10), steps=8, power=1.5, rounds=16, runs=256, whole_runs=3200, whole_grids=(5, 6, 7, 8, 9, 10)
 )
 TRAINING = TrainSettings(steps=8000, lr=2e-3, warmup=100, ema=0.998, checkpoint_every=250)
-PIXART = IlfRecipe("tiny-text", "tiny-pixart", "zoo/tiny-pixart/prompts-train.txt", 8192, OURS, TRAINING)
-DIT = IlfRecipe("tiny-class", "tiny-dit", "zoo/tiny-dit/prompts-all.txt", 8192, replace(OURS, image_runs=900), TRAINING)
+PIXART = IlfRecipe(
+    "tiny-text", "tiny-pixart", "zoo/tiny-pixart/prompts-train.txt", 8192,
+    replace(OURS, image_runs=2600, image_targets=8192, recombined=6144), TRAINING,
+)  # fmt: skip
+DIT = IlfRecipe(
+    "tiny-class", "tiny-dit", "zoo/tiny-dit/prompts-all.txt", 8192, replace(OURS, image_runs=2200, image_targets=5120), TRAINING
+)
 
 
 def variants(recipe: IlfRecipe) -> dict[str, IlfRecipe]:

@@ -67,7 +67,7 @@ def _fresh(spec: ExperimentSpec, method: Ilf) -> UntrainedIlf:
     training = spec.training
     first, last = training.loop or (None, None)
     steps, folded = method.steps or training.steps, method.folded or training.folded
-    return UntrainedIlf(steps, method.feedback or "all", folded, first, last, training.form)
+    return UntrainedIlf(steps, method.feedback or training.feedback, folded, first, last, training.form)
 
 
 def training_offer(backbone: Backbone, spec: ExperimentSpec, preset: str) -> str:

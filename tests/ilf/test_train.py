@@ -67,6 +67,15 @@ def test_the_modules_own_run_is_what_the_pipeline_does(pipeline: Pipeline, tmp_p
         assert torch.equal(forced.sample[at], data.states[:, data.column(forced.t[at])[0]])
 
 
+def test_only_steps_with_feedback_are_learned_from(pipeline: Pipeline) -> None:
+    settings = replace(OURS, folded="none", feedback="last-2")
+    data, module = teacher(pipeline, settings), build_module(pipeline, settings)
+    schedule = Schedule.of(module.config, 4)
+    jumps = collect(pipeline, module, schedule, data, PROMPTS, SEED, torch.arange(5))
+    assert sorted(set(jumps.t.tolist())) == sorted(schedule.timesteps[2:])
+    assert module.config.feedback == "last-2"
+
+
 @pytest.mark.parametrize("folded", ["none", "first-2", "all"])
 def test_the_objective_predicts_what_a_run_uses(pipeline: Pipeline, folded: str) -> None:
     """From stored hidden states the loss sees the guided prediction of the run, whose landing is the run's next state."""
@@ -186,3 +195,8 @@ def test_forms_that_cannot_be_trained_are_refused() -> None:
         replace(OURS, branches="both", folded="none")
     with pytest.raises(UsageError, match="context=False"):
         replace(OURS, target="teacher-steps")
+    for feedback in ("none", "above-1001", "lust-4"):
+        with pytest.raises(UsageError, match=feedback):
+            replace(OURS, feedback=feedback)
+    with pytest.raises(UsageError, match="recombined"):
+        replace(OURS, recombined=3000)
