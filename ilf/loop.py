@@ -102,8 +102,8 @@ class InnerLoop:
         rows = len(self.jump.sample) * (1 if self.rows is None else 2) if self.jump else len(left)
         if len(left) != rows:
             raise NotMeasured(
-                expected="a cache that decides for all images of a batch at once",
-                got=f"{len(left)} of {rows} rows",
+                expected="a cache that skips by the number of the step",
+                got=f"one that runs {len(left)} of {rows} rows",
                 remedy="use another cache with ilf, or batch: 1",
             )
         entered, self._entered = self._entered, None
