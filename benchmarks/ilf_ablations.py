@@ -123,7 +123,7 @@ def trajectories(preset: str, pipeline: Pipeline, prompts: Sequence[str], store:
 
 def study(preset: str, work: Path, console: Console) -> Study:
     """Train what is missing, run all of it, and read the run."""
-    pipeline = load_pipeline(load_spec(preset))
+    pipeline = load_pipeline(load_spec(preset, {"precision": "auto"}))  # for training; the run judges in the study's
     assert pipeline.folder is not None
     prompts = (pipeline.folder / PROMPTS[preset]).read_text().splitlines()
     data = trajectories(preset, pipeline, prompts, work / "trajectories.pt")
