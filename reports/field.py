@@ -60,7 +60,7 @@ held-out captions.
 
 What is not equal. Trainings, searches and calibrations are charged in the table, not to the budget; the seconds are wall time
 of one busy thread on a shared machine, so upper bounds. Learned rivals were trained on these models for minutes, less than in
-their papers (HarmoniCa for 40 iterations), and so was ILF. ILF's form and timesteps were designed on these two models
+their papers (HarmoniCa for 40 iterations), ILF for two to three hours. ILF's form and timesteps were designed on these two models
 (ilf-study.md); the rivals came with their papers' forms. So that ILF is not the only one with better spaced timesteps, four
 caches run on the same ones, with fewer steps, as rivals of their own. Rivals that were published for 20 to 250 steps of
 models with 28 blocks may fare better there: this page says nothing about large models.
