@@ -17,26 +17,25 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks.ilf_study import FULL20, Study, percent, times
+from benchmarks.ilf_study import FULL20, MODELS, Study, percent, put_tables, times
 from harness.commands.engines import local_engine
 from harness.commands.run import execute, prepare
 from harness.learned_solver import latent_error
-from harness.loading import load_pipeline
 from harness.pipeline import Pipeline
 from harness.records import read_json, read_run
-from harness.spec import load_spec
-from harness.training import TrainRecord, TrainSettings
-from harness.trajectories import Trajectories, record, stored, union_grid
-from ilf.train import IlfSettings, build_module, paper_form, train_module
-from ilf.whole_run import WholeRuns, train_whole_runs, whole_plan
+from harness.spec import ROOT
+from harness.training import TrainSettings
+from harness.trajectories import Trajectories
+from ilf.train import IlfSettings, build_module, paper_form
+from ilf.whole_run import WholeRuns, train_all, train_whole_runs, whole_plan
+from zoo.recipe_ilf import DIT, PIXART, TRAIN_SEED, teacher, training_prompts, trajectories
 
-MODELS = {"tiny-pixart (captions never trained on)": "ilf-study-text", "tiny-dit": "ilf-study-class"}
-PROMPTS = {"ilf-study-text": "prompts-train.txt", "ilf-study-class": "prompts-all.txt"}
+RECIPES = {"ilf-study-text": PIXART, "ilf-study-class": DIT}
 STEPS, SPACED = 8, "8 steps + spacing(1.5)"
-TRAJECTORIES, SEED, SAMPLES = 2048, 0, 400
+TRAJECTORIES, SAMPLES = 2048, 400
 FIRST, WHOLE = 600, 100  # optimiser steps on single jumps, and end to end
 FIRST_A_MINUTE, WHOLE_A_MINUTE = 200, 50  # what a minute of one thread is spent on
-DOC = Path(__file__).parents[1] / "docs" / "ilf-ablations.md"
+DOC = ROOT / "docs" / "ilf-ablations.md"
 OURS = IlfSettings(loop=(12, 12), grids=(STEPS,), steps=STEPS, power=1.5, rounds=4, runs=256)
 
 
@@ -96,37 +95,24 @@ def train(variant: Variant, pipeline: Pipeline, data: Trajectories, prompts: Seq
     """Train and save a variant in ``folder``; nothing where that was done."""
     if (folder / "training.json").exists():
         return
-    settings, checkpoint = variant.settings, folder.with_suffix(".pt")
-    made: TrainRecord | None = None
+    settings, checkpoint = replace(variant.settings, whole_runs=variant.whole), folder.with_suffix(".pt")
     if variant.first:
         plan = TrainSettings(variant.first, lr=2e-3, warmup=min(100, variant.first // 10), ema=0.998, checkpoint_every=200)
-        module, made = train_module(pipeline, data, prompts, SEED, settings, plan, checkpoint)
+        module, made = train_all(pipeline, data, prompts, TRAIN_SEED, settings, plan, checkpoint)
     else:
         module = build_module(pipeline, settings)
-    if variant.whole:
-        runs = WholeRuns(pipeline, module.requires_grad_(variant.first > 0), settings.grids)
-        store = checkpoint.with_suffix(".whole.pt")
-        whole = train_whole_runs(runs, data, settings, whole_plan(variant.whole), store, latent_error)
-        made = made.followed_by(whole) if made else whole
+        runs = WholeRuns(pipeline, module.requires_grad_(False), settings.grids)
+        made = train_whole_runs(runs, data, settings, whole_plan(variant.whole), checkpoint, latent_error)
         runs.keep_solvers()
-    assert made is not None
     module.save_pretrained(folder)
     made.save(folder / "training.json")
 
 
-def trajectories(preset: str, pipeline: Pipeline, prompts: Sequence[str], store: Path) -> Trajectories:
-    """The teacher's runs that all variants learn from."""
-    grid = union_grid(OURS.grids, OURS.power)
-    chosen = [prompts[i % len(prompts)] for i in range(TRAJECTORIES)]
-    return stored(store, repr((preset, TRAJECTORIES, grid, SEED)), lambda: record(pipeline, chosen, SEED, grid))
-
-
 def study(preset: str, work: Path, console: Console) -> Study:
     """Train what is missing, run all of it, and read the run."""
-    pipeline = load_pipeline(load_spec(preset, {"precision": "auto"}))  # for training; the run judges in the study's
-    assert pipeline.folder is not None
-    prompts = (pipeline.folder / PROMPTS[preset]).read_text().splitlines()
-    data = trajectories(preset, pipeline, prompts, work / "trajectories.pt")
+    recipe = replace(RECIPES[preset], trajectories=TRAJECTORIES, ilf=OURS)
+    pipeline = teacher(recipe.preset, ROOT / "zoo" / recipe.model)
+    prompts, data = training_prompts(recipe, pipeline), trajectories(recipe, pipeline, work / "trajectories.pt")
     methods = ["full", f"steps:{FULL20.split()[0]}", f"steps:{STEPS}+spacing:1.5"]
     for variants in GROUPS.values():
         for name, variant in variants.items():
@@ -180,8 +166,7 @@ def main(
         if only in (None, preset)
     ]
     if only is None:
-        head, _, _ = DOC.read_text().partition("<!-- tables -->")
-        DOC.write_text(head + "<!-- tables -->\n\n" + "\n".join(sections))
+        put_tables(DOC, "\n".join(sections))
     else:
         print("\n".join(sections))
 

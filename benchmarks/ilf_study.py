@@ -1,6 +1,6 @@
 """Does ILF win, and does the loop earn its cost? Rebuilds docs/ilf-study.md from the bundled checkpoints.
 
-    python -m benchmarks.ilf_study                    # everything; resumes; about 45 minutes of one thread a model
+    python -m benchmarks.ilf_study                    # everything; resumes; about an hour of one thread a model
     python -m benchmarks.ilf_study --samples 200      # a quick look, not written to docs/
 
 Each model is one run of a preset (presets/ilf-study-*.yaml) on a held-out seed, and held-out captions for the text model.
@@ -285,6 +285,12 @@ def section(title: str, study: Study) -> str:
     return text.replace("|\n###", "|\n\n###")
 
 
+def put_tables(page: Path, tables: str) -> None:
+    """Replace what stands behind the page's mark; the words before it stay."""
+    head, mark, _ = page.read_text().partition("<!-- tables -->")
+    page.write_text(f"{head}{mark}\n\n{tables}")
+
+
 def main(
     samples: Annotated[int | None, typer.Option(help="Images a method; default: the preset's.")] = None,
     out: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("runs"),
@@ -304,8 +310,7 @@ def main(
         sections.append(section(title, study))
     tables = "\n".join(sections)
     if samples is None and only is None:
-        head, _, _ = DOC.read_text().partition("<!-- tables -->")
-        DOC.write_text(head + "<!-- tables -->\n\n" + tables)
+        put_tables(DOC, tables)
     else:
         print(tables)
 
