@@ -17,7 +17,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks.ilf_study import FULL20, MODELS, Study, percent, put_tables, times
+from benchmarks.ilf_study import MODELS
+from benchmarks.study import FULL20, Study
+from benchmarks.study_tables import percent, put_tables, times
 from harness.commands.engines import local_engine
 from harness.commands.run import execute, prepare
 from harness.learned_solver import latent_error

@@ -43,13 +43,13 @@ DIT = IlfRecipe(
 
 
 def variants(recipe: IlfRecipe) -> dict[str, IlfRecipe]:
-    """``ilf`` is ours; ``ilf-paper`` the paper's form at its setting; ``ilf-adapter`` ours without a second pass and
-    with less end-to-end training; ``ilf-jumps`` ours before that."""
+    """``ilf`` is ours; ``ilf-paper`` the paper's form at its setting; ``ilf-adapter`` ours without a second pass, trained
+    alike; ``ilf-jumps`` ours before end-to-end training."""
     paper = paper_form((4, 9), (10,), 10)
     return {
         "ilf": recipe,
         "ilf-jumps": replace(recipe, ilf=replace(recipe.ilf, whole_runs=0, image_runs=0)),
-        "ilf-adapter": replace(recipe, ilf=replace(recipe.ilf, inner_pass=False, whole_runs=400, image_runs=0, whole_grids=())),
+        "ilf-adapter": replace(recipe, ilf=replace(recipe.ilf, inner_pass=False)),
         "ilf-paper": replace(recipe, ilf=paper),
     }
 
