@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.study import FULL20, SCORES, Study, adapters, caches, learned, ours, spaced, standard
 from harness.contracts import BASELINE
 from harness.statistics import Estimate, Interval
-from reports.select import record_of, rounds_of
+from reports.select import peak_memory, record_of, rounds_of
 
 
 def overview(study: Study) -> list[str]:
@@ -119,10 +119,11 @@ def no_loss(study: Study) -> list[str]:
 
 
 def ledger(study: Study) -> list[str]:
-    """What training cost and when it has paid back, in images against 20 steps."""
+    """What training cost and when it has paid back, in images against 20 steps. Memory is the peak of the whole process."""
     lines = [
-        "| method | training, device-seconds | extra parameters | images after which it has paid back |",
-        "|---|---|---|---|",
+        "| method | training, device-seconds | extra parameters | peak memory over that of 20 steps, MiB | images after which "
+        "it has paid back |",
+        "|---|---|---|---|---|",
     ]
     for label in study.trained():
         record = record_of(study.run, label)
@@ -133,7 +134,9 @@ def ledger(study: Study) -> list[str]:
             np.median(list(rounds_of(study.run, FULL20).values())) - np.median(list(rounds_of(study.run, label).values()))
         ) / batch
         pays = f"{seconds / saved:,.0f}" if saved > 0 else "never"
-        lines.append(f"| {label} | {seconds:.0f} | {record.extra_parameters:,} | {pays} |")
+        mine, plain = (peak_memory(study.run, x) or 0 for x in (label, FULL20))
+        memory = (mine - plain) / 2**20
+        lines.append(f"| {label} | {seconds:.0f} | {record.extra_parameters:,} | {memory:+.0f} | {pays} |")
     return lines
 
 
