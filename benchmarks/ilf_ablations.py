@@ -66,6 +66,7 @@ PARTS = {
     "no-loop": Variant(
         "an adapter: the module's output is added to the last block's, no second pass", replace(OURS, inner_pass=False)
     ),
+    "no-loop-2": Variant("an adapter of two blocks, at the cost of ours", replace(OURS, inner_pass=False, depth=2)),
     "loop-1": Variant("loop over the first block", replace(OURS, loop=(1, 1))),
     "loop-6": Variant("loop over a middle block", replace(OURS, loop=(6, 6))),
     "loop-11-12": Variant("loop over the last two blocks", replace(OURS, loop=(11, 12))),
