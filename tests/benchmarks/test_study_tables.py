@@ -1,0 +1,78 @@
+"""The tables of the ILF study, on a run with known numbers."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.study import SCORES, Study
+from benchmarks.study_tables import against_caches, duel, equal_cost, second_pass
+from harness.contracts import BASELINE, FloatArray, Score
+
+COSTS = {
+    BASELINE: 2400, "20 steps": 480, "5 steps": 120, "8 steps + spacing(1.5)": 192, "20 steps + near": 200, "20 steps + far": 250,
+    "ilf(6 steps)": 156, "ilf(7 steps)": 182, "ilf(8 steps)": 208, "ilf-adapter(6 steps)": 150, "ilf-adapter(8 steps)": 200,
+}  # fmt: skip
+ERRORS = {"ilf(7 steps)": 0.6, "8 steps + spacing(1.5)": 1.0}
+CLIP = {BASELINE: 80.0, "ilf(7 steps)": 80.0, "8 steps + spacing(1.5)": 81.0}
+IQA = {"ilf(7 steps)": 0.5, "8 steps + spacing(1.5)": 0.6, BASELINE: 0.6}
+
+
+class Known(Study):
+    """Errors and scores with a little noise, the same for all methods; ten rounds, seconds as their cost."""
+
+    def images(self, label: str, metric: str) -> FloatArray:
+        means = {"clip_score": CLIP.get(label, 80.0), "clip_iqa": IQA.get(label, 0.6), "fid": 1.0, "image_reward": 0.5}
+        noise = np.random.default_rng(0).normal(0, 0.05, 200)
+        return np.asarray(means.get(metric, ERRORS.get(label, 1.0)) + noise, dtype=np.float64)
+
+
+@pytest.fixture
+def study() -> Study:
+    def score(label: str, metric: str) -> Score:
+        direction: Any = "lower" if metric == "fid" else "higher"
+        return Score(label, metric, metric, "", direction, True, 0.0, 200, {}, np.zeros(200))
+
+    records = {label: SimpleNamespace(label=label, block_evaluations=cost) for label, cost in COSTS.items()}
+    timings = {
+        label: [SimpleNamespace(round=r, latency_s=cost * (1 + 0.01 * r), batch=1) for r in range(10)]
+        for label, cost in COSTS.items()
+    }
+    scores = {(label, metric): score(label, metric) for label in COSTS for metric in SCORES}
+    run: Any = SimpleNamespace(methods=list(records.values()), records=records, scores=scores, timings_of=timings)
+    return Known(run)
+
+
+def test_a_score_that_the_converged_sample_loses_too_is_told_apart(study: Study) -> None:
+    cells = [cell.strip() for cell in duel(study, "ilf(7 steps)", "8 steps + spacing(1.5)").split("|")[1:-1]]
+    assert cells[:2] == ["ilf(7 steps) (182)", "8 steps + spacing(1.5) (192)"]
+    assert cells[2].startswith("40% (") and cells[3].startswith("40% (")
+    assert cells[4:] == ["clip_score, clip_iqa", "clip_score"]
+    same = [cell.strip() for cell in duel(study, "ilf(8 steps)", "ilf-adapter(8 steps)").split("|")[1:-1]]
+    assert same[2] == "0% (0..0)" and same[4:] == ["none", ""]
+
+
+def test_each_cache_meets_the_dearest_ilf_that_costs_no_more(study: Study) -> None:
+    pairs = [line.split("|")[1:3] for line in against_caches(study)[2:]]
+    assert [[cell.strip() for cell in pair] for pair in pairs] == [
+        ["ilf(7 steps) (182)", "20 steps + near (200)"], ["ilf(8 steps) (208)", "20 steps + far (250)"],
+    ]  # fmt: skip
+
+
+def test_ilf_meets_the_adapter_of_its_steps_and_the_next_dearer_one(study: Study) -> None:
+    lines = second_pass(study)[2:]
+    pairs = [tuple(cell.strip() for cell in line.split("|")[1:3]) for line in lines]
+    assert pairs == [
+        ("ilf(6 steps) (156)", "ilf-adapter(6 steps) (150)"),
+        ("ilf(6 steps) (156)", "ilf-adapter(8 steps) (200)"),
+        ("ilf(7 steps) (182)", "ilf-adapter(8 steps) (200)"),
+        ("ilf(8 steps) (208)", "ilf-adapter(8 steps) (200)"),
+    ]
+    assert lines[0].endswith("| 0.96 (0.96..0.96) |")
+
+
+def test_adapters_stand_in_their_own_table_only(study: Study) -> None:
+    assert not any(line.startswith("| ilf-adapter") for line in equal_cost(study))
