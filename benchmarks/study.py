@@ -93,12 +93,15 @@ class Study:
         """Scores that are worse than the rival's, the interval excluding zero."""
         return [name for name in SCORES if self.worse(label, rival, name).low > 0]
 
+    def beyond_margin(self, label: str, rival: str) -> list[str]:
+        """Scores that are not shown non-inferior to the rival's; those too blind to have a margin do not count."""
+        margins = {name: self.margin(name) for name in SCORES}
+        return [n for n, margin in margins.items() if margin is not None and self.worse(label, rival, n).high > margin]
+
     def loses_nothing(self, label: str) -> tuple[list[str], bool]:
         """Scores that are not shown non-inferior to 20 steps, and whether the error is no larger than theirs."""
-        margins = {name: self.margin(name) for name in SCORES}
-        failing = [n for n, margin in margins.items() if margin is not None and self.worse(label, FULL20, n).high > margin]
         errors = all(self.images(label, m).mean() <= self.images(FULL20, m).mean() for m in ("feature_distance", "rmse"))
-        return failing, errors
+        return self.beyond_margin(label, FULL20), errors
 
     def fastest(self, labels: list[str]) -> str | None:
         """The fastest of those that lose nothing measurable."""

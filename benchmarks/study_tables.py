@@ -67,7 +67,7 @@ def duel_head(*names: str) -> list[str]:
     """Of a table of :func:`duel`; a third name is that of a last column."""
     known = (
         "feature distance lower by", "pixel RMSE lower by", "scores that are worse",
-        "of these, the converged sample's own is worse too",
+        "of these, the converged sample's own is worse too", "not shown non-inferior",
     )  # fmt: skip
     columns = (*names[:2], *known, *names[2:])
     return ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
@@ -77,14 +77,14 @@ def duel(study: Study, label: str, rival: str) -> str:
     """One line: by how much of the rival's error the method's is lower, and which scores are worse than the rival's.
 
     The converged sample is what every method aims at. Where its own score is worse than the rival's, the rival has that score
-    from its error.
+    from its error. The last column holds the same differences against the margins of :func:`no_loss`.
     """
     errors = [percent(study.lower(label, rival, m)) for m in ("feature_distance", "rmse")]
     worse = study.worse_scores(label, rival)
     shared = [name for name in worse if name in study.worse_scores(BASELINE, rival)]
     cells = (
         f"{label} ({study.cost(label):.0f})", f"{rival} ({study.cost(rival):.0f})", *errors, ", ".join(worse) or "none",
-        ", ".join(shared) or ("none" if worse else ""),
+        ", ".join(shared) or ("none" if worse else ""), ", ".join(study.beyond_margin(label, rival)) or "none",
     )  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
