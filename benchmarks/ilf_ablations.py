@@ -1,6 +1,6 @@
 """What does each part of ILF earn? Variants are trained alike, from nothing, and judged alike; rebuilds docs/ilf-ablations.md.
 
-    python -m benchmarks.ilf_ablations                             # resumes; about an hour of one thread a model
+    python -m benchmarks.ilf_ablations                             # resumes; about 1.5 h of one thread a model
     python -m benchmarks.ilf_ablations --only ilf-study-class      # one model; printed, not written to docs/
 
 All variants run 8 steps and see the same trajectories. They are judged as in the study: same held-out seed and captions, error to
@@ -89,7 +89,7 @@ TARGETS = {
 }
 MINUTES = {
     f"minutes-{n}": Variant(f"ours, about {n} min of one thread", first=n * FIRST_A_MINUTE, whole=n * WHOLE_A_MINUTE)
-    for n in (1, 3, 10)
+    for n in (1, 3, 10, 30)
 }
 GROUPS = {"Parts, trained end to end": PARTS, "Targets, single jumps only": TARGETS, "Minutes of training": MINUTES}
 
