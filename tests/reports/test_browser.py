@@ -83,12 +83,18 @@ def test_metrics_and_cost_axis_can_be_chosen(browser: Any, report_folder: Path) 
 
 def test_points_are_read_by_pointer_and_by_arrow_keys(browser: Any, report_folder: Path) -> None:
     from selenium.webdriver import ActionChains, Keys
+    from selenium.webdriver.support.ui import WebDriverWait
 
     open_page(browser, report_folder / "index.html", SIZES[0], "light")
     point = browser.find_element("css selector", "figure[data-k=far] .pt use")
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", point)
-    ActionChains(browser).move_to_element(point).perform()
-    assert browser.find_element("id", "tip").text.startswith("full\nFar score")
+
+    def pointed_at(_: Any) -> str:
+        ActionChains(browser).move_to_element(point).perform()
+        return str(browser.find_element("id", "tip").text)
+
+    text = WebDriverWait(browser, 10).until(pointed_at)  # on a busy machine the page may still be scrolling
+    assert text.startswith("full\nFar score")
     plot = browser.find_element("css selector", "figure[data-k=far] .plot")
     browser.execute_script("arguments[0].focus()", plot)
     labels = []
