@@ -22,10 +22,10 @@ from harness.commands.engines import local_engine
 from harness.commands.run import execute, prepare
 from harness.loading import load_pipeline
 from harness.records import read_run
-from harness.spec import load_spec
+from harness.spec import ROOT, load_spec
 
 MODELS = {"tiny-pixart (captions never trained on)": "ilf-study-text", "tiny-dit": "ilf-study-class"}
-DOC = Path(__file__).parents[1] / "docs" / "ilf-study.md"
+DOC = ROOT / "docs" / "ilf-study.md"
 
 
 def draw(study: Study, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -79,11 +80,11 @@ class Study:
         sign = -1.0 if score.direction == "higher" else 1.0
         return paired_difference(sign * self.images(label, metric), sign * self.images(against, metric))
 
-    def margin(self, metric: str) -> float | None:
-        """A tenth of the drop from 20 to 5 steps; None where the metric cannot see that drop."""
-        drop = self.worse(BLIND, FULL20, metric)
-        margin = MARGIN * drop.value
-        return margin if drop.low > margin > 0 else None
+    @cached_property
+    def margins(self) -> dict[str, float]:
+        """A tenth of the drop from 20 to 5 steps, for each score that can see that drop."""
+        drops = {name: self.worse(BLIND, FULL20, name) for name in SCORES}
+        return {name: MARGIN * drop.value for name, drop in drops.items() if drop.low > MARGIN * drop.value > 0}
 
     def trained(self) -> list[str]:
         """Rows of trained modules, on the steps that they were trained for."""
@@ -95,8 +96,7 @@ class Study:
 
     def beyond_margin(self, label: str, rival: str) -> list[str]:
         """Scores that are not shown non-inferior to the rival's; those too blind to have a margin do not count."""
-        margins = {name: self.margin(name) for name in SCORES}
-        return [n for n, margin in margins.items() if margin is not None and self.worse(label, rival, n).high > margin]
+        return [name for name, margin in self.margins.items() if self.worse(label, rival, name).high > margin]
 
     def loses_nothing(self, label: str) -> tuple[list[str], bool]:
         """Scores that are not shown non-inferior to 20 steps, and whether the error is no larger than theirs."""

@@ -9,7 +9,8 @@ import numpy as np
 from benchmarks.study import FULL20, SCORES, Study, adapters, caches, learned, ours, spaced, standard
 from harness.contracts import BASELINE
 from harness.statistics import Estimate, Interval
-from reports.select import peak_memory, record_of, rounds_of
+from reports.ledger import break_even
+from reports.select import peak_memory, record_of, seconds_per_image
 
 
 def overview(study: Study) -> list[str]:
@@ -34,11 +35,10 @@ def equal_cost(study: Study) -> list[str]:
     """Each trained module against the next dearer rival of each kind."""
     lines = duel_head("method (cost)", "rival (cost)")
     without = [x for x in study.labels if "feedback=none" in x]
-    for label in study.trained():
-        for rivals in (standard(study), spaced(study), learned(study), without):
-            rival = study.next_rival(label, rivals)
-            if rival is not None and label not in adapters(study):
-                lines.append(duel(study, label, rival))
+    families = standard(study), spaced(study), learned(study), without
+    for label in [x for x in study.trained() if x not in adapters(study)]:
+        rivals = [study.next_rival(label, family) for family in families]
+        lines += [duel(study, label, rival) for rival in rivals if rival is not None]
     return lines
 
 
@@ -91,7 +91,7 @@ def duel(study: Study, label: str, rival: str) -> str:
 
 def no_loss(study: Study) -> list[str]:
     """Which methods lose nothing measurable against 20 steps, and how much faster they are."""
-    blind = [name for name in SCORES if study.margin(name) is None]
+    blind = [name for name in SCORES if name not in study.margins]
     lines = [f"Too blind to count (cannot tell 5 steps from 20): {', '.join(blind) or 'none'}.", ""]
     lines += [
         "| method | times faster | scores not shown non-inferior | error no larger than that of 20 steps | passes |",
@@ -125,15 +125,14 @@ def ledger(study: Study) -> list[str]:
         "it has paid back |",
         "|---|---|---|---|---|",
     ]
+    plain_s = float(np.median(seconds_per_image(study.run, FULL20)))
     for label in study.trained():
         record = record_of(study.run, label)
         assert record is not None
-        seconds = record.training_s or 0.0
-        batch = study.run.spec["timing"]["batch"]
-        saved = (
-            np.median(list(rounds_of(study.run, FULL20).values())) - np.median(list(rounds_of(study.run, label).values()))
-        ) / batch
-        pays = f"{seconds / saved:,.0f}" if saved > 0 else "never"
+        seconds, faster = record.training_s or 0.0, study.speed(label)
+        saving = Interval(*(plain_s * (1 - 1 / ratio) for ratio in (faster.value, faster.low, faster.high)))
+        paid = break_even(seconds, saving)
+        pays = f"{paid.value:,.0f} ({paid.low:,.0f}..{paid.high:,.0f})"
         mine, plain = (peak_memory(study.run, x) or 0 for x in (label, FULL20))
         memory = (mine - plain) / 2**20
         lines.append(f"| {label} | {seconds:.0f} | {record.extra_parameters:,} | {memory:+.0f} | {pays} |")

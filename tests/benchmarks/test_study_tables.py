@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.study import SCORES, Study
-from benchmarks.study_tables import against_caches, duel, equal_cost, second_pass
+from benchmarks.study_tables import against_caches, duel, equal_cost, ledger, second_pass
 from harness.contracts import BASELINE, FloatArray, Score
 
 COSTS = {
@@ -76,3 +76,14 @@ def test_ilf_meets_the_adapter_of_its_steps_and_the_next_dearer_one(study: Study
 
 def test_adapters_stand_in_their_own_table_only(study: Study) -> None:
     assert not any(line.startswith("| ilf-adapter") for line in equal_cost(study))
+
+
+def test_a_module_pays_back_in_images_not_batches(study: Study) -> None:
+    """480 s an image plain and 208 s with ilf: 272 s saved; 27,200 s of training are paid back after 100 images."""
+    for record in study.run.records.values():
+        record.__dict__.update(training_s=27_200.0, extra_parameters=1)
+    for label, calls in study.run.timings_of.items():
+        for call in calls:
+            call.__dict__.update(latency_s=32.0 * COSTS[label], batch=32, peak_memory_bytes=2**20)
+    line = next(line for line in ledger(study) if line.startswith("| ilf(8 steps)"))
+    assert line == "| ilf(8 steps) | 27200 | 1 | +0 | 100 (100..100) |"
