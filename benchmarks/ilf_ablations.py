@@ -19,7 +19,7 @@ from rich.console import Console
 
 from benchmarks.ilf_study import MODELS
 from benchmarks.study import FULL20, Study
-from benchmarks.study_tables import percent, put_tables, times
+from benchmarks.study_tables import percent, put_tables, table, times
 from harness.commands.engines import local_engine
 from harness.commands.run import execute, prepare
 from harness.learned_solver import latent_error
@@ -128,23 +128,22 @@ def study(preset: str, work: Path, console: Console) -> Study:
     return Study(read_run(prepared.experiment.folder(work / "runs")))
 
 
-def table(done: Study, variants: dict[str, Variant], work: Path) -> list[str]:
-    """A line a variant, in the given order; differences are to the first."""
-    lines = [
-        "| variant | what it is | training, s | block evaluations | times faster than 20 steps | feature distance | pixel RMSE "
-        "| RMSE lower than the first's by |",
-        "|---" * 8 + "|",
-    ]
+def compared(done: Study, variants: dict[str, Variant], work: Path) -> str:
+    """A table with a line a variant, in the given order; differences are to the first."""
+    head = (
+        "variant", "what it is", "training, s", "block evaluations", "times faster than 20 steps", "feature distance",
+        "pixel RMSE", "RMSE lower than the first's by",
+    )  # fmt: skip
+    rows = []
     first, *_ = labels = [variant.label(name) for name, variant in variants.items()]
     for label, (name, variant) in zip(labels, variants.items(), strict=True):
         row, lower = done.row(label), percent(done.lower(label, first, "rmse"))
         seconds = read_json(work / name / "training.json")["seconds"]
-        cells = (
+        rows.append([
             name, variant.what, f"{seconds:.0f}", f"{row.cost:.0f}", times(row.speed), f"{row.distance:.3f}", f"{row.rmse:.2f}",
             "" if label == first else lower,
-        )  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        ])  # fmt: skip
+    return table(*head, rows=rows)
 
 
 def section(title: str, done: Study, work: Path) -> str:
@@ -153,7 +152,7 @@ def section(title: str, done: Study, work: Path) -> str:
     plain = "; ".join(f"{row.label}: {row.cost:.0f} blocks, {row.distance:.3f} and {row.rmse:.2f}" for row in known)
     parts = [f"## {title}", f"N = {spec['samples']} images, seed {spec['seed']}. For comparison, {plain}."]
     for heading, variants in GROUPS.items():
-        parts += [f"### {heading}", "\n".join(table(done, variants, work))]
+        parts += [f"### {heading}", compared(done, variants, work)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,71 +11,73 @@ from benchmarks.study import FULL20, SCORES, Study, adapters, caches, learned, o
 from harness.contracts import BASELINE
 from harness.statistics import Estimate, Interval
 from reports.ledger import break_even
+from reports.markdown import plain_table
 from reports.select import peak_memory, record_of, seconds_per_image
 
+Rows = list[list[str]]  # cells of text
 
-def overview(study: Study) -> list[str]:
+
+def table(*head: str, rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return plain_table([head, ["---"] * len(head), *rows])
+
+
+def overview(study: Study) -> str:
     """Every method, cheapest first."""
-    lines = [
-        "| method | block evaluations | times faster than 20 steps | feature distance | pixel RMSE | " + " | ".join(SCORES) + " |"
-    ]
-    lines.append("|---" * (5 + len(SCORES)) + "|")
+    rows: Rows = []
     for row in sorted((study.row(x) for x in study.labels), key=lambda r: (r.cost, r.label)):
-        errors = f"{row.distance:.3f} | {row.rmse:.2f}"
-        lines.append(f"| {row.label} | {row.cost:.0f} | {times(row.speed)} | {errors} | {scores(study, row.label)} |")
-    lines.append(f"| the converged sample | {study.cost(BASELINE):.0f} | | 0 | 0 | {scores(study, BASELINE)} |")
-    return lines
+        errors = f"{row.distance:.3f}", f"{row.rmse:.2f}"
+        rows.append([row.label, f"{row.cost:.0f}", times(row.speed), *errors, *scores(study, row.label)])
+    rows.append(["the converged sample", f"{study.cost(BASELINE):.0f}", "", "0", "0", *scores(study, BASELINE)])
+    head = ("method", "block evaluations", "times faster than 20 steps", "feature distance", "pixel RMSE", *SCORES)
+    return table(*head, rows=rows)
 
 
-def scores(study: Study, label: str) -> str:
+def scores(study: Study, label: str) -> list[str]:
     """Their cells."""
-    return " | ".join(f"{study.images(label, name).mean():.4g}" for name in SCORES)
+    return [f"{study.images(label, name).mean():.4g}" for name in SCORES]
 
 
-def equal_cost(study: Study) -> list[str]:
+def equal_cost(study: Study) -> Rows:
     """Each trained module against the next dearer rival of each kind."""
-    lines = duel_head("method (cost)", "rival (cost)")
+    rows: Rows = []
     without = [x for x in study.labels if "feedback=none" in x]
     families = standard(study), spaced(study), learned(study), without
     for label in [x for x in study.trained() if x not in adapters(study)]:
         rivals = [study.next_rival(label, family) for family in families]
-        lines += [duel(study, label, rival) for rival in rivals if rival is not None]
-    return lines
+        rows += [duel(study, label, rival) for rival in rivals if rival is not None]
+    return rows
 
 
-def against_caches(study: Study) -> list[str]:
+def against_caches(study: Study) -> Rows:
     """Each cache, and the dearest ILF that costs no more."""
-    lines = duel_head("ilf (cost)", "cache (cost)")
+    rows: Rows = []
     for cache in sorted(caches(study), key=study.cost):
         label = max((x for x in ours(study) if study.cost(x) <= study.cost(cache)), key=study.cost, default=None)
         if label is not None:
-            lines.append(duel(study, label, cache))
-    return lines
+            rows.append(duel(study, label, cache))
+    return rows
 
 
-def second_pass(study: Study) -> list[str]:
+def second_pass(study: Study) -> Rows:
     """ILF against the adapter, trained alike, of the same step count and of the next dearer one."""
-    lines = duel_head("ilf (cost)", "adapter (cost)", "times faster")
+    rows: Rows = []
     for label in ours(study):
         same = label.replace("ilf(", "ilf-adapter(")
         dearer = study.next_rival(label, adapters(study))
         for rival in dict.fromkeys(x for x in (same, dearer) if x in study.labels):
-            lines.append(f"{duel(study, label, rival)} {times(study.against(label, rival))} |")
-    return lines
+            rows.append([*duel(study, label, rival), times(study.against(label, rival))])
+    return rows
 
 
-def duel_head(*names: str) -> list[str]:
-    """Of a table of :func:`duel`; a third name is that of a last column."""
-    known = (
-        "feature distance lower by", "pixel RMSE lower by", "scores that are worse",
-        "of these, the converged sample's own is worse too", "not shown non-inferior",
-    )  # fmt: skip
-    columns = (*names[:2], *known, *names[2:])
-    return ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+DUEL = (
+    "feature distance lower by", "pixel RMSE lower by", "scores that are worse",
+    "of these, the converged sample's own is worse too", "not shown non-inferior",
+)  # fmt: skip
 
 
-def duel(study: Study, label: str, rival: str) -> str:
-    """One line: by how much of the rival's error the method's is lower, and which scores are worse than the rival's.
+def duel(study: Study, label: str, rival: str) -> list[str]:
+    """Both with their costs, and what :data:`DUEL` names; errors in percent of the rival's.
 
     The converged sample is what every method aims at. Where its own score is worse than the rival's, the rival has that score
     from its error. The last column holds the same differences against the margins of :func:`no_loss`.
@@ -82,49 +85,41 @@ def duel(study: Study, label: str, rival: str) -> str:
     errors = [percent(study.lower(label, rival, m)) for m in ("feature_distance", "rmse")]
     worse = study.worse_scores(label, rival)
     shared = [name for name in worse if name in study.worse_scores(BASELINE, rival)]
-    cells = (
+    return [
         f"{label} ({study.cost(label):.0f})", f"{rival} ({study.cost(rival):.0f})", *errors, ", ".join(worse) or "none",
         ", ".join(shared) or ("none" if worse else ""), ", ".join(study.beyond_margin(label, rival)) or "none",
-    )  # fmt: skip
-    return "| " + " | ".join(cells) + " |"
+    ]  # fmt: skip
 
 
-def no_loss(study: Study) -> list[str]:
+def no_loss(study: Study) -> str:
     """Which methods lose nothing measurable against 20 steps, and how much faster they are."""
     blind = [name for name in SCORES if name not in study.margins]
-    lines = [f"Too blind to count (cannot tell 5 steps from 20): {', '.join(blind) or 'none'}.", ""]
-    lines += [
-        "| method | times faster | scores not shown non-inferior | error no larger than that of 20 steps | passes |",
-        "|---|---|---|---|---|",
-    ]
+    rows: Rows = []
     for label in study.labels:
         if label == FULL20:
             continue
         failing, errors = study.loses_nothing(label)
         passes = errors and not failing
-        cells = (label, times(study.speed(label)), ", ".join(failing) or "none", yes(errors), yes(passes))
-        lines.append("| " + " | ".join(cells) + " |")
+        rows.append([label, times(study.speed(label)), ", ".join(failing) or "none", yes(errors), yes(passes)])
     untrained = [x for x in study.labels if x != FULL20 and not x.startswith(("ilf", "bespoke"))]
     kinds = {
         "ILF": ours(study), "untrained rival": untrained, "learned solver without a module": learned(study),
         "adapter without a second pass": adapters(study),
     }  # fmt: skip
     fastest = {kind: study.fastest(labels) for kind, labels in kinds.items()}
-    lines += ["", *(f"- Fastest {kind} that passes: {label or 'none'}." for kind, label in fastest.items())]
+    found = [f"- Fastest {kind} that passes: {label or 'none'}." for kind, label in fastest.items()]
     for kind in list(kinds)[1:]:
         best, rival = fastest["ILF"], fastest[kind]
         if best and rival:
-            lines.append(f"- {best} against {rival}: {times(study.against(best, rival))} times as fast.")
-    return lines
+            found.append(f"- {best} against {rival}: {times(study.against(best, rival))} times as fast.")
+    head = ("method", "times faster", "scores not shown non-inferior", "error no larger than that of 20 steps", "passes")
+    first = f"Too blind to count (cannot tell 5 steps from 20): {', '.join(blind) or 'none'}."
+    return "\n\n".join([first, table(*head, rows=rows), "\n".join(found)])
 
 
-def ledger(study: Study) -> list[str]:
+def ledger(study: Study) -> Rows:
     """What training cost and when it has paid back, in images against 20 steps. Memory is the peak of the whole process."""
-    lines = [
-        "| method | training, device-seconds | extra parameters | peak memory over that of 20 steps, MiB | images after which "
-        "it has paid back |",
-        "|---|---|---|---|---|",
-    ]
+    rows: Rows = []
     plain_s = float(np.median(seconds_per_image(study.run, FULL20)))
     for label in study.trained():
         record = record_of(study.run, label)
@@ -135,8 +130,8 @@ def ledger(study: Study) -> list[str]:
         pays = f"{paid.value:,.0f} ({paid.low:,.0f}..{paid.high:,.0f})"
         mine, plain = (peak_memory(study.run, x) or 0 for x in (label, FULL20))
         memory = (mine - plain) / 2**20
-        lines.append(f"| {label} | {seconds:.0f} | {record.extra_parameters:,} | {memory:+.0f} | {pays} |")
-    return lines
+        rows.append([label, f"{seconds:.0f}", f"{record.extra_parameters:,}", f"{memory:+.0f}", pays])
+    return rows
 
 
 def percent(estimate: Estimate) -> str:
@@ -157,23 +152,22 @@ def yes(value: bool) -> str:
 def section(title: str, study: Study) -> str:
     """All tables of one model."""
     spec, machine = study.run.spec, study.run.environment
+    costs = ("training, device-seconds", "extra parameters", "peak memory over that of 20 steps, MiB")
     parts = [
         f"## {title}",
         f"N = {spec['samples']} images, seed {spec['seed']}, guidance {spec['guidance']}; {machine.get('device', '')}.",
         f"![Error against cost](images/{spec['name']}.svg)",
-        "### Every method", *overview(study),
-        "### Equal cost: each module against the next dearer rival", *equal_cost(study),
-        "### Each cache, and the dearest ILF that costs no more", *against_caches(study),
-        "### Does the second pass earn its cost?", *second_pass(study),
-        "### Speed at no measurable loss", *no_loss(study),
-        "### What training cost", *ledger(study),
+        "### Every method", overview(study),
+        "### Equal cost: each module against the next dearer rival",
+        table("method (cost)", "rival (cost)", *DUEL, rows=equal_cost(study)),
+        "### Each cache, and the dearest ILF that costs no more",
+        table("ilf (cost)", "cache (cost)", *DUEL, rows=against_caches(study)),
+        "### Does the second pass earn its cost?",
+        table("ilf (cost)", "adapter (cost)", *DUEL, "times faster", rows=second_pass(study)),
+        "### Speed at no measurable loss", no_loss(study),
+        "### What training cost", table("method", *costs, "images after which it has paid back", rows=ledger(study)),
     ]  # fmt: skip
-    text = ""
-    for part in parts:
-        text += part + ("\n" if part.startswith("|") else "\n\n")
-        if part == parts[-1]:
-            text += "\n"
-    return text.replace("|\n###", "|\n\n###")
+    return "\n\n".join(parts) + "\n"
 
 
 def put_tables(page: Path, tables: str) -> None:

@@ -11,6 +11,7 @@ from harness.records import Run
 from reports.answers import Answer, Outcome, answers
 from reports.evidence import BLOCKS, SECONDS
 from reports.format import count, interval_text, number
+from reports.markdown import plain_table
 from reports.pareto import survey_front
 from reports.select import method_order, metric_order, plain_pipeline, record_of, rounds_of, same_round_ratio
 from reports.words import TINY_WARNING, facts, failures, title_of
@@ -94,7 +95,7 @@ def _tally(run: Run, found: Sequence[Answer]) -> str:
     for metric in metric_order(run):
         given = {outcome: [a.label for a in judged if a.rulings[metric].outcome is outcome] for outcome in outcomes}
         lines.append([title_of(run, metric), *(str(len(given[o])) for o in outcomes), ", ".join(given[Outcome.YES]) or "none"])
-    return f"{len(judged)} settings of {len(found)} could be judged.\n\n{_table(lines)}"
+    return f"{len(judged)} settings of {len(found)} could be judged.\n\n{plain_table(lines)}"
 
 
 def _gone(one: FieldRun) -> str:
@@ -106,7 +107,7 @@ def _gone(one: FieldRun) -> str:
     lines = [["What", "Why", "Methods"], ["---"] * 3]
     for (what, reason), labels in reasons.items():
         lines.append([what, reason, "all" if len(labels) == everyone > 1 else ", ".join(labels)])
-    return _table(lines) if reasons else ""
+    return plain_table(lines) if reasons else ""
 
 
 def is_axis(run: Run, label: str) -> bool:
@@ -134,7 +135,7 @@ def _answers(run: Run, found: Sequence[Answer]) -> str:
         share = number(answer.cost.value / full, 2) if full else "–"
         costs = [count(round(answer.cost.value)), share, *times, count(math.ceil(spent)) if spent else "–", extra]
         lines.append([answer.label, *costs, *(_cell(answer, m) for m in metrics)])
-    return _table(lines)
+    return plain_table(lines)
 
 
 def _cell(answer: Answer, metric: str) -> str:
@@ -166,7 +167,7 @@ def _plain(run: Run) -> str:
         record = record_of(run, label)
         if record is not None and plain_pipeline(run, label) is not None:
             lines.append([label, count(round(record.block_evaluations or 0.0)), *_scores(run, label)])
-    return _table(lines)
+    return plain_table(lines)
 
 
 def _scores(run: Run, label: str) -> list[str]:
@@ -182,9 +183,4 @@ def _axes(run: Run, labels: Sequence[str]) -> str:
         ratio = same_round_ratio(run, BASELINE, label)
         text = interval_text(ratio) if ratio else "not measured" if record_of(run, label) is None else "not timed in this run"
         lines.append([label, text, *_scores(run, label)])
-    return _table(lines)
-
-
-def _table(lines: list[list[str]]) -> str:
-    """Markdown from rows of plain text, the second of which is the rule."""
-    return "\n".join("| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in line) + " |" for line in lines)
+    return plain_table(lines)

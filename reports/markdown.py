@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.records import Run
@@ -131,6 +132,11 @@ def _with_verdict(cell: Cell) -> str:
 
 def _trained(table: Table) -> tuple[Row, ...]:
     return tuple(row for row in table.rows if row.kind == "accelerator")
+
+
+def plain_table(lines: Sequence[Sequence[str]]) -> str:
+    """Markdown from rows of plain text, the second of which is the rule. Only what would break a row is escaped."""
+    return "\n".join("| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in line) + " |" for line in lines)
 
 
 def _lines(lines: list[list[str]]) -> str:
