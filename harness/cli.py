@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from harness.errors import HarnessError, UsageError
+from harness.interrupts import interrupted, listen
 from harness.places import place
 
 if TYPE_CHECKING:
@@ -358,20 +358,22 @@ def _dispatch(arguments: list[str] | None, errors: Console) -> int:
         return int(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):  # some versions of typer turn the first into an exit code of their own
         return EXIT_INTERRUPTED
-    except HarnessError as error:
-        errors.print(f"error: {error}", markup=False)
-        return error.exit_code
-    except OSError as error:
-        errors.print(f"error: the system refused: {error}; remedy: free disk space or choose another --out", markup=False)
-        return EXIT_IO
     except Exception as error:
-        if not hasattr(error, "format_message"):  # the usage errors of typer and of click share no base class
-            raise
-        errors.print(f"usage error: {error.format_message()}", markup=False)
-        return EXIT_USAGE
+        if interrupted():
+            return EXIT_INTERRUPTED
+        if isinstance(error, HarnessError):
+            errors.print(f"error: {error}", markup=False)
+            return error.exit_code
+        if isinstance(error, OSError):
+            errors.print(f"error: the system refused: {error}; remedy: free disk space or choose another --out", markup=False)
+            return EXIT_IO
+        if hasattr(error, "format_message"):  # the usage errors of typer and of click share no base class
+            errors.print(f"usage error: {error.format_message()}", markup=False)
+            return EXIT_USAGE
+        raise
 
 
 def entry() -> None:
-    """Console script. A request to end (SIGTERM) is treated like Ctrl-C."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Console script."""
+    listen()
     sys.exit(main())

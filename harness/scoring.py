@@ -163,6 +163,8 @@ class Scorer:
                 if size < task.batch:
                     faults.append(task.fault(size, f"{name}: out of memory at {task.batch} images at a time"))
             except Exception as error:
+                if is_fatal(error):
+                    raise
                 missing[name] = Missing(reason(error), not isinstance(error, Unmeasurable))
         part.write(key, rows, missing)
         return Outcome(task, faults=tuple(faults))

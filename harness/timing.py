@@ -12,7 +12,7 @@ import torch
 
 from harness.compiling import compile_seconds
 from harness.contracts import Failure, Method, TimingSample
-from harness.engine.tasks import reason
+from harness.engine.tasks import is_fatal, reason
 from harness.nvml import Monitor
 from harness.pipeline import Pipeline
 from harness.records import read_json, slug, write_json, write_score
@@ -123,6 +123,8 @@ class Rounds:
                 try:
                     rows.append(time_once(self.pipeline, self.methods[label], label, prompts, self.seed, number, self.monitor))
                 except Exception as error:
+                    if is_fatal(error):
+                        raise
                     failures.append(Failure(label, self._stage(batch), reason(error)))
                     write_score(self.folder, failures[-1])
                     self.alive[batch] = [other for other in self.alive[batch] if other != label]

@@ -13,6 +13,7 @@ import torch
 
 from harness.contracts import Failure, Fault
 from harness.errors import HarnessError
+from harness.interrupts import interrupted
 
 Role = Literal["sampler", "scorer"]
 Stage = Literal["generate", "finish", "time", "measure", "summarise", "controls"]
@@ -119,7 +120,9 @@ class Engine(Protocol):
 
 
 def attempt(worker: Worker, task: Task) -> Outcome:
-    """Do a task; whatever a method or metric raises is an outcome, and stops no other. A full disk stops everything."""
+    """Do a task; whatever a method or metric raises is an outcome, and stops no other, unless :func:`is_fatal`."""
+    if interrupted():
+        raise KeyboardInterrupt
     try:
         return worker.do(task)
     except Exception as error:
@@ -129,8 +132,8 @@ def attempt(worker: Worker, task: Task) -> Outcome:
 
 
 def is_fatal(error: Exception) -> bool:
-    """Whether the system refuses to write, so that no record of a failure can be written either."""
-    return isinstance(error, OSError) and error.errno in FATAL
+    """Whether an error is no outcome: the system refuses to write, also the record of a failure, or the user interrupted."""
+    return interrupted() or (isinstance(error, OSError) and error.errno in FATAL)
 
 
 def reason(error: Exception) -> str:
