@@ -50,6 +50,8 @@ from harness.records import Run, write_bytes
 from harness.store import History
 from tests.conftest import save_pixart
 
+LOADING_S = 0.03, 0.11  # processor seconds between which an undisturbed run loads weights
+
 
 def resumed_run(bench: Bench, out: Path) -> str:
     """The same command again."""
@@ -69,17 +71,22 @@ def kill_run(bench: Bench, number: int) -> str:
     return resumed_run(bench, out)
 
 
-def interrupt_run(bench: Bench, number: int) -> str:
+def interrupt_run(bench: Bench, number: int, between_s: tuple[float, float] | None = None) -> str:
     """SIGINT or SIGTERM at a random moment: exit 130, a message, and no traceback."""
     out = bench.out()
     pid = forked(command(bench.run(out)), out / "log.txt")
-    busy_for(pid, bench.rng.uniform(0.05, bench.seconds))
+    busy_for(pid, bench.rng.uniform(*(between_s or (0.05, bench.seconds))))
     os.kill(pid, (signal.SIGINT, signal.SIGTERM)[number % 2])
     code = ended(pid)
     said = (out / "log.txt").read_text()
     if code not in (0, 130) or "Traceback" in said or (code == 130 and "resumes" not in said):
         raise Unexplained(f"exit {code}: {said[-500:]}")
     return resumed_run(bench, out)
+
+
+def interrupt_loading(bench: Bench, number: int) -> str:
+    """The same while weights are loaded, where libraries catch what they should not."""
+    return interrupt_run(bench, number, LOADING_S)
 
 
 def twice_at_once(bench: Bench, number: int) -> str:
@@ -238,6 +245,7 @@ SCENARIOS: dict[str, tuple[Callable[[Bench, int], str], str]] = {
     "kill-training": (kill_training, "a training, SIGKILL at two random moments; every third with a damaged file"),
     "kill-history": (kill_history, "one of two writers of the history, SIGKILL at a random moment"),
     "interrupt": (interrupt_run, "SIGINT or SIGTERM at a random moment"),
+    "interrupt-loading": (interrupt_loading, "the same in the first moments, while weights are loaded"),
     "twice": (twice_at_once, "the same run started twice at once"),
     "damage": (damage_run, "a random file of a cut or finished run removed, truncated, or one bit flipped"),
     "damage-history": (damage_history, "the history removed, truncated, or one bit flipped"),
