@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
+from tqdm.std import TqdmDefaultWriteLock
 
 from harness.cli import entry, main
 from harness.errors import ArtifactError
@@ -31,6 +32,7 @@ KEPT = ("samples", "scores", "controls", "measurements", "methods")  # what must
 TRAINING = ("--trajectories", "6", "--steps", "40", "--batch", "4", "--rounds", "4", "--grids", "2,3")
 NAMED = re.compile(r"(/\S+?\.(?:json|npy|npz|png|pt|sqlite))\b")
 Results = dict[str, bytes]
+TqdmDefaultWriteLock.mp_lock = None  # forked processes share it: one that is killed while it holds it stops all later ones
 
 
 class Unexplained(Exception):

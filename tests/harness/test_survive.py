@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import os
 import random
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tqdm.auto import tqdm
 
 from benchmarks.campaign import SCENARIOS, resumed_run
-from benchmarks.trials import Bench, call, run_folder, write_preset
+from benchmarks.trials import Bench, call, ended, forked, run_folder, write_preset
 from harness.errors import ArtifactError, UsageError
 from harness.places import held_alone, inside
 from harness.records import read_array, read_json, read_run, slug, write_array, write_json
@@ -32,6 +37,23 @@ def bench(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
 def test_one_trial_of_each_scenario(bench: Bench, name: str) -> None:
     answer = SCENARIOS[name][0](bench, 0)
     assert "identical" in answer or answer.startswith("skipped")
+
+
+def test_a_killed_process_leaves_no_lock_to_those_forked_later(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+
+    def hold() -> None:
+        with tqdm.get_lock():
+            print("held", flush=True)
+            time.sleep(60)
+
+    list(tqdm(range(1), disable=False, file=io.StringIO()))  # makes the lock
+    pid = forked(hold, log)
+    while not log.exists() or "held" not in log.read_text():
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    ended(pid)
+    assert ended(forked(lambda: list(tqdm(range(1))), log), limit_s=20) == 0
 
 
 @pytest.fixture(scope="module")
