@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class Bespoke:
     def plan(self, plan: Plan) -> Plan:
         """The cost of one step, ``steps`` times."""
         table = self.table(plan.backbone.folder, plan.guidance)
-        return replace(plan.with_steps(self.steps), solver=NAME, timesteps=table.timesteps)
+        return plan.scheduled((plan.step_cost,) * self.steps, NAME, table.timesteps)
 
     def ledger(self, backbone: Backbone) -> Ledger:
         """The seconds of training; its few coefficients are no parameters of a network."""

@@ -58,7 +58,7 @@ class Bottleneck:
         worth = large.blocks_of(large.at_half_resolution())
         low = self.low(len(plan.steps))
         steps = tuple(replace(cost, blocks=cost.blocks * worth) if i in low else cost for i, cost in enumerate(plan.steps))
-        return replace(plan, steps=steps)
+        return plan.costing(steps)
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:

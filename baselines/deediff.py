@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ class DeeDiff:
     def plan(self, plan: Plan) -> Plan:
         """At most the full cost."""
         find_heads(self.heads, plan.backbone.folder)
-        return replace(plan, exact=False)
+        return plan.at_most()
 
     def ledger(self, backbone: Backbone) -> Ledger:
         """Training seconds and parameters of the heads."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ class FirstBlockCache:
 
     def plan(self, plan: Plan) -> Plan:
         """An upper bound: which steps are skipped depends on the images."""
-        return replace(plan, exact=False)
+        return plan.at_most()
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:

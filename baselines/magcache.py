@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -55,7 +55,7 @@ class MagCache:
         """Skipped steps cost nothing; before the calibration only the upper bound is known."""
         known = find(plan, "magcache")
         if known is None:
-            return replace(plan, exact=False)
+            return plan.at_most()
         return plan.saving([0 if runs else plan.backbone.depth for runs in self.full_steps(known.curves["ratios"])])
 
     def ledger(self, backbone: Backbone) -> Ledger:

@@ -33,7 +33,7 @@ class Int8:
     def plan(self, plan: Plan) -> Plan:
         """As many block evaluations, each of them cheaper or not: only time tells."""
         _torchao()
-        return plan
+        return plan.choosing("the precision of the weights")
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
@@ -57,7 +57,7 @@ class Fp8:
     def plan(self, plan: Plan) -> Plan:
         """As many block evaluations, each of them cheaper or not: only time tells."""
         _torchao()
-        return plan
+        return plan.choosing("the precision of the weights")
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:

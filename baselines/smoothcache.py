@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -59,7 +59,7 @@ class SmoothCache:
         """Each step loses the kinds that are skipped; before the calibration only the upper bound is known."""
         known = find(plan, "smoothcache")
         if known is None:
-            return replace(plan, exact=False)
+            return plan.at_most()
         backbone, runs = plan.backbone, self.full_steps(known.curves)
         saved = [
             backbone.depth * sum(backbone.block.share(kind) for kind in runs if not runs[kind][i]) for i in range(len(plan.steps))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import cosine_similarity
@@ -56,7 +56,7 @@ class StepRehash:
         """Skipped steps keep the first blocks; before the calibration only the upper bound is known."""
         first, known = self.first_block(plan.backbone.depth), find(plan, self._what(plan.backbone.depth))
         if known is None:
-            return replace(plan, exact=False)
+            return plan.at_most()
         saved = plan.backbone.depth - first + 1
         return plan.saving([0 if runs else saved for runs in self.full_steps(known.curves["similarity"])])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from harness.contracts import BASELINE, Plan
 from harness.errors import UsageError
@@ -68,8 +68,8 @@ class Solver:
         return self.name
 
     def plan(self, plan: Plan) -> Plan:
-        """Every solver here calls the model once a step."""
-        return replace(plan, solver=self.name, timesteps=())
+        """The same cost."""
+        return plan.with_solver(self.name)
 
     def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
         """Change the scheduler inside the context."""
@@ -92,7 +92,7 @@ class Spacing:
 
     def plan(self, plan: Plan) -> Plan:
         """The same cost, on other timesteps."""
-        return replace(plan, timesteps=power_grid(len(plan.steps), self.power))
+        return plan.with_timesteps(power_grid(len(plan.steps), self.power))
 
     def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
         """Change the timesteps inside the context; the step count is that of the methods before this one."""

@@ -46,8 +46,8 @@ class Compile:
         return "compile"
 
     def plan(self, plan: Plan) -> Plan:
-        """Unchanged."""
-        return plan
+        """The same cost."""
+        return plan.choosing("compilation")
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
@@ -68,8 +68,8 @@ class CudaGraphs:
         return "cuda-graphs"
 
     def plan(self, plan: Plan) -> Plan:
-        """Unchanged."""
-        return plan
+        """The same cost."""
+        return plan.choosing("compilation")
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:

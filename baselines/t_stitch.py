@@ -54,7 +54,7 @@ class TStitch:
         large = plan.backbone.block
         blocks = config["num_layers"] * large.blocks_of(block_macs(config, large.caption_tokens))
         steps = tuple(replace(cost, blocks=blocks) if i < count else cost for i, cost in enumerate(plan.steps))
-        return replace(plan, steps=steps)
+        return plan.costing(steps)
 
     def ledger(self, backbone: Backbone) -> Ledger:
         """The sibling's parameters, and its training seconds where a record lies beside it."""

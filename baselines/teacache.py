@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ class TeaCache:
 
     def plan(self, plan: Plan) -> Plan:
         """An upper bound: which steps are skipped depends on the images."""
-        return replace(plan, exact=False)
+        return plan.at_most()
 
     def ledger(self, backbone: Backbone) -> Ledger:
         """What the calibration cost that was used last."""

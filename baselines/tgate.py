@@ -45,9 +45,9 @@ class TGate:
         if not plan.backbone.block.cross:
             raise _no_text()
         gate, saved = self.gate_step(len(plan.steps)), plan.backbone.depth * plan.backbone.block.share("attn2")
-        late = plan.saving([saved] * len(plan.steps)).steps
-        steps = (*plan.steps[:gate], *(replace(cost, branches=1) for cost in late[gate:]))
-        return replace(plan, steps=steps)
+        late = plan.saving([saved] * len(plan.steps))
+        steps = (*plan.steps[:gate], *(replace(cost, branches=1) for cost in late.steps[gate:]))
+        return replace(late, steps=steps)
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:

@@ -70,13 +70,17 @@ class Backbone:
         return Geometry.of(self.config, self.block.caption_tokens)
 
 
+STEPS, SOLVER, TIMESTEPS, WORK = "the number of steps", "the solver", "the timesteps", "what its steps leave out"
+RANK = {STEPS: 0, SOLVER: 0, TIMESTEPS: 1, WORK: 2}  # what is chosen later in a composition depends on what was before
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a run will evaluate, known before any weight is loaded.
 
     ``exact`` is False where a method decides from the data: its cost is then an upper bound, and the counted one stands.
     ``timesteps`` are chosen ones, high to low; none: the solver's own. ``loops``: blocks run again on some steps, which a cache
-    may skip along with the blocks.
+    may skip along with the blocks. ``chosen``: what the methods of a composition have decided so far.
     """
 
     backbone: Backbone
@@ -86,6 +90,7 @@ class Plan:
     exact: bool = True
     timesteps: tuple[int, ...] = ()
     loops: bool = False
+    chosen: frozenset[str] = frozenset()
 
     @classmethod
     def full(cls, backbone: Backbone, steps: int, guidance: float, solver: str = "") -> Plan:
@@ -107,14 +112,51 @@ class Plan:
             )  # fmt: skip
         return self.steps[0]
 
+    def choosing(self, *what: str) -> Plan:
+        """The same, and ``what`` is decided.
+
+        Raises :class:`UsageError` where another method of a composition has decided it, or something that depends on it.
+        """
+        for one in what:
+            if one in self.chosen:
+                raise UsageError(
+                    expected=f"one method of a composition that chooses {one}", got="two", remedy="leave one of them out"
+                )
+            if one in RANK and any(RANK.get(other, 0) > RANK[one] for other in self.chosen):
+                raise UsageError(
+                    expected="what chooses steps or solver first, then what spaces the steps, then what saves on some of them",
+                    got="another order", remedy="for example steps:8+spacing:1.5+fora:2",
+                )  # fmt: skip
+        return replace(self, chosen=self.chosen | set(what))
+
     def with_steps(self, steps: int) -> Plan:
         """The same cost a step, ``steps`` times, on the solver's own timesteps."""
-        return replace(self, steps=(self.step_cost,) * steps, timesteps=())
+        return replace(self.choosing(STEPS), steps=(self.step_cost,) * steps, timesteps=())
+
+    def with_solver(self, solver: str) -> Plan:
+        """Every solver here calls the model once a step."""
+        return replace(self.choosing(SOLVER), solver=solver, timesteps=())
+
+    def with_timesteps(self, timesteps: tuple[int, ...]) -> Plan:
+        """As many steps, elsewhere."""
+        return replace(self.choosing(TIMESTEPS), timesteps=timesteps)
+
+    def scheduled(self, steps: tuple[StepCost, ...], solver: str, timesteps: tuple[int, ...], *, loops: bool = False) -> Plan:
+        """What a method chooses that brings steps, solver and timesteps of its own."""
+        return replace(self.choosing(STEPS, SOLVER, TIMESTEPS), steps=steps, solver=solver, timesteps=timesteps, loops=loops)
 
     def saving(self, saved: Sequence[float]) -> Plan:
         """Step ``i`` costs ``saved[i]`` block evaluations less on each branch."""
         costs = tuple(replace(cost, blocks=cost.blocks - less) for cost, less in zip(self.steps, saved, strict=True))
-        return replace(self, steps=costs, exact=self.exact and not self.loops)
+        return replace(self.costing(costs), exact=self.exact and not self.loops)
+
+    def costing(self, steps: tuple[StepCost, ...]) -> Plan:
+        """Some steps do less, at these costs."""
+        return replace(self.choosing(WORK), steps=steps)
+
+    def at_most(self) -> Plan:
+        """Some steps do less, which the images decide."""
+        return replace(self.choosing(WORK), exact=False)
 
 
 @runtime_checkable

@@ -96,6 +96,8 @@ def _parse_one(text: str, table: MethodTable) -> Method:
             raise UsageError(
                 expected=f"for {name}: {known}", got=repr(option), remedy=f"for example {name}:{names[0]}=..." if names else name
             )
+        if key in values:
+            raise UsageError(expected=f"{name}: {key} once", got=repr(text), remedy="leave one of them out")
         values[key] = value
     try:
         return TypeAdapter(kind).validate_python(values)  # type: ignore[no-any-return]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.contracts import Backbone, Ledger, Plan
@@ -46,9 +46,7 @@ class Ilf:
         config = read_config(find_checkpoint(self.checkpoint, plan.backbone.folder))
         schedule = Schedule.of(config, self.steps, self.feedback, self.folded)
         solver = "bespoke" if schedule.table else config["solver"]
-        return replace(
-            plan, steps=schedule.plan(config, plan), solver=solver, timesteps=schedule.timesteps, loops=bool(schedule.feedback)
-        )
+        return plan.scheduled(schedule.plan(config, plan), solver, schedule.timesteps, loops=bool(schedule.feedback))
 
     def ledger(self, backbone: Backbone) -> Ledger:
         """Training seconds from the record beside the weights (0 where there is none) and the module's parameters."""

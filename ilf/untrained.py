@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -65,9 +65,7 @@ class UntrainedIlf:
         settings = settings_for(self.training(plan.backbone.depth), plan.backbone.depth, 1)
         form = vars(settings) | {"first": settings.loop[0], "last": settings.loop[1]}
         schedule = self.schedule(form)
-        return replace(
-            plan, steps=schedule.plan(form, plan), solver="dpm++", timesteps=schedule.timesteps, loops=bool(schedule.feedback)
-        )
+        return plan.scheduled(schedule.plan(form, plan), "dpm++", schedule.timesteps, loops=bool(schedule.feedback))
 
     def ledger(self, backbone: Backbone) -> Ledger:
         """Nothing was trained; the parameters are those of the module that would be."""

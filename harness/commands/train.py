@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rich.console import Console
 from harness.errors import UsageError
 from harness.loading import load_pipeline, quiet_libraries
 from harness.pipeline import Pipeline
+from harness.places import held_alone
 from harness.prompts import load_prompts
 from harness.records import write_json
 from harness.spec import ExperimentSpec, load_spec
@@ -25,7 +27,8 @@ from harness.trajectories import record, stored, union_grid
 from ilf.forms import settings_for
 from ilf.jumps import STATE_BYTES
 from ilf.module import FeedbackModule
-from ilf.search import Tried, search
+from ilf.search import Tried, choices, search
+from ilf.train import IlfSettings, build_module
 from ilf.whole_run import train_all
 
 TUNING = 64  # runs on which schedules are compared
@@ -35,7 +38,7 @@ def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out:
     """Record the teacher's trajectories once, train, save module and record; the same command resumes a cut training.
 
     ``training`` overrides the preset's section of that name. Returns the module's folder; trajectories and checkpoints lie
-    in its ``work``.
+    in its ``work``. What can be refused is refused before the first trajectory.
     """
     quiet_libraries()
     spec = load_spec(preset, overrides)
@@ -47,6 +50,18 @@ def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out:
     pipeline = load_pipeline(spec)
     geometry = pipeline.plan().backbone.geometry
     settings = settings_for(chosen, len(pipeline.blocks), geometry.tokens * geometry.width * STATE_BYTES)
+    if chosen.budget is not None:
+        trained_for = {"grids": settings.whole_counts if settings.whole_runs else settings.grids}
+        choices(build_module(pipeline, settings).config | trained_for, pipeline.plan(), chosen.budget)  # raises
+    with held_alone(out / "work") if PartialState().is_main_process else nullcontext():
+        _train(spec, pipeline, prompts, settings, out, console)
+    return out
+
+
+def _train(
+    spec: ExperimentSpec, pipeline: Pipeline, prompts: Sequence[str], settings: IlfSettings, out: Path, console: Console
+) -> None:  # fmt: skip
+    chosen = spec.training
     grid = union_grid(settings.grids, settings.power)
     key = repr((spec.pipeline, spec.prompts, chosen.trajectories, grid, chosen.seed, pipeline.guidance))
     texts = [prompts[i % len(prompts)] for i in range(chosen.trajectories)]
@@ -67,7 +82,6 @@ def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out:
         made.save(out / "training.json")
         write_sums(out)
         console.print(summary(made, pipeline.device, time.perf_counter() - started), soft_wrap=True)
-    return out
 
 
 def searched(

@@ -12,7 +12,7 @@ import torch
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 
-from harness.errors import ArtifactError
+from harness.errors import ArtifactError, UsageError
 from harness.patching import patched
 from harness.rows import halves
 from harness.schedulers.base import OwnScheduler
@@ -130,6 +130,11 @@ class _GuidanceTerms:
             self._differences = []
         ratio = self.scheduler.levels[step].ratio
         conditional, null = halves(eps, self.first)
+        if step and len(conditional) != len(self._differences[0]):
+            raise UsageError(
+                expected="both guidance branches at every step, as a learned solver needs them", got="a method that drops one",
+                remedy="leave one of the two out",
+            )  # fmt: skip
         self._differences.append(-ratio * (conditional - null))
         weights = self.scheduler.table.guidance[step]
         added = torch.stack([w * d for w, d in zip(weights, self._differences, strict=True)]).sum(dim=0)

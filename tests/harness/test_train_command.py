@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
+from harness.places import held_alone
 from harness.records import read_json, read_run
 from tests.harness.test_cli import preset as preset
 
@@ -56,8 +57,20 @@ def test_a_schedule_is_searched_within_a_budget(
     best = tried[0]["choice"]
     assert {name: config[name] for name in ("steps", "feedback", "power")} == {k: v for k, v in best.items() if k != "cost"}
     assert all(one["choice"]["cost"] <= 30 and one["error"] >= tried[0]["error"] for one in tried)
+
+
+def test_what_cannot_be_done_is_refused_before_the_first_trajectory(
+    preset: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = preset("class"), tmp_path / "module"
     assert main(["train", path, *SHORT, "--budget", "3", "--out", str(out)]) == 64
-    assert "at least 24" in capsys.readouterr().err
+    assert "at least 24" in capsys.readouterr().err and not out.exists()
+    (tmp_path / "file").touch()
+    assert main(["train", path, *SHORT, "--out", str(tmp_path / "file")]) == 64
+    assert "choose another --out" in capsys.readouterr().err
+    with held_alone(out / "work"):
+        assert main(["train", path, *SHORT, "--out", str(out)]) == 64
+    assert "at work" in capsys.readouterr().err and not list(out.rglob("*.pt"))
 
 
 def test_a_backbone_in_half_precision_is_trained_on(preset: Callable[..., str], tmp_path: Path) -> None:

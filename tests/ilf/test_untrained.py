@@ -41,7 +41,7 @@ def test_the_module_of_a_published_model_has_a_blocks_parameters(name: str) -> N
 
 
 def write(tmp_path: Path, folder: Path, **changes: object) -> Path:
-    return write_preset(tmp_path, folder, **({"methods": ["full", "steps:2", "ilf", "steps:3+ilf"]} | changes))
+    return write_preset(tmp_path, folder, **({"methods": ["full", "steps:2", "ilf", "ilf+fora:2"]} | changes))
 
 
 def test_a_preset_without_a_module_still_runs(
@@ -58,7 +58,7 @@ def test_a_preset_without_a_module_still_runs(
     assert by_label["ilf"].block_evaluations == by_label["ilf"].predicted_block_evaluations == 3 * (2 * 6 + 2 + 1)
     assert len(list((folder / "samples" / slug("ilf")).glob("*.png"))) == 4
     assert len(list((folder / "samples" / slug("2 steps")).glob("*.png"))) == 12
-    for label in ("ilf", "3 steps + ilf"):
+    for label in ("ilf", "ilf + fora(interval=2)"):
         for metric in ("psnr", "ssim"):
             score = run.scores[label, metric]
             assert isinstance(score, Failure) and score.reason.startswith("NOT-MEASURED") and "device hours" in score.reason
@@ -77,7 +77,7 @@ def test_a_named_checkpoint_that_is_missing_is_an_error(folders: Mapping[str, Pa
 
 
 def test_a_composition_is_as_measurable_as_its_parts() -> None:
-    methods = [parse_method(text, app.BUILT_IN) for text in ("steps:3+solver:ddim", "steps:3+ilf-untrained", "ilf")]
+    methods = [parse_method(text, app.BUILT_IN) for text in ("steps:3+solver:ddim", "ilf-untrained+fora:2", "ilf")]
     assert [bool(no_quality(method)) for method in methods] == [False, True, False]
 
 
