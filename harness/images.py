@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from harness.errors import ArtifactError
 
@@ -42,8 +42,13 @@ def decode_image(path: Path, expected: str | None = None) -> torch.Tensor:
             return torch.from_numpy(_to_rgb(image, path)).permute(2, 0, 1)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ArtifactError(
-            expected=f"an image at {path}", got=str(error), remedy="delete it, then make or copy it again"
+            expected=f"an image at {path}", got=_reason(error), remedy="delete it, then make or copy it again"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What Pillow says, without the address of the buffer that it read from."""
+    return "no image, or of no known kind" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def _to_rgb(image: Image.Image, path: Path) -> npt.NDArray[np.uint8]:

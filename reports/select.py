@@ -100,7 +100,7 @@ def metric_order(run: Run) -> list[str]:
 def untimed(run: Run, label: str, batch: int | None = None) -> str:
     """Why a method has no times at the batch size that methods are compared at, or at a further one."""
     if record_of(run, label) is None:
-        return f"method failed: {failure_of(run, label)}"
+        return _unrecorded(run, label)
     found = run.scores.get((label, "timing" if batch is None else f"timing-batch-{batch}"))
     return found.reason if isinstance(found, Failure) else "not timed in this run"
 
@@ -112,15 +112,25 @@ def record_of(run: Run, label: str) -> MethodRecord | None:
 
 def failure_of(run: Run, label: str) -> str:
     """Why a method has no record."""
-    reasons = [f.reason for f in run.failed_methods if f.method == label]
-    return "; ".join(reasons) or "never ran: the run was interrupted or is not finished"
+    if reasons := _reasons(run, label):
+        return "; ".join(reasons)
+    asked = label in run.spec["method_labels"]
+    return "never ran: the run was interrupted or is not finished" if asked else "not a method of this run"
+
+
+def _reasons(run: Run, label: str) -> list[str]:
+    return [failure.reason for failure in run.failed_methods if failure.method == label]
+
+
+def _unrecorded(run: Run, label: str) -> str:
+    return f"method failed: {failure_of(run, label)}" if _reasons(run, label) else failure_of(run, label)
 
 
 def score_of(run: Run, label: str, metric: str) -> Score | Failure:
     """The score, or the failure that explains why there is none; a missing file is a failure with a reason."""
     if (label, metric) in run.scores:
         return run.scores[label, metric]
-    reason = "not scored: no record in this run" if record_of(run, label) else f"method failed: {failure_of(run, label)}"
+    reason = "not scored: no record in this run" if record_of(run, label) else _unrecorded(run, label)
     return Failure(label, metric, reason)
 
 

@@ -158,8 +158,10 @@ def execute(prepared: Prepared, out: Path, console: Console, make_engine: Callab
         console.print(f"history: {history}: SQLite needs a local disk", soft_wrap=True)
     page = build_report(folder)
     console.print(terminal_table(run))
-    console.print("Better than fewer steps at its cost? The report has the reasons and the intervals.")
-    for answer in answers(run):
+    found = answers(run)
+    if found:
+        console.print("Better than fewer steps at its cost? The report has the reasons and the intervals.")
+    for answer in found:
         console.print(f"  {answer.label}: {answer.headline}", markup=False, highlight=False)
     print_unscored(prepared.experiment, console)
     for failure in failures:

@@ -20,6 +20,7 @@ from reports import build_paper, build_report
 from reports.grid import sample_sheet
 from reports.html import html_report
 from reports.plots import DRAWN, speed_plots, stage_plot
+from reports.select import score_of, untimed
 from reports.tables import comparison_table
 from tests.reports.synthetic import synthetic_run
 
@@ -47,6 +48,19 @@ def test_failures_only(make_run: Make) -> None:
     assert "no such weights" in text and "no <module>" in text
     table = (build_paper(run.path) / "table.tex").read_text()
     assert "full & --" in table and not list((run.path / "report" / "paper").glob("*.pdf"))
+
+
+def test_a_method_that_is_none_of_this_run_did_not_fail(make_run: Make) -> None:
+    """As one run is asked about when it is compared with another."""
+    run = make_run(methods=SMALL, failed_methods=(("ilf", "no weights"),))
+    cut = replace(run, spec={**run.spec, "method_labels": [*run.spec["method_labels"], "6 steps"]})
+    for label, reason in (
+        ("ilf", "method failed: no weights"),
+        ("5 steps", "not a method of this run"),
+        ("6 steps", "never ran"),
+    ):
+        score = score_of(cut, label, "fid")
+        assert isinstance(score, Failure) and score.reason.startswith(reason) and untimed(cut, label).startswith(reason)
 
 
 def test_one_sample_has_no_interval_and_no_verdict(make_run: Make, tmp_path: Path) -> None:
