@@ -30,6 +30,11 @@ def power(
     found = deviations(run) if run else {}
     wanted = {SPEED: SPEED_EFFECT, **(margins(run) if run else {}), **effects}
     known = found | {name: (value, ASSUMED) for name, value in assumed.items()}
+    if not known:
+        raise UsageError(
+            expected="a pilot with timed rounds, or a score of each image that two methods can be compared by", got="neither",
+            remedy="name another with --pilot RUN, or state deviations: --assume clip_score=4.2,speed=0.02",
+        )  # fmt: skip
     if unknown := set(effects) - set(known):
         raise UsageError(
             expected=f"effects on {', '.join(known)}", got=", ".join(sorted(unknown)), remedy="see the pilot's metrics"

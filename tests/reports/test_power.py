@@ -63,6 +63,13 @@ def test_without_a_pilot_it_asks_for_one_or_for_assumptions(tmp_path: Path) -> N
     assert "assumed" in text and "clip_score" in text
 
 
+def test_a_pilot_that_knows_no_deviation_is_refused(make_run: Make, tmp_path: Path) -> None:
+    run = make_run("pilot", methods={"full": METHODS["full"]}, rounds=0)
+    with pytest.raises(UsageError, match="timed rounds"):
+        power(str(run.path), None, None, None, {}, {}, tmp_path)
+    assert "assumed" in shown(power(str(run.path), None, None, None, {}, {"good": 2.0}, tmp_path))
+
+
 def test_a_pilot_without_five_steps_has_no_margin_and_says_so(make_run: Make) -> None:
     text = shown(power(str(make_run().path), None, None, None, {}, {}, Path("nowhere")))
     assert "no margin" in text and "steps:5" in text
