@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from diffusers import DPMSolverMultistepScheduler
 from diffusers.utils.torch_utils import randn_tensor
 
+from baselines.bespoke import NAME as BESPOKE
 from harness.contracts import Plan
 from harness.errors import NotMeasured, UsageError
 from harness.macs import BlockMacs
@@ -55,6 +56,10 @@ class Bottleneck:
         large = plan.backbone.block
         if not large.cross:
             raise NotMeasured(expected="PixArt", got="a DiT, which has one resolution", remedy="leave bottleneck out")
+        if plan.solver == BESPOKE:
+            raise NotMeasured(
+                expected="a DPM-Solver++ scheduler", got="a learned solver, of ilf or bespoke", remedy="leave one of the two out"
+            )
         worth = large.blocks_of(large.at_half_resolution())
         low = self.low(len(plan.steps))
         steps = tuple(replace(cost, blocks=cost.blocks * worth) if i in low else cost for i, cost in enumerate(plan.steps))

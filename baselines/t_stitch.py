@@ -70,10 +70,9 @@ class TStitch:
         large: Any = pipeline.transformer
         small = load_sibling(folder).to(pipeline.device, next(large.parameters()).dtype)
         check_fits(small, large, folder)
-        count = self.small_steps(pipeline.steps)
 
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            chosen = small if pipeline.clock.step < count else large_forward
+        def forward(*args: Any, **kwargs: Any) -> Any:  # the steps of whatever else is attached later count
+            chosen = small if pipeline.clock.step < self.small_steps(pipeline.steps) else large_forward
             return chosen(*args, **kwargs)
 
         with ExitStack() as stack:

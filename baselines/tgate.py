@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from baselines.bespoke import NAME as BESPOKE
 from baselines.caching import Latest, remembering
 from harness.contracts import Plan
 from harness.errors import NotMeasured, UsageError
@@ -44,6 +45,11 @@ class TGate:
         """After the gate one branch is left, without cross-attention. Raises :class:`NotMeasured` on a DiT."""
         if not plan.backbone.block.cross:
             raise _no_text()
+        if plan.solver == BESPOKE or plan.loops:
+            raise NotMeasured(
+                expected="both guidance branches at every step, as ilf and learned solvers need them",
+                got="t-gate, which drops one", remedy="leave one of the two out",
+            )  # fmt: skip
         gate, saved = self.gate_step(len(plan.steps)), plan.backbone.depth * plan.backbone.block.share("attn2")
         late = plan.saving([saved] * len(plan.steps))
         steps = (*plan.steps[:gate], *(replace(cost, branches=1) for cost in late.steps[gate:]))

@@ -224,9 +224,10 @@ def history(
 ) -> None:
     """Every recorded run, newest last; trends, and the commits at which they moved."""
     from harness.commands.history import show_history
+    from reports.terminal import print_whole
 
     for part in show_history(out, preset, html, add or []):
-        console.print(part)
+        print_whole(console, part)
 
 
 @app.command()

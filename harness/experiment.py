@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.contracts import BASELINE, Method, no_quality
+from harness.contracts import BASELINE, Method, Trained, no_quality
 from harness.errors import UsageError
 from harness.records import slug
 from harness.samples import SampleSet
@@ -41,4 +41,6 @@ def method_labels(methods: Sequence[Method]) -> dict[str, Method]:
         raise UsageError(expected="each method once", got=f"{twice!r} twice", remedy="remove one of them")
     if BASELINE not in labels:
         raise UsageError(expected=f"{BASELINE!r} among the methods", got=", ".join(labels), remedy=f"add {BASELINE}")
+    if taken := next((method for method in methods if method.label == BASELINE and isinstance(method, Trained)), None):
+        raise UsageError(expected=f"a checkpoint of another name than {BASELINE}", got=str(taken), remedy="rename its folder")
     return dict(sorted(zip(labels, methods, strict=True), key=lambda item: item[0] != BASELINE))

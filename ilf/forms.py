@@ -27,13 +27,15 @@ def settings_for(training: TrainingSpec, depth: int, state_bytes: int) -> IlfSet
     first, last = training.loop or ((middle(depth)) if training.form == "paper" else (depth, depth))
     if not 1 <= first <= last <= depth:
         raise UsageError(expected=f"1 <= first <= last <= {depth}", got=f"{first} and {last}", remedy="edit the loop")
+    counts = (*training.grids, *training.whole_grids)
+    steps = min(max(training.steps, min(counts)), max(counts))  # within what it is trained for
     fitting = int(ROUND_BYTES / (3 * state_bytes * sum(training.grids)))
     runs = max(1, min(256, training.trajectories, fitting))
     if training.form == "paper":
-        settings = paper_form((first, last), training.grids, training.steps)
+        settings = paper_form((first, last), training.grids, steps)
     else:
         settings = IlfSettings(
-            (first, last), training.grids, training.steps, inner_pass=training.form == "ours", folded=training.folded,
+            (first, last), training.grids, steps, inner_pass=training.form == "ours", folded=training.folded,
             feedback=training.feedback, power=training.power, rounds=min(training.rounds, training.optimiser_steps),
         )  # fmt: skip
     return replace(

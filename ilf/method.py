@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.contracts import Backbone, Ledger, Plan
+from harness.errors import UsageError
 from harness.methods import MethodTable
 from harness.pipeline import Pipeline
 from harness.records import read_json
@@ -32,6 +33,10 @@ class Ilf:
     feedback: str | None = None
     folded: str | None = None
     checkpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise UsageError(expected="at least 1 step", got=str(self.steps), remedy="for example ilf:steps=8")
 
     @property
     def label(self) -> str:

@@ -29,7 +29,7 @@ def decimals(half_width: float) -> int:
 def plus_minus(value: float, half_width: float) -> str:
     """``27.97 ± 0.36``, as precise as the half-width allows."""
     if not math.isfinite(half_width):
-        return f"{number(value)} (no interval: one image)"
+        return f"{number(value)} (no interval: N = 1)"
     places = decimals(half_width)
     return f"{value:.{places}f} ± {half_width:.{places}f}".replace("-", "−")
 
@@ -38,7 +38,7 @@ def interval_text(interval: Interval, signed: bool = False) -> str:
     """``0.52 [0.48, 0.57]``; with ``signed`` a positive number carries its sign."""
     half = (interval.high - interval.low) / 2
     if not math.isfinite(half):
-        return f"{number(interval.value)} (no interval: one image)"
+        return f"{number(interval.value)} (no interval: N = 1)"
     places, sign = decimals(half), "+" if signed else ""
     bounds = f"{interval.value:{sign}.{places}f} [{interval.low:{sign}.{places}f}, {interval.high:{sign}.{places}f}]"
     return bounds.replace("-", "−")

@@ -60,11 +60,12 @@ def frames(run: Run) -> RunFrames:
     timings = pd.DataFrame(
         [asdict(t) | {"seconds_per_image": t.latency_s / t.batch} for t in run.timings], columns=TIMING_COLUMNS
     )
+    unmeasured = pd.DataFrame(columns=PER_IMAGE_COLUMNS).astype({"value": float})
     measured = [_per_image(s, prompts) for s in scores if isinstance(s, Score)]
     return RunFrames(
         methods=pd.DataFrame([_method_row(run, label) for label in methods], columns=[*METHOD_COLUMNS, "failure"]),
         scores=pd.DataFrame([_score_row(s) for s in scores], columns=SCORE_COLUMNS),
-        per_image=pd.concat(measured, ignore_index=True) if measured else pd.DataFrame(columns=PER_IMAGE_COLUMNS),
+        per_image=pd.concat(measured, ignore_index=True) if measured else unmeasured,
         timings=timings,
         prompts=prompts,
     )

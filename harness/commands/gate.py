@@ -12,6 +12,7 @@ from harness.records import write_bytes
 from reports.gate import GateResult, Limits
 from reports.gate import gate as judge
 from reports.gate_pages import gate_junit, gate_markdown
+from reports.select import metric_order
 from reports.spread import repeated_spreads
 
 
@@ -23,6 +24,9 @@ def gate_runs(out: Path, run: str | None, against: str, limits: Limits) -> GateR
         raise UsageError(expected=f"a recorded run in {out}", got="an empty history", remedy="ilf-bench run")
     baseline = find_run(history, against)
     current = find_run(history, run) if run is not None else newest_run(history, baseline)
+    known = dict.fromkeys([*metric_order(current), *metric_order(baseline)])
+    if unknown := ", ".join(name for name in limits.margins if name not in known):
+        raise UsageError(expected=f"margins of {', '.join(known)}", got=unknown, remedy="edit --margin")
     return judge(current, baseline, limits, repeated_spreads(entries, baseline, current))
 
 
@@ -33,6 +37,8 @@ def parse_limits(tolerance: float, margins: Sequence[str]) -> Limits:
     found = {}
     for text in margins:
         name, _, value = text.partition("=")
+        if name in found:
+            raise UsageError(expected="one margin a metric", got=repr(text), remedy="leave one of them out")
         try:
             found[name] = float(value)
         except ValueError:

@@ -26,7 +26,7 @@ from harness.pipeline import Pipeline
 from harness.places import history_path, is_local
 from harness.prompts import load_prompts
 from harness.random_weights import is_random
-from harness.records import read_run
+from harness.records import Run, read_run
 from harness.runner import Runner, check_disk
 from harness.sampler import image_pixels
 from harness.spec import ExperimentSpec, load_spec, locate
@@ -35,10 +35,11 @@ from harness.store import History
 from ilf.method import ILF_METHODS
 from ilf.untrained import UNTRAINED_METHODS
 from metrics.context import MetricContext, check_reference_path
+from metrics.published.spec import read_scorers
 from metrics.table import METRICS
 from reports.answers import answers
 from reports.build import build_report
-from reports.terminal import terminal_table
+from reports.terminal import print_whole, terminal_table
 
 BUILT_IN: MethodTable = {**BASELINES, **ILF_METHODS, **UNTRAINED_METHODS}
 
@@ -89,6 +90,8 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path], *, 
     quiet_libraries()
     spec = load_spec(preset, overrides)
     check_metrics(spec.metrics)
+    if not (scorers := locate(spec.scorers)).is_dir():
+        read_scorers(scorers)
     if spec.reference is not None:
         check_reference_path(locate(spec.reference))
     if here:
@@ -157,7 +160,8 @@ def execute(prepared: Prepared, out: Path, console: Console, make_engine: Callab
     if not is_local(out):
         console.print(f"history: {history}: SQLite needs a local disk", soft_wrap=True)
     page = build_report(folder)
-    console.print(terminal_table(run))
+    print_whole(console, terminal_table(run))
+    print_miscounted(prepared, run, console)
     found = answers(run)
     if found:
         console.print("Better than fewer steps at its cost? The report has the reasons and the intervals.")
@@ -168,6 +172,17 @@ def execute(prepared: Prepared, out: Path, console: Console, make_engine: Callab
         console.print(f"failed: {failure.method} {failure.metric}: {failure.reason}", markup=False, soft_wrap=True)
     console.print(f"report: {page}", soft_wrap=True)
     return failures
+
+
+def print_miscounted(prepared: Prepared, run: Run, console: Console) -> None:
+    """Methods whose blocks were predicted exactly, and ran otherwise: such a row is not what its label says."""
+    for label, record in run.records.items():
+        plan, counted = prepared.plans.get(label), record.block_evaluations
+        if not isinstance(plan, Plan) or not plan.exact or counted is None:
+            continue
+        if abs(counted - plan.block_evaluations) > 1e-6 * counted:
+            text = f"WARNING: {label} ran {counted:g} block evaluations where its parts promise {plan.block_evaluations:g}"
+            console.print(text, markup=False, soft_wrap=True)
 
 
 def print_unscored(experiment: Experiment, console: Console) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from harness.loading import load_pipeline, quiet_libraries
 from harness.pipeline import Pipeline
 from harness.places import held_alone
 from harness.prompts import load_prompts
-from harness.records import write_json
+from harness.records import read_json, write_json
 from harness.spec import ExperimentSpec, load_spec
 from harness.sums import write_sums
 from harness.training import TrainRecord, TrainSettings
@@ -54,6 +53,7 @@ def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out:
         trained_for = {"grids": settings.whole_counts if settings.whole_runs else settings.grids}
         choices(build_module(pipeline, settings).config | trained_for, pipeline.plan(), chosen.budget)  # raises
     with held_alone(out / "work") if PartialState().is_main_process else nullcontext():
+        claim(out / "work" / "options.json", {"pipeline": spec.pipeline} | chosen.model_dump(mode="json", exclude={"budget"}))
         _train(spec, pipeline, prompts, settings, out, console)
     return out
 
@@ -71,7 +71,6 @@ def _train(
         chosen.optimiser_steps, chosen.lr, warmup=min(100, chosen.optimiser_steps // 10), ema=0.998,
         checkpoint_every=max(1, chosen.optimiser_steps // 20),
     )  # fmt: skip
-    started = time.perf_counter()
     module, made = train_all(pipeline, data, prompts, chosen.seed, settings, plan, out / "work" / f"{chosen.form}.pt")
     if PartialState().is_main_process:
         if chosen.budget is not None:
@@ -81,7 +80,21 @@ def _train(
         module.save_pretrained(out)
         made.save(out / "training.json")
         write_sums(out)
-        console.print(summary(made, pipeline.device, time.perf_counter() - started), soft_wrap=True)
+        console.print(summary(made, pipeline.device), soft_wrap=True)
+
+
+def claim(path: Path, options: dict[str, Any]) -> None:
+    """Note what a folder's training is. Raises :class:`UsageError` where it is another: that would go on as this one."""
+    if not path.exists():
+        write_json(path, options)
+        return
+    begun = read_json(path)
+    if changed := [name for name, value in options.items() if begun.get(name) != value]:
+        raise UsageError(
+            expected=f"the options that the training in {path.parent} was begun with",
+            got=", ".join(f"{name}={options[name]} instead of {begun.get(name)}" for name in changed),
+            remedy="restore them, or choose another --out",
+        )  # fmt: skip
 
 
 def searched(
@@ -101,11 +114,11 @@ def described(found: Sequence[Tried]) -> str:
     )
 
 
-def summary(made: TrainRecord, device: str, seconds: float) -> str:
-    """Steps a second, peak memory and the final loss, in one line."""
-    rate = made.settings.steps / max(seconds, 1e-9)
+def summary(made: TrainRecord, device: str) -> str:
+    """Steps, what they took with the teacher's runs, peak memory and the final loss, in one line."""
     if device.startswith("cuda"):
         peak = torch.cuda.max_memory_allocated()
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return f"{made.settings.steps} steps, {rate:.3g} a second, memory {peak / 2**30:.2f} GiB, final loss {made.final_loss:.4g}"
+    spent = f"{made.settings.steps} steps, {made.seconds:.3g} device-seconds in all"
+    return f"{spent}, memory {peak / 2**30:.2f} GiB, final loss {made.final_loss:.4g}"

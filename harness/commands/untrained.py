@@ -53,13 +53,14 @@ def stand_in(method: Method, plan: Plan, spec: ExperimentSpec) -> Method | None:
     parts = []
     for part in method.parts:
         try:
-            part.plan(plan)
-            parts.append(part)
+            after, chosen = part.plan(plan), part
         except NotMeasured:
             fresh = stand_in(part, plan, spec)
             if fresh is None:
                 return None
-            parts.append(fresh)
+            after, chosen = fresh.plan(plan), fresh
+        plan = after
+        parts.append(chosen)
     return replace(method, parts=tuple(parts))
 
 

@@ -298,3 +298,10 @@ def test_what_can_be_no_reference_is_refused_before_sampling(
         path.mkdir()
     code, said = refused(["run", preset("class"), "--reference", str(path), "--metrics", "fid", "--out", str(tmp_path / "runs")])
     assert_explained(code, said, ARTIFACT, word, str(path))
+
+
+def test_scorers_that_are_nowhere_are_refused_before_anything_is_sampled(
+    preset: Callable[..., str], tmp_path: Path, refused: Callable[[Sequence[str]], tuple[int, str]]
+) -> None:
+    code, said = refused(["run", preset(), "--scorers", "nosuch", "--out", str(tmp_path / "runs"), "--dry-run"])
+    assert_explained(code, said, USAGE, "nosuch", "zoo/scorers")

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from harness.cli import main
-from harness.commands.run import BUILT_IN
+from harness.commands.run import BUILT_IN, print_miscounted
+from harness.commands.untrained import stand_in
 from harness.contracts import Backbone, Plan
-from harness.errors import UsageError
+from harness.errors import NotMeasured, UsageError
+from harness.experiment import method_labels
+from harness.loading import load_pipeline
 from harness.methods import parse_method
+from harness.pipeline import Pipeline
 from harness.records import read_json
-from harness.spec import ROOT
+from harness.spec import ROOT, load_spec
 from tests.harness.test_runner import write_preset
 
 PIXART = ROOT / "zoo" / "tiny-pixart"
 PLAN = Plan.full(Backbone.of(read_json(PIXART / "transformer" / "config.json"), 12, PIXART), 20, 2.5, "dpm++")
+SPEC = load_spec("tiny-text", {})
 SAVERS = (
     "deepcache", "delta-dit", "encoder", "step-rehash", "fora", "taylorseer", "smoothcache", "pab", "t-gate", "first-block",
     "teacache", "magcache", "deediff", "t-stitch", "bottleneck",
@@ -76,6 +84,52 @@ def test_a_composition_does_what_its_label_says(text: str, steps: int, solver: s
     assert (len(plan.steps), plan.solver, len(plan.timesteps)) == (steps, solver, chosen)
 
 
+@pytest.fixture(scope="module")
+def pipeline() -> Pipeline:
+    return load_pipeline(load_spec("tiny-text", {"precision": "fp32", "device": "cpu"}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "steps:10+t-stitch:0.4", "ilf:steps=8+t-stitch:0.4", "bespoke:6+t-stitch:0.5", "t-stitch:0.4", "steps:6+bottleneck",
+        "steps:6+spacing:1.5+fora:2", "ilf:steps=6+deepcache:interval=2", "bespoke:6+taylorseer:interval=2", "steps:5+t-gate",
+    ],
+)  # fmt: skip
+def test_a_composition_costs_what_its_parts_promise(pipeline: Pipeline, text: str) -> None:
+    """A smaller model for the first steps took its share of the full run's steps, whatever the others had chosen."""
+    method = parse_method(text, BUILT_IN)
+    with pipeline.counting() as counter, method.attach(pipeline):
+        pipeline.generate(["red cat", "blue dog"], 0, [0, 1])
+    assert counter.rows / 2 == pytest.approx(method.plan(pipeline.plan()).block_evaluations)
+
+
+@pytest.mark.parametrize("text", ["ilf:steps=8+t-gate", "bespoke:8+t-gate", "ilf:steps=8+bottleneck", "bespoke:8+bottleneck"])
+def test_what_needs_both_branches_or_another_solver_says_so_before_it_runs(text: str) -> None:
+    with pytest.raises(NotMeasured, match="leave one of the two out"):
+        parse_method(text, BUILT_IN).plan(PLAN)
+
+
+def test_a_module_is_not_taken_for_the_full_run(tmp_path: Path) -> None:
+    module = parse_method(f"ilf:checkpoint={tmp_path / 'full'}", BUILT_IN)
+    assert module.label == "full"
+    with pytest.raises(UsageError, match="rename its folder"):
+        method_labels([module, parse_method("steps:8", BUILT_IN)])
+
+
+def test_a_part_without_weights_is_found_after_the_parts_before_it() -> None:
+    """A router made for 20 steps, on 10: refused as it is, and no training of ILF is offered."""
+    method = parse_method("steps:10+learning-to-cache", BUILT_IN)
+    assert stand_in(method, PLAN, SPEC) is None
+    mended = stand_in(parse_method("ilf+fora:2", BUILT_IN), replace(PLAN, backbone=replace(PLAN.backbone, folder=None)), SPEC)
+    assert mended is not None and mended.label.startswith("untrained ilf")
+
+
+def test_no_steps_are_refused() -> None:
+    with pytest.raises(UsageError, match="at least 1 step"):
+        parse_method("ilf:steps=0", BUILT_IN)
+
+
 def test_a_method_alone_is_never_refused() -> None:
     """Also where it is asked within another, which happens when one is attached."""
     for name in (*SAVERS, "steps:8", "solver:ddim", "spacing:1.5", "bespoke", "ilf", "compile"):
@@ -95,3 +149,12 @@ def test_it_is_refused_before_anything_is_sampled(
     preset = write_preset(tmp_path, folders["dit"], methods=["full", "steps:3+steps:2"])
     assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 64
     assert "number of steps" in capsys.readouterr().err and not (tmp_path / "runs").exists()
+
+
+def test_a_row_that_ran_otherwise_than_promised_is_called_out(capsys: pytest.CaptureFixture[str]) -> None:
+    exact, bound = PLAN.with_steps(10), PLAN.at_most()
+    prepared: Any = SimpleNamespace(plans={"10 steps": exact, "cache": bound, "full": PLAN})
+    counted = {"10 steps": 86.2, "cache": 300.0, "full": 480.0}
+    run: Any = SimpleNamespace(records={name: SimpleNamespace(block_evaluations=n) for name, n in counted.items()})
+    print_miscounted(prepared, run, Console(width=200))
+    assert capsys.readouterr().out == "WARNING: 10 steps ran 86.2 block evaluations where its parts promise 240\n"

@@ -25,6 +25,7 @@ def test_a_trained_module_runs(preset: Callable[..., str], task: str, tmp_path: 
     assert main(["train", path, *SHORT, "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "memory" in said and "final loss" in said and f"ilf:checkpoint={out}" in said
+    assert json.loads((out / "config.json").read_text())["steps"] == 3, "the preset's 8 are more than it was trained for"
     runs = tmp_path / "runs"
     assert main(["run", path, "--methods", f"full,ilf:checkpoint={out}:steps=3", "--out", str(runs)]) == 0
     run = read_run(next(runs.glob("toy-*")))
@@ -37,6 +38,20 @@ def test_a_trained_module_runs(preset: Callable[..., str], task: str, tmp_path: 
     weights.write_bytes(content)
     assert main(["run", path, "--methods", f"full,ilf:checkpoint={out}:steps=2", "--out", str(runs)]) == 4
     assert "SHA256SUMS" in capsys.readouterr().out, "an altered module is named, and not used"
+
+
+@pytest.mark.parametrize("changed", [["--folded", "all"], ["--rounds", "1"], ["--form", "adapter"], ["--steps", "5"]])
+def test_a_folder_keeps_the_training_it_was_begun_with(
+    preset: Callable[..., str], changed: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A finished training with another option was taken for one with it: the same weights, and a config that says otherwise."""
+    path, out = preset("class"), tmp_path / "module"
+    assert main(["train", path, *SHORT, "--out", str(out)]) == 0
+    config = (out / "config.json").read_bytes()
+    assert main(["train", path, *SHORT, *changed, "--out", str(out)]) == 64
+    said = capsys.readouterr().err
+    assert "instead of" in said and "choose another --out" in said and (out / "config.json").read_bytes() == config
+    assert main(["train", path, *SHORT, "--out", str(out)]) == 0
 
 
 @pytest.mark.parametrize("form", ["adapter", "paper"])

@@ -165,5 +165,5 @@ def test_numbers_as_text() -> None:
 
     assert [number(v) for v in (0, 0.03061, 1.5, 123456.0, -2.0)] == ["0", "0.0306", "1.50", "123456", "−2.00"]
     assert plus_minus(27.9714, 0.3612) == "27.97 ± 0.36"
-    assert plus_minus(1.0, float("inf")) == "1.00 (no interval: one image)"
+    assert plus_minus(1.0, float("inf")) == "1.00 (no interval: N = 1)"
     assert interval_text(Interval(-0.5, -0.62, -0.38), signed=True) == "−0.50 [−0.62, −0.38]"

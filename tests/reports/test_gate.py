@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from harness.commands.gate import gate_runs, parse_limits
 from harness.contracts import REFERENCE, Failure, MethodRecord, Score, TimingSample
+from harness.errors import UsageError
 from harness.records import Run
 from harness.statistics import holm
 from reports.changes import Change, changes
@@ -284,3 +287,12 @@ def test_changes_name_how_scores_were_paired(make_run: Make) -> None:
     assert {c.how for c in other if c.check == "good"} == {"paired by prompt, other noise"}  # type: ignore[union-attr]
     fewer = changes(make_run("d", n=32), base)
     assert {c.how for c in fewer if c.check == "good"} == {"unpaired"}  # type: ignore[union-attr]
+
+
+def test_a_margin_of_nothing_that_was_scored_is_refused(make_run: Make, tmp_path: Path) -> None:
+    current, baseline = (str(make_run(name).path) for name in ("a", "b"))
+    with pytest.raises(UsageError, match=r"margins of .*good.*; got goood"):
+        gate_runs(tmp_path, current, baseline, parse_limits(0.05, ["goood=1"]))
+    with pytest.raises(UsageError, match="one margin a metric"):
+        parse_limits(0.05, ["good=1", "good=2"])
+    assert gate_runs(tmp_path, current, baseline, parse_limits(0.05, ["good=1"]))

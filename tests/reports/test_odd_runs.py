@@ -68,7 +68,7 @@ def test_one_sample_has_no_interval_and_no_verdict(make_run: Make, tmp_path: Pat
     table = comparison_table(run)
     page = html_report(run, table, speed_plots(run, table), stage_plot(table), {}, None)
     text = words(page)
-    assert "(no interval: one image)" in text and "a single image, prompt or round has no interval" in text
+    assert "(no interval: N = 1)" in text and "a single image, prompt or round has no interval" in text
     assert not re.search(r"\bnan\b|\binf\b|Infinity", text)
     assert 'class="answer good"' not in page and 'class="answer bad"' not in page
 
