@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,14 +107,16 @@ def requirements(
     return rows
 
 
-def power_table(title: str, rows: list[Requirement], design: Design) -> Table:
-    """The requirements for a terminal."""
+def power_table(title: str, rows: list[Requirement], design: Design, silent: Sequence[str] = ()) -> Table:
+    """The requirements for a terminal. ``silent``: of what nothing is known."""
     caption = (
         f"found in {design.power:.0%} of runs at the 5% level, corrected for {design.tests} tests; N: images, for speed rounds"
     )
     if any(row.effect is None for row in rows):
         five = f"{ANCHOR_STEPS} plain steps"
         caption += f"\nno margin: it is a tenth of the drop to {five}, which the pilot lacks (steps:{ANCHOR_STEPS}) or cannot see"
+    if silent:
+        caption += f"\nthe pilot says nothing of {', '.join(silent)}: too few rounds or images, or not scored in it"
     columns = ("what", "deviation of a difference", "N", "smallest difference found", "wanted", "N needed", "variance from")
     table = Table(*columns, title=title, caption=caption)
     for row in rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.commands.lookup import open_history
+from harness.commands.lookup import kept_history, open_history
 from harness.errors import UsageError
 from harness.exchange import export_history, import_history
 
@@ -13,7 +13,7 @@ def export(out: Path, target: Path | None, mlflow: str | None) -> str:
     """Write the history to a file and, where asked, to MLflow; returns a sentence."""
     if target is None and mlflow is None:
         raise UsageError(expected="FILE.json, FOLDER.parquet or --mlflow", got="neither", remedy="ilf-bench export history.json")
-    history, done = open_history(out), []
+    history, done = kept_history(out), []
     if target is not None:
         done.append(f"{export_history(history, target)} runs written to {target}")
     if mlflow is not None:

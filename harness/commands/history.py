@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from harness.commands.lookup import open_history
+from harness.commands.lookup import kept_history, open_history
 from harness.errors import UsageError
 from harness.records import read_run, write_bytes
 from reports.dashboard import dashboard
@@ -18,7 +18,7 @@ from reports.trend import trends
 
 def show_history(out: Path, preset: str | None, html: Path | None, add: Sequence[Path]) -> Iterator[Table | Text]:
     """What to print, after appending the folders of ``add`` and writing the page."""
-    history = open_history(out)
+    history = open_history(out) if add else kept_history(out)
     for folder in add:
         history.append(read_run(folder))
     entries = history.runs()

@@ -15,6 +15,15 @@ def open_history(out: Path) -> History:
     return History(history_path(out))
 
 
+def kept_history(out: Path) -> History:
+    """The history of runs in ``out``, which must be there. Raises :class:`UsageError`."""
+    if not history_path(out).exists():
+        raise UsageError(
+            expected=f"a history of runs in {out}", got="none", remedy="ilf-bench run, or name the runs' folder with --out"
+        )
+    return open_history(out)
+
+
 def find_run(history: History, name: str) -> Run:
     """A run folder is read as it lies there; anything else is looked up in the history, which needs no folder."""
     if (place(name) / "spec.json").exists():

@@ -41,12 +41,18 @@ def power(
         )
     design = Design(tests=max(1, (len(spec["methods"]) - 1) * len(spec["metrics"])))
     rows = requirements(known, wanted, samples or spec["samples"], rounds or spec["timing"]["rounds"], design, run)
-    return power_table(f"{spec['name']}: pilot {run.path.name if run else 'none, assumed deviations'}", rows, design)
+    silent = [name for name in (SPEED, *spec["metrics"]) if name not in known]
+    return power_table(f"{spec['name']}: pilot {run.path.name if run else 'none, assumed deviations'}", rows, design, silent)
 
 
 def _pilot(spec: ExperimentSpec, named: str | None, out: Path, *, needed: bool) -> Run | None:
     if named is not None:
-        return read_run(Path(named))
+        run = read_run(Path(named))
+        if run.spec["pipeline"] != spec.pipeline:
+            raise UsageError(
+                expected=f"a pilot on {spec.pipeline}", got=run.spec["pipeline"], remedy="name a run of the same model"
+            )
+        return run
     store = history_path(out)
     entries = History(store).runs() if store.exists() else ()
     paths = [entry.path for entry in entries if entry.preset == spec.name and (entry.path / "spec.json").exists()]

@@ -70,6 +70,18 @@ def test_a_pilot_that_knows_no_deviation_is_refused(make_run: Make, tmp_path: Pa
     assert "assumed" in shown(power(str(run.path), None, None, None, {}, {"good": 2.0}, tmp_path))
 
 
+def test_a_pilot_on_another_model_is_refused(make_run: Make, tmp_path: Path) -> None:
+    run = make_run("pilot", methods=METHODS)
+    other = "tiny-class" if "pixart" in str(run.spec["pipeline"]) else "tiny-text"
+    with pytest.raises(UsageError, match="a pilot on zoo/"):
+        power(other, str(run.path), None, None, {}, {}, tmp_path)
+
+
+def test_what_the_pilot_says_nothing_of_is_named(make_run: Make, tmp_path: Path) -> None:
+    text = shown(power(str(make_run(methods=METHODS, rounds=0).path), None, None, None, {}, {}, tmp_path))
+    assert "the pilot says nothing of speed" in text
+
+
 def test_a_pilot_without_five_steps_has_no_margin_and_says_so(make_run: Make) -> None:
     text = shown(power(str(make_run().path), None, None, None, {}, {}, Path("nowhere")))
     assert "no margin" in text and "steps:5" in text
