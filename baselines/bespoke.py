@@ -21,12 +21,12 @@ from harness.errors import UsageError
 from harness.learned_solver import Error, LearnedSolver, fine_runs, image_error, latent_error, whole_run
 from harness.pipeline import Pipeline
 from harness.records import read_json, write_json
-from harness.schedulers.bespoke import SolverTable
+from harness.schedulers.bespoke import LEARNED, SolverTable
 from harness.solvers import power_grid
 from harness.training import TrainRecord, TrainSettings, fit, share
 from harness.trajectories import Trajectories, record, stored
 
-NAME, FILE = "bespoke", "solvers.json"
+NAME, FILE = LEARNED, "solvers.json"
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from diffusers import DPMSolverMultistepScheduler
 from diffusers.utils.torch_utils import randn_tensor
 
-from baselines.bespoke import NAME as BESPOKE
 from harness.contracts import Plan
 from harness.errors import NotMeasured, UsageError
 from harness.macs import BlockMacs
 from harness.patching import patched
 from harness.pipeline import Pipeline
+from harness.schedulers.bespoke import LEARNED
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Bottleneck:
         large = plan.backbone.block
         if not large.cross:
             raise NotMeasured(expected="PixArt", got="a DiT, which has one resolution", remedy="leave bottleneck out")
-        if plan.solver == BESPOKE:
+        if plan.solver == LEARNED:
             raise NotMeasured(
                 expected="a DPM-Solver++ scheduler", got="a learned solver, of ilf or bespoke", remedy="leave one of the two out"
             )

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from baselines.bespoke import NAME as BESPOKE
 from baselines.caching import Latest, remembering
 from harness.contracts import Plan
 from harness.errors import NotMeasured, UsageError
 from harness.patching import patched
 from harness.pipeline import Pipeline
 from harness.rows import conditional_only
+from harness.schedulers.bespoke import LEARNED
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class TGate:
         """After the gate one branch is left, without cross-attention. Raises :class:`NotMeasured` on a DiT."""
         if not plan.backbone.block.cross:
             raise _no_text()
-        if plan.solver == BESPOKE or plan.loops:
+        if plan.solver == LEARNED or plan.loops:
             raise NotMeasured(
                 expected="both guidance branches at every step, as ilf and learned solvers need them",
                 got="t-gate, which drops one", remedy="leave one of the two out",

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from harness.console import print_whole
 from harness.errors import HarnessError, UsageError
 from harness.interrupts import interrupted, listen
 from harness.places import place
@@ -224,7 +225,6 @@ def history(
 ) -> None:
     """Every recorded run, newest last; trends, and the commits at which they moved."""
     from harness.commands.history import show_history
-    from reports.terminal import print_whole
 
     for part in show_history(out, preset, html, add or []):
         print_whole(console, part)
@@ -243,7 +243,7 @@ def power(
     """How small a difference a run can find, and how many images it needs for the margin; runs nothing."""
     from harness.commands import power as work
 
-    console.print(work.power(what, pilot, samples, rounds, work.amounts(effect), work.amounts(assume), out))
+    print_whole(console, work.power(what, pilot, samples, rounds, work.amounts(effect), work.amounts(assume), out))
 
 
 @app.command()
@@ -277,7 +277,7 @@ def compare(
     """What changed from run A to run B: speed, memory and every score."""
     from harness.commands.compare import compare_runs
 
-    console.print(compare_runs(out, a, b))
+    print_whole(console, compare_runs(out, a, b))
 
 
 @app.command()

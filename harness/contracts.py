@@ -106,10 +106,7 @@ class Plan:
     def step_cost(self) -> StepCost:
         """What any step costs. Raises :class:`UsageError` where something has already made them differ."""
         if len(set(self.steps)) > 1:
-            raise UsageError(
-                expected="what chooses the steps before what saves on some of them", got="the other order",
-                remedy="write steps:N or ilf first, and then + and the rest",
-            )  # fmt: skip
+            raise _wrong_order()
         return self.steps[0]
 
     def choosing(self, *what: str) -> Plan:
@@ -123,10 +120,7 @@ class Plan:
                     expected=f"one method of a composition that chooses {one}", got="two", remedy="leave one of them out"
                 )
             if one in RANK and any(RANK.get(other, 0) > RANK[one] for other in self.chosen):
-                raise UsageError(
-                    expected="what chooses steps or solver first, then what spaces the steps, then what saves on some of them",
-                    got="another order", remedy="for example steps:8+spacing:1.5+fora:2",
-                )  # fmt: skip
+                raise _wrong_order()
         return replace(self, chosen=self.chosen | set(what))
 
     def with_steps(self, steps: int) -> Plan:
@@ -157,6 +151,13 @@ class Plan:
     def at_most(self) -> Plan:
         """Some steps do less, which the images decide."""
         return replace(self.choosing(WORK), exact=False)
+
+
+def _wrong_order() -> UsageError:
+    return UsageError(
+        expected="what chooses steps or solver before what spaces the steps, and both before what saves on some of them",
+        got="another order", remedy="write steps:N or ilf first, and then + and the rest, for example steps:8+spacing:1.5+fora:2",
+    )  # fmt: skip
 
 
 @runtime_checkable
@@ -367,6 +368,12 @@ class MethodRecord:
     extra_parameters: int = 0
     training_s: float | None = None
     calibration_s: float | None = None
+
+    @property
+    def miscounted(self) -> bool:
+        """Whether it ran another number of block evaluations than was predicted."""
+        counted, predicted = self.block_evaluations, self.predicted_block_evaluations
+        return counted is not None and abs(counted - predicted) > 1e-6 * max(1.0, abs(predicted))
 
 
 def method_parts(text: str) -> list[str]:

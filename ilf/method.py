@@ -12,6 +12,7 @@ from harness.errors import UsageError
 from harness.methods import MethodTable
 from harness.pipeline import Pipeline
 from harness.records import read_json
+from harness.schedulers.bespoke import LEARNED
 from ilf.attach import Seen, feedback_attached
 from ilf.checkpoint import check_fits, find_checkpoint, load_module, read_config
 from ilf.loop import InnerLoop
@@ -50,7 +51,7 @@ class Ilf:
         """A feedback step costs depth + looped + 1 block evaluations on the branches that loop."""
         config = read_config(find_checkpoint(self.checkpoint, plan.backbone.folder))
         schedule = Schedule.of(config, self.steps, self.feedback, self.folded)
-        solver = "bespoke" if schedule.table else config["solver"]
+        solver = LEARNED if schedule.table else config["solver"]
         return plan.scheduled(schedule.plan(config, plan), solver, schedule.timesteps, loops=bool(schedule.feedback))
 
     def ledger(self, backbone: Backbone) -> Ledger:

@@ -151,7 +151,7 @@ def _blocks(record: MethodRecord) -> Cell:
     if record.block_evaluations is None:
         return failed(name, unit, f"not counted (predicted {count(predicted)})", "lower")
     text = count(record.block_evaluations)
-    if abs(record.block_evaluations - predicted) > 1e-6 * max(1.0, abs(predicted)):
+    if record.miscounted:
         text += f" (predicted {count(predicted)})"
     return Cell(name, unit, text, record.block_evaluations, direction="lower")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -27,13 +26,6 @@ def terminal_table(run: Run) -> RichTable:
     for row in table.rows:
         shown.add_row(Text(row.label), *(Text(_short(row.cells.get(column.key))) for column in columns))
     return shown
-
-
-def print_whole(console: Console, part: RichTable | Text) -> None:
-    """Print a table as wide as its longest words need: rich cuts columns off where the terminal is narrower, digits and all."""
-    needed = console.measure(part, options=console.options.update(max_width=10_000)).minimum
-    shown = console if needed <= console.width else Console(file=console.file, width=needed)
-    shown.print(part)
 
 
 def _heading(column: Column) -> str:

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from baselines.table import BASELINES
 from harness.commands.untrained import with_stand_ins
+from harness.console import print_whole
 from harness.contracts import BASELINE, Failure, Method, Metric, Plan, no_quality
 from harness.engine.tasks import Engine
 from harness.errors import HarnessError, NotMeasured, UsageError
@@ -39,7 +40,7 @@ from metrics.published.spec import read_scorers
 from metrics.table import METRICS
 from reports.answers import answers
 from reports.build import build_report
-from reports.terminal import print_whole, terminal_table
+from reports.terminal import terminal_table
 
 BUILT_IN: MethodTable = {**BASELINES, **ILF_METHODS, **UNTRAINED_METHODS}
 
@@ -177,11 +178,10 @@ def execute(prepared: Prepared, out: Path, console: Console, make_engine: Callab
 def print_miscounted(prepared: Prepared, run: Run, console: Console) -> None:
     """Methods whose blocks were predicted exactly, and ran otherwise: such a row is not what its label says."""
     for label, record in run.records.items():
-        plan, counted = prepared.plans.get(label), record.block_evaluations
-        if not isinstance(plan, Plan) or not plan.exact or counted is None:
-            continue
-        if abs(counted - plan.block_evaluations) > 1e-6 * counted:
-            text = f"WARNING: {label} ran {counted:g} block evaluations where its parts promise {plan.block_evaluations:g}"
+        plan = prepared.plans.get(label)
+        if isinstance(plan, Plan) and plan.exact and record.miscounted:
+            ran, promised = record.block_evaluations, record.predicted_block_evaluations
+            text = f"WARNING: {label} ran {ran:g} block evaluations where its parts promise {promised:g}"
             console.print(text, markup=False, soft_wrap=True)
 
 
@@ -226,6 +226,6 @@ def print_dry_run(prepared: Prepared, out: Path, console: Console) -> None:
         total += seconds * (scored + timed * (2 if label == BASELINE else 1))
         most = "" if plan.exact else "at most "
         table.add_row(label, f"{most}{cost:.0f}", f"{cost / full:.2f}", f"{seconds:.4f}")
-    console.print(table)
+    print_whole(console, table)
     print_unscored(experiment, console)
     console.print(f"expected time: about {total / 60:.1f} min, start-up and scoring aside; disk: {disk / 1e6:.1f} MB")

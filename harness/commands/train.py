@@ -50,7 +50,7 @@ def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out:
     geometry = pipeline.plan().backbone.geometry
     settings = settings_for(chosen, len(pipeline.blocks), geometry.tokens * geometry.width * STATE_BYTES)
     if chosen.budget is not None:
-        trained_for = {"grids": settings.whole_counts if settings.whole_runs else settings.grids}
+        trained_for = {"grids": settings.whole_counts if settings.whole_runs or settings.image_runs else settings.grids}
         choices(build_module(pipeline, settings).config | trained_for, pipeline.plan(), chosen.budget)  # raises
     with held_alone(out / "work") if PartialState().is_main_process else nullcontext():
         claim(out / "work" / "options.json", {"pipeline": spec.pipeline} | chosen.model_dump(mode="json", exclude={"budget"}))

@@ -17,6 +17,8 @@ from harness.patching import patched
 from harness.rows import halves
 from harness.schedulers.base import OwnScheduler
 
+LEARNED = "bespoke"  # a plan's solver, where it is a learned one
+
 
 @dataclass(frozen=True)
 class SolverTable:

@@ -13,7 +13,7 @@ from rich.console import Console
 from harness.cli import main
 from harness.commands.run import BUILT_IN, print_miscounted
 from harness.commands.untrained import stand_in
-from harness.contracts import Backbone, Plan
+from harness.contracts import Backbone, MethodRecord, Plan
 from harness.errors import NotMeasured, UsageError
 from harness.experiment import method_labels
 from harness.loading import load_pipeline
@@ -154,7 +154,8 @@ def test_it_is_refused_before_anything_is_sampled(
 def test_a_row_that_ran_otherwise_than_promised_is_called_out(capsys: pytest.CaptureFixture[str]) -> None:
     exact, bound = PLAN.with_steps(10), PLAN.at_most()
     prepared: Any = SimpleNamespace(plans={"10 steps": exact, "cache": bound, "full": PLAN})
-    counted = {"10 steps": 86.2, "cache": 300.0, "full": 480.0}
-    run: Any = SimpleNamespace(records={name: SimpleNamespace(block_evaluations=n) for name, n in counted.items()})
+    counted = {"10 steps": (86.2, 240.0), "cache": (300.0, 480.0), "full": (480.0, 480.0)}
+    records = {name: MethodRecord(name, name, 20, promised, ran) for name, (ran, promised) in counted.items()}
+    run: Any = SimpleNamespace(records=records)
     print_miscounted(prepared, run, Console(width=200))
     assert capsys.readouterr().out == "WARNING: 10 steps ran 86.2 block evaluations where its parts promise 240\n"

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from reports.terminal import print_whole
+from harness.console import print_whole
 
 
 @pytest.mark.parametrize("width", [20, 60, 400])

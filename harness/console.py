@@ -1,0 +1,14 @@
+"""Printing to a terminal, a pipe or a log."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def print_whole(console: Console, part: Table | Text) -> None:
+    """Print a table as wide as its longest words need: rich cuts columns off where the terminal is narrower, digits and all."""
+    needed = console.measure(part, options=console.options.update(max_width=10_000)).minimum
+    shown = console if needed <= console.width else Console(file=console.file, width=needed)
+    shown.print(part)
