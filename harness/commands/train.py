@@ -53,7 +53,9 @@ def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out:
         trained_for = {"grids": settings.whole_counts if settings.whole_runs or settings.image_runs else settings.grids}
         choices(build_module(pipeline, settings).config | trained_for, pipeline.plan(), chosen.budget)  # raises
     with held_alone(out / "work") if PartialState().is_main_process else nullcontext():
-        claim(out / "work" / "options.json", {"pipeline": spec.pipeline} | chosen.model_dump(mode="json", exclude={"budget"}))
+        options = {"pipeline": spec.pipeline} | chosen.model_dump(mode="json", exclude={"budget"})
+        with PartialState().main_process_first():  # the other processes find the file
+            claim(out / "work" / "options.json", options)
         _train(spec, pipeline, prompts, settings, out, console)
     return out
 
