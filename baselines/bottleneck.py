@@ -17,11 +17,11 @@ from diffusers import DPMSolverMultistepScheduler
 from diffusers.utils.torch_utils import randn_tensor
 
 from harness.contracts import Plan
+from harness.cost.macs import BlockMacs
 from harness.errors import NotMeasured, UsageError
-from harness.macs import BlockMacs
-from harness.patching import patched
-from harness.pipeline import Pipeline
-from harness.schedulers.bespoke import LEARNED
+from harness.sampling.patching import patched
+from harness.sampling.pipeline import Pipeline
+from harness.sampling.schedulers.bespoke import LEARNED
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from baselines.caching import RangeCache, at_least
+from baselines.support.caching import RangeCache, at_least
 from harness.contracts import Plan
 from harness.errors import UsageError
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

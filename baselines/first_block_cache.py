@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from baselines.caching import Forward, RangeCache, at_least, over_branches
+from baselines.support.caching import Forward, RangeCache, at_least, over_branches
 from harness.contracts import Plan
-from harness.patching import patched
-from harness.pipeline import Pipeline
+from harness.sampling.patching import patched
+from harness.sampling.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from baselines.caching import at_least, remembering
+from baselines.support.caching import at_least, remembering
 from harness.contracts import Plan
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

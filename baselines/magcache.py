@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import torch
 
-from baselines.caching import RangeCache, at_least
-from baselines.watching import each_step
-from harness.calibration import Curves, calibrate, find, spent
+from baselines.support.caching import RangeCache, at_least
+from baselines.support.watching import each_step
 from harness.contracts import Backbone, Ledger, Plan
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
+from harness.training.calibration import Curves, calibrate, find, spent
 
 
 @dataclass(frozen=True)

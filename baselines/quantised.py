@@ -13,7 +13,7 @@ from torch import nn
 
 from harness.contracts import Plan
 from harness.errors import NotMeasured
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
 
 FP8_CAPABILITY = (8, 9)  # Ada; Hopper is 9.0
 

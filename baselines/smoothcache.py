@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from baselines.caching import at_least, parts_of, remembering
-from harness.calibration import Curves, calibrate, find, spent
+from baselines.support.caching import at_least, parts_of, remembering
 from harness.contracts import Backbone, Ledger, Plan
 from harness.errors import UsageError
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
+from harness.training.calibration import Curves, calibrate, find, spent
 
 AHEAD = 3  # at most so many steps in a row are skipped
 

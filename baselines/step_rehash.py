@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import cosine_similarity
 
-from baselines.caching import RangeCache
-from baselines.watching import each_step
-from harness.calibration import Curves, calibrate, find, spent
+from baselines.support.caching import RangeCache
+from baselines.support.watching import each_step
 from harness.contracts import Backbone, Ledger, Plan
 from harness.errors import UsageError
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
+from harness.training.calibration import Curves, calibrate, find, spent
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from harness.contracts import BASELINE, Plan
 from harness.errors import UsageError
-from harness.pipeline import Pipeline
-from harness.solvers import check_solver, power_grid
+from harness.sampling.pipeline import Pipeline
+from harness.sampling.solvers import check_solver, power_grid
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Solver:
-    """Another ODE solver by name; see :data:`harness.solvers.SOLVERS`."""
+    """Another ODE solver by name; see :data:`harness.sampling.solvers.SOLVERS`."""
 
     name: str
 

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from harness.compiling import compiled_forward
 from harness.contracts import Plan
 from harness.errors import NotMeasured
-from harness.patching import patched
-from harness.pipeline import Pipeline
+from harness.sampling.compiling import compiled_forward
+from harness.sampling.patching import patched
+from harness.sampling.pipeline import Pipeline
 
 Forward = Callable[..., torch.Tensor]
 

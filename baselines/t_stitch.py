@@ -13,11 +13,11 @@ import torch
 from safetensors import SafetensorError
 
 from harness.contracts import Backbone, Ledger, Plan
+from harness.cost.macs import block_macs
 from harness.errors import ArtifactError, NotMeasured, UsageError
-from harness.macs import block_macs
-from harness.patching import patched
-from harness.pipeline import Pipeline
-from harness.records import read_json
+from harness.sampling.patching import patched
+from harness.sampling.pipeline import Pipeline
+from harness.storage.records import read_json
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TStitch:
 
     ``small`` is a folder with a ``transformer`` of the large one's kind, trained on the same latents, conditions and noise
     schedule; default: the pipeline's folder with ``-small`` behind its name. Its blocks are counted in blocks of the large
-    model, by multiply-accumulates (:mod:`harness.macs`).
+    model, by multiply-accumulates (:mod:`harness.cost.macs`).
     """
 
     innermost: ClassVar[bool] = True  # what counts steps or adds to a prediction has to see the sibling's, too

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from baselines.bespoke import Bespoke
 from baselines.bottleneck import Bottleneck
-from baselines.deediff import DeeDiff
 from baselines.deepcache import DeepCache
 from baselines.delta_dit import DeltaDiT
-from baselines.ecad import Ecad
 from baselines.encoder_propagation import EncoderPropagation
 from baselines.first_block_cache import FirstBlockCache
 from baselines.fora import Fora
+from baselines.learned.bespoke import Bespoke
+from baselines.learned.deediff import DeeDiff
+from baselines.learned.ecad import Ecad
+from baselines.learned.routers import HarmoniCa, LearningToCache
 from baselines.magcache import MagCache
 from baselines.pab import PAB
 from baselines.quantised import Fp8, Int8
-from baselines.routers import HarmoniCa, LearningToCache
 from baselines.smoothcache import SmoothCache
 from baselines.step_rehash import StepRehash
 from baselines.steps import Full, Solver, Spacing, Steps
@@ -23,7 +23,7 @@ from baselines.t_stitch import TStitch
 from baselines.taylorseer import TaylorSeer
 from baselines.teacache import TeaCache
 from baselines.tgate import TGate
-from harness.methods import MethodTable
+from harness.config.methods import MethodTable
 
 BASELINES: MethodTable = {
     "full": Full,

@@ -10,9 +10,9 @@ from functools import partial
 
 import torch
 
-from baselines.caching import at_least, remembering
+from baselines.support.caching import at_least, remembering
 from harness.contracts import Plan
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
 
 
 class Series:

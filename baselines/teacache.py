@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from baselines.caching import RangeCache, at_least, over_branches
-from harness.calibration import Curves, calibrate, spent
+from baselines.support.caching import RangeCache, at_least, over_branches
 from harness.contracts import Backbone, Ledger, Plan
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
+from harness.training.calibration import Curves, calibrate, spent
 
 DEGREE = 4
 

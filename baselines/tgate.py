@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from baselines.caching import Latest, remembering
+from baselines.support.caching import Latest, remembering
 from harness.contracts import Plan
 from harness.errors import NotMeasured, UsageError
-from harness.patching import patched
-from harness.pipeline import Pipeline
-from harness.rows import conditional_only
-from harness.schedulers.bespoke import LEARNED
+from harness.sampling.guidance import conditional_only
+from harness.sampling.patching import patched
+from harness.sampling.pipeline import Pipeline
+from harness.sampling.schedulers.bespoke import LEARNED
 
 
 @dataclass(frozen=True)

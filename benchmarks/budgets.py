@@ -16,9 +16,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from harness.commands import run as app
-from harness.loading import load_pipeline
-from harness.samples import SampleSet
+from harness.models.loading import load_pipeline
+from harness.storage.samples import SampleSet
+from ilf_bench.commands import run as app
 
 REPEATS = 8
 
@@ -60,7 +60,7 @@ def default_run(preset: str) -> tuple[float, float]:
 
 CHILD = """
 import resource, sys
-from harness.cli import main
+from ilf_bench.cli import main
 code = main(["run", sys.argv[1], "--out", sys.argv[2]])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 sys.exit(code)

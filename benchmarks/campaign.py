@@ -5,7 +5,7 @@
 Each scenario says how many of its trials ended identical to an undisturbed one, and how many refused with a message that
 names the damage (after which its remedy is followed, and the result compared). A trial that does neither is an error, and the
 command leaves by 1. Each trial is a line of FILE as soon as it has ended; the same command does those that are not there.
-tests/harness/test_survive.py runs a short version.
+tests/benchmarks/test_survive.py runs a short version.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from benchmarks.trials import (
     worked_s,
     write_preset,
 )
-from harness import environment
 from harness.contracts import Failure, MethodRecord
 from harness.errors import ArtifactError
-from harness.records import Run, write_bytes
-from harness.store import History
+from harness.execution import environment
+from harness.history.store import History
+from harness.storage.records import Run, write_bytes
 from tests.conftest import save_pixart
 
 LOADING_S = 0.03, 0.11  # processor seconds between which an undisturbed run loads weights

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from harness.contracts import Method, Plan
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

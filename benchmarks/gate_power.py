@@ -11,7 +11,8 @@ kept.
 ``judge``: a gate holds one current run, or three, against a baseline whose commit has six clean runs in the history; all other
 unchanged runs are in the history as an earlier commit's. For 200 A/A gates and 50 of a slow-down, each current run is drawn from
 the unchanged or the slowed ones of a process of its own, and everything else from the unchanged runs of the other processes, and
-so of other minutes. Each run is in many gates, so the verdicts are not independent. They come from ``reports.gate.gate`` with its
+so of other minutes. Each run is in many gates, so the verdicts are not independent. They come from
+``reports.analysis.gate.gate`` with its
 default limits; an alarm is a FAIL of any check, a slow-down is caught where the gate FAILs.
 """
 
@@ -33,18 +34,18 @@ import numpy as np
 import torch
 
 from benchmarks.disguised import Disguised
-from harness.commands import run as app
 from harness.contracts import BASELINE, REFERENCE, MethodRecord, TimingSample
-from harness.environment import describe
-from harness.loading import load_pipeline
-from harness.patching import patched
-from harness.pipeline import Pipeline
-from harness.records import Run
-from harness.store import History
-from harness.timing import time_once
-from harness.workload import Workload
-from reports.gate import GateResult, GateVerdict, gate
-from reports.spread import repeated_spreads
+from harness.execution.environment import describe
+from harness.history.store import History
+from harness.models.loading import load_pipeline
+from harness.sampling.patching import patched
+from harness.sampling.pipeline import Pipeline
+from harness.storage.records import Run
+from harness.timing.reference_workload import Workload
+from harness.timing.rounds import time_once
+from ilf_bench.commands import run as app
+from reports.analysis.gate import GateResult, GateVerdict, gate
+from reports.analysis.spread import repeated_spreads
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "gate_power.jsonl"

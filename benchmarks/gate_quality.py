@@ -20,14 +20,14 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.disguised import Disguised
-from harness.commands import run as app
-from harness.commands.engines import local_engine
-from harness.pipeline import Pipeline
-from harness.records import Run, read_run
-from harness.runner import Runner
-from harness.store import History, HistoryEntry
-from reports.gate import GateResult, GateVerdict, Limits, gate
-from reports.spread import repeated_spreads
+from harness.execution.runner import Runner
+from harness.history.store import History, HistoryEntry
+from harness.sampling.pipeline import Pipeline
+from harness.storage.records import Run, read_run
+from ilf_bench.commands import run as app
+from ilf_bench.commands.engines import local_engine
+from reports.analysis.gate import GateResult, GateVerdict, Limits, gate
+from reports.analysis.spread import repeated_spreads
 
 BASELINE_SEED, SAMPLES, BLOCK, SCALE = 5100, 296, 6, 0.98
 HISTORY, GATED = range(5101, 5106), range(5106, 5111)

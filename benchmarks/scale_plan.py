@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.table import Table
 
-from harness.environment import cpu_name
+from harness.execution.environment import cpu_name
 
 RESULTS = Path(__file__).parent / "results"
 SIDE = 256  # pixels of the planned images

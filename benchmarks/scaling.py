@@ -28,12 +28,12 @@ from rich.table import Table
 
 from benchmarks.scale_plan import Assumptions, Spread, machine, plan, write_result
 from benchmarks.simulated import drive, simulate
-from harness.commands.engines import cluster_engine
-from harness.commands.run import prepare
-from harness.engine.cluster import ClusterOptions
-from harness.engine.dispatch import Dispatch
-from harness.engine.tasks import Engine, Role, Stage, Task
-from harness.samples import chunks
+from harness.execution.dispatch import Dispatch
+from harness.execution.ray import ClusterOptions
+from harness.execution.tasks import Engine, Role, Stage, Task
+from harness.storage.samples import chunks
+from ilf_bench.commands.engines import cluster_engine
+from ilf_bench.commands.run import prepare
 
 T = TypeVar("T")
 console = Console(width=130)

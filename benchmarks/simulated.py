@@ -19,18 +19,18 @@ import torch
 from rich.console import Console
 
 from benchmarks.scale_plan import DriverCost, ImageCost
-from harness.commands.engines import cluster_engine, make_scorer
-from harness.commands.run import prepare
 from harness.contracts import MethodRecord
-from harness.engine.cluster import ClusterOptions
-from harness.engine.local import LocalEngine
-from harness.engine.tasks import SCORE_BATCH, Facts, Outcome, Task, Witness
-from harness.experiment import Experiment
-from harness.records import read_run, slug, write_json
-from harness.runner import Runner
-from harness.sampler import Sampler
-from harness.store import History
-from reports.build import build_report
+from harness.execution.experiment import Experiment
+from harness.execution.local import LocalEngine
+from harness.execution.ray import ClusterOptions
+from harness.execution.runner import Runner
+from harness.execution.sampler import Sampler
+from harness.execution.tasks import SCORE_BATCH, Facts, Outcome, Task, Witness
+from harness.history.store import History
+from harness.storage.records import read_run, slug, write_json
+from ilf_bench.commands.engines import cluster_engine, make_scorer
+from ilf_bench.commands.run import prepare
+from reports.render.build import build_report
 
 BLOCKS = 480  # block evaluations that a simulated image claims
 NOISE_LEVELS = 58  # such noise fills a PNG with 2.5 bytes a pixel, a little more than the bundled models' images do (2.2)

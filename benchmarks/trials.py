@@ -23,10 +23,10 @@ from pathlib import Path
 import yaml
 from tqdm.std import TqdmDefaultWriteLock
 
-from harness.cli import entry, main
 from harness.errors import ArtifactError
-from harness.records import read_run
-from harness.store import History
+from harness.history.store import History
+from harness.storage.records import read_run
+from ilf_bench.cli import entry, main
 
 KEPT = ("samples", "scores", "controls", "measurements", "methods")  # what must not depend on how a run was cut
 TRAINING = ("--trajectories", "6", "--steps", "40", "--batch", "4", "--rounds", "4", "--grids", "2,3")

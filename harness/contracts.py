@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from harness.cost.flops import Geometry
+from harness.cost.macs import BlockMacs, block_macs
 from harness.errors import NotMeasured, UsageError
-from harness.flops import Geometry
-from harness.macs import BlockMacs, block_macs
 
 if TYPE_CHECKING:
-    from harness.pipeline import Pipeline
+    from harness.sampling.pipeline import Pipeline
 
 Direction = Literal["higher", "lower"]
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -383,4 +383,4 @@ def method_parts(text: str) -> list[str]:
 
 BASELINE = "full"  # the label of the method that every other is compared with
 A_A = "full (A/A)"  # the full run timed a second time in each round: the noise floor
-REFERENCE = "reference workload"  # timed in each round beside the methods; see harness/workload.py
+REFERENCE = "reference workload"  # timed in each round beside the methods; see harness/timing/reference_workload.py

@@ -9,11 +9,11 @@ from typing import Any
 
 from diffusers import DiTPipeline
 
-from harness.clock import StepClock
 from harness.errors import ArtifactError
-from harness.patching import patched
-from harness.schedulers.bespoke import BespokeScheduler, guidance_terms
-from harness.solvers import build_bespoke, build_solver
+from harness.sampling.clock import StepClock
+from harness.sampling.patching import patched
+from harness.sampling.schedulers.bespoke import BespokeScheduler, guidance_terms
+from harness.sampling.solvers import build_bespoke, build_solver
 from ilf.attach import feedback_attached
 from ilf.checkpoint import load_module
 from ilf.module import FeedbackModule, block_settings

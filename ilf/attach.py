@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from harness.errors import UsageError
-from harness.patching import patched
-from harness.rows import conditional_half, for_both_halves, halves
+from harness.sampling.guidance import conditional_half, for_both_halves, halves
+from harness.sampling.patching import patched
 from ilf.loop import InnerLoop, Passage
 from ilf.module import FeedbackModule, Jump
 from ilf.schedule import Schedule

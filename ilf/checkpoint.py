@@ -9,8 +9,8 @@ from typing import Any
 from safetensors import SafetensorError
 
 from harness.errors import ArtifactError, NotMeasured, UsageError
-from harness.pipeline import Pipeline
-from harness.sums import check_sums
+from harness.models.checksums import check_sums
+from harness.sampling.pipeline import Pipeline
 from ilf.module import FeedbackModule, block_settings
 
 TRAIN = "name one: ilf:checkpoint=FOLDER; or train one: ilf-bench train PRESET"

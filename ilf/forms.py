@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.config.spec import TrainingSpec
 from harness.errors import UsageError
-from harness.spec import TrainingSpec
 from ilf.train import IlfSettings, paper_form
 
 ROUND_BYTES = 1e9  # of hidden states in one round; four are remembered

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from harness.patching import patched
-from harness.pipeline import Pipeline
-from harness.trajectories import Trajectories
+from harness.sampling.patching import patched
+from harness.sampling.pipeline import Pipeline
+from harness.training.trajectories import Trajectories
 from ilf.loop import Passage
 from ilf.losses import coefficients
 from ilf.method import attach_module

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.clock import StepClock
 from harness.errors import NotMeasured
-from harness.patching import patched
-from harness.rows import select_rows
+from harness.sampling.clock import StepClock
+from harness.sampling.guidance import select_rows
+from harness.sampling.patching import patched
 from ilf.module import FeedbackModule, Jump
 
 Forward = Callable[..., torch.Tensor]

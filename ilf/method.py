@@ -7,12 +7,12 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.config.methods import MethodTable
 from harness.contracts import Backbone, Ledger, Plan
 from harness.errors import UsageError
-from harness.methods import MethodTable
-from harness.pipeline import Pipeline
-from harness.records import read_json
-from harness.schedulers.bespoke import LEARNED
+from harness.sampling.pipeline import Pipeline
+from harness.sampling.schedulers.bespoke import LEARNED
+from harness.storage.records import read_json
 from ilf.attach import Seen, feedback_attached
 from ilf.checkpoint import check_fits, find_checkpoint, load_module, read_config
 from ilf.loop import InnerLoop

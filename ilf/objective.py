@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from harness.pipeline import Pipeline
-from harness.precision import autocast
-from harness.trajectories import Trajectories, map_tensors
+from harness.sampling.pipeline import Pipeline
+from harness.sampling.precision import autocast
+from harness.training.trajectories import Trajectories, map_tensors
 from ilf.jumps import Jumps
 from ilf.loop import InnerLoop, Passage
 from ilf.losses import coefficients, fad_error, first_order, landing_error, second_order, teacher_steps

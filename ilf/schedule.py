@@ -9,8 +9,8 @@ from typing import Any
 
 from harness.contracts import Plan, StepCost
 from harness.errors import UsageError
-from harness.schedulers.bespoke import SolverTable
-from harness.solvers import power_grid
+from harness.sampling.schedulers.bespoke import SolverTable
+from harness.sampling.solvers import power_grid
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import torch
 
 from harness.contracts import Plan
 from harness.errors import UsageError
-from harness.learned_solver import whole_run_error
-from harness.pipeline import Pipeline
-from harness.trajectories import Recorder, Trajectories
+from harness.sampling.pipeline import Pipeline
+from harness.training.learned_solver import whole_run_error
+from harness.training.trajectories import Recorder, Trajectories
 from ilf.method import running
 from ilf.module import FeedbackModule
 from ilf.schedule import Schedule

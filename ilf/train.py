@@ -12,14 +12,14 @@ import torch
 from accelerate import PartialState
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from harness.attention import explicit_attention
 from harness.errors import ArtifactError, UsageError
-from harness.patching import patched
-from harness.pipeline import Pipeline
-from harness.solvers import power_grid
-from harness.states import kept
-from harness.training import TrainRecord, TrainSettings, fit, share
-from harness.trajectories import Trajectories
+from harness.sampling.patching import patched
+from harness.sampling.pipeline import Pipeline
+from harness.sampling.solvers import power_grid
+from harness.training.attention import explicit_attention
+from harness.training.fit import TrainRecord, TrainSettings, fit, share
+from harness.training.states import kept
+from harness.training.trajectories import Trajectories
 from ilf.jumps import Jumps, collect
 from ilf.loop import InnerLoop
 from ilf.module import FeedbackModule, block_settings

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 
+from harness.config.methods import MethodTable
+from harness.config.spec import TrainingSpec
 from harness.contracts import Backbone, Ledger, Plan
-from harness.methods import MethodTable
-from harness.pipeline import Pipeline
-from harness.spec import TrainingSpec
+from harness.sampling.pipeline import Pipeline
 from ilf.forms import settings_for
 from ilf.method import attach_module
 from ilf.module import FeedbackModule

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.attention import explicit_attention
-from harness.clock import StepClock
-from harness.learned_solver import Error, LearnedSolver, fine_runs, image_error, latent_error, whole_run
-from harness.pipeline import Pipeline
-from harness.training import TrainRecord, TrainSettings, fit, share
-from harness.trajectories import Trajectories
+from harness.sampling.clock import StepClock
+from harness.sampling.pipeline import Pipeline
+from harness.training.attention import explicit_attention
+from harness.training.fit import TrainRecord, TrainSettings, fit, share
+from harness.training.learned_solver import Error, LearnedSolver, fine_runs, image_error, latent_error, whole_run
+from harness.training.trajectories import Trajectories
 from ilf.attach import feedback_attached
 from ilf.module import FeedbackModule
 from ilf.schedule import Schedule

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.errors import ArtifactError, UsageError
 from metrics.base import FeatureExtractor, Networks
-from metrics.bundled import BundledNetworks, Task
+from metrics.bundled.networks import BundledNetworks, Task
 from metrics.image_folder import folder_reference, image_files
 from metrics.moments import Statistics, check_statistics, holds_statistics, read_statistics
 from metrics.published.networks import PublishedNetworks

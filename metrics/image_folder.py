@@ -12,8 +12,8 @@ import numpy as np
 
 from harness.contracts import FloatArray
 from harness.errors import ArtifactError
-from harness.images import IMAGE_SUFFIXES, stack_images
-from harness.records import write_json
+from harness.storage.images import IMAGE_SUFFIXES, stack_images
+from harness.storage.records import write_json
 from metrics.base import FeatureExtractor
 from metrics.reference import Reference, describe_reference, load_reference, write_reference
 

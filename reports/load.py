@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from harness.contracts import Failure, Score, TimingSample
-from harness.places import place
-from harness.records import Run, read_run
 from harness.statistics import mean_interval
-from reports.select import failure_of, method_order, metric_order, record_of, samples_of, score_of
+from harness.storage.locations import place
+from harness.storage.records import Run, read_run
+from reports.analysis.select import failure_of, method_order, metric_order, record_of, samples_of, score_of
 
 METHOD_COLUMNS = [
     "label",

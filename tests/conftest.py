@@ -18,14 +18,14 @@ from diffusers import (
 )
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-from baselines.deediff import ExitHeads
-from baselines.routers import HarmoniCa, LearningToCache, Router
-from harness.learned_solver import RATE, LearnedSolver
-from harness.loading import quiet_libraries
-from harness.pipeline import Pipeline
-from harness.records import write_json
-from harness.schedulers.bespoke import SolverTable
-from zoo.build import save_labels
+from baselines.learned.deediff import ExitHeads
+from baselines.learned.routers import HarmoniCa, LearningToCache, Router
+from harness.models.loading import quiet_libraries
+from harness.sampling.pipeline import Pipeline
+from harness.sampling.schedulers.bespoke import SolverTable
+from harness.storage.records import write_json
+from harness.training.learned_solver import RATE, LearnedSolver
+from zoo.recipes.build import save_labels
 
 DEPTH = 6
 PROMPTS = ["red cat", "blue dog", "red dog", "blue cat", "cat"]
@@ -125,7 +125,7 @@ def quick_calibrations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     """Calibrations of four images, kept apart from the user's own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("harness.calibration.SAMPLES", 4)
+        patch.setattr("harness.training.calibration.SAMPLES", 4)
         yield
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from harness.contracts import Method
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
 from tests.conftest import PROMPTS
 
 EVERY = [0, 1, 2]

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from baselines.table import BASELINES
+from harness.config.methods import parse_method
 from harness.contracts import Method
-from harness.methods import parse_method
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
 from ilf.method import ILF_METHODS
 from ilf.train import IlfSettings, build_module
 from ilf.untrained import UNTRAINED_METHODS

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
-from harness.commands.run import load_plugins
+from harness.config.methods import parse_method
 from harness.errors import UsageError
-from harness.methods import parse_method
-from harness.pipeline import Pipeline
-from harness.records import read_run
+from harness.sampling.pipeline import Pipeline
+from harness.storage.records import read_run
+from ilf_bench.cli import main
+from ilf_bench.commands.run import load_plugins
 from tests.conftest import open_pipeline
 from tests.contract import keeps_the_contract
-from tests.harness.test_runner import write_preset
+from tests.harness.execution.test_runner import write_preset
 
 DOCS = Path(__file__).parent.parent / "docs"
 EXAMPLE = DOCS / "examples" / "limited_guidance.py"

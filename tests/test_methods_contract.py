@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from baselines.table import BASELINES
-from harness.calibration import find
 from harness.contracts import method_parts
 from harness.errors import NotMeasured, UsageError
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
+from harness.training.calibration import find
 from ilf.method import ILF_METHODS
 from ilf.untrained import UNTRAINED_METHODS
 from tests.conftest import open_pipeline

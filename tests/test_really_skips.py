@@ -9,7 +9,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.contracts import Method
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
 from tests.conftest import PROMPTS, open_pipeline
 from tests.methods import LEARNED, TEXTS, applies, build
 

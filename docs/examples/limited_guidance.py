@@ -4,8 +4,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from harness.errors import UsageError
-from harness.patching import patched
-from harness.rows import conditional_only
+from harness.sampling.guidance import conditional_only
+from harness.sampling.patching import patched
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from harness.contracts import Method
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
 from tests.conftest import PROMPTS
 
 Part = Callable[[str, Callable[[], torch.Tensor]], torch.Tensor]

@@ -11,7 +11,7 @@ import torch
 from baselines.deepcache import DeepCache
 from baselines.first_block_cache import FirstBlockCache
 from harness.contracts import Method
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
 from tests.conftest import PROMPTS, open_pipeline
 
 cache_dit = pytest.importorskip("cache_dit")

@@ -21,10 +21,10 @@ from baselines.fora import Fora
 from baselines.magcache import MagCache
 from baselines.pab import PAB
 from baselines.taylorseer import TaylorSeer
-from harness import calibration
-from harness.calibration import find
 from harness.contracts import Method
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
+from harness.training import calibration
+from harness.training.calibration import find
 from tests.baselines.recording import record
 from tests.conftest import open_pipeline
 

@@ -10,10 +10,10 @@ import torch
 
 from baselines.bottleneck import Bottleneck
 from harness.errors import NotMeasured, UsageError
-from harness.noise import generators
-from harness.patching import patched
-from harness.pipeline import Pipeline
-from harness.solvers import build_solver
+from harness.sampling.noise import generators
+from harness.sampling.patching import patched
+from harness.sampling.pipeline import Pipeline
+from harness.sampling.solvers import build_solver
 from tests.conftest import PROMPTS, open_pipeline
 
 

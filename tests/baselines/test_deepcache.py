@@ -10,7 +10,7 @@ import torch
 from baselines.deepcache import DeepCache, default_range
 from harness.contracts import Backbone, Plan
 from harness.errors import UsageError
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
 from tests.conftest import PROMPTS
 
 

@@ -10,7 +10,7 @@ import torch
 
 from baselines.quantised import Fp8, Int8
 from harness.errors import NotMeasured
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
 from tests.conftest import PROMPTS
 from tests.methods import build
 

@@ -13,11 +13,11 @@ from baselines.encoder_propagation import EncoderPropagation
 from baselines.first_block_cache import FirstBlockCache
 from baselines.step_rehash import StepRehash
 from baselines.teacache import TeaCache
-from harness import calibration
-from harness.calibration import Calibration, find
 from harness.contracts import Method
 from harness.errors import UsageError
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
+from harness.training import calibration
+from harness.training.calibration import Calibration, find
 from tests.baselines.recording import block_by_hand, record, run_blocks
 from tests.conftest import PROMPTS
 

@@ -9,12 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.ecad import Ecad, decode, encode
-from baselines.parts import NAMES, ReuseTable
-from baselines.routers import HarmoniCa, LearningToCache, Router
+from baselines.learned.ecad import Ecad, decode, encode
+from baselines.learned.routers import HarmoniCa, LearningToCache, Router
+from baselines.support.parts import NAMES, ReuseTable
 from harness.contracts import Backbone
 from harness.errors import ArtifactError, NotMeasured, UsageError
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
 from tests.conftest import DEPTH, PROMPTS
 
 EVERYTHING = frozenset(NAMES)

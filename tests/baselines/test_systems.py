@@ -9,10 +9,10 @@ import torch
 
 from baselines.deepcache import DeepCache
 from baselines.systems import Compile, CudaGraphs
-from harness import compiling
+from harness.config.methods import Composition
 from harness.errors import NotMeasured
-from harness.methods import Composition
-from harness.pipeline import Pipeline
+from harness.sampling import compiling
+from harness.sampling.pipeline import Pipeline
 from tests.conftest import PROMPTS
 from tests.methods import build, save_random_module
 

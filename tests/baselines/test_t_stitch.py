@@ -10,10 +10,10 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.t_stitch import TStitch, load_sibling
+from harness.cost.macs import block_macs
 from harness.errors import ArtifactError, NotMeasured, UsageError
-from harness.macs import block_macs
-from harness.patching import patched
-from harness.pipeline import Pipeline
+from harness.sampling.patching import patched
+from harness.sampling.pipeline import Pipeline
 from tests.conftest import PROMPTS
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from harness.config.prompts import load_prompts
 from harness.errors import ArtifactError
 from harness.hub import fetch_model
-from harness.loading import find_backbone, load_pipeline
-from harness.prompts import load_prompts
+from harness.models.loading import find_backbone, load_pipeline
+from ilf_bench.cli import main
 from tests.fake_hub import FakeHub, serve
 from tests.harness.test_hub import image, spec
-from tests.harness.test_prompts import FILES, WANTED
-from tests.harness.test_runner import write_preset
+from tests.harness.config.test_prompts import FILES, WANTED
+from tests.harness.execution.test_runner import write_preset
 
 
 @pytest.fixture

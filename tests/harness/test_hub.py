@@ -14,10 +14,10 @@ import torch
 from huggingface_hub import errors as hub
 from safetensors.torch import load_file, save_file
 
+from harness.config.spec import ExperimentSpec
 from harness.errors import ArtifactError, HarnessError, UsageError
 from harness.hub import fetch_dataset_file, fetch_model
-from harness.loading import find_backbone, load_pipeline
-from harness.spec import ExperimentSpec
+from harness.models.loading import find_backbone, load_pipeline
 
 NAME = "facebook/DiT-XL-2-256"
 

@@ -11,7 +11,7 @@ import torch
 from diffusers import DiTPipeline, PixArtAlphaPipeline
 
 from harness.errors import ArtifactError
-from harness.noise import generators
+from harness.sampling.noise import generators
 from ilf.apply import apply
 from ilf.checkpoint import load_module
 from ilf.method import Ilf

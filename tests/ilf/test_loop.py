@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from harness.errors import ArtifactError, UsageError
-from harness.pipeline import Pipeline
+from harness.sampling.pipeline import Pipeline
 from ilf.checkpoint import load_module
 from ilf.method import Ilf, attach_module
 from ilf.module import FeedbackModule, Jump

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from harness.errors import UsageError
-from harness.pipeline import Pipeline
-from harness.trajectories import Recorder, Trajectories, record, union_grid
+from harness.sampling.pipeline import Pipeline
+from harness.training.trajectories import Recorder, Trajectories, record, union_grid
 from ilf.checkpoint import load_module
 from ilf.method import Ilf
 from ilf.module import FeedbackModule

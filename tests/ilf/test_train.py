@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from harness.errors import ArtifactError, UsageError
-from harness.noise import starting_noise
-from harness.pipeline import Pipeline
-from harness.solvers import power_grid
-from harness.training import TrainSettings
-from harness.trajectories import Trajectories, record, stored, union_grid
+from harness.sampling.noise import starting_noise
+from harness.sampling.pipeline import Pipeline
+from harness.sampling.solvers import power_grid
+from harness.training.fit import TrainSettings
+from harness.training.trajectories import Trajectories, record, stored, union_grid
 from ilf.jumps import collect
 from ilf.loop import InnerLoop
 from ilf.objective import Objective

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
-from harness.commands import run as app
+from harness.config.methods import parse_method
 from harness.contracts import Backbone, Failure, Plan, no_quality
 from harness.errors import UsageError
-from harness.methods import parse_method
-from harness.random_weights import ARCHITECTURES, transformer_config
-from harness.records import read_run, slug
+from harness.models.random_weights import ARCHITECTURES, transformer_config
+from harness.storage.records import read_run, slug
 from ilf.forms import middle
 from ilf.untrained import UntrainedIlf
-from tests.harness.test_runner import write_preset
+from ilf_bench.cli import main
+from ilf_bench.commands import run as app
+from tests.harness.execution.test_runner import write_preset
 
 XL = Plan.full(Backbone(28, None), 20, 4.5)
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from harness.errors import UsageError
-from harness.learned_solver import latent_error
-from harness.pipeline import Pipeline
-from harness.training import TrainSettings, fit
-from harness.trajectories import Recorder, Trajectories, record, union_grid
+from harness.sampling.pipeline import Pipeline
+from harness.training.fit import TrainSettings, fit
+from harness.training.learned_solver import latent_error
+from harness.training.trajectories import Recorder, Trajectories, record, union_grid
 from ilf.checkpoint import load_module
 from ilf.method import Ilf, attach_module
 from ilf.module import FeedbackModule

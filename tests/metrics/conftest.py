@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import T5Tokenizer
 
-from metrics import tiny
+from metrics.bundled import tiny
 from metrics.context import MetricContext
 from metrics.reference import describe_reference, write_reference
 

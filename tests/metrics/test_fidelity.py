@@ -11,8 +11,8 @@ import torch
 
 from harness.contracts import Batch, Metric, Unmeasurable
 from harness.errors import UsageError
+from metrics.bundled.degradations import NOISE_STD
 from metrics.context import MetricContext
-from metrics.degradations import NOISE_STD
 from metrics.feature_distance import FeatureDistance
 from metrics.psnr import Psnr
 from metrics.ssim import Ssim

@@ -11,8 +11,8 @@ import torch
 
 from harness.contracts import Batch
 from harness.errors import ArtifactError, UsageError
-from metrics import tiny
-from metrics.bundled import PROMPT_PAIRS
+from metrics.bundled import tiny
+from metrics.bundled.networks import PROMPT_PAIRS
 from metrics.clip_iqa import NAMES, ClipIqa
 from metrics.clip_score import ClipScore
 from metrics.context import MetricContext

@@ -12,9 +12,9 @@ import torch
 import yaml
 from PIL import Image
 
-from harness.cli import main
+from harness.config.spec import load_spec, locate, preset_names
 from harness.errors import NotMeasured, UsageError
-from harness.spec import load_spec, locate, preset_names
+from ilf_bench.cli import main
 from metrics.context import MetricContext
 from metrics.published.spec import Scorers, read_scorers
 from metrics.table import METRICS
@@ -159,7 +159,7 @@ def test_grey_and_sixteen_bit_images_score_as_their_rgb(tmp_path: Path, capsys: 
 
 
 def test_every_image_is_read_once_for_all_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness import images
+    from harness.storage import images
 
     folder, opened = save_images(draw_images(5, side=32), tmp_path / "images"), []
     original = images.decode_image

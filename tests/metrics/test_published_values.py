@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from harness.contracts import Batch
-from harness.images import decode_image
+from harness.storage.images import decode_image
 from metrics.frechet import frechet_distance
 from metrics.image_folder import folder_reference
 from metrics.image_reward import ImageReward

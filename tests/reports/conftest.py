@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from harness.contracts import A_A, Failure, MethodRecord, Score, TimingSample
-from harness.records import Run, read_run, slug, write_json, write_score
+from harness.storage.records import Run, read_run, slug, write_json, write_score
 
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from harness.contracts import A_A, MethodRecord, Score, TimingSample
-from harness.records import Run
-from reports.select import Sample
+from harness.storage.records import Run
+from reports.analysis.select import Sample
 
 FAMILIES = (
     "deepcache(interval={})", "ilf({} steps)", "teacache(threshold=0.{})", "fora(interval={})", "toca(ratio=0.{},interval=3)",

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from reports.gallery import gallery_page
-from reports.grid import sample_sheet
-from reports.html import html_report, is_inline
-from reports.plots import speed_plots, stage_plot
-from reports.tables import comparison_table
+from reports.render.gallery import gallery_page
+from reports.render.grid import sample_sheet
+from reports.render.html import html_report, is_inline
+from reports.render.plots import speed_plots, stage_plot
+from reports.render.tables import comparison_table
 from tests.reports.pages import SIZES, errors, open_page
 from tests.reports.synthetic import synthetic_run, synthetic_samples
 

@@ -15,13 +15,13 @@ import pytest
 
 from harness.contracts import Failure, Score
 from harness.errors import ArtifactError
-from harness.records import FORMAT, Run, read_json, write_json
+from harness.storage.records import FORMAT, Run, read_json, write_json
 from reports import build_paper, build_report
-from reports.grid import sample_sheet
-from reports.html import html_report
-from reports.plots import DRAWN, speed_plots, stage_plot
-from reports.select import score_of, untimed
-from reports.tables import comparison_table
+from reports.analysis.select import score_of, untimed
+from reports.render.grid import sample_sheet
+from reports.render.html import html_report
+from reports.render.plots import DRAWN, speed_plots, stage_plot
+from reports.render.tables import comparison_table
 from tests.reports.synthetic import synthetic_run
 
 Make = Callable[..., Run]

@@ -10,16 +10,16 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from baselines.learned import TRAININGS
+from baselines.learned.train import TRAININGS
 from baselines.t_stitch import check_fits, load_sibling
 from baselines.table import BASELINES
-from harness.cli import main
+from harness.config.methods import parse_method
+from harness.config.spec import ROOT, load_spec
 from harness.contracts import Backbone, Plan, Score
-from harness.macs import block_macs
-from harness.methods import parse_method
-from harness.records import read_run
-from harness.spec import ROOT, load_spec
-from zoo import digits, emoji
+from harness.cost.macs import block_macs
+from harness.storage.records import read_run
+from ilf_bench.cli import main
+from zoo.recipes import digits, emoji
 
 ZOO = ROOT / "zoo"
 MODELS = ("tiny-dit", "tiny-pixart")
@@ -36,7 +36,7 @@ def test_quality_bars_were_measured_and_met(name: str) -> None:
     quality = json.loads((ZOO / name / "quality.json").read_text())
     assert quality["passed"] is True
     card = (ZOO / name / "README.md").read_text()
-    assert "licence" in card and "zoo.build" in card and "passed" in card
+    assert "licence" in card and "zoo.recipes.build" in card and "passed" in card
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,0 +1,171 @@
+"""DeeDiff (Tang et al. 2023, arXiv 2309.17074): each sample leaves the network as soon as a small head is sure enough.
+
+After every block but the last, a head predicts from the hidden states and the timestep how far the model's output is from
+final (its uncertainty), and an exit turns the hidden states into what the last block would have left. Where the paper trains
+the whole network with its exits, the backbone is frozen here, and the target is its own output, so no data are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import get_timestep_embedding
+from safetensors import SafetensorError
+from torch import nn
+
+from baselines.learned.folder import learned_folder
+from harness.contracts import Backbone, Ledger, Plan
+from harness.errors import ArtifactError, UsageError
+from harness.sampling.guidance import select_rows
+from harness.sampling.patching import patched
+from harness.sampling.pipeline import Pipeline
+from harness.storage.records import read_json
+
+NAME = "deediff"
+
+
+class ExitHeads(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """One exit and one uncertainty head after each block but the last, for hidden states [B, tokens, width]."""
+
+    @register_to_config  # type: ignore[untyped-decorator]
+    def __init__(self, depth: int, width: int) -> None:
+        super().__init__()
+        self.exits = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
+        self.uncertainties = nn.ModuleList(nn.Linear(2 * width, 1) for _ in range(depth - 1))
+        for parameter in self.exits.parameters():
+            nn.init.zeros_(parameter)
+
+    def leave(self, number: int, hidden_states: torch.Tensor) -> torch.Tensor:
+        """What would leave the last block, as far as block ``number`` (0-based) can say."""
+        normed = F.layer_norm(hidden_states, hidden_states.shape[-1:])
+        left: torch.Tensor = hidden_states + self.exits[number](normed)
+        return left
+
+    def uncertainty(self, number: int, hidden_states: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """The expected error after block ``number``: float32 [B] in 0..1, the mean over tokens. ``t`` float [B]."""
+        normed = F.layer_norm(hidden_states, hidden_states.shape[-1:])
+        when = get_timestep_embedding(t, hidden_states.shape[-1]).to(normed.dtype)[:, None].expand_as(normed)
+        return self.uncertainties[number](torch.cat([normed, when], dim=-1)).float().sigmoid().mean(dim=(1, 2))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class DeeDiff:
+    """Leave after the first block whose uncertainty is below ``threshold``: each sample for itself, on each step anew.
+
+    Both guidance branches of a sample leave together, when the less certain one may. ``heads``: a folder with trained
+    :class:`ExitHeads` (default: ``deediff`` inside the pipeline's folder). What runs is known only afterwards, so the
+    predicted cost is that of the full run, and the heads (a 24th of a block each) are not counted. Rows leave between blocks, so
+    it does not compose with methods that keep what blocks returned.
+    """
+
+    threshold: float = 0.05
+    heads: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise UsageError(expected="a threshold from 0 to 1", got=str(self.threshold), remedy="for example deediff:0.05")
+
+    @property
+    def label(self) -> str:
+        """For example ``deediff(0.05)``."""
+        own = f", {Path(self.heads).name}" if self.heads else ""
+        return f"{NAME}({self.threshold:g}{own})"
+
+    def plan(self, plan: Plan) -> Plan:
+        """At most the full cost."""
+        find_heads(self.heads, plan.backbone.folder)
+        return plan.at_most()
+
+    def ledger(self, backbone: Backbone) -> Ledger:
+        """Training seconds and parameters of the heads."""
+        folder = find_heads(self.heads, backbone.folder)
+        record = folder / "training.json"
+        seconds = float(read_json(record)["seconds"]) if record.exists() else 0.0
+        return Ledger(seconds, sum(p.numel() for p in load_heads(folder).parameters()))
+
+    @contextmanager
+    def attach(self, pipeline: Pipeline) -> Iterator[None]:
+        """Put the exits behind the blocks inside the context."""
+        folder = find_heads(self.heads, pipeline.folder)
+        heads = load_heads(folder).to(pipeline.device, next(pipeline.transformer.parameters()).dtype)
+        config: Any = pipeline.transformer.config
+        wanted = (len(pipeline.blocks), config.num_attention_heads * config.attention_head_dim)
+        if (heads.config.depth, heads.config.width) != wanted:
+            raise ArtifactError(
+                expected=f"heads for {wanted[0]} blocks of width {wanted[1]}",
+                got=f"{heads.config.depth} of {heads.config.width} in {folder}", remedy="use those of this backbone",
+            )  # fmt: skip
+        with _Exits(pipeline, heads, self.threshold).attached():
+            yield
+
+
+class _Exits:
+    """The rows that are still inside, and what has left."""
+
+    def __init__(self, pipeline: Pipeline, heads: Any, threshold: float) -> None:
+        self.pipeline, self.heads, self.threshold = pipeline, heads, threshold
+        self.inside: torch.Tensor | None = None  # row numbers; None: all
+        self.left = torch.empty(0)
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        blocks = self.pipeline.blocks
+        with ExitStack() as stack:
+            for i, block in enumerate(blocks):
+                stack.enter_context(patched(block, "forward", self._wrapped(block.forward, i, i == len(blocks) - 1)))
+            yield
+
+    def _wrapped(self, forward: Callable[..., torch.Tensor], number: int, is_last: bool) -> Callable[..., torch.Tensor]:
+        def call(hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+            if number == 0:
+                self.inside, self.left = None, hidden_states
+            if self.inside is not None:
+                kwargs = select_rows(kwargs, len(self.left), self.inside)
+            if len(hidden_states):
+                hidden_states = forward(hidden_states, **kwargs)
+            return self._merge(hidden_states) if is_last else self._leave(hidden_states, number)
+
+        return call
+
+    def _leave(self, hidden_states: torch.Tensor, number: int) -> torch.Tensor:
+        """Only the rows that stay."""
+        if self.threshold == 0 or not len(hidden_states):
+            return hidden_states
+        t = torch.full((len(hidden_states),), float(self.pipeline.clock.t), device=hidden_states.device)
+        uncertainty = self.heads.uncertainty(number, hidden_states, t)
+        if self.pipeline.guidance > 1:
+            uncertainty = uncertainty.view(2, -1).amax(dim=0).repeat(2)
+        done = uncertainty < self.threshold
+        if not done.any():
+            return hidden_states
+        if self.inside is None:
+            self.inside = torch.arange(len(hidden_states), device=hidden_states.device)
+        leaving = self.heads.leave(number, hidden_states[done]).to(hidden_states.dtype)
+        self.left = self.left.to(hidden_states.dtype).index_copy(0, self.inside[done], leaving)
+        self.inside = self.inside[~done]
+        return hidden_states[~done]
+
+    def _merge(self, output: torch.Tensor) -> torch.Tensor:
+        """All rows again."""
+        return output if self.inside is None else self.left.to(output.dtype).index_copy(0, self.inside, output)
+
+
+def find_heads(name: str | None, pipeline_folder: Path | None) -> Path:
+    """The heads' folder. Raises :class:`NotMeasured` where none is named and the pipeline brings none."""
+    return learned_folder(name, pipeline_folder, NAME, "heads", "config.json", "trained exit heads")
+
+
+def load_heads(folder: Path) -> Any:
+    """In float32, eval mode. Raises :class:`ArtifactError` on missing, truncated or foreign weights."""
+    try:
+        return ExitHeads.from_pretrained(folder, low_cpu_mem_usage=False).float().eval().requires_grad_(False)
+    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
+        raise ArtifactError(expected=f"exit heads in {folder}", got=str(error), remedy="restore or retrain them") from error

@@ -1,0 +1,88 @@
+"""ECAD (Aggarwal et al. 2025, arXiv 2506.15682): a cache schedule found by evolutionary search, frozen in a file.
+
+The search is in :mod:`baselines.learned.search`; the paper's genome, one bit for each step, block and part (attention,
+cross-attention, MLP), is kept. Its fitness is ImageReward on 100 prompts; here it is the distance to the full run's images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from baselines.learned.folder import learned_folder
+from baselines.support.parts import NAMES, ReuseTable
+from harness.contracts import Backbone, Ledger, Plan
+from harness.errors import ArtifactError, NotMeasured, UsageError
+from harness.sampling.pipeline import Pipeline
+from harness.storage.records import read_json
+
+NAME = "ecad"
+
+
+def encode(table: ReuseTable) -> list[str]:
+    """One line a step, one octal digit a block: 1 for ``attn1``, 2 for ``attn2``, 4 for ``ff``, summed over what is re-used."""
+    return ["".join(str(sum(1 << NAMES.index(part) for part in block)) for block in step) for step in table.reuse]
+
+
+def decode(lines: list[str], solver: str, guidance: float) -> ReuseTable:
+    """The inverse of :func:`encode`."""
+    reuse = (tuple(frozenset(n for i, n in enumerate(NAMES) if int(digit, 8) >> i & 1) for digit in line) for line in lines)
+    return ReuseTable(tuple(reuse), solver, guidance)
+
+
+@dataclass(frozen=True)
+class Ecad:
+    """The best schedule found that evaluates at most ``budget`` (0..1) of the full run's blocks.
+
+    ``schedules``: a folder with ``schedules.json`` (default: ``ecad`` inside the pipeline's folder).
+    """
+
+    budget: float = 0.6
+    schedules: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.budget <= 1:
+            raise UsageError(expected="a budget above 0 and up to 1", got=str(self.budget), remedy="for example ecad:0.6")
+
+    @property
+    def label(self) -> str:
+        """For example ``ecad(0.6)``."""
+        own = f", {Path(self.schedules).name}" if self.schedules else ""
+        return f"{NAME}({self.budget:g}{own})"
+
+    def plan(self, plan: Plan) -> Plan:
+        """The cost without the re-used parts."""
+        return self.table(plan.backbone.folder).plan(plan, NAME)
+
+    def ledger(self, backbone: Backbone) -> Ledger:
+        """The seconds of the search; no parameters."""
+        return Ledger(float(self._read(backbone.folder)["search"]["seconds"]), 0)
+
+    @contextmanager
+    def attach(self, pipeline: Pipeline) -> Iterator[None]:
+        """Re-use by the schedule inside the context."""
+        with self.table(pipeline.folder).attached(pipeline, NAME):
+            yield
+
+    def _read(self, pipeline_folder: Path | None) -> dict[str, Any]:
+        folder = learned_folder(self.schedules, pipeline_folder, NAME, "schedules", "schedules.json", "searched schedules")
+        content: dict[str, Any] = read_json(folder / "schedules.json")
+        return content
+
+    def table(self, pipeline_folder: Path | None) -> ReuseTable:
+        """The schedule of least error within the budget. Raises :class:`NotMeasured` where all are dearer."""
+        content = self._read(pipeline_folder)
+        try:
+            within = [found for found in content["front"] if found["cost"] <= self.budget]
+            if not within:
+                cheapest = min(found["cost"] for found in content["front"])
+                raise NotMeasured(
+                    expected=f"a schedule of at most {self.budget:g}", got=f"{cheapest:.3f}", remedy="raise the budget"
+                )
+            best = min(within, key=lambda found: found["error"])
+            return decode(best["reuse"], content["solver"], float(content["guidance"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(expected="schedules as the search writes them", got=repr(error), remedy="search again") from error

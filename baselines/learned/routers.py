@@ -1,0 +1,147 @@
+"""Learned caches: a router per step, block and part, and the two published ways to train it.
+
+Learning-to-Cache (Ma et al. 2024, arXiv 2406.01733) and HarmoniCa (Huang et al. 2024, arXiv 2410.01723). Both freeze the
+model and learn ``keep`` (0..1) for every part of every block on every step: while training, a part returns
+keep * fresh + (1 - keep) * kept; afterwards it runs where keep is above a threshold and is re-used elsewhere. What is kept
+is a part's output before the gate, so that it is added under the step's own gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from baselines.learned.folder import learned_folder
+from baselines.support.parts import ReuseTable
+from harness.contracts import Backbone, Ledger, Plan
+from harness.errors import ArtifactError, UsageError
+from harness.sampling.patching import patched
+from harness.sampling.pipeline import Pipeline
+from harness.storage.records import read_json, write_json
+
+START = 2.0  # the logit that all routers begin with: keep = 0.88
+NONE = torch.empty(0)
+
+
+class Router(nn.Module):
+    """``logits`` [steps, blocks, parts]; ``keep`` is their sigmoid on the ``routed`` steps and 1 on the others."""
+
+    def __init__(self, steps: int, depth: int, parts: tuple[str, ...], routed: range) -> None:
+        super().__init__()
+        self.parts = parts
+        self.logits = nn.Parameter(torch.full((steps, depth, len(parts)), START))
+        self.register_buffer("full", torch.tensor([step not in routed for step in range(steps)])[:, None, None], persistent=False)
+
+    @property
+    def keep(self) -> torch.Tensor:
+        """float32 [steps, blocks, parts] in 0..1."""
+        return torch.where(self.get_buffer("full"), 1.0, self.logits.sigmoid())
+
+    def save(self, path: Path, solver: str, guidance: float) -> None:
+        """As JSON, to four digits."""
+        keep = [[[round(x, 4) for x in block] for block in step] for step in self.keep.tolist()]
+        write_json(path, {"parts": list(self.parts), "solver": solver, "guidance": guidance, "keep": keep})
+
+
+class MixedParts:
+    """The parts of all blocks while a router is trained. ``keep`` [(rows,) blocks, parts] mixes; None records."""
+
+    def __init__(self, pipeline: Pipeline, parts: tuple[str, ...]) -> None:
+        self.blocks, self.parts = pipeline.blocks, parts
+        self.keep: torch.Tensor | None = None
+        self.kept = [[NONE for _ in parts] for _ in self.blocks]
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Replace the parts' ``forward`` inside the context."""
+        with ExitStack() as stack:
+            for b, block in enumerate(self.blocks):
+                for p, name in enumerate(self.parts):
+                    part: Any = getattr(block, name)
+                    stack.enter_context(patched(part, "forward", self._mixing(part.forward, b, p)))
+            yield
+
+    def _mixing(self, forward: Callable[..., torch.Tensor], block: int, part: int) -> Callable[..., torch.Tensor]:
+        def call(*args: Any, **kwargs: Any) -> torch.Tensor:
+            output = forward(*args, **kwargs)
+            if self.keep is not None:
+                keep = self.keep[..., block, part, None, None].to(output.dtype)
+                output = keep * output + (1 - keep) * self.kept[block][part]
+            self.kept[block][part] = output.detach()
+            return output
+
+        return call
+
+
+@dataclass(frozen=True)
+class _Routed:
+    """What both methods are once trained: the table of a router, cut at ``threshold``."""
+
+    threshold: float = 0.1
+    router: str | None = None
+    name: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise UsageError(expected="a threshold from 0 to 1", got=str(self.threshold), remedy=f"for example {self.name}:0.1")
+
+    @property
+    def label(self) -> str:
+        """For example ``harmonica(0.1)``."""
+        own = f", {Path(self.router).name}" if self.router else ""
+        return f"{self.name}({self.threshold:g}{own})"
+
+    def plan(self, plan: Plan) -> Plan:
+        """The cost without the re-used parts."""
+        return self.table(plan.backbone.folder).plan(plan, self.name)
+
+    def ledger(self, backbone: Backbone) -> Ledger:
+        """Training seconds, and one parameter a step, block and part."""
+        folder = self.folder(backbone.folder)
+        keep = read_json(folder / "router.json")["keep"]
+        seconds = float(read_json(folder / "training.json")["seconds"])
+        return Ledger(seconds, sum(len(block) for step in keep for block in step))
+
+    @contextmanager
+    def attach(self, pipeline: Pipeline) -> Iterator[None]:
+        """Re-use by the table inside the context."""
+        with self.table(pipeline.folder).attached(pipeline, self.name):
+            yield
+
+    def folder(self, pipeline_folder: Path | None) -> Path:
+        """Where the router lies: the named folder, or one of the method's name in the pipeline's."""
+        return learned_folder(self.router, pipeline_folder, self.name, "router", "router.json", "a trained router")
+
+    def table(self, pipeline_folder: Path | None) -> ReuseTable:
+        """Parts whose keep is not above the threshold are re-used; a threshold of 0 re-uses nothing."""
+        path = self.folder(pipeline_folder) / "router.json"
+        content = read_json(path)
+        try:
+            parts, keep = content["parts"], content["keep"]
+            reuse = tuple(
+                tuple(frozenset(p for p, k in zip(parts, block, strict=True) if k < self.threshold) for block in row)
+                for row in keep
+            )
+            return ReuseTable(reuse, content["solver"], float(content["guidance"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(expected=f"a router in {path}", got=repr(error), remedy="train it again") from error
+
+
+@dataclass(frozen=True)
+class LearningToCache(_Routed):
+    """Learning-to-Cache: every second step is full, the ones between are routed."""
+
+    name: ClassVar[str] = "learning-to-cache"
+
+
+@dataclass(frozen=True)
+class HarmoniCa(_Routed):
+    """HarmoniCa: every step but the first is routed, trained along the cached trajectory itself."""
+
+    name: ClassVar[str] = "harmonica"

@@ -1,0 +1,108 @@
+"""Training of DeeDiff's heads on a frozen backbone, in the product's one training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from baselines.learned.deediff import ExitHeads
+from baselines.learned.rollout import Denoiser, Rollouts, Tree, roll_out
+from harness.sampling.patching import patched
+from harness.sampling.pipeline import Pipeline
+from harness.training.fit import TrainRecord, TrainSettings, fit
+
+
+@dataclass(frozen=True)
+class ExitSettings:
+    """``batch``: single branches a training step; ``rollouts``: prompts in all."""
+
+    training: TrainSettings
+    batch: int = 32
+    rollouts: int = 96
+    seed: int = 0
+
+
+class _Blocks:
+    """The blocks as they are, with what leaves each of them recorded; or skipped, with given states put behind the last."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.blocks = pipeline.blocks
+        self.outputs: list[torch.Tensor] = []
+        self.played: torch.Tensor | None = None
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for block in self.blocks:
+                stack.enter_context(patched(block, "forward", self._wrapped(block.forward)))
+            yield
+
+    def _wrapped(self, forward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def call(hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+            if self.played is not None:
+                return self.played
+            self.outputs.append(forward(hidden_states, **kwargs))
+            return self.outputs[-1]
+
+        return call
+
+
+class ExitLoss:
+    """Error of what each exit leads to, and of each head's guess at that error (both of the paper's losses).
+
+    The guess is held against tanh of the mean absolute error of the output; the exit's squared error is weighted by one
+    minus the uncertainty, as in the paper, so that an exit that cannot be good is not made good at the cost of others.
+    """
+
+    def __init__(self, pipeline: Pipeline, heads: ExitHeads, data: Rollouts, batch: int) -> None:
+        self.pipeline, self.heads, self.data, self.batch = pipeline, heads, data, batch
+        self.denoise, self.blocks = Denoiser(pipeline), _Blocks(pipeline)
+        self.t = torch.tensor(data.timesteps, device=pipeline.device)
+
+    def __call__(self, generator: torch.Generator) -> torch.Tensor:
+        """The loss (scalar) of one batch drawn from ``generator``."""
+        index = torch.randint(self.data.states.shape[1], (self.batch,), generator=generator)
+        branch = torch.randint(len(self.data.branches), (self.batch,), generator=generator)
+        step = torch.randint(len(self.data.timesteps), (self.batch,), generator=generator)
+        x, t, conditioning = self.data.states[step, index], self.t[step], self.data.mixed(index, branch)
+        with torch.no_grad():
+            self.blocks.played, self.blocks.outputs = None, []
+            target = self.denoise(x, t, conditioning)
+        inside = [h.float() for h in self.blocks.outputs[:-1]]
+        uncertainty = torch.stack([self.heads.uncertainty(i, h, t.float()) for i, h in enumerate(inside)])
+        error = torch.stack([self._left(i, h, x, t, conditioning) for i, h in enumerate(inside)]) - target
+        guess = (uncertainty - error.detach().abs().mean(dim=(2, 3, 4)).tanh()).square().mean()
+        layerwise = ((1 - uncertainty.detach()) * error.square().mean(dim=(2, 3, 4))).mean()
+        loss: torch.Tensor = guess + layerwise
+        return loss
+
+    def _left(self, number: int, inside: torch.Tensor, x: torch.Tensor, t: torch.Tensor, conditioning: Tree) -> torch.Tensor:
+        """The prediction [B, C, H, W] of rows that leave after block ``number``."""
+        self.blocks.played = self.heads.leave(number, inside)
+        return self.denoise(x, t, conditioning)
+
+
+def train_heads(
+    settings: ExitSettings, pipeline: Pipeline, prompts: Sequence[str], checkpoint: Path
+) -> tuple[ExitHeads, TrainRecord]:
+    """Train fresh heads; the pipeline is left as it was."""
+    torch.manual_seed(settings.training.seed)
+    config: Any = pipeline.transformer.config
+    heads: Any = ExitHeads(len(pipeline.blocks), config.num_attention_heads * config.attention_head_dim).to(pipeline.device)
+    chosen = [prompts[i % len(prompts)] for i in range(settings.rollouts)]
+    loss = ExitLoss(pipeline, heads, roll_out(pipeline, chosen, settings.seed), settings.batch)
+    with loss.blocks.attached():
+        record = fit(heads, loss, settings.training, checkpoint, "deediff")
+    return heads, record
+
+
+def build_heads(settings: ExitSettings, pipeline: Pipeline, prompts: Sequence[str], folder: Path, checkpoint: Path) -> None:
+    """Train, and save weights in half precision with ``training.json``."""
+    heads, record = train_heads(settings, pipeline, prompts, checkpoint)
+    heads.half().save_pretrained(folder)
+    record.save(folder / "training.json")

@@ -1,0 +1,1 @@
+"""What caches and calibrations share."""

@@ -1,0 +1,159 @@
+"""What the caches share: ranges of blocks that a step skips, parts of blocks whose output it takes from an earlier step.
+
+Step numbers are 0-based. The first step of every call must run everything, so that no state outlives a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from harness.cost.macs import PARTS
+from harness.errors import UsageError
+from harness.sampling.guidance import select_rows
+from harness.sampling.patching import patched
+from harness.sampling.pipeline import Pipeline
+
+Forward = Callable[..., torch.Tensor]
+Chooser = Callable[[torch.Tensor, dict[str, Any]], "bool | torch.Tensor"]
+
+
+class RangeCache:
+    """A range of blocks that runs, or is replaced by adding what it added to its input when it last ran.
+
+    ``choose`` gets the hidden states [rows, tokens, width] that enter the range and the blocks' keyword arguments, once a
+    step, and says whether the range runs: one bool for all, or a bool tensor [rows] that decides each row apart. With
+    ``absolute`` the range's OUTPUT is kept instead of what it added.
+    """
+
+    def __init__(self, choose: Chooser, *, absolute: bool = False) -> None:
+        self.choose, self.absolute = choose, absolute
+        self._rows: torch.Tensor | None = None  # which rows run; None: all
+        self._entered = self._kept = torch.empty(0)
+
+    @contextmanager
+    def attached(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
+        """Replace the ``forward`` of ``blocks`` (in order, neighbours) inside the context."""
+        with ExitStack() as stack:
+            for i, block in enumerate(blocks):
+                wrapped = self._wrapped(block.forward, is_first=i == 0, is_last=i == len(blocks) - 1)
+                stack.enter_context(patched(block, "forward", wrapped))
+            yield
+
+    def _wrapped(self, forward: Forward, *, is_first: bool, is_last: bool) -> Forward:
+        def call(hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+            if is_first:
+                hidden_states = self._enter(hidden_states, kwargs)
+            if self._rows is not None and len(self._rows):
+                kwargs = select_rows(kwargs, len(self._entered), self._rows)
+            if len(hidden_states):
+                hidden_states = forward(hidden_states, **kwargs)
+            return self._leave(hidden_states) if is_last else hidden_states
+
+        return call
+
+    def _enter(self, hidden_states: torch.Tensor, kwargs: dict[str, Any]) -> torch.Tensor:
+        """The rows that will run."""
+        chosen = self.choose(hidden_states, kwargs)
+        some = chosen if isinstance(chosen, bool) else bool(chosen.any())
+        self._entered = hidden_states
+        if not some:
+            self._rows = torch.empty(0, dtype=torch.long)
+            return hidden_states[:0]
+        self._rows = None if isinstance(chosen, bool) or bool(chosen.all()) else chosen.nonzero()[:, 0]
+        return hidden_states if self._rows is None else hidden_states[self._rows]
+
+    def _leave(self, output: torch.Tensor) -> torch.Tensor:
+        """All rows: the fresh ones as they are, the others from what was kept."""
+        if self._rows is None:
+            self._kept = output if self.absolute else output - self._entered
+            return output
+        merged = self._kept if self.absolute else self._entered + self._kept
+        if len(self._rows):
+            fresh = output if self.absolute else output - self._entered[self._rows]
+            self._kept = self._kept.index_copy(0, self._rows, fresh)
+            merged = merged.index_copy(0, self._rows, output)
+        return merged
+
+
+class Memory(Protocol):
+    """What one part of one block remembers."""
+
+    def keep(self, output: torch.Tensor, step: int) -> None:
+        """The part ran at ``step``."""
+        ...
+
+    def recall(self, step: int) -> torch.Tensor:
+        """What the part would return at ``step``."""
+        ...
+
+
+class Latest:
+    """Remembers the last output as it was."""
+
+    def keep(self, output: torch.Tensor, step: int) -> None:
+        """Replace what was kept."""
+        self.output = output
+
+    def recall(self, step: int) -> torch.Tensor:
+        """The output kept."""
+        return self.output
+
+
+@contextmanager
+def remembering(
+    pipeline: Pipeline,
+    runs: Callable[[int, str], bool],
+    memory: Callable[[], Memory] = Latest,
+    parts: Collection[str] = tuple(PARTS),
+) -> Iterator[None]:
+    """Each of ``parts`` of every block runs where ``runs(step, part)`` says so, and else is recalled from its own memory.
+
+    What a part returns is its output before the gate, so that a recalled one is added under the step's fresh gate.
+    """
+    with ExitStack() as stack:
+        for block in pipeline.blocks:
+            for name in parts_of(block, parts):
+                part = getattr(block, name)
+                stack.enter_context(patched(part, "forward", _remembering(part.forward, name, runs, memory(), pipeline)))
+        yield
+
+
+def parts_of(block: nn.Module, parts: Collection[str] = tuple(PARTS)) -> list[str]:
+    """Those of ``parts`` that a block has."""
+    return [name for name in parts if getattr(block, name, None) is not None]
+
+
+def _remembering(
+    forward: Forward, name: str, runs: Callable[[int, str], bool], memory: Memory, pipeline: Pipeline
+) -> Forward:  # fmt: skip
+    def call(*args: Any, **kwargs: Any) -> torch.Tensor:
+        step = pipeline.clock.step
+        if pipeline.clock.again:
+            return forward(*args, **kwargs)
+        if not runs(step, name):
+            return memory.recall(step)
+        output = forward(*args, **kwargs)
+        memory.keep(output, step)
+        return output
+
+    return call
+
+
+def over_branches(values: torch.Tensor, pipeline: Pipeline) -> torch.Tensor:
+    """The mean of ``values`` [rows] over the guidance branches of each image, given to each of its rows [rows].
+
+    An image's two rows decide together, and no other image has a say.
+    """
+    branches = 2 if pipeline.guidance > 1 else 1
+    return values.view(branches, -1).mean(0).repeat(branches)
+
+
+def at_least(name: str, value: float, least: float) -> None:
+    """Raise :class:`UsageError` where an option of a method is too small."""
+    if not value >= least:
+        raise UsageError(expected=f"{name} of at least {least:g}", got=f"{value:g}", remedy="edit the method")

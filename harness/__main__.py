@@ -1,5 +1,0 @@
-"""``python -m harness``."""
-
-from harness.cli import entry
-
-entry()

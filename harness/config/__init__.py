@@ -1,0 +1,1 @@
+"""What a user asks for: the preset, its methods and its prompts."""

@@ -1,0 +1,270 @@
+"""Prompt lists: plain text, tables, JSON in the layouts of the usual benchmarks, and data sets of the hub.
+
+``classes:N``                 the class indices 0 .. N-1
+``FILE.txt``                  one prompt a line
+``FILE.csv``, ``FILE.tsv``    with a header; the column is one of :data:`COLUMNS`, or named: ``FILE.csv#column``
+``FILE.json``                 strings; objects; id -> object or string (MJHQ-30K's meta_data.json); COCO's captions_*.json
+``FILE.jsonl``                one string or object a line
+``FILE.parquet``              a table (needs pyarrow)
+``hub:OWNER/NAME/FILE``       one such file of a data set on the hub; ``#column`` may follow
+``hub:OWNER/NAME``            a data set read with the package ``datasets``; ``@split`` and ``#column`` may follow
+``mjhq-30k``, ...             a list of :data:`KNOWN`, fetched from the hub unless a file of that name is here
+
+The order is the file's; markup is kept as it stands; blank entries are dropped; duplicates stay and are counted. COCO's
+annotations are taken as they come: which 30,000 of them are used changes a FID, so the record holds the list's digest.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config.spec import locate
+from harness.errors import UsageError
+from harness.hub import PREFIX, explained, fetch_dataset_file, is_offline
+
+COLUMNS = ("prompt", "caption", "text", "prompts", "captions")  # compared without regard to case
+KNOWN = {
+    "mjhq-30k": "hub:playgroundai/MJHQ-30K/meta_data.json",
+    "parti-prompts": "hub:nateraw/parti-prompts/PartiPrompts.tsv",
+    "drawbench": "hub:sayakpaul/drawbench",
+    # Val-2014 captions of 30,000 images, beside the images (gigabytes); an annotations file from cocodataset.org is smaller.
+    "coco-2014": "hub:sayakpaul/coco-30-val-2014",
+}
+LIMIT = 10_000
+CLASSES = "classes:"
+Entries = Iterator[tuple[int, str]]  # line or entry number from 1, and the prompt as it stands
+
+
+@dataclass(frozen=True)
+class PromptList:
+    """Prompts in order. ``dropped`` counts blank entries."""
+
+    source: str
+    texts: tuple[str, ...]
+    dropped: int = 0
+
+    @property
+    def duplicates(self) -> int:
+        """How many entries repeat an earlier one."""
+        return len(self.texts) - len(set(self.texts))
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits over the prompts and their order."""
+        return hashlib.sha256(json.dumps(self.texts).encode()).hexdigest()[:16]
+
+    def repeated(self, samples: int) -> tuple[str, ...]:
+        """One prompt a sample: the list, started again where it is too short."""
+        return tuple(self.texts[i % len(self.texts)] for i in range(samples))
+
+    def record(self) -> dict[str, str | int]:
+        """What a run notes about its prompts."""
+        return {
+            "source": self.source, "digest": self.digest, "count": len(self.texts), "duplicates": self.duplicates,
+            "blank_dropped": self.dropped,
+        }  # fmt: skip
+
+
+def load_prompts(name: str) -> PromptList:
+    """Read a list by name, as the module describes. Raises :class:`UsageError` on whatever is no such list."""
+    if name.startswith(CLASSES):
+        return PromptList(name, _classes(name))
+    if name.startswith(PREFIX):
+        return _checked(name, _from_hub(name))
+    if name in KNOWN and not locate(name).exists():
+        return _checked(name, _from_hub(KNOWN[name]))
+    path, column = _split_column(name)
+    return _checked(name, _entries(path, column, name))
+
+
+def _split_column(name: str) -> tuple[Path, str | None]:
+    whole = locate(name)
+    if whole.exists() or "#" not in name:
+        return whole, None
+    file, _, column = name.rpartition("#")
+    return locate(file), column
+
+
+def _classes(name: str) -> tuple[str, ...]:
+    count = name.removeprefix(CLASSES)
+    if not count.isdecimal() or not 1 <= int(count) <= 1_000_000:
+        raise UsageError(expected="classes:N with N of at least 1", got=repr(name), remedy="for ImageNet: classes:1000")
+    return tuple(str(i) for i in range(int(count)))
+
+
+def _checked(name: str, entries: Entries) -> PromptList:
+    """Strip, drop blanks, and refuse what no text encoder was made for."""
+    kept: list[str] = []
+    total = 0
+    for number, entry in entries:
+        total += 1
+        text = entry.strip()
+        if len(text) > LIMIT:
+            raise UsageError(
+                expected=f"prompts of at most {LIMIT:,} characters in {name}", got=f"{len(text):,} characters at entry {number}",
+                remedy="shorten that line, or name the right column",
+            )  # fmt: skip
+        if "\x00" in text:
+            raise UsageError(expected=f"text in {name}", got=f"a zero byte at entry {number}", remedy=_recode("UTF-16"))
+        if text:
+            kept.append(text)
+    if not kept:
+        raise UsageError(expected=f"at least one prompt in {name}", got="none", remedy="add prompts")
+    return PromptList(name, tuple(kept), total - len(kept))
+
+
+def _recode(encoding: str) -> str:
+    return f"iconv -f {encoding} -t UTF-8 FILE > NEW, and name NEW"
+
+
+def read_text(path: Path, name: str) -> str:
+    """A UTF-8 file, with or without byte-order mark. Raises :class:`UsageError`, which names the likely encoding."""
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        raise UsageError(expected=f"a prompt list at {name}", got=str(error), remedy="name an existing file") from error
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UsageError(expected=f"UTF-8 text in {name}", got="UTF-16", remedy=_recode("UTF-16"))
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UsageError(
+            expected=f"UTF-8 text in {name}", got=f"another encoding (byte {content[error.start]:#04x} in line {line})",
+            remedy=_recode("ISO-8859-1"),
+        ) from error  # fmt: skip
+
+
+def _entries(path: Path, column: str | None, name: str) -> Entries:
+    """The entries of a local file, by its suffix; a suffix that is not known is read as plain text."""
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _parquet(path, column, name)
+    text = read_text(path, name)
+    readers: dict[str, Callable[[], Entries]] = {
+        ".csv": lambda: _table(text, ",", column, name),
+        ".tsv": lambda: _table(text, "\t", column, name),
+        ".json": lambda: _json(text, column, name),
+        ".jsonl": lambda: _json_lines(text, column, name),
+    }
+    return readers.get(suffix, lambda: enumerate(io.StringIO(text, newline=None), 1))()
+
+
+def _choose(known: list[str], column: str | None, name: str) -> str:
+    """The column named, or the first of the usual ones."""
+    wanted = COLUMNS if column is None else (column.lower(),)
+    for candidate in wanted:
+        for actual in known:
+            if actual is not None and actual.strip().lower() == candidate:
+                return actual
+    expected = f"a column {column!r} in {name}" if column else f"a column named {', '.join(COLUMNS)} in {name}"
+    raise UsageError(expected=expected, got=", ".join(map(str, known))[:200] or "no columns", remedy="name it: FILE#column")
+
+
+def _table(text: str, delimiter: str, column: str | None, name: str) -> Entries:
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        chosen = _choose(list(reader.fieldnames or []), column, name)
+        for row in reader:
+            yield reader.line_num, row[chosen] or ""
+    except csv.Error as error:
+        raise UsageError(
+            expected=f"a table with a header in {name}", got=f"{error} at line {reader.line_num}", remedy="mend that line"
+        ) from error
+
+
+def _pick(entry: Any, number: int, column: str | None, name: str) -> str:
+    """The prompt of one JSON value."""
+    value = entry[_choose(list(entry), column, name)] if isinstance(entry, Mapping) else entry
+    if not isinstance(value, str):
+        raise UsageError(
+            expected=f"a text or an object with one in {name}", got=f"{type(value).__name__} at entry {number}",
+            remedy="mend that entry, or name the column: FILE#column",
+        )  # fmt: skip
+    return value
+
+
+def _json(text: str, column: str | None, name: str) -> Entries:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(expected=f"JSON in {name}", got=str(error), remedy="mend that place") from error
+    if isinstance(content, Mapping):
+        content = content["annotations"] if "annotations" in content else list(content.values())
+    if not isinstance(content, list):
+        raise UsageError(
+            expected=f"a list or an object in {name}", got=type(content).__name__, remedy="see harness/config/prompts.py"
+        )
+    for number, entry in enumerate(content, 1):
+        yield number, _pick(entry, number, column, name)
+
+
+def _json_lines(text: str, column: str | None, name: str) -> Entries:
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
+        if not line.strip():
+            yield number, ""
+            continue
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(
+                expected=f"JSON in every line of {name}", got=f"{error} at line {number}", remedy="mend that line"
+            ) from error
+        yield number, _pick(entry, number, column, name)
+
+
+def _parquet(path: Path, column: str | None, name: str) -> Entries:
+    if not path.exists():
+        raise UsageError(expected=f"a prompt list at {name}", got="no such file", remedy="name an existing file")
+    import pandas
+
+    try:
+        table = pandas.read_parquet(path, engine="pyarrow")
+    except ImportError as error:
+        raise UsageError(
+            expected=f"pyarrow, to read {name}", got="not installed", remedy="pip install 'ilf-bench[data]'"
+        ) from error
+    except Exception as error:  # pyarrow's own exceptions cannot be named where it may be missing
+        raise UsageError(expected=f"a parquet table at {name}", got=str(error), remedy="download it again") from error
+    chosen = _choose([str(key) for key in table.columns], column, name)
+    for number, entry in enumerate(table[chosen].tolist(), 1):
+        yield number, _pick(entry, number, column, name)
+
+
+def _from_hub(name: str) -> Entries:
+    """``hub:OWNER/NAME[@split][#column]`` through datasets, ``hub:OWNER/NAME[@revision]/FILE[#column]`` as a file."""
+    body, _, column = name.removeprefix(PREFIX).partition("#")
+    parts = body.split("/", 2)
+    if len(parts) < 2 or not all(parts):
+        raise UsageError(expected="hub:OWNER/NAME or hub:OWNER/NAME/FILE", got=repr(name), remedy="mend the name")
+    if len(parts) == 3:
+        return _entries(fetch_dataset_file(f"{parts[0]}/{parts[1]}", parts[2]), column or None, name)
+    return _dataset(body, column or None, name)
+
+
+def _dataset(body: str, column: str | None, name: str) -> Entries:
+    repository, _, split = body.partition("@")
+    try:
+        datasets = importlib.import_module("datasets")
+    except ImportError as error:
+        raise UsageError(
+            expected=f"the package datasets, to read {name}", got="not installed",
+            remedy="pip install 'ilf-bench[data]'; or name one of its files: hub:OWNER/NAME/FILE",
+        ) from error  # fmt: skip
+    with explained(repository, "data set"):
+        loaded = datasets.load_dataset(repository, **({"download_mode": "reuse_cache_if_exists"} if is_offline() else {}))
+    splits = list(loaded)
+    chosen = split or (splits[0] if len(splits) == 1 else "")
+    if chosen not in splits:
+        raise UsageError(expected=f"a split out of {', '.join(splits)}", got=repr(chosen), remedy=f"hub:{repository}@SPLIT")
+    key = _choose(list(loaded[chosen].column_names), column, name)
+    for number, entry in enumerate(loaded[chosen][key], 1):
+        yield number, _pick(entry, number, None, name)

@@ -1,0 +1,213 @@
+"""The experiment specification: one YAML file, validated before the first denoising step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from harness.errors import UsageError
+from harness.sampling.solvers import check_solver
+
+ROOT = Path(__file__).resolve().parents[2]
+BRACKETS = 300  # the parser takes time with the square of their depth
+MOST = 10**7  # images or rounds: what lies above is a slip
+
+
+class TimingSpec(BaseModel):
+    """Interleaved timing: every method once a round, after ``warmup`` rounds that are recorded apart; ``batches`` come on top."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    rounds: int = Field(8, ge=0, le=MOST)
+    batch: int = Field(16, ge=1, le=MOST)
+    warmup: int = Field(1, ge=0, le=MOST)
+    batches: tuple[Annotated[int, Field(ge=1)], ...] = ()
+
+    @property
+    def all_batches(self) -> tuple[int, ...]:
+        """Every batch size that is timed, ``batch`` first; reports compare methods at that one."""
+        return tuple(dict.fromkeys((self.batch, *self.batches)))
+
+
+class TrainingSpec(BaseModel):
+    """What ``ilf-bench train PRESET`` trains, and what its cost is predicted from. Blocks are 1-based and inclusive.
+
+    ``form``: ``ours``, ``adapter`` (ours without a second pass) or ``paper``. Without ``loop`` ours loops over the last block
+    and the paper's over the middle 12/28 of the blocks, our reading of its 332 block evaluations. ``folded``: the steps on
+    which the module also stands for guidance, ``feedback`` those on which the loop runs at all. ``grids`` are the step counts
+    trained for, with timesteps spaced by ``power``; ``steps`` is the one that the module is used with. ``optimiser_steps`` of
+    ``batch`` jumps are made in ``rounds``, along ``trajectories`` runs of the teacher from noise of ``seed``. ``whole_runs``
+    steps of end-to-end training follow, each through ``whole_batch`` whole runs, which also learn a solver for each step count
+    of ``whole_grids`` (default: ``grids``). ``image_runs`` more measure their error on the decoded images of ``image_targets``
+    finer runs of the teacher, the last ``recombined`` of which have captions of words drawn from all captions: for those who
+    have few.
+    With a ``budget``, in block evaluations an image, the schedule is then searched within it on fresh noise. What it takes for
+    good quality at full size is not known.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    form: Literal["ours", "adapter", "paper"] = "ours"
+    loop: tuple[int, int] | None = None
+    folded: str = "none"
+    feedback: str = "all"
+    grids: tuple[int, ...] = Field((5, 6, 8, 10), min_length=1)
+    power: float = Field(1.5, gt=0, lt=10)
+    steps: int = Field(8, ge=1)
+    optimiser_steps: int = Field(8_000, ge=1)
+    rounds: int = Field(16, ge=1)
+    batch: int = Field(64, ge=1)
+    lr: float = Field(2e-3, gt=0)
+    trajectories: int = Field(1_536, ge=1)
+    seed: int = 0
+    gradient_checkpointing: bool = False
+    whole_runs: int = Field(0, ge=0)
+    whole_batch: int = Field(32, ge=1)
+    whole_grids: tuple[int, ...] = ()
+    image_runs: int = Field(0, ge=0)
+    image_targets: int = Field(2_048, ge=1)
+    recombined: int = Field(0, ge=0)
+    budget: float | None = Field(None, gt=0, allow_inf_nan=False)
+
+
+PRECISION_OF = {"bfloat16": "bf16", "float16": "fp16"}  # the arithmetic of weights that are not float32
+
+
+class Anchor(BaseModel):
+    """A published number that the preset's full run should come near, and where it was published."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    metric: str = Field(min_length=1)
+    value: float = Field(allow_inf_nan=False)
+    n: int | None = Field(None, ge=1)
+    source: str = Field(min_length=1)
+
+    @property
+    def text(self) -> str:
+        """For example ``FID 3.5 at N = 50000 (source)``."""
+        count = "" if self.n is None else f" at N = {self.n}"
+        return f"{self.metric} {self.value:g}{count} ({self.source})"
+
+
+class ExperimentSpec(BaseModel):
+    """What is compared, on what, and how it is scored. Relative paths are relative to the installation.
+
+    ``pipeline`` is a folder, ``hub:OWNER/NAME[@REVISION]`` (``+OWNER/NAME`` where the transformer has a repository of its
+    own), or ``random:ARCHITECTURE``. ``dtype`` is that of the weights; float32 weights are computed with as ``precision``
+    says. ``compile``: the timed rounds run every block through torch.compile. ``prompts``: see harness/config/prompts.py.
+    ``anchor``
+    and ``memory_gib`` (needed on the device) are notes for the reader; ``training`` is what would be trained, and decides
+    nothing that a run measures.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    title: str = ""
+    task: Literal["class", "text"]
+    pipeline: str
+    solver: str = "dpm++"
+    steps: int = Field(20, ge=1, le=1000)
+    guidance: float = Field(1.5, ge=0, allow_inf_nan=False)
+    samples: int = Field(256, ge=1, le=MOST)
+    batch: int = Field(32, ge=1, le=MOST)
+    seed: int = Field(1000, ge=0, le=2**32)
+    prompts: str
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "auto"
+    methods: tuple[str, ...] = Field(min_length=1)
+    metrics: tuple[str, ...]
+    scorers: str = "zoo/scorers"
+    reference: str | None = None
+    timing: TimingSpec = TimingSpec()
+    compile: bool = False
+    anchor: Anchor | None = None
+    memory_gib: float | None = Field(None, gt=0, allow_inf_nan=False)
+    training: TrainingSpec = TrainingSpec()
+
+    @field_validator("solver")
+    @classmethod
+    def _known_solver(cls, name: str) -> str:
+        return check_solver(name)
+
+    @model_validator(mode="after")
+    def _one_arithmetic(self) -> ExperimentSpec:
+        allowed = PRECISION_OF.get(self.dtype, self.precision)
+        if self.precision not in ("auto", allowed):
+            raise ValueError(f"precision {self.precision} needs dtype float32; {self.dtype} weights compute in {allowed}")
+        return self
+
+    @model_validator(mode="after")
+    def _captions_to_recombine(self) -> ExperimentSpec:
+        if self.task == "class" and self.training.recombined:
+            raise ValueError("training.recombined needs captions; class names cannot be recombined")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides results: no notes, and no field of a later version at its default, so that digests stay."""
+        content = self.model_dump(mode="json", exclude={"anchor", "memory_gib", "training"})
+        for later, default in (("dtype", "float32"), ("compile", False)):
+            if content[later] == default:
+                del content[later]
+        if not self.timing.batches:
+            del content["timing"]["batches"]
+        return content
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that identify the experiment."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def locate(name: str) -> Path:
+    """A path as given where it exists, else relative to the installation."""
+    path = Path(name)
+    try:
+        return path if path.exists() or path.is_absolute() else ROOT / path
+    except OSError as error:  # a name that no file can have
+        raise UsageError(expected="the name of a file or folder", got=repr(name[:80]), remedy="mend that path") from error
+
+
+def preset_names() -> list[str]:
+    """The presets that ship with the product."""
+    return sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
+
+
+def load_spec(preset: str, overrides: dict[str, Any] | None = None) -> ExperimentSpec:
+    """A bundled preset by name or a YAML file by path, with command-line overrides. Raises :class:`UsageError`."""
+    path = ROOT / "presets" / f"{preset}.yaml"
+    if not path.exists():
+        path = Path(preset)
+    if not path.is_file():
+        known = ", ".join(preset_names())
+        raise UsageError(expected=f"a preset ({known}) or a YAML file", got=repr(preset), remedy="see ilf-bench list presets")
+    try:
+        text = path.read_text()
+        if text.count("[") + text.count("{") > BRACKETS:
+            raise ValueError(f"more than {BRACKETS} opening brackets")
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
+        raise UsageError(expected=f"valid YAML in {path}", got=str(error), remedy="mend that line") from error
+    if not isinstance(content, dict):
+        raise UsageError(expected=f"a mapping in {path}", got=type(content).__name__, remedy="see presets/tiny-text.yaml")
+    return build_spec(_merged(content, overrides or {}), str(path))
+
+
+def _merged(content: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """``content`` with fields replaced, those of a section one by one."""
+    sections = {k: content[k] | v for k, v in overrides.items() if isinstance(v, dict) and isinstance(content.get(k), dict)}
+    return content | overrides | sections
+
+
+def build_spec(content: dict[str, Any], origin: str) -> ExperimentSpec:
+    """Validate a mapping; every wrong field is named in one message."""
+    try:
+        return ExperimentSpec(**content)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'fields'}: {e['msg']}" for e in error.errors()]
+        known = ", ".join(ExperimentSpec.model_fields)
+        raise UsageError(
+            expected=f"fields out of {known}", got="; ".join(lines), remedy=f"edit {origin} or the option"
+        ) from error

@@ -1,0 +1,1 @@
+"""What sampling and training will cost, predicted from shapes."""

@@ -1,0 +1,1 @@
+"""One experiment carried out: sampled, timed and scored, in one process or in many."""

@@ -1,0 +1,100 @@
+"""What machine, packages and commit a run was made with."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.config.spec import ROOT
+from harness.timing.nvml import Monitor
+
+GPU_KEY = ("driver", "power_limit_w", "max_clock_mhz", "cuda")  # timings under others do not compare
+PACKAGES = ("ilf-bench", "torch", "diffusers", "transformers", "torchmetrics", "numpy")
+
+
+def package_version(name: str) -> str | None:
+    """The installed version, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def cpu_name() -> str:
+    """The processor's own name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def device_name(device: str) -> str:
+    """The GPU's name, or the processor's."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name()
+
+
+SAMPLED_BYTES = 2**20
+
+
+def weights_digest(folder: Path | None) -> str:
+    """Identifies a pipeline folder's weights, a module bundled inside it included; empty without a folder.
+
+    SHA-256 over each weight file's name, size, first and last MiB, so that 20 GB of weights take no time: a retrained
+    file differs in both.
+    """
+    total = hashlib.sha256()
+    files = sorted(folder.rglob("*.safetensors")) if folder is not None else []
+    for path in files:
+        size = path.stat().st_size
+        total.update(f"{path.relative_to(folder or path)}:{size}:".encode())
+        with path.open("rb") as file:
+            total.update(file.read(SAMPLED_BYTES))
+            file.seek(max(0, size - SAMPLED_BYTES))
+            total.update(file.read(SAMPLED_BYTES))
+    return total.hexdigest()[:16] if files else ""
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def gpu_facts(device: str) -> dict[str, Any]:
+    """Of a GPU: memory, CUDA, driver, limits and co-tenants, or why NVML could not be asked; nothing for a CPU."""
+    if not device.startswith("cuda"):
+        return {}
+    memory = torch.cuda.get_device_properties(device).total_memory
+    known = {"gpu_memory_bytes": memory, "cuda": torch.version.cuda}
+    monitor = Monitor(device)
+    return known | (asdict(monitor.nvml.facts()) if monitor.nvml else {"nvml": monitor.why_not})
+
+
+def describe(device: str, precision: str) -> dict[str, Any]:
+    """The environment record of a run on ``device``. ``machine_key`` agrees where timings may be compared."""
+    status = _git("status", "--porcelain")
+    gpu = gpu_facts(device)
+    facts = {
+        "device": device, "device_name": device_name(device), "threads": torch.get_num_threads(), "cpu_count": os.cpu_count(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(), "precision": precision, "torch": torch.__version__,
+        "platform": platform.system(),
+        **{key: gpu[key] for key in GPU_KEY if key in gpu},
+    }  # fmt: skip
+    key = hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()[:12]
+    return facts | {
+        "machine_key": key, "created": datetime.now(UTC).isoformat(timespec="seconds"), "python": platform.python_version(),
+        **gpu, "commit": _git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status),
+        **{package: package_version(package) for package in PACKAGES},
+    }  # fmt: skip

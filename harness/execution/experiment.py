@@ -1,0 +1,46 @@
+"""One experiment as every process of a run sees it: the spec, its methods and its prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.config.spec import ExperimentSpec
+from harness.contracts import BASELINE, Method, Trained, no_quality
+from harness.errors import UsageError
+from harness.storage.records import slug
+from harness.storage.samples import SampleSet
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A spec with its methods (by label, the baseline among them) and prompts; small, and can be sent to another process."""
+
+    spec: ExperimentSpec
+    methods: Mapping[str, Method]
+    method_texts: Mapping[str, str]
+    prompts: tuple[str, ...]
+    prompt_record: Mapping[str, str | int] = field(default_factory=dict)
+
+    def folder(self, out: Path) -> Path:
+        """Where the run lies: its name and the digest of its spec."""
+        return out / f"{self.spec.name}-{self.spec.digest()}"
+
+    def samples(self, run: Path, label: str) -> SampleSet:
+        """The images of one method: of all prompts, or of the first batch where they serve the block count alone."""
+        prompts = self.prompts[: self.spec.batch] if no_quality(self.methods[label]) else self.prompts
+        return SampleSet(run / "samples" / slug(label), prompts, self.spec.batch)
+
+
+def method_labels(methods: Sequence[Method]) -> dict[str, Method]:
+    """Methods by label; the baseline must be among them and no label may come twice."""
+    labels = [method.label for method in methods]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise UsageError(expected="each method once", got=f"{twice!r} twice", remedy="remove one of them")
+    if BASELINE not in labels:
+        raise UsageError(expected=f"{BASELINE!r} among the methods", got=", ".join(labels), remedy=f"add {BASELINE}")
+    if taken := next((method for method in methods if method.label == BASELINE and isinstance(method, Trained)), None):
+        raise UsageError(expected=f"a checkpoint of another name than {BASELINE}", got=str(taken), remedy="rename its folder")
+    return dict(sorted(zip(labels, methods, strict=True), key=lambda item: item[0] != BASELINE))

@@ -1,0 +1,192 @@
+"""The run: generate, time, score, record. Each task skips what a cut run has already finished."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from harness.contracts import BASELINE, Failure, Fault, no_quality
+from harness.errors import ArtifactError, UsageError
+from harness.execution.dispatch import Dispatch
+from harness.execution.experiment import Experiment
+from harness.execution.tasks import Engine, Facts, Outcome, Role, Task
+from harness.storage.locations import held_alone, is_local
+from harness.storage.records import FORMAT, read_json, read_timings, remove_leftovers, slug, write_json, write_score
+from harness.storage.samples import chunks
+
+SAME_THROUGHOUT = {"machine_key": "machine, torch and thread count", "weights": "weights", "prompts": "prompts"}
+BYTES_PER_PIXEL = 2.2  # measured on PNGs of the bundled models
+
+
+@contextmanager
+def progress_bars(console: Console) -> Iterator[Progress]:
+    """Bars with the count, the elapsed time and the time to go."""
+    columns = (
+        TextColumn("{task.description:<34}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("eta"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as progress:
+        yield progress
+
+
+class Runner:
+    """Runs one experiment on one engine into one folder."""
+
+    def __init__(self, experiment: Experiment, engine: Engine, out: Path, console: Console, command: str = "") -> None:
+        self.experiment, self.spec, self.engine, self.console = experiment, experiment.spec, engine, console
+        self.command = command
+        self.folder = experiment.folder(out)
+        self.failures: list[Failure] = []
+        self.failed: set[str] = set()  # methods without all their images
+
+    def run(self) -> list[Failure]:
+        """All stages; returns what failed, with reasons. Everything else has been measured."""
+        facts = self.engine.start()
+        check_disk(self.experiment, self.folder, facts.image_pixels)
+        with held_alone(self.folder):
+            self._prepare(facts)
+            with progress_bars(self.console) as progress:
+                self._generate(progress)
+                self._time(progress)
+                self._score(progress)
+            if not self.failures:
+                write_json(self.folder / "run.json", {"format": FORMAT})
+        return self.failures
+
+    def _prepare(self, facts: Facts) -> None:
+        """Describe the run, or check that the folder belongs to this very spec, model and machine."""
+        labels = list(self.experiment.methods)
+        spec = self.spec.identity() | {"format": FORMAT, "digest": self.spec.digest(), "method_labels": labels}
+        environment = facts.environment | {
+            "command": self.command, "prompts": dict(self.experiment.prompt_record),
+            "anchor": None if self.spec.anchor is None else self.spec.anchor.model_dump(mode="json"),  # never ranked
+        }  # fmt: skip
+        remove_leftovers(self.folder)
+        (self.folder / "run.json").unlink(missing_ok=True)  # whole only when this call, too, has found or made everything
+        if (self.folder / "environment.json").exists():
+            self._check_same(environment)
+        else:
+            write_json(self.folder / "environment.json", environment)
+        if self._spec_differs(spec):
+            write_json(self.folder / "spec.json", spec)
+
+    def _spec_differs(self, spec: dict[str, Any]) -> bool:
+        """Whether the spec must be written (again): the folder's name holds its digest, so a damaged one can be replaced."""
+        path = self.folder / "spec.json"
+        if not path.exists():
+            return True
+        try:
+            found = read_json(path)
+        except ArtifactError as error:
+            self.console.print(f"damaged, written again: {error}", markup=False, soft_wrap=True)
+            return True
+        if found != spec:
+            raise ArtifactError(
+                expected=f"the spec of this run in {self.folder}", got="another spec", remedy="choose another --out"
+            )
+        return False
+
+    def _check_same(self, environment: dict[str, Any]) -> None:
+        """A run is resumed with its own weights and prompts on its own machine, so that its records belong together."""
+        begun = read_json(self.folder / "environment.json")
+        for key, what in SAME_THROUGHOUT.items():
+            if begun.get(key) != environment[key]:
+                raise ArtifactError(
+                    expected=f"the {what} that {self.folder} was begun with",
+                    got="others",
+                    remedy="choose another --out, or delete that run; `ilf-bench report` rebuilds a report anywhere",
+                )
+
+    def _generate(self, progress: Progress) -> None:
+        """All images, then each method's record; a range that fails makes its method a failure, and stops no other range."""
+        counts = {label: len(self.experiment.samples(self.folder, label).prompts) for label in self.experiment.methods}
+        bars = {label: progress.add_task(f"generate {label}", total=count) for label, count in counts.items()}
+        size = self.spec.batch
+        tasks = (Task("generate", label, r.start, r.stop, size) for label in bars for r in chunks(counts[label], size))
+        for outcome in self._outcomes("sampler", tasks):
+            progress.advance(bars[outcome.task.method], len(outcome.task.indices))
+            self._method_failed(outcome)
+        finish = [Task("finish", label) for label in bars if label not in self.failed]
+        for outcome in self._outcomes("sampler", finish):
+            self._method_failed(outcome)
+
+    def _method_failed(self, outcome: Outcome) -> None:
+        label = outcome.task.method
+        if not outcome.error or label in self.failed:
+            return
+        where = f" ({outcome.task.text})" if outcome.task.stop else ""
+        self.failed.add(label)
+        self.failures.append(Failure(label, "", outcome.error + where))
+        write_json(self.folder / "methods" / f"{slug(label)}.json", asdict(self.failures[-1]))
+
+    def _time(self, progress: Progress) -> None:
+        """Rounds of all methods that generated; a round is one file, so that a cut round starts again as a whole."""
+        labels = [label for label in self.experiment.methods if label not in self.failed]
+        todo = [n for n in range(self.spec.timing.rounds) if labels and not self._is_timed(n)]
+        bar = progress.add_task("time, interleaved rounds", total=self.spec.timing.rounds)
+        progress.advance(bar, self.spec.timing.rounds - len(todo))
+        for outcome in self._outcomes("sampler", [Task("time", "", n) for n in todo], alone=True):
+            progress.advance(bar)
+            for label in labels if outcome.error else ():
+                self.failures.append(Failure(label, "timing", f"round {outcome.task.start}: {outcome.error}"))
+                write_score(self.folder, self.failures[-1])
+
+    def _is_timed(self, number: int) -> bool:
+        path = self.folder / "timing" / f"{number:03d}.json"
+        try:
+            return path.exists() and bool(read_timings(path))
+        except ArtifactError as error:
+            self.console.print(f"damaged, timed again: {error}", markup=False, soft_wrap=True)
+            return False
+
+    def _score(self, progress: Progress) -> None:
+        """Measure all ranges of all methods, then summarise. Images that cannot be read make their method a failure."""
+        labels = [label for label in self.experiment.methods if self.spec.metrics and label not in self.failed]
+        scored = [label for label in labels if not no_quality(self.experiment.methods[label])]
+        bars = {label: progress.add_task(f"score {label}", total=self.spec.samples) for label in scored}
+        size = self.engine.score_batch
+        tasks = (Task("measure", label, r.start, r.stop, size) for label in scored for r in chunks(self.spec.samples, size))
+        for outcome in self._outcomes("scorer", tasks):
+            progress.advance(bars[outcome.task.method], len(outcome.task.indices))
+            self._method_failed(outcome)
+        summaries = [Task("summarise", label) for label in labels if label not in self.failed]
+        for outcome in self._outcomes("scorer", summaries):
+            self._method_failed(outcome)
+        controls = [Task("controls", BASELINE)] if BASELINE in scored and BASELINE not in self.failed else []
+        for outcome in self._outcomes("scorer", controls):
+            if outcome.error:
+                self.failures.append(Failure(BASELINE, "null controls", outcome.error))
+
+    def _outcomes(self, role: Role, tasks: Iterable[Task], *, alone: bool = False) -> Iterator[Outcome]:
+        """Final outcomes; failures of single metrics and timings are collected on the way."""
+        for outcome in Dispatch(self.engine, role, tasks, self._note).outcomes(alone=alone):
+            self.failures += outcome.failures
+            yield outcome
+
+    def _note(self, fault: Fault) -> None:
+        """Record what was done again; this process is the folder's only writer of faults."""
+        number = len(list((self.folder / "faults").glob("*.json")))
+        write_json(self.folder / "faults" / f"{number:04d}.json", asdict(fault))
+        what = f"{fault.stage} {fault.method} {fault.start}"
+        self.console.print(f"done again: {what}: {fault.reason}", markup=False, soft_wrap=True)
+
+
+def check_disk(experiment: Experiment, out: Path, image_pixels: int) -> int:
+    """Bytes that the run will write. Raises :class:`UsageError` where the disk has less; of a URL nothing is known."""
+    needed = int(experiment.spec.samples * len(experiment.methods) * (image_pixels * BYTES_PER_PIXEL + 4096))
+    if not is_local(out):
+        return needed
+    parent = next(p for p in (out, *out.resolve().parents) if p.exists())
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        raise UsageError(
+            expected=f"{needed / 1e6:.0f} MB free for {out}", got=f"{free / 1e6:.0f} MB", remedy="choose another --out"
+        )
+    return needed

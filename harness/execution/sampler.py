@@ -1,0 +1,134 @@
+"""The worker that holds the pipeline: makes ranges of images, closes a method's record, and times rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from harness.contracts import A_A, BASELINE, Ledger, MethodRecord, Trained
+from harness.execution.environment import describe, weights_digest
+from harness.execution.experiment import Experiment
+from harness.execution.tasks import Facts, Outcome, Task, shrinking
+from harness.models.loading import load_pipeline, quiet_libraries
+from harness.sampling.counting import BlockCounter
+from harness.sampling.pipeline import Pipeline
+from harness.storage.records import read_json, slug, write_json
+from harness.timing.rounds import Rounds
+
+TIMING_SEED_OFFSET = 1_000_000  # timed images are not the scored ones
+
+
+class Sampler:
+    """Does ``generate``, ``finish`` and ``time``. The pipeline stays loaded, and a method attached until another is wanted."""
+
+    def __init__(self, experiment: Experiment, folder: Path) -> None:
+        self.experiment, self.spec, self.folder = experiment, experiment.spec, folder
+        self.attached: tuple[str, BlockCounter] | None = None
+        self.stack = ExitStack()
+        self.batches: dict[str, int] = {}  # what memory allowed, where it was less than the preset's
+        self.rounds: Rounds | None = None
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """Loaded on first use."""
+        quiet_libraries()
+        return load_pipeline(self.spec)
+
+    def facts(self) -> Facts:
+        """The machine, the weights and their notes, and the size of an image."""
+        pipeline = self.pipeline
+        environment = describe(pipeline.device, pipeline.arithmetic) | {
+            "weights": weights_digest(pipeline.folder), "weights_dtype": pipeline.dtype, "notes": list(pipeline.notes),
+        }  # fmt: skip
+        return Facts(environment, image_pixels(pipeline))
+
+    def do(self, task: Task) -> Outcome:
+        """One task; what it makes is on disk when it returns."""
+        if task.stage == "generate":
+            return self._generate(task)
+        if task.stage == "finish":
+            return self._finish(task)
+        return self._time(task)
+
+    def _generate(self, task: Task) -> Outcome:
+        samples = self.experiment.samples(self.folder, task.method)
+        if samples.is_done(task.indices):
+            return Outcome(task)
+        counter = self._attach(task.method)
+
+        def sample(prompts: Sequence[str], indices: Sequence[int]) -> torch.Tensor:
+            return self.pipeline.generate(prompts, self.spec.seed, indices)
+
+        allowed = min(task.batch, self.batches.get(task.method, task.batch))
+        try:
+            _, batch = shrinking(allowed, lambda size: samples.generate(task.indices, sample, lambda: counter.rows, size))
+        except BaseException:
+            self._detach()  # whatever state the failure left, the next range begins with a fresh attachment
+            raise
+        if batch == allowed:
+            return Outcome(task)
+        self.batches[task.method] = batch
+        return Outcome(task, faults=(task.fault(batch, f"out of memory at {allowed} images at a time"),))
+
+    def _finish(self, task: Task) -> Outcome:
+        label = task.method
+        method = self.experiment.methods[label]
+        self._attach(label)
+        steps = self.pipeline.steps
+        self._detach()
+        plan = self.pipeline.plan()
+        ledger = method.ledger(plan.backbone) if isinstance(method, Trained) else Ledger(0.0, 0)
+        record = MethodRecord(
+            label, self.experiment.method_texts[label], steps, method.plan(plan).block_evaluations,
+            self.experiment.samples(self.folder, label).finish(label), ledger.extra_parameters, ledger.training_s or None,
+            ledger.calibration_s or None,
+        )  # fmt: skip
+        write_json(self.folder / "methods" / f"{slug(label)}.json", asdict(record))
+        return Outcome(task)
+
+    def _attach(self, label: str) -> BlockCounter:
+        """Attach a method, unless it is; the counter counts from before, so that only real work is counted."""
+        if self.attached is not None and self.attached[0] == label:
+            return self.attached[1]
+        self._detach()
+        with ExitStack() as stack:
+            counter = stack.enter_context(self.pipeline.counting())
+            stack.enter_context(self.experiment.methods[label].attach(self.pipeline))
+            self.stack = stack.pop_all()
+        self.attached = label, counter
+        return counter
+
+    def _detach(self) -> None:
+        self.attached = self.rounds = None
+        self.stack.close()
+
+    def _time(self, task: Task) -> Outcome:
+        """One interleaved round of the methods that have a record, the baseline twice; before the first one, the warm-up."""
+        if self.rounds is None:
+            self._detach()
+            known = [label for label in self.experiment.methods if is_recorded(self.folder, label)]
+            methods = {label: self.experiment.methods[label] for label in known}
+            if BASELINE in methods:
+                methods[A_A] = methods[BASELINE]
+            seed = self.spec.seed + TIMING_SEED_OFFSET
+            self.stack.enter_context(self.pipeline.compiled())
+            self.rounds = Rounds(self.folder, self.spec.timing, self.pipeline, self.experiment.prompts, seed, methods)
+        return Outcome(task, failures=tuple(self.rounds.record(task.start)))
+
+
+def is_recorded(folder: Path, label: str) -> bool:
+    """Whether a method has all its images and a record."""
+    path = folder / "methods" / f"{slug(label)}.json"
+    return path.exists() and "reason" not in read_json(path)
+
+
+def image_pixels(pipeline: Pipeline) -> int:
+    """Pixels of one image."""
+    _, height, width = pipeline.latent_shape
+    scale = 2 ** (len(pipeline.pipe.vae.config.block_out_channels) - 1)
+    return int(height * width * scale * scale)

@@ -1,0 +1,272 @@
+"""The worker that holds the metrics: measures ranges of images in one pass for all metrics, then summarises each metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.contracts import BASELINE, Batch, Failure, Fault, FloatArray, Metric, Score, Unmeasurable, no_quality
+from harness.errors import ArtifactError, HarnessError
+from harness.execution.controls import CONTROLS, IDENTICAL, IMAGES, control_batch
+from harness.execution.experiment import Experiment
+from harness.execution.partial_measurements import Missing, Part
+from harness.execution.tasks import SCORE_BATCH, Outcome, Task, is_fatal, reason, shrinking
+from harness.models.random_weights import is_random
+from harness.storage.records import digest, has_measurement, read_measurement, read_score, slug, write_measurement, write_score
+from harness.storage.samples import SampleSet, chunks
+
+REPEAT = 1e-3  # of the largest measurement: what another batch size may change
+FORESEEN = (HarnessError, Unmeasurable, RuntimeError, ValueError)
+
+
+def by_measurement(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """One metric for each distinct measurement: the others read what it has measured."""
+    return {metric.measurement: metric for metric in metrics.values()}
+
+
+@dataclass
+class Measured:
+    """Measurements [N, d] by name, and what went wrong instead."""
+
+    rows: dict[str, FloatArray] = field(default_factory=dict)
+    broken: dict[str, Exception] = field(default_factory=dict)
+
+    def of(self, metric: Metric) -> FloatArray:
+        """A metric's measurements; raises what went wrong."""
+        if metric.measurement in self.broken:
+            raise self.broken[metric.measurement]
+        return self.rows[metric.measurement]
+
+
+def measure(metrics: Mapping[str, Metric], batches: Iterable[Batch]) -> Measured:
+    """All measurements in one pass; one that fails is given up and stops no other."""
+    measured = Measured()
+    parts: dict[str, list[FloatArray]] = {name: [] for name in metrics}
+    for batch in batches:
+        for name, metric in metrics.items():
+            if name not in measured.broken:
+                try:
+                    parts[name].append(metric.measure(batch))
+                except FORESEEN as error:
+                    measured.broken[name] = error
+    measured.rows = {name: np.concatenate(rows) for name, rows in parts.items() if name not in measured.broken and rows}
+    return measured
+
+
+def split_batch(whole: Batch, size: int) -> Iterator[Batch]:
+    """A batch in parts of ``size``."""
+    for start in range(0, len(whole.prompts), size):
+        part = slice(start, start + size)
+        full = None if whole.full is None else whole.full[part]
+        yield Batch(whole.images[part], whole.prompts[part], whole.indices[part], full)
+
+
+def fingerprint_at(metric: Metric, n: int) -> dict[str, str]:
+    """The metric's fingerprint, with N where its expected value depends on it."""
+    return {**metric.fingerprint(), **({"n": str(n)} if metric.counted else {})}
+
+
+def to_score(label: str, name: str, metric: Metric, per_image: FloatArray) -> Score:
+    """The record of a summary [N]; below ``advised`` images its title carries a watermark."""
+    if not np.isfinite(per_image).all():
+        raise Unmeasurable("some per-image values are not finite")
+    n = len(per_image)
+    title = metric.title if n >= metric.advised else f"{metric.title}, biased: N = {n} < {metric.advised}"
+    return Score(
+        label, name, title, metric.unit, metric.direction, metric.tiny, float(np.mean(per_image)), n,
+        fingerprint_at(metric, n), per_image,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Todo:
+    """Of one method: the metrics that lack a score, and one metric for each measurement of theirs that is not stored."""
+
+    method: str
+    lacking: Mapping[str, Metric]
+    unmeasured: Mapping[str, Metric]
+
+
+class Scorer:
+    """Does ``measure``, ``summarise`` and ``controls`` for the metrics that a run lacks. What is measured of a range lies in
+    RUN/parts until the method is scored, so that neither a cut run nor a lost worker costs more than one range.
+    """
+
+    def __init__(
+        self, experiment: Experiment, folder: Path, metrics: Mapping[str, Metric | Failure], size: int = SCORE_BATCH
+    ) -> None:
+        self.experiment, self.folder, self.metrics, self.size = experiment, folder, metrics, size
+        self.todo: Todo | None = None
+
+    def do(self, task: Task) -> Outcome:
+        """One task; what it measured is on disk when it returns."""
+        if task.stage == "controls":
+            return self._controls(task)
+        if self.todo is None or self.todo.method != task.method:
+            self.todo = self._todo(task.method)
+        return self._measure(task, self.todo) if task.stage == "measure" else self._summarise(task, self.todo)
+
+    def _todo(self, label: str) -> Todo:
+        """Looked up once a method: it reads what is known of all its images."""
+        given = {} if no_quality(self.experiment.methods[label]) else self.metrics
+        n = len(self.experiment.samples(self.folder, label).prompts)
+        folder = self.folder / "scores" / slug(label)
+        lacking = {
+            name: metric
+            for name, metric in given.items()
+            if not isinstance(metric, Failure) and not (_is_scored(folder, name, metric, n) and self._is_stored(label, metric))
+        }
+        wanted = by_measurement(lacking)
+        return Todo(label, lacking, {name: m for name, m in wanted.items() if self._stored(label, name, m) is None})
+
+    def _stored(self, label: str, name: str, metric: Metric) -> FloatArray | None:
+        if not has_measurement(self.folder, label, name):
+            return None
+        try:
+            return read_measurement(self.folder, label, name, self._basis(label, metric))
+        except ArtifactError:
+            return None  # damaged: measured again
+
+    def _is_stored(self, label: str, metric: Metric) -> bool:
+        """Whether its measurements are intact; one that could never be measured has none to lose."""
+        return self._stored(label, metric.measurement, metric) is not None
+
+    def _basis(self, label: str, metric: Metric) -> dict[str, Any]:
+        """What a stored measurement must agree on: the network, and the images."""
+        sets = [label, BASELINE] if metric.paired else [label]
+        images = [self.experiment.samples(self.folder, name) for name in sets]
+        prints = [each.digests(range(len(each.prompts))) for each in images]
+        return {"basis": dict(metric.basis()), "images": digest(repr(prints).encode())}
+
+    def _measure(self, task: Task, todo: Todo) -> Outcome:
+        """One range's rows of every measurement into one part; one that fails leaves its reason in it."""
+        label, metrics = task.method, todo.unmeasured
+        samples, full = (self.experiment.samples(self.folder, name) for name in (label, BASELINE))
+        sets = [samples, full] if full.manifest.exists() else [samples]
+        part = Part(self.folder, label, task.start)
+        if not metrics or part.holds(key := part_key(task.indices, metrics, sets)):
+            return Outcome(task)
+        images = [each.load(task.indices) for each in sets]
+        prompts = [samples.prompts[i] for i in task.indices]
+        batch = Batch(images[0], prompts, list(task.indices), images[1] if len(images) > 1 else None)
+        rows: dict[str, FloatArray] = {}
+        missing: dict[str, Missing] = {}
+        faults: list[Fault] = []
+        for name, metric in metrics.items():
+            try:
+                rows[name], size = shrinking(task.batch, partial(in_pieces, metric, batch))
+                if size < task.batch:
+                    faults.append(task.fault(size, f"{name}: out of memory at {task.batch} images at a time"))
+            except Exception as error:
+                if is_fatal(error):
+                    raise
+                missing[name] = Missing(reason(error), not isinstance(error, Unmeasurable))
+        part.write(key, rows, missing)
+        return Outcome(task, faults=tuple(faults))
+
+    def _summarise(self, task: Task, todo: Todo) -> Outcome:
+        """A score for every lacking metric, or the failure that explains why there is none."""
+        label = task.method
+        failures: list[Failure] = []
+        unscored = no_quality(self.experiment.methods[label])
+        for name, metric in self.metrics.items():
+            if unscored:
+                write_score(self.folder, Failure(label, name, unscored))
+            elif isinstance(metric, Failure):
+                write_score(self.folder, replace(metric, method=label))
+                if not is_random(self.experiment.spec.pipeline):  # there no metric has a meaning, which is no failure
+                    failures.append(replace(metric, method=label))
+        for name, metric in todo.lacking.items():
+            try:
+                write_score(self.folder, to_score(label, name, metric, metric.summarise(self._measured(label, metric))))
+            except Unmeasurable as error:
+                write_score(self.folder, Failure(label, name, str(error)))
+            except Exception as error:
+                if is_fatal(error):
+                    raise
+                failures.append(Failure(label, name, reason(error)))
+                write_score(self.folder, failures[-1])
+        for part in self._parts(label):
+            part.remove()
+        self.todo = None
+        return Outcome(task, failures=tuple(failures))
+
+    def _parts(self, label: str) -> list[Part]:
+        return [Part(self.folder, label, r.start) for r in chunks(self.experiment.spec.samples, self.size)]
+
+    def _measured(self, label: str, metric: Metric) -> FloatArray:
+        """The stored array, or the parts put together and stored. Raises whatever went wrong in a part."""
+        name = metric.measurement
+        stored = self._stored(label, name, metric)
+        if stored is not None:
+            return stored
+        rows = []
+        for part in self._parts(label):
+            found, missing = part.read()
+            if name in missing:
+                raise RuntimeError(missing[name].reason) if missing[name].failed else Unmeasurable(missing[name].reason)
+            rows.append(found[name])
+        measured = np.concatenate(rows)
+        write_measurement(self.folder, label, name, self._basis(label, metric), measured)
+        return measured
+
+    def _controls(self, task: Task) -> Outcome:
+        """The null controls of every metric that could be built, from the full run's first images."""
+        samples = self.experiment.samples(self.folder, BASELINE)
+        built = {name: metric for name, metric in self.metrics.items() if not isinstance(metric, Failure)}
+        n = min(len(samples.prompts), IMAGES)
+        whole: Batch | None = None
+        for control in CONTROLS:
+            folder = self.folder / "controls" / slug(control)
+            lacking = {name: metric for name, metric in built.items() if not _is_scored(folder, name, metric, n)}
+            if not lacking:
+                continue
+            whole = whole or Batch(samples.load(range(n)), samples.prompts[:n], range(n))
+            self._score_control(control, lacking, control_batch(control, whole))
+        return Outcome(task)
+
+    def _score_control(self, control: str, metrics: Mapping[str, Metric], whole: Batch) -> None:
+        measured = measure(by_measurement(metrics), split_batch(whole, self.size))
+        for name, metric in metrics.items():
+            try:
+                rows = measured.of(metric)
+                if control == IDENTICAL:
+                    self._check_repeats(name, metric, rows)
+                score: Score | Failure = to_score(control, name, metric, metric.values(metric.checked(rows)))
+            except FORESEEN as error:
+                score = Failure(control, name, reason(error))
+            write_score(self.folder, score, "controls")
+
+    def _check_repeats(self, name: str, metric: Metric, rows: FloatArray) -> None:
+        """Raise :class:`Unmeasurable` unless the full run's images measure now what they measured when it was scored."""
+        first = read_measurement(self.folder, BASELINE, metric.measurement)
+        if first is not None and not np.allclose(rows, first[: len(rows)], rtol=REPEAT, atol=REPEAT * float(np.abs(first).max())):
+            raise Unmeasurable(
+                f"{name}: the same images, measured twice, differ by {np.abs(rows - first[: len(rows)]).max():.2g}"
+            )
+
+
+def _is_scored(folder: Path, name: str, metric: Metric, n: int) -> bool:
+    """Whether this very metric (same fingerprint) has been scored in ``folder``, and the record is intact."""
+    try:
+        score = read_score(folder / f"{name}.json")
+    except ArtifactError:
+        return False
+    return isinstance(score, Score) and dict(score.fingerprint) == fingerprint_at(metric, n)
+
+
+def part_key(indices: range, metrics: Mapping[str, Metric], sets: Sequence[SampleSet]) -> str:
+    """Identifies a range's images, the full run's beside them, and the measurements."""
+    images = [each.digests(indices) for each in sets]
+    prints = [sorted(metric.basis().items()) for metric in metrics.values()]
+    return digest(repr((images, list(metrics), prints)).encode())
+
+
+def in_pieces(metric: Metric, batch: Batch, size: int) -> FloatArray:
+    """What the metric measures [B, d], ``size`` images at a time."""
+    return np.concatenate([metric.measure(piece) for piece in split_batch(batch, size)])

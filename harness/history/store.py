@@ -1,0 +1,271 @@
+"""The history of runs in one SQLite file: append-only, safe for several writers, and refused when it is not ours.
+
+Each run is kept whole, its images aside: specification, environment (commit, dirty flag, machine), every method, score,
+per-image value, metric fingerprint and raw time. So gates and comparisons need the history alone. A run's identity is a digest
+of that content, not of where it lies: appending the same run twice, or after moving it, changes nothing, while a run that was
+resumed becomes a new row. Each record carries digests: a damaged one is named, not used, and appending the run again puts a whole
+one beside it. Tags are names for runs; giving one again moves it. Write-ahead logging needs a local disk: keep the
+file off network file systems.
+
+Version 1 kept no per-image values. Its files are migrated when opened; such a run stays in the trend and says, when it is to be
+compared, that its folder must be appended again.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.contracts import TimingSample
+from harness.errors import ArtifactError, UsageError
+from harness.history.packing import AGAIN, VALUES, Packed, inline, pack, parse_header, run_id, unpack
+from harness.history.schema import BUSY_S, SUMMARY, prepare, transaction
+from harness.storage.locations import place
+from harness.storage.records import Run
+
+TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
+SHORTEST_COMMIT = 4
+NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_TRUNCATE, sqlite3.SQLITE_IOERR_SHMSIZE}
+AFRESH = "move the history away and append the runs again"
+COLUMNS = {  # of the table of runs, after the id
+    "created": str, "preset": str, "spec_digest": str, "commit_id": str, "dirty": int, "machine_key": str, "path": str,
+    "complete": int,
+}  # fmt: skip
+RECORDS = 'SELECT header, "values" FROM records'
+RUNS = """SELECT runs.*, (SELECT header FROM records WHERE run_id = runs.id ORDER BY rowid DESC LIMIT 1) FROM runs"""
+NEWEST_TAGS = "SELECT tag, run_id FROM tags WHERE rowid IN (SELECT max(rowid) FROM tags GROUP BY tag) ORDER BY tag"
+
+
+@dataclass(frozen=True)
+class StoredScore:
+    """A score without its per-image values, or a failure's reason (then ``value`` is None).
+
+    ``low`` and ``high`` are None for a single image. ``title``, ``unit`` and ``direction`` are empty in a run that version 1
+    stored.
+    """
+
+    method: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int | None
+    fingerprint: Mapping[str, str]
+    failure: str
+    title: str = ""
+    unit: str = ""
+    direction: str = ""
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One run as the history lists it. ``path`` is where it lay when it was appended.
+
+    ``spec`` and ``environment`` are empty in a run that version 1 stored.
+    """
+
+    run_id: str
+    created: str
+    preset: str
+    spec_digest: str
+    commit: str
+    dirty: bool
+    machine_key: str
+    path: Path
+    complete: bool
+    scores: tuple[StoredScore, ...]
+    timings: tuple[TimingSample, ...]
+    spec: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    tags: tuple[str, ...] = ()
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Every method with a score, a failure or a time, in the order they were stored."""
+        return tuple(dict.fromkeys([*(s.method for s in self.scores), *(t.method for t in self.timings)]))
+
+
+class History:
+    """An append-only store of runs in one file. Every error of the file is an :class:`ArtifactError` with a remedy."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the history at ``path``, created where there is none; migrates version 1, refuses damaged and foreign files."""
+        self.path = Path(path)
+        with self._connected() as database:
+            prepare(database, self.path)
+
+    def append(self, run: Run) -> str:
+        """Add a run in one transaction and return its id; a run that is already there whole is left as it is."""
+        return self.insert(run_id(run), _run_row(run), pack(run))
+
+    def insert(self, identity: str, row: tuple[Any, ...], packed: Packed, tags: tuple[str, ...] = ()) -> str:
+        """Add one run as an export carries it: id, columns of ``runs`` after the id, record and tags."""
+        summary = SUMMARY in parse_header(packed.header)
+        with self._connected() as database, transaction(database):
+            if database.execute("SELECT 1 FROM runs WHERE id = ?", (identity,)).fetchone() is None:
+                database.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (identity, *row))
+            found = [Packed(*row) for row in database.execute(f"{RECORDS} WHERE run_id = ?", (identity,))]
+            intact = [parse_header(record.header) for record in found if record.is_intact()]
+            if not any(summary or SUMMARY not in header for header in intact):
+                database.execute("INSERT INTO records VALUES (?, ?, ?)", (identity, packed.header, packed.values))
+            held = dict(database.execute(NEWEST_TAGS).fetchall())
+            for tag in tags:
+                if held.get(tag) != identity:
+                    database.execute("INSERT INTO tags VALUES (?, ?, ?)", (tag, identity, _now()))
+        return identity
+
+    def tag(self, name: str, identity: str) -> None:
+        """Name a run; the name is taken from whichever run had it."""
+        if not TAG.fullmatch(name):
+            raise UsageError(
+                expected="a tag of letters, digits, '.', '_', '/' and '-'", got=repr(name), remedy="choose another name"
+            )
+        with self._connected() as database, transaction(database):
+            database.execute("INSERT INTO tags VALUES (?, ?, ?)", (name, identity, _now()))
+
+    def runs(self) -> tuple[HistoryEntry, ...]:
+        """Every run, oldest first by its own creation time, then by the order of appending."""
+        with self._connected() as database:
+            rows = database.execute(f"{RUNS} ORDER BY created, runs.rowid").fetchall()
+            tags = database.execute(NEWEST_TAGS).fetchall()
+        found = []
+        for row in rows:
+            with self._naming(row[0]):
+                found.append(_entry(row, tuple(tag for tag, owner in tags if owner == row[0])))
+        return tuple(found)
+
+    def packed(self, identity: str) -> Packed:
+        """The stored record of one run."""
+        with self._connected() as database:
+            newest = f"{RECORDS} WHERE run_id = ? ORDER BY rowid DESC LIMIT 1"
+            found = database.execute(newest, (identity,)).fetchone()
+        if found is None:
+            raise ArtifactError(expected=f"run {identity} in {self.path}", got="no record of it", remedy="see ilf-bench history")
+        return Packed(*found)
+
+    def load(self, identity: str) -> Run:
+        """A run as :func:`harness.storage.records.read_run` gave it, from the history alone; its images lie where they lay."""
+        packed = self.packed(identity)
+        with self._naming(identity):
+            if SUMMARY in parse_header(packed.header):
+                got = "a summary that version 1 of the history kept"
+                raise ArtifactError(expected="a whole record of a run", got=got, remedy=AGAIN)
+            return unpack(packed)
+
+    def exported(self) -> Iterator[dict[str, Any]]:
+        """Every run as one JSON object: the columns of ``runs``, ``tags``, and ``record`` with the per-image values in place."""
+        with self._connected() as database:
+            rows = database.execute(f"SELECT id, {', '.join(COLUMNS)} FROM runs ORDER BY created, rowid").fetchall()
+            tags = database.execute(NEWEST_TAGS).fetchall()
+        for identity, *values in rows:
+            own = [tag for tag, owner in tags if owner == identity]
+            columns = dict(zip(COLUMNS, values, strict=True))
+            with self._naming(identity):
+                record = inline(self.packed(identity))
+            yield {"id": identity, **columns, "tags": own, "record": record}
+
+    def find(self, text: str) -> HistoryEntry:
+        """A run by its tag, its folder, its id or the beginning of it, or by its commit (the newest complete run of that)."""
+        entries = self.runs()
+        tagged = [entry for entry in entries if text in entry.tags]
+        here = [entry for entry in entries if entry.path == Path(text).resolve()] if text else []
+        if tagged or here:
+            return (tagged or here)[-1]
+        lower = text.lower()
+        named = [entry for entry in entries if text and entry.run_id.startswith(lower)]
+        if not named and len(text) >= SHORTEST_COMMIT:
+            of_commit = [entry for entry in entries if entry.commit.startswith(lower)]
+            if len({entry.commit for entry in of_commit}) == 1:
+                return ([entry for entry in of_commit if entry.complete] or of_commit)[-1]
+            named = of_commit
+        if len(named) == 1:
+            return named[0]
+        if named:
+            names = ", ".join(f"{entry.run_id[:12]} (commit {entry.commit[:12]})" for entry in named[:5])
+            raise ArtifactError(
+                expected=f"one run in {self.path}",
+                got=f"{len(named)} that begin with {text!r}: {names}",
+                remedy="give more digits",
+            )
+        raise ArtifactError(
+            expected=f"a run folder, or a tag, run id or commit in {self.path}", got=repr(text), remedy="see ilf-bench history"
+        )
+
+    @contextmanager
+    def _naming(self, identity: str) -> Iterator[None]:
+        """Errors of one record name it and the file."""
+        try:
+            yield
+        except ArtifactError as error:
+            where = f"{error.expected}, {identity[:12]} in {self.path}"
+            raise ArtifactError(expected=where, got=error.got, remedy=error.remedy) from error
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        """A connection of its own for each call; WAL and the busy timeout let other processes write meanwhile."""
+        database: sqlite3.Connection | None = None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            database = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
+            database.execute("PRAGMA foreign_keys = ON")
+            yield database
+        except (sqlite3.Error, OSError) as error:
+            if getattr(error, "sqlite_errorcode", None) in NO_ROOM:
+                raise OSError(errno.ENOSPC, "no room for the history", str(self.path)) from error
+            busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+            remedy = "wait for the other writer and try again" if busy else f"move {self.path} away and append the runs again"
+            raise ArtifactError(expected=f"a usable history at {self.path}", got=str(error), remedy=remedy) from error
+        finally:
+            if database is not None:
+                database.close()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _run_row(run: Run) -> tuple[Any, ...]:
+    *columns, complete = _columns(run.spec, run.environment, run.complete)
+    return *columns, str(run.path.resolve()), complete
+
+
+def _columns(spec: Mapping[str, Any], env: Mapping[str, Any], complete: bool) -> tuple[Any, ...]:
+    """A row of ``runs`` without id and path."""
+    digest, commit = str(spec.get("digest", "")), str(env.get("commit") or "")
+    created, machine = str(env.get("created") or ""), str(env.get("machine_key") or "")
+    return created, str(spec["name"]), digest, commit, int(bool(env.get("dirty"))), machine, int(complete)
+
+
+def _entry(row: tuple[Any, ...], tags: tuple[str, ...]) -> HistoryEntry:
+    identity, created, preset, digest, commit, dirty, machine, path, complete, text = row
+    header = parse_header(text)
+    try:
+        if VALUES in header and SUMMARY not in header:
+            path = header["path"]
+            if (*row[1:7], complete) != _columns(header["spec"], header["environment"], header["complete"]):
+                raise ValueError("a row that its record does not fit")
+        scores = [_stored(score) for score in header["scores"]]
+        scores += [_stored(failure) for failure in header.get("failed_methods", ())]
+        timings = tuple(TimingSample(**sample) for sample in header["timings"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise ArtifactError(expected="a whole record of a run", got=repr(error), remedy=AFRESH) from error
+    return HistoryEntry(
+        identity, created, preset, digest, commit, bool(dirty), machine, place(path), bool(complete), tuple(scores), timings,
+        header.get("spec", {}), header.get("environment", {}), tags,
+    )  # fmt: skip
+
+
+def _stored(content: Mapping[str, Any]) -> StoredScore:
+    method, metric = content["method"], content["metric"]
+    if "reason" in content:
+        return StoredScore(method, metric, None, None, None, None, {}, content["reason"] or "no reason recorded")
+    value, low, high, n = (content[name] for name in ("value", "low", "high", "n"))
+    title, unit, direction = (content.get(name, "") for name in ("title", "unit", "direction"))
+    return StoredScore(method, metric, value, low, high, n, content["fingerprint"], "", title, unit, direction)

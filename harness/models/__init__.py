@@ -1,0 +1,1 @@
+"""Checkpoints: found, checked, loaded, or built at random."""

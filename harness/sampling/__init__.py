@@ -1,0 +1,1 @@
+"""One pipeline as methods see it: noise, solvers, guidance, patches and the counting of blocks."""

@@ -1,0 +1,144 @@
+"""Bespoke non-stationary solvers: timesteps and coefficients learned for one model (Shaul et al. 2024, arXiv 2403.01329)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from math import isfinite
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
+
+from harness.errors import ArtifactError, UsageError
+from harness.sampling.guidance import halves
+from harness.sampling.patching import patched
+from harness.sampling.schedulers.base import OwnScheduler
+
+LEARNED = "bespoke"  # a plan's solver, where it is a learned one
+
+
+@dataclass(frozen=True)
+class SolverTable:
+    """A solver for one step count n; all tuples have n entries.
+
+    With x0_i the clean image predicted at step i and d_i the guidance difference there (conditional less null clean image),
+
+        D_i = x0_i + sum over k <= i of guidance[i][k] * d_k
+        x_{i+1} = keep[i] * x_i + sum over j <= i of clean[i][j] * D_j
+
+    where x0_i has the pipeline's guidance already. ``timesteps`` are whole, high to low; x_n is the image. The paper learns
+    ``timesteps``, ``keep`` and ``clean``; ``guidance``, with which early steps can lean on other guidance scales, is ours.
+    """
+
+    timesteps: tuple[int, ...]
+    keep: tuple[float, ...]
+    clean: tuple[tuple[float, ...], ...]
+    guidance: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        steps = range(len(self.timesteps))
+        descending = all(a > b for a, b in zip(self.timesteps, self.timesteps[1:], strict=False))
+        shaped = len(self.keep) == len(steps) and all(
+            [len(row) for row in rows] == [i + 1 for i in steps] for rows in (self.clean, self.guidance)
+        )
+        numbers = [*self.keep, *(x for rows in (self.clean, self.guidance) for row in rows for x in row)]
+        if not steps or not descending or self.timesteps[-1] < 0 or not shaped or not all(map(isfinite, numbers)):
+            raise ArtifactError(
+                expected="a solver's table: falling timesteps, and finite coefficients for each step before and at a step",
+                got=f"timesteps {self.timesteps}", remedy="restore or retrain it",
+            )  # fmt: skip
+
+    @classmethod
+    def read(cls, content: Any) -> SolverTable:
+        """From JSON. Raises :class:`ArtifactError` on anything but a table."""
+        try:
+            rows = [tuple(tuple(float(x) for x in row) for row in content[name]) for name in ("clean", "guidance")]
+            return cls(tuple(int(t) for t in content["timesteps"]), tuple(float(x) for x in content["keep"]), *rows)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(expected="a solver's table", got=repr(error), remedy="restore or retrain it") from error
+
+    def content(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+class BespokeScheduler(OwnScheduler):
+    """The linear part of a :class:`SolverTable`; :func:`guidance_terms` adds the other. It has one step count, its table's."""
+
+    @register_to_config  # type: ignore[untyped-decorator]
+    def __init__(
+        self, num_train_timesteps: int = 1000, beta_start: float = 0.0001, beta_end: float = 0.02, beta_schedule: str = "linear",
+        trained_betas: list[float] | None = None, prediction_type: str = "epsilon", table: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        self.table = SolverTable.read(table)
+        self._schedule(
+            num_train_timesteps=num_train_timesteps, beta_start=beta_start, beta_end=beta_end, beta_schedule=beta_schedule,
+            trained_betas=trained_betas,
+        )  # fmt: skip
+
+    def set_timesteps(self, num_inference_steps: int = 0, device: Any = None, timesteps: Any = ()) -> None:
+        """The table's timesteps, whatever is asked for."""
+        super().set_timesteps(device=device, timesteps=self.table.timesteps)
+
+    def reset(self) -> None:
+        """No clean prediction yet."""
+        self._clean: list[torch.Tensor] = []
+
+    def advance(self, sample: torch.Tensor, x0: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
+        """One row of the table."""
+        self._clean.append(x0)
+        moved = self.table.keep[self.index] * sample
+        for weight, clean in zip(self.table.clean[self.index], self._clean, strict=True):
+            moved = moved + weight * clean
+        return moved
+
+
+@contextmanager
+def guidance_terms(pipe: Any, scheduler: BespokeScheduler, clock: Any, first: bool) -> Iterator[None]:
+    """Add the table's guidance terms to both halves of a guided transformer's output while ``pipe`` runs on ``scheduler``.
+
+    ``clock`` has the number ``step``; ``first``: the conditional half comes first. Enter it after whatever else changes the
+    transformer's forward, and only where the pipeline guides.
+    """
+    with patched(pipe.transformer, "forward", _GuidanceTerms(pipe, scheduler, clock, first)):
+        yield
+
+
+class _GuidanceTerms:
+    """A transformer's forward whose noise prediction makes the solver's clean image D_i."""
+
+    def __init__(self, pipe: Any, scheduler: BespokeScheduler, clock: Any, first: bool) -> None:
+        self.forward: Callable[..., Any] = pipe.transformer.forward
+        self.pipe, self.scheduler, self.clock, self.first = pipe, scheduler, clock, first
+        self._differences: list[torch.Tensor] = []
+
+    def __call__(self, hidden_states: torch.Tensor, **kwargs: Any) -> Any:
+        output = self.forward(hidden_states, **kwargs)
+        if self.pipe.scheduler is not self.scheduler:
+            return output
+        prediction = output[0] if isinstance(output, tuple) else output.sample
+        channels = hidden_states.shape[1]
+        shift = self._shift(prediction[:, :channels].float()).to(prediction.dtype)
+        shifted = torch.cat([prediction[:, :channels] + torch.cat([shift, shift]), prediction[:, channels:]], dim=1)
+        return (shifted, *output[1:]) if isinstance(output, tuple) else Transformer2DModelOutput(sample=shifted)
+
+    def _shift(self, eps: torch.Tensor) -> torch.Tensor:
+        """What both halves of eps [2 B, C, H, W] are moved by, [B, C, H, W]."""
+        step = self.clock.step
+        if step == 0:
+            self._differences = []
+        ratio = self.scheduler.levels[step].ratio
+        conditional, null = halves(eps, self.first)
+        if step and len(conditional) != len(self._differences[0]):
+            raise UsageError(
+                expected="both guidance branches at every step, as a learned solver needs them", got="a method that drops one",
+                remedy="leave one of the two out",
+            )  # fmt: skip
+        self._differences.append(-ratio * (conditional - null))
+        weights = self.scheduler.table.guidance[step]
+        added = torch.stack([w * d for w, d in zip(weights, self._differences, strict=True)]).sum(dim=0)
+        shift: torch.Tensor = -added / ratio
+        return shift

@@ -1,0 +1,107 @@
+"""Diffusion ODE solvers by name, built from the pipeline's own noise schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from diffusers import DDIMScheduler, DEISMultistepScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
+
+from harness.errors import UsageError
+from harness.sampling.schedulers.base import OwnScheduler
+from harness.sampling.schedulers.bdia import BDIAScheduler
+from harness.sampling.schedulers.bespoke import BespokeScheduler, SolverTable
+from harness.sampling.schedulers.evodiff import EVODiffScheduler
+from harness.sampling.schedulers.ghvb import GHVBScheduler
+
+
+@dataclass(frozen=True)
+class SolverKind:
+    """A scheduler class with its settings. ``order``: its error falls with this power of the step count; a test measures it.
+
+    Each calls the model once a step, on a grid that starts at the last training step, and ends on the clean image.
+    """
+
+    scheduler: type
+    order: int
+    settings: Mapping[str, Any]
+
+
+_TRAILING = {"timestep_spacing": "trailing"}
+_TO_CLEAN = _TRAILING | {"final_sigmas_type": "zero"}
+_DPM = {"algorithm_type": "dpmsolver++"} | _TO_CLEAN
+SOLVERS: dict[str, SolverKind] = {
+    "ddim": SolverKind(DDIMScheduler, 1, _TRAILING | {"set_alpha_to_one": True, "clip_sample": False}),
+    "dpm++": SolverKind(DPMSolverMultistepScheduler, 2, _DPM | {"solver_order": 2}),
+    # first order: DDIM, on timesteps that need not be evenly spaced
+    "dpm++1": SolverKind(DPMSolverMultistepScheduler, 1, _DPM | {"solver_order": 1}),
+    "unipc": SolverKind(UniPCMultistepScheduler, 3, _TO_CLEAN | {"solver_order": 2}),  # the corrector adds one order
+    "deis": SolverKind(DEISMultistepScheduler, 2, _TRAILING | {"solver_order": 2}),
+    "ghvb": SolverKind(GHVBScheduler, 2, {"beta": 0.8}),
+    "bdia": SolverKind(BDIAScheduler, 1, {"gamma": 0.5}),
+    "bdia-inv": SolverKind(BDIAScheduler, 2, {"gamma": 1.0}),  # exactly invertible, and unstable at few steps
+    "evodiff": SolverKind(EVODiffScheduler, 1, {}),
+}
+_FREE = (DPMSolverMultistepScheduler, OwnScheduler)  # these take any timesteps
+OWN = "checkpoint"  # keep the scheduler that the checkpoint was saved with
+
+
+def check_solver(name: str) -> str:
+    """The name itself, or a :class:`UsageError` that lists the known ones."""
+    if name != OWN and name not in SOLVERS:
+        raise UsageError(expected=f"a solver out of {OWN}, {', '.join(SOLVERS)}", got=repr(name), remedy="pick one of these")
+    return name
+
+
+def build_solver(name: str, own: Any) -> Any:
+    """A fresh scheduler with the betas and prediction type of ``own``, the checkpoint's scheduler."""
+    if check_solver(name) == OWN:
+        return type(own).from_config(own.config)
+    kind = SOLVERS[name]
+    return kind.scheduler(**_betas(own), **kind.settings)
+
+
+def build_bespoke(table: SolverTable, own: Any) -> BespokeScheduler:
+    """A learned solver with the betas and prediction type of ``own``."""
+    scheduler: BespokeScheduler = BespokeScheduler(**_betas(own), table=table.content())
+    return scheduler
+
+
+def _betas(own: Any) -> dict[str, Any]:
+    keep = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
+    return {name: own.config[name] for name in keep if name in own.config}
+
+
+def power_grid(steps: int, power: float, train_timesteps: int = 1000) -> tuple[int, ...]:
+    """Timesteps T (1 - i / steps)^power - 1 for i = 0 .. steps - 1, high to low.
+
+    Power 1 is trailing spacing; above 1 they stand closer together towards the clean image. From the first step down to 0,
+    no timestep comes twice. Raises :class:`UsageError` where there are more steps than timesteps or ``power`` is not positive.
+    """
+    if not 1 <= steps <= train_timesteps or not 0 < power < 10:
+        raise UsageError(
+            expected=f"1 to {train_timesteps} steps and a power between 0 and 10", got=f"{steps} steps, power {power}",
+            remedy="for example spacing:power=1.5",
+        )  # fmt: skip
+    grid = [round(train_timesteps * (1 - i / steps) ** power) - 1 for i in range(steps)]
+    for i in range(steps - 1, -1, -1):  # rounding may not let two steps fall together
+        grid[i] = max(grid[i], 0 if i == steps - 1 else grid[i + 1] + 1)
+    return tuple(grid)
+
+
+def on_timesteps(scheduler: Any, timesteps: Sequence[int]) -> Any:
+    """Make ``scheduler`` run on these timesteps, whatever step count it is asked for. Not every solver takes a free choice."""
+    if not isinstance(scheduler, _FREE):
+        free = ", ".join(name for name, kind in SOLVERS.items() if issubclass(kind.scheduler, _FREE))
+        raise UsageError(
+            expected=f"a solver that takes free timesteps: {free}", got=type(scheduler).__name__, remedy="solver:dpm++"
+        )
+    bound: Any = scheduler
+    set_timesteps = bound.set_timesteps
+
+    def chosen(*args: Any, device: Any = None, **kwargs: Any) -> None:
+        set_timesteps(timesteps=list(timesteps), device=device)
+
+    bound.set_timesteps = chosen
+    return bound

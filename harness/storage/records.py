@@ -1,0 +1,293 @@
+"""A run on disk: raw records, written once under a temporary name and renamed.
+
+RUN/spec.json            the resolved ExperimentSpec
+RUN/environment.json     machine, packages, commit
+RUN/methods/SLUG.json    a MethodRecord, or a Failure
+RUN/samples/SLUG/        000000.png ... and manifest.json (indices, prompts, digests)
+RUN/measurements/SLUG/NAME.npy         what a metric measured, one row an image: shared by all metrics of that measurement
+RUN/measurements/SLUG/NAME.json        what it was measured with and on
+RUN/scores/SLUG/METRIC.json and .npy   a Score and its per-image values, or a Failure
+RUN/controls/CONTROL/METRIC.json and .npy  the same for a null control (harness/execution/controls.py)
+RUN/timing/ROUND.json    the TimingSamples of one interleaved round, at every batch size
+RUN/warmup.json          the TimingSamples of the rounds before it, with the seconds spent compiling
+RUN/faults/*.json        a Fault: work that was lost, or done at a smaller batch
+RUN/parts/               measurements under way; gone when a method is scored
+RUN/run.json             written last: the run is complete
+
+Every JSON file carries the SHA-256 of its content, and that of the arrays beside it: a damaged record is never used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from harness.contracts import Failure, Fault, FloatArray, MethodRecord, Score, TimingSample
+from harness.errors import ArtifactError
+from harness.storage.locations import is_local
+
+T = TypeVar("T")
+
+FORMAT = 1
+UMASK = os.umask(0)
+os.umask(UMASK)  # the mask can only be read by setting it
+
+
+SEAL = "sha256"  # the key under which a JSON object holds the digest of all its other content
+Part = Literal["scores", "controls"]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished or partial run, as read back. ``scores`` is keyed by (method label, metric name). Equal only to itself.
+
+    ``timings`` are at the batch size that methods are compared at (``timing.batch`` of the spec), ``other_batches`` at the
+    further ones; ``warmups`` came before both.
+    ``controls`` is keyed by (null control, metric name); see :func:`read_scores`.
+    """
+
+    path: Path
+    spec: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    methods: tuple[MethodRecord, ...]
+    failed_methods: tuple[Failure, ...]
+    scores: Mapping[tuple[str, str], Score | Failure]
+    timings: tuple[TimingSample, ...]
+    complete: bool
+    other_batches: tuple[TimingSample, ...] = ()
+    warmups: tuple[TimingSample, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    controls: Mapping[tuple[str, str], Score | Failure] = field(default_factory=dict)
+
+    @cached_property
+    def records(self) -> Mapping[str, MethodRecord]:
+        """The methods that ran, by label."""
+        return {record.label: record for record in self.methods}
+
+    @cached_property
+    def timings_of(self) -> Mapping[str, tuple[TimingSample, ...]]:
+        """The timed calls of each method that was timed, by label, in round order."""
+        found: dict[str, list[TimingSample]] = {}
+        for sample in sorted(self.timings, key=lambda t: t.round):
+            found.setdefault(sample.method, []).append(sample)
+        return {label: tuple(samples) for label, samples in found.items()}
+
+
+def slug(label: str) -> str:
+    """A file name for a method label: readable, and unique through a short digest."""
+    readable = re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-").lower()[:60]
+    return f"{readable}-{digest(label.encode())[:6]}"
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write under a temporary name in the same folder, then rename: a reader sees the whole file or none.
+
+    An object store needs no second name: it shows an object only when all of it has arrived.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not is_local(path):
+        path.write_bytes(content)
+        return
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), 0o666 & ~UMASK)  # mkstemp makes files that only their owner can read
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files that a killed process left; only the folder's sole owner may."""
+    if is_local(folder):
+        for path in folder.rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+
+def _canonical(content: Any) -> bytes:
+    return json.dumps(content, sort_keys=True, allow_nan=False).encode()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """JSON with sorted keys and its own digest; NaN and infinity are refused, because a failure is a :class:`Failure`.
+
+    What is no object (a list) is stored as the ``content`` of one.
+    """
+    plain = json.loads(_canonical(content if isinstance(content, dict) else {"content": content}))
+    sealed = plain | {SEAL: digest(_canonical(plain))}
+    write_bytes(path, (json.dumps(sealed, indent=1, sort_keys=True) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """The inverse of :func:`write_json`; also JSON that was written by hand, without a digest.
+
+    Raises :class:`ArtifactError`, which names the file, where it is missing, no JSON, or not what its digest says.
+    """
+    try:
+        content = json.loads(path.read_bytes().decode())
+        if not isinstance(content, dict) or SEAL not in content:
+            return content
+        if content.pop(SEAL) != digest(_canonical(content)):
+            raise ValueError("a content that its own digest does not fit: it is damaged, or was edited")
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(
+            expected=f"readable JSON at {path}", got=str(error), remedy="delete that file and run again"
+        ) from error
+    return content["content"] if content.keys() == {"content"} else content
+
+
+def write_array(path: Path, content: FloatArray) -> str:
+    """A ``.npy`` file without pickles; returns its digest."""
+    buffer = io.BytesIO()
+    np.save(buffer, content, allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
+    return digest(buffer.getvalue())
+
+
+def read_array(path: Path, expected: str | None) -> FloatArray:
+    """The inverse of :func:`write_array`. Raises :class:`ArtifactError` on a damaged file, or one with another digest."""
+    try:
+        content = path.read_bytes()
+        if expected is not None and digest(content) != expected:
+            raise ValueError("another content than was written")
+        values: FloatArray = np.load(io.BytesIO(content), allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise ArtifactError(expected=f"numbers at {path}", got=str(error), remedy="delete that file and run again") from error
+    return values
+
+
+def read_record(kind: type[T], content: Any, path: Path) -> T:
+    """A dataclass from JSON. Raises :class:`ArtifactError` where fields are missing or unknown."""
+    try:
+        return kind(**content)
+    except TypeError as error:
+        raise ArtifactError(
+            expected=f"a {kind.__name__} at {path}", got=str(error), remedy="delete that file and run again"
+        ) from error
+
+
+def write_score(run: Path, score: Score | Failure, part: Part = "scores") -> None:
+    """The per-image values first, then the JSON that makes them count. ``part`` controls: ``method`` names a null control."""
+    base = run / part / slug(score.method) / score.metric
+    content = asdict(score)
+    if isinstance(score, Score):
+        content.pop("per_image")
+        content["digests"] = {"per_image": write_array(base.with_suffix(".npy"), score.per_image)}
+    write_json(base.with_suffix(".json"), content)
+
+
+def read_score(path: Path) -> Score | Failure:
+    """The inverse of :func:`write_score` for one ``.json`` file."""
+    content = read_json(path)
+    if not isinstance(content, dict) or "reason" in content:
+        return read_record(Failure, content, path)
+    digests = content.pop("digests", {})
+    values = read_array(path.with_suffix(".npy"), digests.get("per_image"))
+    score = read_record(Score, content | {"per_image": values}, path)
+    if values.shape != (score.n,) or not np.isfinite(values).all():
+        raise ArtifactError(
+            expected=f"{score.n} finite values beside {path}",
+            got=f"shape {values.shape}",
+            remedy="delete that file and run again",
+        )
+    return score
+
+
+def read_scores(run: Path, part: Part = "scores") -> dict[tuple[str, str], Score | Failure]:
+    """Every score of a run by (method label, metric).
+
+    ``part`` controls: those of the null controls by (control, metric), with ``method`` naming the control (identical, jpeg50,
+    shuffled, constant, noise or black; harness/execution/controls.py). Each has the full run's first images, at most 100 of
+    them, and is to be held against ``identical``, which has the same N.
+    A run of an earlier version has none.
+    """
+    found = [read_score(file) for file in _files(run, f"{part}/*/*.json")]
+    return {(score.method, score.metric): score for score in found}
+
+
+def write_measurement(run: Path, method: str, name: str, basis: Mapping[str, Any], rows: FloatArray) -> None:
+    """Measurements [N, d] of one method, then the ``basis`` (networks, images) that makes them count."""
+    base = run / "measurements" / slug(method) / name
+    base.with_suffix(".json").unlink(missing_ok=True)
+    content = write_array(base.with_suffix(".npy"), rows)
+    write_json(base.with_suffix(".json"), {"digest": content, **basis})
+
+
+def has_measurement(run: Path, method: str, name: str) -> bool:
+    """Whether :func:`read_measurement` would find anything, of whatever basis."""
+    return (run / "measurements" / slug(method) / name).with_suffix(".json").exists()
+
+
+def read_measurement(run: Path, method: str, name: str, basis: Mapping[str, Any] | None = None) -> FloatArray | None:
+    """Measurements [N, d], or None where there are none, or none of that ``basis``.
+
+    Raises :class:`ArtifactError` on damaged ones.
+    """
+    if not has_measurement(run, method, name):
+        return None
+    base = run / "measurements" / slug(method) / name
+    stored = read_json(base.with_suffix(".json"))
+    content = stored.pop("digest", None)
+    if basis is not None and stored != dict(basis):
+        return None
+    return read_array(base.with_suffix(".npy"), content)
+
+
+def read_run(path: Path) -> Run:
+    """Everything a report needs. Raises :class:`ArtifactError` on a folder that is no run or has another format."""
+    if not (path / "spec.json").exists():
+        raise ArtifactError(
+            expected=f"a run folder at {path}", got="no spec.json in it", remedy="name a folder made by ilf-bench run"
+        )
+    spec = read_json(path / "spec.json")
+    if spec.get("format") != FORMAT:
+        raise ArtifactError(expected=f"record format {FORMAT}", got=str(spec.get("format")), remedy="run again with this version")
+    methods = [(file, read_json(file)) for file in _files(path, "methods/*.json")]
+    order = {label: i for i, label in enumerate(spec["method_labels"])}
+    records = [read_record(MethodRecord, m, file) for file, m in methods if "reason" not in m]
+    timed = [sample for file in _files(path, "timing/*.json") for sample in read_timings(file)]
+    further = spec.get("timing", {}).get("batches", ())
+    return Run(
+        path=path,
+        spec=spec,
+        environment=read_json(path / "environment.json"),
+        methods=tuple(sorted(records, key=lambda m: order.get(m.label, len(order)))),
+        failed_methods=tuple(read_record(Failure, m, file) for file, m in methods if "reason" in m),
+        scores=read_scores(path),
+        timings=tuple(sample for sample in timed if sample.batch not in further or sample.batch == spec["timing"]["batch"]),
+        complete=(path / "run.json").exists(),
+        other_batches=tuple(s for s in timed if s.batch in further and s.batch != spec["timing"]["batch"]),
+        warmups=tuple(sample for file in _files(path, "warmup.json") for sample in read_timings(file)),
+        faults=tuple(read_record(Fault, read_json(file), file) for file in _files(path, "faults/*.json")),
+        controls=read_scores(path, "controls"),
+    )
+
+
+def read_timings(path: Path) -> tuple[TimingSample, ...]:
+    """The timed calls in one file of a run. Raises :class:`ArtifactError` on anything else."""
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise ArtifactError(expected=f"a list at {path}", got=type(content).__name__, remedy="delete that file and run again")
+    return tuple(read_record(TimingSample, sample, path) for sample in content)
+
+
+def _files(run: Path, pattern: str) -> list[Path]:
+    return sorted(run.glob(pattern))

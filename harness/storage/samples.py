@@ -1,0 +1,110 @@
+"""Sample sets: PNG files and a manifest, generated in chunks of fixed sample indices so that a cut run resumes exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from harness.errors import ArtifactError
+from harness.storage.images import decode_image, encode_png
+from harness.storage.records import digest, read_json, write_bytes, write_json
+
+Generate = Callable[[Sequence[str], Sequence[int]], torch.Tensor]
+
+
+def chunks(samples: int, size: int) -> Iterator[range]:
+    """The index ranges 0 .. samples-1, ``size`` at a time."""
+    return (range(i, min(i + size, samples)) for i in range(0, samples, size))
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What one chunk wrote: each image's digest by its index, and the block evaluations of all of them."""
+
+    digests: dict[int, str]
+    block_evaluations: float
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """The images of one method in one folder, indices 0 .. n-1."""
+
+    folder: Path
+    prompts: tuple[str, ...]
+    chunk: int
+
+    def image_path(self, index: int) -> Path:
+        """Where sample ``index`` lies."""
+        return self.folder / f"{index:06d}.png"
+
+    @property
+    def manifest(self) -> Path:
+        """Written when every image is there."""
+        return self.folder / "manifest.json"
+
+    def chunks(self) -> Iterator[range]:
+        """Index ranges that are generated together, whatever was there before."""
+        return chunks(len(self.prompts), self.chunk)
+
+    def _receipt(self, start: int) -> Path:
+        return self.folder / f"chunk-{start:06d}.json"
+
+    def _read_receipt(self, indices: range) -> Receipt:
+        path = self._receipt(indices.start)
+        content = read_json(path)
+        try:
+            digests = {int(entry["index"]): str(entry["sha256"]) for entry in content["samples"]}
+            receipt = Receipt(digests, float(content["block_evaluations"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(expected=f"a receipt at {path}", got=repr(error), remedy="delete it and run again") from error
+        if list(receipt.digests) != list(indices):
+            raise ArtifactError(
+                expected=f"a receipt of samples {indices.start} to {indices.stop - 1} at {path}", got="other samples",
+                remedy="delete it and run again",
+            )  # fmt: skip
+        return receipt
+
+    def is_done(self, indices: range) -> bool:
+        """Whether the chunk's receipt is there and every file still has the digest that the receipt names."""
+        try:
+            found = self._read_receipt(indices).digests
+            return all(digest(self.image_path(i).read_bytes()) == found[i] for i in indices)
+        except (FileNotFoundError, ArtifactError):
+            return False
+
+    def generate(self, indices: range, generate: Generate, rows: Callable[[], float], batch: int = 0) -> None:
+        """Make and store one chunk, ``batch`` images at a time where that is fewer than the chunk.
+
+        ``rows`` reads the block counter, whose increase goes into the receipt; so does a smaller batch.
+        """
+        before, size = rows(), min(batch or len(indices), len(indices))
+        entries = []
+        for part in (indices[i : i + size] for i in range(0, len(indices), size)):
+            images = generate([self.prompts[i] for i in part], part)
+            for i, image in zip(part, images, strict=True):
+                content, path = encode_png(image), self.image_path(i)
+                write_bytes(path, content)
+                entries.append({"index": i, "prompt": self.prompts[i], "file": path.name, "sha256": digest(content)})
+        receipt = {"samples": entries, "block_evaluations": rows() - before}
+        write_json(self._receipt(indices.start), receipt | ({"batch": size} if size < len(indices) else {}))
+
+    def finish(self, method: str) -> float:
+        """Write the manifest from all receipts; returns the measured block evaluations an image."""
+        receipts = [read_json(self._receipt(indices.start)) for indices in self.chunks()]
+        samples = [entry for receipt in receipts for entry in receipt["samples"]]
+        write_json(self.manifest, {"method": method, "samples": samples})
+        return float(sum(receipt["block_evaluations"] for receipt in receipts) / len(samples))
+
+    def digests(self, indices: range) -> list[str]:
+        """What the receipts say of images ``indices``. Raises :class:`ArtifactError` where a receipt is missing or damaged."""
+        found: dict[int, str] = {}
+        for start in range(indices.start // self.chunk * self.chunk, indices.stop, self.chunk):
+            found |= self._read_receipt(range(start, min(start + self.chunk, len(self.prompts)))).digests
+        return [found[i] for i in indices]
+
+    def load(self, indices: range) -> torch.Tensor:
+        """uint8 [B, 3, H, W], each image as it was written. Raises :class:`ArtifactError` on another."""
+        return torch.stack([decode_image(self.image_path(i), d) for i, d in zip(indices, self.digests(indices), strict=True)])

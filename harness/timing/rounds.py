@@ -1,0 +1,132 @@
+"""Interleaved timing: every method once a round, so that drift hits all of them alike."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from harness.config.spec import TimingSpec
+from harness.contracts import Failure, Method, TimingSample
+from harness.execution.tasks import is_fatal, reason
+from harness.sampling.compiling import compile_seconds
+from harness.sampling.pipeline import Pipeline
+from harness.storage.records import read_json, slug, write_json, write_score
+from harness.timing.nvml import Monitor
+from harness.timing.reference_workload import Workload
+from harness.timing.stages import StageTimer
+from harness.timing.stopwatch import Stopwatch
+
+CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+def reset_peak_memory(device: str) -> None:
+    """Start a new peak: the CUDA allocator's, or (on Linux) this process's resident set."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError):
+        CLEAR_REFS.write_text("5")
+
+
+def peak_memory_bytes(device: str) -> int:
+    """The peak since :func:`reset_peak_memory`; where the system cannot reset it, since the process began."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    with contextlib.suppress(OSError, StopIteration):
+        line = next(s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def time_once(
+    pipeline: Pipeline, method: Method, label: str, prompts: Sequence[str], seed: int, number: int, monitor: Monitor | None = None
+) -> TimingSample:
+    """One timed batch, attaching outside the clock. The device is watched from outside the timed region, too."""
+    timer, monitor = StageTimer(pipeline.device), monitor or Monitor("cpu")
+    with method.attach(pipeline):
+        reset_peak_memory(pipeline.device)
+        monitor.begin()
+        compiling, watch = compile_seconds(), Stopwatch(pipeline.device)
+        with timer.timing(pipeline.pipe):
+            pipeline.generate(prompts, seed, range(len(prompts)))
+        latency, cpu_s = watch.read()
+        state = monitor.end()
+    return TimingSample(
+        label, number, len(prompts), latency, timer.text_s, timer.denoise_s, timer.decode_s, peak_memory_bytes(pipeline.device),
+        compile_seconds() - compiling, state.clock_mhz, state.temperature_c, state.power_w, state.throttled,
+        cpu_s,
+    )  # fmt: skip
+
+
+def in_round(labels: Sequence[str], number: int) -> list[str]:
+    """The order of a round: every second one runs in reverse, so that no method always follows the same one."""
+    return list(reversed(labels)) if number % 2 else list(labels)
+
+
+class Rounds:
+    """Times methods on one pipeline, at every batch size of the spec; a round is one file, so that a cut one starts again.
+
+    The failure of one method at one batch size is recorded and stops no other.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        timing: TimingSpec,
+        pipeline: Pipeline,
+        prompts: Sequence[str],
+        seed: int,
+        methods: Mapping[str, Method],
+    ) -> None:
+        self.folder, self.timing, self.pipeline = folder, timing, pipeline
+        self.prompts, self.seed, self.methods = prompts, seed, methods
+        self.monitor = Monitor(pipeline.device)
+        self.workload = Workload(pipeline.device, pipeline.precision)
+        self.alive = {batch: list(methods) for batch in timing.all_batches}
+        self.warm = False
+
+    def record(self, number: int) -> list[Failure]:
+        """Time round ``number`` and store it; before the first one, warm up. Returns what failed, which is recorded, too."""
+        failures: list[Failure] = []
+        if not self.warm:
+            for label in self.methods:
+                for batch in self.alive:  # an earlier try's failure
+                    (self.folder / "scores" / slug(label) / f"{self._stage(batch)}.json").unlink(missing_ok=True)
+            self._store_warmups([row for n in range(self.timing.warmup, 0, -1) for row in self._round(-n, failures)])
+            self.warm = True
+        rows = self._round(number, failures)
+        write_json(self.folder / "timing" / f"{number:03d}.json", [asdict(row) for row in rows])
+        return failures
+
+    def _stage(self, batch: int) -> str:
+        """What a failure is filed under: ``timing`` for the batch size that reports compare at."""
+        return "timing" if batch == self.timing.batch else f"timing-batch-{batch}"
+
+    def _store_warmups(self, rows: Sequence[TimingSample]) -> None:
+        """After those of a run that was cut before."""
+        file = self.folder / "warmup.json"
+        before = read_json(file) if file.exists() else []
+        write_json(file, [*before, *(asdict(row) for row in rows)])
+
+    def _round(self, number: int, failures: list[Failure]) -> list[TimingSample]:
+        """One round over all batch sizes, warm-up rounds apart; a method that fails at one of them leaves ``alive`` there."""
+        rows: list[TimingSample] = []
+        for batch in self.alive:
+            prompts = [self.prompts[i % len(self.prompts)] for i in range(batch)]
+            rows.append(self.workload.time_once(number, batch))
+            for label in in_round(self.alive[batch], number):
+                try:
+                    rows.append(time_once(self.pipeline, self.methods[label], label, prompts, self.seed, number, self.monitor))
+                except Exception as error:
+                    if is_fatal(error):
+                        raise
+                    failures.append(Failure(label, self._stage(batch), reason(error)))
+                    write_score(self.folder, failures[-1])
+                    self.alive[batch] = [other for other in self.alive[batch] if other != label]
+                rows.append(self.workload.time_once(number, batch))
+        return rows

@@ -1,0 +1,1 @@
+"""What trained methods share: trajectories, states, the loop of optimizer steps."""

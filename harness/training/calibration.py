@@ -1,0 +1,104 @@
+"""What a method measures once, on seeds and prompts that nothing is judged on, and keeps in a file beside its cost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness.config.spec import locate
+from harness.contracts import Ledger, Plan
+from harness.errors import NotMeasured
+from harness.execution.environment import device_name, weights_digest
+from harness.sampling.patching import patched
+from harness.sampling.pipeline import Pipeline
+from harness.storage.records import read_json, write_json
+from harness.timing.stages import StageTimer
+
+SEED = 700  # below 1000: for tuning only
+SAMPLES, CHUNK = 16, 4
+Curves = Mapping[str, Sequence[float]]
+_SPENT: dict[tuple[object, Path | None], float] = {}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Named curves, most often one value a step, and the device-seconds that they cost."""
+
+    curves: Curves
+    seconds: float
+    device: str
+
+
+def find(plan: Plan, what: str) -> Calibration | None:
+    """The calibration of ``what`` for these weights, steps, guidance, solver and timesteps, where it has been made."""
+    path = _path(plan, what)
+    return Calibration(**read_json(path)) if path.exists() else None
+
+
+def calibrate(method: object, pipeline: Pipeline, what: str, watch: Callable[[Callable[[], None]], Curves]) -> Calibration:
+    """The stored calibration, or a new one: ``watch`` hooks the pipeline, calls its argument to sample, returns the curves.
+
+    Deterministic; its block evaluations are not counted as the method's. ``method`` is charged with the cost, see
+    :func:`spent`. Attach a calibrated method before others that touch the blocks: it calibrates on what it finds.
+    """
+    plan = pipeline.plan()
+    found = find(plan, what)
+    if found is None:
+        timer, counter = StageTimer(pipeline.device), pipeline.counter
+        before, start = counter.rows if counter else 0.0, timer.now()
+        prompts = tuning_prompts(_folder(plan))
+
+        def sample() -> None:
+            for i in range(0, SAMPLES, CHUNK):
+                pipeline.generate(prompts[i : i + CHUNK], SEED, range(i, i + CHUNK))
+
+        with patched(pipeline, "precision", "fp32"):  # so that the file does not depend on which precision came first
+            curves = watch(sample)
+        found = Calibration(curves, timer.now() - start, device_name(pipeline.device))
+        if counter:
+            counter.rows = before
+        write_json(_path(plan, what), asdict(found))
+    _SPENT[method, pipeline.folder] = found.seconds
+    return found
+
+
+def spent(method: object, folder: Path | None) -> Ledger:
+    """What the calibration cost that ``method`` was last attached with, also where an earlier run had made it."""
+    return Ledger(0.0, 0, calibration_s=_SPENT.get((method, folder), 0.0))
+
+
+def tuning_prompts(folder: Path) -> list[str]:
+    """As many as there are samples: of the pipeline's ``prompts-train.txt``, else of its classes, else of a bundled list."""
+    own, labels = folder / "prompts-train.txt", read_json(folder / "model_index.json").get("id2label")
+    if own.exists():
+        known = own.read_text().splitlines()
+    elif labels:
+        known = [name.split(",")[0] for name in labels.values()]
+    elif (folder / "tokenizer").exists():
+        known = locate("presets/speed-prompts.txt").read_text().splitlines()
+    else:
+        known = [str(i) for i in range(1000)]
+    return [known[i * len(known) // SAMPLES] for i in range(SAMPLES)]
+
+
+def _folder(plan: Plan) -> Path:
+    if plan.backbone.folder is None:
+        raise NotMeasured(
+            expected="trained weights to calibrate on",
+            got="random ones",
+            remedy="name a pipeline folder, or leave the method out",
+        )
+    return plan.backbone.folder
+
+
+def _path(plan: Plan, what: str) -> Path:
+    folder = _folder(plan)
+    sampling = [len(plan.steps), plan.guidance, plan.solver, plan.timesteps]
+    facts = [weights_digest(folder), what, sampling, SEED, tuning_prompts(folder)]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "ilf-bench" / "calibrations" / f"{what}-{key}.json"

@@ -1,0 +1,169 @@
+"""Learning a :class:`SolverTable` by gradient through whole runs of few steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.sampling.clock import StepClock
+from harness.sampling.guidance import halves
+from harness.sampling.pipeline import Pipeline
+from harness.sampling.precision import autocast
+from harness.sampling.schedulers.bespoke import SolverTable
+from harness.sampling.solvers import power_grid
+from harness.training.trajectories import Trajectories, concatenate, map_tensors, record, stored
+
+RATE = 10.0  # coefficients move this much faster than a network's weights under one learning rate
+FINE = tuple(range(999, -1, -10))  # 100 evenly spaced timesteps
+Error = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of ends and targets, both latents [B, C, H, W]; a scalar
+Predict = Callable[[int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+class LearnedSolver(nn.Module):
+    """Starts as second-order DPM-Solver++ on the timesteps of ``power_grid(steps, power)``.
+
+    Parameters: the gaps between timesteps, and what is added to DPM-Solver++'s coefficients on them, so that a timestep that
+    moves takes its coefficients along. Timesteps are whole numbers in the forward pass and free in the backward pass. The
+    first stays the last training step: there the sample is noise.
+    """
+
+    log_snr: torch.Tensor
+    start: torch.Tensor
+
+    def __init__(self, steps: int, power: float, alphas_cumprod: torch.Tensor) -> None:
+        super().__init__()
+        bar = alphas_cumprod.double().cpu()
+        self.register_buffer("log_snr", 0.5 * torch.log(bar / (1 - bar)), persistent=False)  # log of signal over noise
+        grid = torch.tensor([*power_grid(steps, power, len(bar)), -1], dtype=torch.float64)
+        self.steps = steps
+        self.register_buffer("start", torch.log((grid[:-1] - grid[1:] - 1).clamp(min=1e-3)), persistent=False)
+        self.gaps = nn.Parameter(torch.zeros(steps))
+        self.keep = nn.Parameter(torch.zeros(steps))
+        self.clean = nn.Parameter(torch.zeros(steps, steps))
+        self.guidance = nn.Parameter(torch.zeros(steps, steps))
+
+    def timesteps(self) -> torch.Tensor:
+        """Float64 [steps], high to low, each at least one apart and whole."""
+        total = len(self.log_snr)
+        gaps = 1 + (total - self.steps) * torch.softmax(self.start + RATE * self.gaps, dim=0)
+        free = total - 1 - torch.cat([gaps.new_zeros(1), gaps.cumsum(0)[:-1]])
+        return free + (torch.floor(free + 0.5) - free).detach()
+
+    def levels(self, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Log signal-to-noise ratio, signal and noise at timesteps [steps], interpolated."""
+        below = timesteps.detach().floor().long().clamp(max=len(self.log_snr) - 2)
+        part = timesteps - below
+        log = self.log_snr[below] * (1 - part) + self.log_snr[below + 1] * part
+        bar = torch.sigmoid(2 * log)
+        return log, bar.sqrt(), (1 - bar).sqrt()
+
+    def coefficients(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """``keep`` [steps] and ``clean`` [steps, steps], lower triangular: those of DPM-Solver++ 2M and what was learned."""
+        log, signal, noise = self.levels(self.timesteps())
+        h = log[1:] - log[:-1]
+        weight = -signal[1:] * torch.expm1(-h)
+        back = torch.cat([h.new_zeros(1), h[1:] / (2 * h[:-1])])
+        plain = torch.cat([weight * (1 + back), h.new_ones(1)])
+        clean = torch.diag(plain) + torch.diag(torch.cat([-(weight * back)[1:], h.new_zeros(1)]), -1)
+        keep = torch.cat([noise[1:] / noise[:-1], h.new_zeros(1)])
+        return (keep + RATE * self.keep).float(), (clean + RATE * torch.tril(self.clean)).float()
+
+    def forward(self, predict: Predict, sample: torch.Tensor) -> torch.Tensor:
+        """The image's latent [B, C, H, W] from noise.
+
+        ``predict(step, timestep, sample)`` gives the guided noise prediction and the difference of the conditional and the
+        null branch's, both [B, C, H, W].
+        """
+        timesteps, (keep, clean), terms = self.timesteps(), self.coefficients(), RATE * self.guidance
+        _, signal, noise = (level.float() for level in self.levels(timesteps))
+        seen, differences = [], []
+        for i in range(self.steps):
+            guided, difference = predict(i, timesteps[i].float(), sample)
+            differences.append(-noise[i] / signal[i] * difference)
+            added = sum(terms[i, k] * differences[k] for k in range(i + 1))
+            seen.append((sample - noise[i] * guided) / signal[i] + added)
+            sample = keep[i] * sample + sum(clean[i, j] * seen[j] for j in range(i + 1))
+        return sample
+
+    def table(self) -> SolverTable:
+        """As it is now."""
+        with torch.no_grad():
+            keep, clean = self.coefficients()
+            steps = range(self.steps)
+            return SolverTable(
+                tuple(int(t) for t in self.timesteps()),
+                tuple(keep.tolist()),
+                tuple(tuple(clean[i, : i + 1].tolist()) for i in steps),
+                tuple(tuple((RATE * self.guidance[i, : i + 1]).tolist()) for i in steps),
+            )
+
+
+def whole_run_error(ends: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Root mean squared distance [B] of each latent to its target: not squared, so that a few lost images do not rule."""
+    return (ends - targets).square().flatten(1).mean(dim=1).sqrt()
+
+
+def whole_run(
+    solver: LearnedSolver, pipeline: Pipeline, data: Trajectories, rows: torch.Tensor, clock: StepClock
+) -> torch.Tensor:  # fmt: skip
+    """Latents [B, C, H, W] at the end of the solver's runs from the noise of trajectories ``rows`` (int64 [B])."""
+    return solver(denoiser(pipeline, data, rows, clock), data.states[rows, 0].to(pipeline.device))  # type: ignore[no-any-return]
+
+
+def latent_error(ends: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The mean :func:`whole_run_error`, scalar."""
+    return whole_run_error(ends, targets).mean()
+
+
+def image_error(pipeline: Pipeline) -> Error:
+    """The error of the images that latents decode to, as fidelity is measured: root mean squares over values in 0..1.
+
+    A decoder shows some errors of a latent more than others; this counts them as they are seen.
+    """
+    vae = pipeline.pipe.vae.requires_grad_(False)
+
+    def images(latents: torch.Tensor) -> torch.Tensor:
+        with autocast(pipeline.precision, pipeline.device):
+            decoded: torch.Tensor = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
+        return (decoded.float() / 2 + 0.5).clamp(0, 1)
+
+    return lambda ends, targets: whole_run_error(images(ends), images(targets)).mean()
+
+
+def fine_runs(pipeline: Pipeline, prompts: Sequence[str], seed: int, store: Path) -> Trajectories:
+    """Beginnings and ends of converged runs, of noise that no other training saw: what images are compared with. Made once."""
+    key = repr((prompts, seed, FINE, pipeline.guidance))
+    return stored(store, key, lambda: record(pipeline, prompts, seed, FINE).ends())
+
+
+def denoiser(pipeline: Pipeline, data: Trajectories, rows: torch.Tensor, clock: StepClock) -> Predict:
+    """A pipeline's transformer as :class:`LearnedSolver` calls it, on the conditioning of trajectories ``rows`` (int64 [B]).
+
+    ``clock`` is told the step. Whatever is attached to the transformer takes part, with gradients.
+    """
+
+    def on_device(tree: dict[str, Any]) -> dict[str, Any]:
+        return map_tensors(tree, lambda x: x.to(pipeline.device))
+
+    conditioning, guided = on_device(data.rows(rows)), bool(data.null)
+    if guided:
+        null = map_tensors(on_device(data.null), lambda x: x.expand(len(rows), *x.shape[1:]))
+        first = pipeline.conditional_first
+        conditioning = concatenate([conditioning, null] if first else [null, conditioning])
+
+    def predict(step: int, t: torch.Tensor, sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        clock.step = step
+        batch = torch.cat([sample, sample]) if guided else sample
+        with autocast(pipeline.precision, pipeline.device):
+            output = pipeline.transformer(batch, timestep=t.expand(len(batch)), **conditioning).sample
+        eps = output[:, : sample.shape[1]].float()
+        if not guided:
+            return eps, torch.zeros_like(eps)
+        conditional, without = halves(eps, first)
+        return without + pipeline.guidance * (conditional - without), conditional - without
+
+    return predict

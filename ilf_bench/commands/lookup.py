@@ -1,0 +1,41 @@
+"""Runs by whatever a user may call them: a folder, a run id, a commit or a tag."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.history.store import History
+from harness.storage.locations import history_path, place
+from harness.storage.records import Run, read_run
+
+
+def open_history(out: Path) -> History:
+    """The history beside the runs in ``out``."""
+    return History(history_path(out))
+
+
+def kept_history(out: Path) -> History:
+    """The history of runs in ``out``, which must be there. Raises :class:`UsageError`."""
+    if not history_path(out).exists():
+        raise UsageError(
+            expected=f"a history of runs in {out}", got="none", remedy="ilf-bench run, or name the runs' folder with --out"
+        )
+    return open_history(out)
+
+
+def find_run(history: History, name: str) -> Run:
+    """A run folder is read as it lies there; anything else is looked up in the history, which needs no folder."""
+    if (place(name) / "spec.json").exists():
+        return read_run(place(name))
+    return history.load(history.find(name).run_id)
+
+
+def newest_run(history: History, other_than: Run) -> Run:
+    """The newest recorded run that is not ``other_than``."""
+    entries = [entry for entry in history.runs() if entry.path != other_than.path.resolve()]
+    if not entries:
+        raise UsageError(
+            expected=f"another run than the baseline in {history.path}", got="none", remedy="name the run, or ilf-bench run"
+        )
+    return history.load(entries[-1].run_id)

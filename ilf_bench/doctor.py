@@ -1,0 +1,311 @@
+"""What is installed, and what will and will not run because of it.
+
+Nothing of the product that needs torch or diffusers is imported at the top: the doctor must still speak where they are broken.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal, TypeVar
+
+T = TypeVar("T")
+State = Literal["ok", "missing", "broken"]
+
+ROOT = Path(__file__).resolve().parent.parent  # harness.config.spec.ROOT, whose import needs diffusers
+EMOJI_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+REINSTALL = "install again: make clean, then make run"
+RESTORE = "without it {lost}; restore it with git, or rebuild it: python -m zoo.recipes.build {recipe}"
+FULL_METRICS = "published {what} needs it, the bundled scorers do not; an environment of its own: make metrics"
+LOW_DISK_BYTES = 500_000_000
+
+# A package of the light core, and a module of it whose import shows that it works beside the other packages.
+CORE = (
+    ("diffusers", "diffusers.pipelines.pixart_alpha.pipeline_pixart_alpha"),
+    ("transformers", "transformers.models.clip.modeling_clip"),
+    ("torchmetrics", "torchmetrics.image.fid"),
+)
+# package, module, what it is for
+OPTIONAL = (
+    ("open_clip_torch", "open_clip", FULL_METRICS.format(what="CLIP score")),
+    ("pyiqa", "pyiqa", FULL_METRICS.format(what="CLIP-IQA")),
+    ("pyarrow", "pyarrow", "prompt lists in Parquet are refused; pip install 'ilf-bench[data]'"),
+    ("datasets", "datasets", "data sets of the hub are read file by file only; pip install 'ilf-bench[data]'"),
+    (
+        "image-reward",
+        "ImageReward",
+        FULL_METRICS.format(what="ImageReward") + ", or beside the metrics extra: pip install --no-deps image-reward==1.5",
+    ),
+    ("fairscale", "fairscale", "image-reward needs it: pip install --no-deps fairscale==0.4.13"),
+    ("scikit-learn", "sklearn", "the bundled models run, but cannot be rebuilt; pip install scikit-learn"),
+)
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """A folder of the zoo: parts hold a config.json and safetensors each; without it, ``lost``."""
+
+    folder: str
+    recipe: str
+    lost: str
+    parts: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+BUNDLED = (
+    Bundled(
+        "tiny-dit", "tiny-dit", "the preset tiny-class does not run", ("transformer", "vae"),
+        ("model_index.json", "prompts-all.txt"),
+    ),
+    Bundled(
+        "tiny-pixart", "tiny-pixart", "the preset tiny-text does not run", ("transformer", "vae", "text_encoder"),
+        ("model_index.json", "prompts-held-out.txt", "tokenizer/tokenizer_config.json"),
+    ),
+    Bundled("tiny-dit/ilf", "tiny-dit/ilf", "tiny-class does not run its ilf methods", (".",)),
+    Bundled("tiny-pixart/ilf", "tiny-pixart/ilf", "tiny-text does not run its ilf methods", (".",)),
+    Bundled(
+        "scorers", "scorers", "no metric but psnr and ssim is measured",
+        ("clip", "reward", "digit-classifier", "emoji-classifier"),
+        ("clip/tokenizer_config.json", "clip/frechet.safetensors"),
+    ),
+    Bundled("tiny-dit", "references", "fid and kid are not measured in tiny-class", files=("reference.npz",)),
+    Bundled("tiny-pixart", "references", "fid and kid are not measured in tiny-text", files=("reference.npz",)),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check. ``missing``: an optional thing is not there, and ``remedy`` says what that costs. ``broken``: the light core,
+    that is ``ilf-bench run`` of a bundled preset, fails.
+    """
+
+    check: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def diagnose() -> list[Finding]:
+    """All checks, those of the light core first. Takes some seconds: the heavy packages are really imported."""
+    findings = [check_python(), check_torch(), check_torchvision(), check_torch_fidelity()]
+    findings += [check_core(package, module) for package, module in CORE]
+    findings += [*check_devices(), *check_bundled(ROOT / "zoo")]
+    findings += [check_optional(*row) for row in OPTIONAL]
+    findings += [check_font(EMOJI_FONT), check_browser(), check_disk(Path.cwd()), check_git(ROOT)]
+    return findings
+
+
+def installed(package: str) -> str | None:
+    """The version of an installed distribution."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def attempt(work: Callable[[T], object], argument: T) -> str:
+    """The first line of the error that ``work(argument)`` raises, or nothing. Broken native packages raise almost anything."""
+    try:
+        work(argument)
+    except Exception as error:
+        return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+    return ""
+
+
+def check_python() -> Finding:
+    """Python 3.11 or newer."""
+    good = sys.version_info >= (3, 11)
+    return Finding(
+        "python", "ok" if good else "broken", platform.python_version(), "" if good else "make clean run PYTHON=python3.11"
+    )
+
+
+def check_torch() -> Finding:
+    """torch, and for what it was built."""
+    if error := attempt(importlib.import_module, "torch"):
+        return Finding("torch", "broken", error, REINSTALL)
+    import torch
+
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"
+    return Finding("torch", "ok", f"{torch.__version__}, built for {build}")
+
+
+def check_torchvision() -> Finding:
+    """torchvision is optional, but one that does not fit torch takes diffusers, transformers and torchmetrics down with it."""
+    found = installed("torchvision")
+    if found is None:
+        return Finding("torchvision", "missing", "not installed", "the light core does not need it; the full metrics do")
+    if error := attempt(importlib.import_module, "torchvision"):
+        remedy = "it does not fit this torch, and breaks diffusers and transformers: pip uninstall torchvision"
+        return Finding("torchvision", "broken", f"{found}: {error}", remedy)
+    return Finding("torchvision", "ok", found)
+
+
+def check_torch_fidelity() -> Finding:
+    """torch-fidelity without torchvision breaks torchmetrics' FID, which the light core uses."""
+    found = installed("torch-fidelity")
+    if found is None:
+        return Finding("torch-fidelity", "missing", "not installed", FULL_METRICS.format(what="Inception FID"))
+    if error := attempt(importlib.import_module, "torch_fidelity"):
+        return Finding(
+            "torch-fidelity", "broken", f"{found}: {error}", "it breaks torchmetrics' FID: pip uninstall torch-fidelity"
+        )
+    return Finding("torch-fidelity", "ok", found)
+
+
+def check_core(package: str, module: str) -> Finding:
+    """A package of the light core that must import."""
+    found = installed(package)
+    if found is None:
+        return Finding(package, "broken", "not installed", REINSTALL)
+    if error := attempt(importlib.import_module, module):
+        return Finding(package, "broken", f"{found}: {error}", f"mend what is broken above, or {REINSTALL}")
+    return Finding(package, "ok", found)
+
+
+def check_devices() -> list[Finding]:
+    """The CPU and each GPU, with what ``--precision auto`` means there."""
+    try:
+        import torch
+
+        from harness.sampling.precision import resolve
+    except Exception as error:
+        return [Finding("cpu", "broken", f"cannot ask torch: {error}", REINSTALL)]
+    auto = resolve("auto", "cpu")
+    native = "native bfloat16" if auto == "bf16" else "no native bfloat16"
+    threads = f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"
+    findings = [
+        Finding("cpu", "ok", f"{threads}, {torch.backends.cpu.get_cpu_capability()}, {native}: --precision auto is {auto}")
+    ]
+    if not torch.cuda.is_available():
+        idle = shutil.which("nvidia-smi") is not None and torch.version.cuda is None
+        remedy = (
+            "a GPU seems to be here, but torch is a CPU build: install a CUDA build" if idle else "--device cuda will not run"
+        )
+        return [*findings, Finding("cuda", "missing", "no CUDA GPU that torch can use", remedy)]
+    for number in range(torch.cuda.device_count()):
+        facts = torch.cuda.get_device_properties(number)
+        auto = resolve("auto", f"cuda:{number}")
+        found = f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB: --precision auto is {auto}"
+        findings += [Finding(f"cuda:{number}", "ok", found), check_nvml(f"cuda:{number}")]
+    return findings
+
+
+def check_nvml(device: str) -> Finding:
+    """Whether timings of a GPU can be recorded with clocks, temperature and throttling, and whether somebody else uses it now."""
+    from harness.timing.nvml import Monitor
+
+    monitor, check = Monitor(device), f"nvml {device}"
+    if monitor.nvml is None:
+        return Finding(check, "missing", monitor.why_not, "GPU times are recorded without clocks; pip install nvidia-ml-py")
+    facts, state = monitor.nvml.facts(), monitor.nvml.state({})
+    found = f"driver {facts.driver}, {state.clock_mhz} of {facts.max_clock_mhz} MHz, {state.temperature_c} C, {state.power_w} W"
+    troubles = [f"throttled by {state.throttled}"] if state.throttled else []
+    troubles += [f"{facts.cotenants} other processes compute on it"] if facts.cotenants else []
+    if troubles:
+        return Finding(check, "missing", f"{found}; {', '.join(troubles)}", "times measured now will be marked or disturbed")
+    return Finding(check, "ok", found)
+
+
+def check_bundled(zoo: Path) -> list[Finding]:
+    """Every bundled model: present, complete, and readable to its last byte's offset."""
+    findings = []
+    for bundled in BUNDLED:
+        check = f"zoo/{bundled.folder}" if bundled.parts else f"zoo/{bundled.folder}/{bundled.files[0]}"
+        faults, size = inspect_folder(zoo / bundled.folder, bundled.parts, bundled.files)
+        remedy = RESTORE.format(lost=bundled.lost, recipe=bundled.recipe)
+        more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
+        found = f"{faults[0]}{more}" if faults else f"{size / 1e6:.1f} MB"
+        findings.append(Finding(check, "broken" if faults else "ok", found, remedy if faults else ""))
+    return findings
+
+
+def inspect_folder(folder: Path, parts: Sequence[str], files: Sequence[str]) -> tuple[list[str], int]:
+    """What is missing or unreadable, named relative to the folder, and the bytes of all that was read."""
+    if not folder.is_dir():
+        return ["no such folder"], 0
+    wanted, faults = [folder / file for file in files], []
+    for part in parts:
+        weights = sorted((folder / part).glob("*model.safetensors"))
+        wanted += [folder / part / "config.json", *weights]
+        if not weights:
+            faults.append(f"no weights in {part}")
+    faults += [f"no {path.relative_to(folder)}" for path in wanted if not path.is_file()]
+    present = [path for path in dict.fromkeys(wanted) if path.is_file()]
+    faults += [f"{path.relative_to(folder)}: {error}" for path in present if (error := attempt(read, path))]
+    return faults, sum(path.stat().st_size for path in present)
+
+
+def read(path: Path) -> None:
+    """Open a file as what its suffix says; raises whatever is wrong with it. A cut safetensors file fails on its header."""
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(str(path), framework="np") as weights:
+            if not list(weights.keys()):
+                raise ValueError("no weights in it")
+    elif path.suffix == ".npz":
+        import numpy as np
+
+        with np.load(path, allow_pickle=False) as arrays:
+            for name in arrays.files:
+                arrays[name]
+    elif path.suffix == ".json":
+        json.loads(path.read_text(encoding="utf-8"))
+    elif not path.read_text(encoding="utf-8").strip():
+        raise ValueError("an empty file")
+
+
+def check_optional(package: str, module: str, remedy: str) -> Finding:
+    """A package that only some metrics or recipes need. Looked up, not imported: some take a minute."""
+    found = installed(package)
+    if found is None or importlib.util.find_spec(module) is None:
+        return Finding(package, "missing", "not installed", remedy)
+    return Finding(package, "ok", found)
+
+
+def check_font(font: Path) -> Finding:
+    """The emoji font, from which the data of tiny-pixart and of the scorers is drawn."""
+    if font.is_file():
+        return Finding("emoji font", "ok", str(font))
+    remedy = "the bundled models run, but cannot be rebuilt; apt-get install fonts-noto-color-emoji"
+    return Finding("emoji font", "missing", f"no {font}", remedy)
+
+
+def check_browser() -> Finding:
+    """Chromium with its driver and selenium, for the tests that open a report."""
+    lacking = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    lacking += ["selenium"] if installed("selenium") is None else []
+    if lacking:
+        remedy = "reports are made all the same; their browser tests are skipped; apt-get install chromium chromium-driver"
+        return Finding("browser tests", "missing", f"no {', '.join(lacking)}", remedy)
+    return Finding("browser tests", "ok", str(shutil.which("chromium")))
+
+
+def check_disk(folder: Path) -> Finding:
+    """Free space for runs under the present folder."""
+    free = shutil.disk_usage(folder).free
+    found = f"{free / 1e9:.1f} GB free in {folder}"
+    if free < LOW_DISK_BYTES:
+        return Finding("disk", "missing", found, "only tiny presets fit; free some space, or name another --out")
+    return Finding("disk", "ok", found)
+
+
+def check_git(root: Path) -> Finding:
+    """Whether a run can record its commit."""
+    command = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return Finding("git", "missing", f"no commit of {root}", "runs will not name the commit that they were made with")
+    return Finding("git", "ok", f"commit {done.stdout.strip()}")

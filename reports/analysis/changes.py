@@ -1,0 +1,243 @@
+"""What changed from one run to another, method by method: speed, memory, and each metric, each with its uncertainty.
+
+Speed: each run is first held against its own calibration, the fixed workload timed before and after each method in every round
+(:mod:`harness.timing.reference_workload`), so that a busier or slower machine cancels; the change is the difference of the two
+log ratios. Where
+one thread of a CPU did the work, its processor time is compared, which other programs disturb least, and ``wall clock`` is a
+check of its own. A busy machine slows a method more than the workload, so of many calls only the calmer half counts. Rounds near
+in time are alike, so the error of a run comes from up to eight blocks of consecutive rounds.
+
+Quality: the difference of the scores, prompt by prompt where both runs scored the same prompts, else of the two means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import trim_mean
+
+from harness.contracts import A_A, BASELINE, REFERENCE, Failure, FloatArray, Score, TimingSample
+from harness.storage.records import Run
+from reports.analysis.select import failure_of, method_order, metric_order, record_of, score_of
+
+SAME_EXPERIMENT = ("task", "pipeline", "solver", "steps", "guidance", "precision", "dtype")
+DEFAULTS = {"dtype": "float32"}
+MIN_ROUNDS = 4
+BLOCKS = 8
+CALMEST = 8
+TRIMMED = 0.2  # the share of a block that is left out at either end
+SPEED, WALL, MEMORY = "speed", "wall clock", "memory"
+PAIRED_BY_NOISE = "paired by noise"
+
+
+@dataclass(frozen=True)
+class Change:
+    """Current less baseline, positive where it went up: a log ratio for costs, else in the metric's unit.
+
+    ``error`` is one standard error with ``freedom`` degrees of freedom; it is infinite where there is too little to tell.
+    """
+
+    method: str
+    check: str
+    value: float
+    error: float
+    freedom: float
+    how: str
+    now: float
+    then: float
+    unit: str = ""
+    higher_is_better: bool = False
+    counted: bool = True
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether ``value`` is the logarithm of a ratio."""
+        return self.check in (SPEED, WALL, MEMORY)
+
+    @property
+    def harm(self) -> float:
+        """The change in the direction that nobody wants."""
+        return -self.value if self.higher_is_better else self.value
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A check without a number, and why. One that is not ``counted`` has no bearing on a verdict."""
+
+    method: str
+    check: str
+    reason: str
+    counted: bool = True
+
+
+@dataclass(frozen=True)
+class Call:
+    """One timed call, and the fixed workload's samples next to it: two, fewer or none in records without it."""
+
+    sample: TimingSample
+    around: tuple[TimingSample, ...]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A logarithm of time with one standard error."""
+
+    value: float
+    error: float
+    freedom: float
+
+
+def experiment_of(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """What must agree before two runs are the same experiment, whatever their seed, methods and metrics."""
+    return tuple(f"{key} {spec.get(key, DEFAULTS.get(key))!r}" for key in SAME_EXPERIMENT)
+
+
+def changes(current: Run, baseline: Run) -> list[Change | Missing]:
+    """A row for each check of each method that the baseline lists, in its order."""
+    pairs = zip(experiment_of(current.spec), experiment_of(baseline.spec), strict=True)
+    different = ", ".join(f"{now} against {then.split(' ', 1)[1]}" for now, then in pairs if now != then)
+    rows: list[Change | Missing] = []
+    now, then = timed_calls(current.timings), timed_calls(baseline.timings)
+    for method in (m for m in method_order(baseline) if m != A_A):
+        if different:
+            names = (SPEED, MEMORY, *metric_order(baseline))
+            rows += [Missing(method, name, f"the runs are different experiments: {different}") for name in names]
+            continue
+        rows += _costs(method, current, baseline, (now.get(method, []), then.get(method, [])))
+        rows += [_quality(current, baseline, method, metric) for metric in metric_order(baseline)]
+    return rows
+
+
+def timed_calls(timings: Sequence[TimingSample]) -> dict[str, list[Call]]:
+    """The calls of each method in the order they were made, with the workload's samples just before and just after."""
+    found: dict[str, list[Call]] = {}
+    for i, sample in enumerate(timings):
+        near = timings[max(i - 1, 0) : i + 2]
+        around = tuple(t for t in near if t.method == REFERENCE and t.round == sample.round)
+        found.setdefault(sample.method, []).append(Call(sample, around))
+    return found
+
+
+def _costs(method: str, current: Run, baseline: Run, calls: tuple[list[Call], list[Call]]) -> list[Change | Missing]:
+    if reason := _incomparable(method, current, baseline, calls):
+        return [Missing(method, SPEED, reason), Missing(method, MEMORY, reason)]
+    processor = all(has_clock(some, "cpu_s") for some in calls)
+    rows: list[Change | Missing] = [_speed(method, calls, "cpu_s" if processor else "latency_s")]
+    if processor:
+        rows.append(_speed(method, calls, "latency_s", WALL))
+    now, then = (max(call.sample.peak_memory_bytes for call in some) for some in calls)
+    if min(now, then) <= 0:
+        rows.append(Missing(method, MEMORY, "peak memory was not recorded in both runs"))
+    else:
+        rows.append(Change(method, MEMORY, float(np.log(now / then)), 0.0, np.inf, "peak of all rounds", now, then, "bytes"))
+    return rows
+
+
+def _incomparable(method: str, current: Run, baseline: Run, calls: tuple[list[Call], list[Call]]) -> str:
+    for name, run, some in zip(("current", "baseline"), (current, baseline), calls, strict=True):
+        if record_of(run, method) is None:
+            return f"{name}: {failure_of(run, method)}"
+        if not some:
+            return f"{name}: not timed"
+        if not has_clock(some, "latency_s"):
+            return f"{name}: a recorded time is not a positive number"
+    keys = [run.environment.get("machine_key") for run in (current, baseline)]
+    if None in keys:
+        return "the machine was not recorded in both runs"
+    if keys[0] != keys[1]:
+        return f"different machines: {keys[0]} and {keys[1]}"
+    batches = [{call.sample.batch for call in some} for some in calls]
+    return "" if batches[0] == batches[1] else f"different timing batches: {sorted(batches[0])} and {sorted(batches[1])}"
+
+
+def has_clock(calls: Sequence[Call], clock: str) -> bool:
+    """Whether every call, and the workload around it, has a finite time above 0 on that clock."""
+    times = [getattr(sample, clock) for call in calls for sample in (call.sample, *call.around)]
+    return all(time is not None and 0 < time < np.inf for time in times)
+
+
+def _speed(method: str, calls: tuple[list[Call], list[Call]], clock: str, check: str = SPEED) -> Change:
+    words = "processor time" if clock == "cpu_s" else "wall clock"
+    relative = all(call.around for some in calls for call in some)
+    first, second = (time_of(some, clock, relative) for some in calls)
+    how = f"{words}, {'relative to the fixed workload' if relative else 'not calibrated: no fixed workload in both runs'}"
+    now, then = (float(np.median([getattr(c.sample, clock) / c.sample.batch for c in some])) for some in calls)
+    error, counted = float(np.hypot(first.error, second.error)), check == SPEED
+    freedom = _welch(first, second)
+    return Change(method, check, first.value - second.value, error, freedom, how, now, then, "s/image", counted=counted)
+
+
+def time_of(calls: Sequence[Call], clock: str, relative: bool) -> Estimate:
+    """Logarithm of a method's time a batch; ``relative``: over the mean of the workload's times just before and just after.
+
+    Then only the calmer half of the calls counts, at least CALMEST of them: those beside which the workload ran fastest.
+    """
+    times = np.array([getattr(call.sample, clock) for call in calls])
+    if relative:
+        beside = np.array([np.mean([getattr(sample, clock) for sample in call.around]) for call in calls])
+        kept = np.sort(np.argsort(beside, kind="stable")[: max(CALMEST, len(beside) // 2)])
+        times = times[kept] / beside[kept]
+    return blocked(np.log(times))
+
+
+def blocked(values: FloatArray) -> Estimate:
+    """Mean of the trimmed means of up to eight blocks of consecutive rounds [R], with its error; none below four rounds."""
+    if len(values) < MIN_ROUNDS:
+        return Estimate(float(np.median(values)), np.inf, 1.0)
+    means = [float(trim_mean(block, TRIMMED)) for block in np.array_split(values, min(BLOCKS, len(values)))]
+    return Estimate(float(np.mean(means)), float(np.std(means, ddof=1) / np.sqrt(len(means))), len(means) - 1.0)
+
+
+def _welch(first: Estimate, second: Estimate) -> float:
+    """Degrees of freedom of a difference with unequal errors (Welch 1947)."""
+    parts = [(one.error**2, one.freedom) for one in (first, second)]
+    total = sum(square for square, _ in parts)
+    if not np.isfinite(total) or total == 0:
+        return min(first.freedom, second.freedom)
+    return float(total**2 / sum(square**2 / freedom for square, freedom in parts))
+
+
+def _quality(current: Run, baseline: Run, method: str, metric: str) -> Change | Missing:
+    now, then = score_of(current, method, metric), score_of(baseline, method, metric)
+    if isinstance(now, Failure) or isinstance(then, Failure):
+        return _failed(method, metric, now, then)
+    if dict(now.fingerprint) != dict(then.fingerprint):
+        return Missing(method, metric, f"refused: fingerprints differ in {_differing_keys(now, then)}")
+    a, b = np.asarray(now.per_image, np.float64), np.asarray(then.per_image, np.float64)
+    paired = now.n == then.n and _prompts(current) == _prompts(baseline)
+    if paired:
+        same_noise = current.spec.get("seed") == baseline.spec.get("seed")
+        errors, how = [_standard_error(a - b)], PAIRED_BY_NOISE if same_noise else "paired by prompt, other noise"
+    else:
+        errors, how = [_standard_error(a), _standard_error(b)], "unpaired"
+    value, higher = float(a.mean() - b.mean()), now.direction == "higher"
+    freedom = max(1.0, min(now.n, then.n) - 1.0)
+    return Change(
+        method, metric, value, float(np.hypot.reduce(errors)), freedom, how, now.value, then.value, now.unit, higher
+    )  # fmt: skip
+
+
+def _failed(method: str, metric: str, now: Score | Failure, then: Score | Failure) -> Missing:
+    reasons = [f"{name}: {one.reason}" for name, one in (("current", now), ("baseline", then)) if isinstance(one, Failure)]
+    same = isinstance(now, Failure) and isinstance(then, Failure) and now.reason == then.reason
+    if same and method == BASELINE:  # a distance of the full run to itself has no value in any run
+        return Missing(method, metric, f"not counted, full has no value in either run; {'; '.join(reasons)}", counted=False)
+    return Missing(method, metric, "; ".join(reasons))
+
+
+def _differing_keys(now: Score, then: Score) -> str:
+    keys = sorted({*now.fingerprint, *then.fingerprint})
+    return ", ".join(key for key in keys if now.fingerprint.get(key) != then.fingerprint.get(key))
+
+
+def _prompts(run: Run) -> tuple[Any, ...]:
+    """What decides which prompt each sample index has: the list's digest, or its name where an older run kept none."""
+    record = run.environment.get("prompts") or {}
+    return run.spec.get("samples"), record.get("digest") or run.spec.get("prompts")
+
+
+def _standard_error(values: FloatArray) -> float:
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.inf

@@ -1,0 +1,44 @@
+"""The null controls beside every metric: what it says of images and prompts that are known to be wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from harness.execution.controls import CONTROLS, Separation, is_blind, separations
+from harness.storage.records import Run
+from reports.analysis.matrix import Entry, Head, Line, Matrix
+from reports.analysis.select import metric_order
+from reports.render.format import interval_text
+from reports.render.words import title_of
+
+WARNING = "sees no difference between a method and a null control: nothing on it counts in this run"
+
+
+def null_matrix(run: Run) -> Matrix | None:
+    """A row a control, a column a metric; None where the run has no controls (an earlier version's run)."""
+    if not run.controls:
+        return None
+    found = {metric: separations(metric, run.scores, run.controls) for metric in metric_order(run)}
+    heads = tuple(Head(m, title_of(run, m), warning=WARNING if is_blind(seen) else "") for m, seen in found.items())
+    lines = (Line(f"control: {name}", tuple(_entry(name, seen) for seen in found.values())) for name in CONTROLS)
+    caption = (
+        "Null controls, made from the full run's first images: how much worse each scores than the same images untouched, with "
+        "its 95% interval. A metric must tell shuffled prompts, constant colours, noise and black from every method"
+    )
+    return Matrix(caption, "", heads, tuple(lines))
+
+
+def blind_metrics(run: Run) -> Mapping[str, str]:
+    """The warning of every metric that confuses a method with a null control, by name."""
+    if not run.controls:
+        return {}
+    return {m: WARNING for m in metric_order(run) if is_blind(separations(m, run.scores, run.controls))}
+
+
+def _entry(name: str, seen: tuple[Separation, ...]) -> Entry:
+    found = next(one for one in seen if one.control == name)
+    shown = found.harm is not None and math.isfinite(found.harm.low) and found.verdict not in ("the same", "not read")
+    text = "" if found.harm is None or not shown else interval_text(found.harm, signed=True)
+    confused = f"confused with {', '.join(found.confused_with)}" if found.confused_with else ""
+    return Entry(found.verdict, text, found.reason or confused)

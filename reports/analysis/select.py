@@ -1,0 +1,199 @@
+"""What the reports pick out of a run: rounds, costs, metric order, prompts, and which methods are fewer-steps rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.contracts import A_A, BASELINE, Failure, FloatArray, MethodRecord, Score, TimingSample, method_parts
+from harness.errors import ArtifactError
+from harness.statistics import Interval, time_ratio
+from harness.storage.locations import inside
+from harness.storage.records import Run, read_json, slug
+
+STAGES = ("text", "denoise", "decode")
+FEWER_STEPS = re.compile(r"(\d+) steps|steps\((\d+)\)|steps:(?:steps=)?(\d+)")
+OTHER_SOLVER = re.compile(r"solver:(?:name=)?([^:]+)")
+TIMING = re.compile(r"timing(-batch-\d+)?")  # what harness/timing/rounds.py files a failure under
+SPACING = re.compile(r"spacing:(?:power=)?([0-9.]+)")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One generated image as its manifest lists it."""
+
+    index: int
+    prompt: str
+    path: Path
+
+
+def rounds_of(run: Run, label: str) -> dict[int, float]:
+    """Seconds per image of one method in each interleaved round; empty where it was never timed."""
+    return {t.round: t.latency_s / t.batch for t in run.timings_of.get(label, ())}
+
+
+def seconds_per_image(run: Run, label: str) -> FloatArray:
+    """Seconds per image [R], in round order."""
+    return np.array(list(rounds_of(run, label).values()), dtype=np.float64)
+
+
+def stage_seconds(run: Run, label: str) -> dict[str, float]:
+    """Median seconds per image of each stage over the rounds; empty where the method was never timed."""
+    mine = run.timings_of.get(label, ())
+    if not mine:
+        return {}
+    values = {"text": [t.text_s / t.batch for t in mine], "denoise": [t.denoise_s / t.batch for t in mine]}
+    values["decode"] = [t.decode_s / t.batch for t in mine]
+    return {stage: float(np.median(values[stage])) for stage in STAGES}
+
+
+def same_round_ratio(run: Run, numerator: str, denominator: str) -> Interval | None:
+    """How many times as long the numerator takes, over the rounds that timed both; None where there is no such round."""
+    above, below = rounds_of(run, numerator), rounds_of(run, denominator)
+    shared = sorted(above.keys() & below.keys())
+    if not shared:
+        return None
+    return time_ratio(np.array([above[r] for r in shared]), np.array([below[r] for r in shared]))
+
+
+def was_timed(run: Run, label: str, batch: int) -> bool:
+    """Whether a method was timed at a further batch size."""
+    return any(sample.method == label and sample.batch == batch for sample in run.other_batches)
+
+
+def throttled_calls(calls: Sequence[TimingSample]) -> int | None:
+    """How many calls were made while the device held its clock down; None where no clock was watched."""
+    watched = [sample for sample in calls if sample.clock_mhz is not None or sample.throttled]
+    return sum(bool(sample.throttled) for sample in watched) if watched else None
+
+
+def noise_spread(run: Run) -> float | None:
+    """How far two timings of the same thing differ, as a share: the widest end of the A/A ratio's interval, less 1."""
+    ratio = same_round_ratio(run, A_A, BASELINE)
+    return None if ratio is None else max(abs(ratio.low - 1), abs(ratio.high - 1), abs(ratio.value - 1))
+
+
+def peak_memory(run: Run, label: str) -> int | None:
+    """The highest peak memory in bytes over the rounds; None where no round recorded any."""
+    peaks = [t.peak_memory_bytes for t in run.timings_of.get(label, ()) if t.peak_memory_bytes > 0]
+    return max(peaks) if peaks else None
+
+
+def method_order(run: Run) -> list[str]:
+    """Every method asked for or recorded, failed ones too, in the order of the spec."""
+    asked = [str(label) for label in run.spec["method_labels"]]
+    seen = [m.label for m in run.methods] + [f.method for f in run.failed_methods]
+    return list(dict.fromkeys([*asked, *seen]))
+
+
+def metric_order(run: Run) -> list[str]:
+    """Every metric asked for or scored, in the order of the spec. A failure of the timing lies among the scores and is none."""
+    scored = (metric for _, metric in run.scores if not TIMING.fullmatch(metric))
+    return list(dict.fromkeys([*map(str, run.spec["metrics"]), *scored]))
+
+
+def untimed(run: Run, label: str, batch: int | None = None) -> str:
+    """Why a method has no times at the batch size that methods are compared at, or at a further one."""
+    if record_of(run, label) is None:
+        return _unrecorded(run, label)
+    found = run.scores.get((label, "timing" if batch is None else f"timing-batch-{batch}"))
+    return found.reason if isinstance(found, Failure) else "not timed in this run"
+
+
+def record_of(run: Run, label: str) -> MethodRecord | None:
+    """The record of one method, or None where it failed or never ran."""
+    return run.records.get(label)
+
+
+def failure_of(run: Run, label: str) -> str:
+    """Why a method has no record."""
+    if reasons := _reasons(run, label):
+        return "; ".join(reasons)
+    asked = label in run.spec["method_labels"]
+    return "never ran: the run was interrupted or is not finished" if asked else "not a method of this run"
+
+
+def _reasons(run: Run, label: str) -> list[str]:
+    return [failure.reason for failure in run.failed_methods if failure.method == label]
+
+
+def _unrecorded(run: Run, label: str) -> str:
+    return f"method failed: {failure_of(run, label)}" if _reasons(run, label) else failure_of(run, label)
+
+
+def score_of(run: Run, label: str, metric: str) -> Score | Failure:
+    """The score, or the failure that explains why there is none; a missing file is a failure with a reason."""
+    if (label, metric) in run.scores:
+        return run.scores[label, metric]
+    reason = "not scored: no record in this run" if record_of(run, label) else _unrecorded(run, label)
+    return Failure(label, metric, reason)
+
+
+def example_score(run: Run, metric: str) -> Score | None:
+    """Any score of a metric, for its title, unit and direction; None where it failed for every method."""
+    return next((s for (_, name), s in run.scores.items() if name == metric and isinstance(s, Score)), None)
+
+
+def has_tiny_scorers(run: Run) -> bool:
+    """Whether any score came from the bundled tiny scorers."""
+    return any(isinstance(s, Score) and s.tiny for s in run.scores.values())
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The plain pipeline: every block on every step of a solver. ``full`` is the one that the preset sets.
+
+    Timesteps spaced otherwise than the preset's make another solver.
+    """
+
+    solver: str
+    steps: int
+
+
+def plain_pipeline(run: Run, label: str) -> Plain | None:
+    """What a method is where it changes nothing but the step count and the solver; None where it does more, or failed."""
+    record = record_of(run, label)
+    solver = str(run.spec.get("solver", ""))
+    if record is None:
+        found = FEWER_STEPS.fullmatch(label)
+        return Plain(solver, int(next(filter(None, found.groups())))) if found else None
+    if label == BASELINE:
+        return Plain(solver, record.steps)
+    parts = method_parts(record.spec)
+    solvers = [found.group(1) for part in parts if (found := OTHER_SOLVER.fullmatch(part))]
+    spacings = [found.group(1) for part in parts if (found := SPACING.fullmatch(part))]
+    if len(solvers) + len(spacings) + sum(bool(FEWER_STEPS.fullmatch(part)) for part in parts) < len(parts):
+        return None
+    name = solvers[-1] if solvers else solver
+    return Plain(f"{name} spaced {spacings[-1]}" if spacings else name, record.steps)
+
+
+def is_fewer_steps(run: Run, label: str) -> bool:
+    """Whether a method is the plain pipeline, with the preset's own solver, at another step count."""
+    plain = plain_pipeline(run, label)
+    return label != BASELINE and plain is not None and plain.solver == run.spec.get("solver", "")
+
+
+def accelerators(run: Run) -> list[str]:
+    """Methods that are not the plain pipeline at some step count with some solver; failed ones are among them."""
+    return [label for label in method_order(run) if label not in (BASELINE, A_A) and plain_pipeline(run, label) is None]
+
+
+def samples_of(run: Run, label: str) -> list[Sample]:
+    """The images of one method by index; empty where the run kept none. Raises :class:`ArtifactError` on a bad manifest."""
+    folder = run.path / "samples" / slug(label)
+    if not (folder / "manifest.json").exists():
+        return []
+    manifest: Any = read_json(folder / "manifest.json")
+    try:
+        found = [Sample(int(s["index"]), str(s["prompt"]), inside(folder, s["file"])) for s in manifest["samples"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            expected=f"samples with index, prompt and file in {folder / 'manifest.json'}", got=repr(error), remedy="run again"
+        ) from error
+    return sorted(found, key=lambda sample: sample.index)

@@ -1,0 +1,1 @@
+"""How it looks: pages, tables, plots and terminal text."""

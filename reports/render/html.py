@@ -1,0 +1,145 @@
+"""The report: one self-contained page that needs no network, and no script to be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from harness.contracts import BASELINE, Score
+from harness.storage.records import Run
+from reports.analysis.compare import Verdict
+from reports.analysis.conflicts import conflicts
+from reports.analysis.duels import duels, headlines
+from reports.analysis.matrix import front_matrices, standing_matrix
+from reports.analysis.nulls import blind_metrics, null_matrix
+from reports.analysis.published import anchor_sentence, published_for
+from reports.analysis.select import Sample, has_tiny_scorers, metric_order, throttled_calls
+from reports.render.cells import STAGE_COLUMNS, TRAINING_COLUMNS, Column, Table
+from reports.render.grid import Sheet, Thumbnail
+from reports.render.markdown import heading
+from reports.render.page import data_uri, render_page
+from reports.render.plots import COST_AXES, DRAWN, Plot, Stages
+from reports.render.published_plots import published_plots
+from reports.render.style import PUBLISHED, Look, families, looks
+from reports.render.svg import mark, plot_svg, shorten, stages_svg, symbols
+from reports.render.words import TINY_WARNING, facts, failures, throttle_sentence, title_of
+
+MARKS = {Verdict.BETTER: "▲", Verdict.WORSE: "▼", Verdict.INDISTINGUISHABLE: "≈", Verdict.NOT_COMPARABLE: "–"}
+OPEN_UP_TO = 3  # with more accelerators than this, the reasons of the answer start folded
+INLINE_BYTES = 6_000_000  # more thumbnails than this lie beside the page instead of inside it
+PROMPT_LETTERS = 120
+
+
+def html_report(
+    run: Run,
+    table: Table,
+    plots: list[Plot],
+    stages: Stages | None,
+    stored: Mapping[str, Mapping[int, Sample]],
+    sheet: Sheet | None,
+) -> str:
+    """The whole page as text. ``stored`` names the methods that have images, and so a gallery.
+
+    Thumbnails beyond INLINE_BYTES are referred to as ``thumbs/NAME``.
+    """
+    numbers = {row.label: i for i, row in enumerate(table.rows)}
+    style = looks(run)
+    found = duels(run)
+    published = published_for(run)
+    apart = {label: len(numbers) + i for i, label in enumerate(dict.fromkeys(number.label for number in published))}
+    seen = {plot.axis for plot in plots} | {part.axis for part in found}
+    context: dict[str, Any] = {
+        "title": str(run.spec.get("title") or run.spec["name"]),
+        "run": run,
+        "page": {
+            "looks": _drawn(style, table, plots),
+            "numbers": numbers,
+            "mark": mark,
+            "heading": unbroken,
+            "breakable": breakable,
+            "most": DRAWN,
+        },
+        "symbols": symbols([*style.values(), PUBLISHED]),
+        "legend": legend(run),
+        "duels": found,
+        "headlines": headlines,
+        "standing": standing_matrix(run),
+        "fronts": front_matrices(run),
+        "unfolded": len(found[0].rows) <= OPEN_UP_TO,
+        "warning": TINY_WARNING if has_tiny_scorers(run) else "",
+        "table": table,
+        "stage_columns": STAGE_COLUMNS,
+        "nulls": null_matrix(run),
+        "blind": blind_metrics(run),
+        "training": TRAINING_COLUMNS,
+        "published": published,
+        "published_plots": [plot_svg(plot, apart) for plot in published_plots(published)],
+        "published_mark": mark(PUBLISHED),
+        "anchor": anchor_sentence(run),
+        "throttled": throttle_sentence(run) if throttled_calls((*run.timings, *run.other_batches)) else "",
+        "conflicts": conflicts(run, stored),
+        "marks": MARKS,
+        "Verdict": Verdict,
+        "axes": [axis for axis in COST_AXES if axis in seen],
+        "plots": plots,
+        "svg": lambda plot: plot_svg(plot, numbers),
+        "stages": stages_svg(stages, numbers) if stages else "",
+        "gallery": bool(stored),
+        "sheet": sheet and _sources(sheet),
+        "short": lambda text: shorten(text, PROMPT_LETTERS),
+        "facts": facts(run),
+        "failures": failures(run),
+        "fingerprints": fingerprints(run),
+    }
+    return render_page("report.html.jinja", "report.js", "data: 'self'", context)
+
+
+def _drawn(style: Mapping[str, Look], table: Table, plots: list[Plot]) -> Mapping[str, Look]:
+    """The looks of which the tables show a mark: all, or, with very many methods, those of methods that a plot draws."""
+    drawn = {point.label for plot in plots for point in plot.points}
+    return style if len(table.rows) <= DRAWN else {label: look for label, look in style.items() if label in drawn}
+
+
+def legend(run: Run) -> Mapping[str, list[str]]:
+    """Methods by family; families of one method share a group of their own."""
+    found = families(run)
+    alone = [labels[0] for labels in found.values() if len(labels) == 1]
+    groups = {name: labels for name, labels in found.items() if len(labels) > 1}
+    return {"reference": [BASELINE]} | groups | ({"other": alone} if alone else {})
+
+
+def unbroken(column: Column) -> str:
+    """A column's heading whose arrow never stands on a line of its own."""
+    return heading(column).replace(" ↑", "\u00a0↑").replace(" ↓", "\u00a0↓")
+
+
+def breakable(label: str) -> Markup:
+    """A label that a narrow column breaks before its options."""
+    return Markup(str(escape(label)).replace("(", "<wbr>("))
+
+
+def _sources(sheet: Sheet) -> dict[str, Any]:
+    def source(thumbnail: Thumbnail) -> str:
+        return data_uri(thumbnail.content, thumbnail.kind) if is_inline(sheet) else f"thumbs/{thumbnail.name}"
+
+    lazy = Markup("") if is_inline(sheet) else Markup(' loading="lazy"')
+    rows = {label: [source(thumbnail) for thumbnail in row] for label, row in sheet.rows.items()}
+    return {"columns": sheet.columns, "rows": rows, "small": sheet.small, "left_out": sheet.left_out, "lazy": lazy}
+
+
+def is_inline(sheet: Sheet) -> bool:
+    """Whether the page contains the thumbnails."""
+    return sheet.size <= INLINE_BYTES
+
+
+def fingerprints(run: Run) -> list[tuple[str, str]]:
+    """(metric title, canonical JSON of its fingerprint), a row for each different one."""
+    found: dict[tuple[str, str], None] = {}
+    for metric in metric_order(run):
+        for (_, name), score in run.scores.items():
+            if name == metric and isinstance(score, Score):
+                found[title_of(run, metric), json.dumps(dict(score.fingerprint), indent=1, sort_keys=True)] = None
+    return list(found)

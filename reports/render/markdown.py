@@ -1,0 +1,149 @@
+"""The comparison as Markdown tables and as tidy CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+
+from harness.storage.records import Run
+from reports.analysis.compare import Verdict
+from reports.analysis.published import PublishedNumber, anchor_sentence, published_for
+from reports.analysis.select import has_tiny_scorers
+from reports.analysis.verdicts import Trial, trials
+from reports.render.cells import STAGE_COLUMNS, TRAINING_COLUMNS, Cell, Column, Row, Table
+from reports.render.format import count, number
+from reports.render.tables import comparison_table
+from reports.render.words import TINY_WARNING, answer_sentences, disagreement_sentences, facts, sensitivity_sentences
+
+CSV_COLUMNS = ("method", "quantity", "value", "low", "high", "n", "unit", "direction", "verdict", "failure")
+
+
+def markdown_report(run: Run) -> str:
+    """The answer, the comparison, the differences to the full run, the stages and how it was measured."""
+    table = comparison_table(run)
+    parts = [f"# {_escape(str(run.spec.get('title') or run.spec['name']))}"]
+    if has_tiny_scorers(run):
+        parts.append(f"> **{TINY_WARNING}**")
+    parts += ["## Is it better than fewer steps at its cost?", _list(answer_sentences(run))]
+    if table.metrics:
+        parts += ["## Is it as good as the full run?", _list(sensitivity_sentences(run)), _standings(run, table)]
+    if contradictions := disagreement_sentences(run):
+        parts += ["## Where metrics contradict each other", _list(contradictions)]
+    parts += ["## Comparison", markdown_table(table)]
+    if table.metrics:
+        parts += ["## Paired difference to full (95% interval)", _differences(table)]
+    for part in table.batches:
+        parts += [f"## Time at batch {part.batch}", _plain(part.rows, part.columns)]
+    parts += ["## Stages", _plain(table.rows, STAGE_COLUMNS), "## Training cost", _plain(_trained(table), TRAINING_COLUMNS)]
+    numbers, anchor = published_for(run), anchor_sentence(run)
+    if numbers or anchor:
+        parts += ["## Published elsewhere: not measured here, not ranked", *filter(None, (_escape(anchor), _published(numbers)))]
+    parts += ["## How it was measured", "\n".join(f"- {_escape(name)}: {_escape(value)}" for name, value in facts(run))]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(table: Table) -> str:
+    """The comparison with a column for every cost and metric."""
+    return _plain(table.rows, (*table.columns, *table.metrics))
+
+
+def csv_report(table: Table) -> str:
+    """Tidy CSV: one row per method and quantity, full precision, with unit; a failure fills its own column.
+
+    A quantity at a further batch size is one of its own: ``latency_s at batch 1``.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for row in table.rows:
+        for cell in (*row.cells.values(), *row.differences.values()):
+            writer.writerow(_csv_row(row.label, cell))
+    for part in table.batches:
+        for row in part.rows:
+            for cell in row.cells.values():
+                writer.writerow(_csv_row(row.label, replace(cell, quantity=f"{cell.quantity} at batch {part.batch}")))
+    return buffer.getvalue()
+
+
+def _csv_row(label: str, cell: Cell) -> list[str]:
+    numbers = ["" if v is None else repr(float(v)) for v in (cell.value, cell.low, cell.high)]
+    verdict = cell.verdict.value if cell.verdict else ""
+    n = "" if cell.n is None else str(cell.n)
+    return [label, cell.quantity, *numbers, n, cell.unit, cell.direction, verdict, cell.failure]
+
+
+def heading(column: Column) -> str:
+    """Title, unit and an arrow that says which direction is better."""
+    arrow = {"higher": " ↑", "lower": " ↓"}.get(column.direction, "")
+    return f"{column.title}{arrow}"
+
+
+def _plain(rows: tuple[Row, ...], columns: tuple[Column, ...]) -> str:
+    lines = [["Method", *(heading(c) for c in columns)], ["---"] * (len(columns) + 1)]
+    lines += [[row.label, *(row.cells[c.key].text if c.key in row.cells else "–" for c in columns)] for row in rows]
+    return _lines(lines)
+
+
+def _differences(table: Table) -> str:
+    lines = [["Method", *(heading(c) for c in table.metrics)], ["---"] * (len(table.metrics) + 1)]
+    for row in table.rows:
+        if row.differences:
+            lines.append([row.label, *(_with_verdict(row.differences[c.key]) for c in table.metrics)])
+    return _lines(lines)
+
+
+def _list(sentences: list[str]) -> str:
+    return "\n".join(f"- {_escape(sentence)}" for sentence in sentences)
+
+
+def _standings(run: Run, table: Table) -> str:
+    """A row for each tested method; the p-value is that of not being inferior, corrected for all of them."""
+    rows = {(trial.method, trial.metric): trial for trial in trials(run).rows}
+    lines = [["Method", *(c.title for c in table.metrics)], ["---"] * (len(table.metrics) + 1)]
+    for method in dict.fromkeys(method for method, _ in rows):
+        lines.append([method, *(_standing(rows[method, c.key]) for c in table.metrics)])
+    return _lines(lines)
+
+
+def _standing(trial: Trial) -> str:
+    p = f" (p = {number(trial.p_not_inferior, 2)})" if trial.p_not_inferior is not None else ""
+    return f"{trial.standing.value}{p}" if trial.gain is not None else f"{trial.standing.value}: {trial.reason}"
+
+
+def _published(numbers: list[PublishedNumber]) -> str:
+    if not numbers:
+        return ""
+    lines = [["Source", "Device", "Method", "Block evaluations", "What", "Value", "Unit"], ["---"] * 7]
+    for n in numbers:
+        blocks = "–" if n.block_evaluations is None else count(n.block_evaluations)
+        lines.append([n.source, n.device or "–", n.method, blocks, n.title, f"{n.value:g}", n.unit or "–"])
+    return _lines(lines)
+
+
+def _with_verdict(cell: Cell) -> str:
+    return (
+        f"{cell.text} {cell.verdict.value}"
+        if cell.verdict not in (None, Verdict.NOT_COMPARABLE)
+        else f"not comparable: {cell.text}"
+    )
+
+
+def _trained(table: Table) -> tuple[Row, ...]:
+    return tuple(row for row in table.rows if row.kind == "accelerator")
+
+
+def plain_table(lines: Sequence[Sequence[str]]) -> str:
+    """Markdown from rows of plain text, the second of which is the rule. Only what would break a row is escaped."""
+    return "\n".join("| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in line) + " |" for line in lines)
+
+
+def _lines(lines: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(_escape(text) for text in line) + " |" for line in lines)
+
+
+def _escape(text: str) -> str:
+    for character in ("\\", "|", "<", "*", "_", "`"):
+        text = text.replace(character, "&lt;" if character == "<" else f"\\{character}")
+    return " ".join(text.split())

@@ -1,0 +1,55 @@
+"""What all pages share: one style sheet, a strict Content-Security-Policy, and templates in which everything is escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from reports.render.style import palette_css
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+
+
+def render_page(template: str, script: str, images: str, context: Mapping[str, Any]) -> str:
+    """A whole page as text: ``template`` with the shared style sheet and one of our own scripts.
+
+    Nothing is loaded from elsewhere: style and script are named by their digests, and ``images`` are the sources that pictures
+    may come from. Everything in ``context`` is escaped; a missing value raises instead of vanishing.
+    """
+    style, code = _text("page.css") + palette_css(), _text(script)
+    policy = (
+        f"default-src 'none'; img-src {images}; style-src '{_digest(style)}'; script-src '{_digest(code)}'; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["data_uri"] = data_uri
+    ours = {"csp": policy, "style": Markup(style), "script": Markup(code)}  # from our own files, not from the run
+    return environment.get_template(template).render(**context, **ours)
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """``content`` as a data URI of MIME type ``kind``."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def embedded_json(content: Any) -> Markup:
+    """JSON that is safe inside a script element: no ``<`` can end it, and no sign can end a JavaScript line."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)  # ASCII only
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _text(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

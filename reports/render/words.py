@@ -1,0 +1,187 @@
+"""The sentences of a report: the answer in plain words, the warnings, and how it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.contracts import Failure
+from harness.statistics import Interval
+from harness.storage.records import Run
+from reports.analysis.answers import Answer, Outcome, Ruling, answers
+from reports.analysis.disagreement import disagreements
+from reports.analysis.evidence import BLOCKS, SECONDS
+from reports.analysis.select import (
+    example_score,
+    failure_of,
+    method_order,
+    metric_order,
+    noise_spread,
+    record_of,
+    score_of,
+    seconds_per_image,
+    throttled_calls,
+    untimed,
+    was_timed,
+)
+from reports.analysis.verdicts import ANCHOR_STEPS, trials
+from reports.render.format import count, interval_text, number
+
+TINY_WARNING = "tiny scorers bundled with ilf-bench: comparable within this report only, not with published numbers"
+
+
+def title_of(run: Run, metric: str) -> str:
+    """A metric's title, or its name where nothing was scored."""
+    example = example_score(run, metric)
+    return example.title if example else metric
+
+
+def answer_sentences(run: Run) -> list[str]:
+    """Some sentences for each accelerator; one that says so where there is none.
+
+    The answer is for equal seconds where the run was timed; where equal block evaluations say otherwise, that is added.
+    """
+    found = answers(run)
+    if not found:
+        return [
+            "This run has no accelerator in it, only step counts and solvers, so there is nothing to hold against fewer steps."
+        ]
+    counted = {answer.label: answer for answer in answers(run, BLOCKS)}
+    return [f"{answer.label}: {answer.headline}. {explain(run, answer)}{_otherwise(run, answer, counted)}" for answer in found]
+
+
+def _otherwise(run: Run, answer: Answer, counted: Mapping[str, Answer]) -> str:
+    other = counted[answer.label]
+    if other.unit == answer.unit or other.cost is None or other.headline == answer.headline:
+        return ""
+    return f" At equal block evaluations: {other.headline}. {explain(run, other)}"
+
+
+def explain(run: Run, answer: Answer) -> str:
+    """The reasoning behind :attr:`Answer.headline`: cost, rival, and what each metric says."""
+    if answer.cost is None:
+        return f"It cannot be placed: {answer.failure}."
+    if not answer.rulings:
+        return f"It costs {_cost(answer.cost, answer.unit)}; no metric was scored."
+    rivals = dict.fromkeys(rival_text(ruling) for ruling in answer.rulings.values() if ruling.rival)
+    against = f"Against {' or '.join(rivals)}" if rivals else "No fewer-steps row to hold it against"
+    sentences = [f"It costs {_cost(answer.cost, answer.unit)}", f"{against}: {_tally(run, answer)}"]
+    beyond: dict[str, list[str]] = {}
+    for metric, ruling in answer.rulings.items():
+        if ruling.place != "within" and ruling.reason:
+            beyond.setdefault(ruling.reason, []).append(title_of(run, metric))
+    return ". ".join([*sentences, *(f"On {', '.join(titles)}, {reason}" for reason, titles in beyond.items())]) + "."
+
+
+def rival_text(ruling: Ruling) -> str:
+    """The rival of equal cost: ``8 steps``, or ``8 steps for 66% of the images and 10 steps for 34%``."""
+    if len(ruling.rival) == 1:
+        return ruling.rival[0].label
+    first, second = ruling.rival
+    return f"{first.label} for {first.share:.0%} of the images and {second.label} for {second.share:.0%}"
+
+
+def _cost(cost: Interval, unit: str) -> str:
+    if unit != SECONDS:
+        return f"{count(cost.value)} block evaluations per image"
+    return f"{number(cost.value)} s per image [{number(cost.low)}, {number(cost.high)}]"
+
+
+def _tally(run: Run, answer: Answer) -> str:
+    words = {
+        Outcome.YES: "better on", Outcome.NO: "not better on", Outcome.CANNOT_TELL: "can't tell on",
+        Outcome.NOT_MEASURED: "not measured on",
+    }  # fmt: skip
+    found = {outcome: [title_of(run, m) for m, r in answer.rulings.items() if r.outcome is outcome] for outcome in words}
+    return "; ".join(f"{text} {', '.join(found[outcome])}" for outcome, text in words.items() if found[outcome])
+
+
+def sensitivity_sentences(run: Run) -> list[str]:
+    """What each metric can see: the drop to five steps and the margin that follows, or why there is none."""
+    sentences = []
+    for metric, seen in trials(run).sensitivity.items():
+        title = title_of(run, metric)
+        if seen.drop is None or seen.margin is None:
+            sentences.append(f"{title}: {seen.missing}.")
+        elif seen.blind:
+            sentences.append(
+                f"{title}: BLIND. Its test cannot reject {ANCHOR_STEPS} steps, so nothing that passes it has shown anything."
+            )
+        else:
+            drop = interval_text(seen.drop)
+            sentences.append(f"{title}: {ANCHOR_STEPS} steps are worse than full by {drop}; margin {number(seen.margin)}.")
+    return sentences
+
+
+def disagreement_sentences(run: Run) -> list[str]:
+    """One for each contradiction between a distance of distributions and the images' own scores, with the worst images."""
+    sentences = []
+    for found in disagreements(run):
+        better, worse = (", ".join(title_of(run, m) for m in metrics) for metrics in (found.better, found.worse))
+        images = ", ".join(f"{loser.index} ({loser.prompt})" if loser.prompt else str(loser.index) for loser in found.worst[:5])
+        sentences.append(
+            f"{found.method} against {found.rival}: better on {better}, worse on {worse}. Images that lost most: {images}."
+        )
+    return sentences
+
+
+def facts(run: Run) -> list[tuple[str, str]]:
+    """Name and value of everything that shaped the numbers, in reading order."""
+    spec, env = run.spec, run.environment
+    timing = spec.get("timing", {})
+    commit = str(env.get("commit") or "not recorded") + (" with uncommitted changes" if env.get("dirty") else "")
+    machine = [str(env[key]) for key in ("device_name", "device") if env.get(key)]
+    rows = [
+        ("Preset", f"{spec['name']} (specification {spec.get('digest', 'without digest')})"),
+        ("Pipeline", str(spec.get("pipeline", "not recorded"))),
+        ("Device", ", ".join(machine) or "not recorded"),
+        ("Precision", str(spec.get("precision", "not recorded"))),
+        ("Solver", f"{spec.get('solver')}, {spec.get('steps')} steps, guidance {spec.get('guidance')}"),
+        ("Images", f"N = {spec.get('samples')}, seed {spec.get('seed')}, prompts {spec.get('prompts')}"),
+        ("Timing", f"{timing.get('rounds')} interleaved rounds of batch {_sizes(timing)}, {timing.get('warmup')} untimed"),
+        ("Noise floor", noise_sentence(run)),
+        ("Throttling", throttle_sentence(run)),
+        ("Command", str(env.get("command") or "not recorded in this run")),
+        ("Commit", commit),
+        ("Created", str(env.get("created") or "not recorded")),
+    ]
+    used = {"commit", "dirty", "device", "device_name", "command", "created", "anchor"}
+    return rows + [(key, str(value)) for key, value in sorted(env.items()) if key not in used]
+
+
+def _sizes(timing: Mapping[str, Any]) -> str:
+    return " and ".join(str(size) for size in dict.fromkeys((timing.get("batch"), *timing.get("batches", ()))))
+
+
+def throttle_sentence(run: Run) -> str:
+    """How many timed calls the device made with its clock held down."""
+    calls = (*run.timings, *run.other_batches)
+    found = throttled_calls(calls)
+    if found is None:
+        return "not known: no clock was watched"
+    reasons = ", ".join(sorted({reason for sample in calls for reason in sample.throttled.split(",") if reason}))
+    return f"{found} of {len(calls)} timed calls were made while the clock was held down{f' ({reasons})' if reasons else ''}"
+
+
+def noise_sentence(run: Run) -> str:
+    """The A/A spread in words."""
+    spread = noise_spread(run)
+    if spread is None:
+        return "not measured: full was not timed twice in one round"
+    return f"full timed twice in each round differs by up to {spread:.1%}; a smaller difference in speed means nothing"
+
+
+def failures(run: Run) -> list[tuple[str, str, str]]:
+    """(method, what, reason) of everything that has no number, in table order."""
+    found = []
+    for label in method_order(run):
+        if record_of(run, label) is None:
+            found.append((label, "method", failure_of(run, label)))
+            continue
+        if not len(seconds_per_image(run, label)):
+            found.append((label, "timing", untimed(run, label)))
+        batches = sorted({int(size) for size in run.spec.get("timing", {}).get("batches", ())})
+        found += [(label, f"timing at batch {n}", untimed(run, label, n)) for n in batches if not was_timed(run, label, n)]
+        scores = [(metric, score_of(run, label, metric)) for metric in metric_order(run)]
+        found += [(label, title_of(run, metric), score.reason) for metric, score in scores if isinstance(score, Failure)]
+    return found

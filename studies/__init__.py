@@ -1,0 +1,1 @@
+"""Studies that write docs/."""

@@ -1,0 +1,82 @@
+"""Does ILF win, and does the loop earn its cost? Rebuilds docs/ilf-study.md from the bundled checkpoints.
+
+    python -m studies.ilf_study                    # everything; resumes; about an hour of one thread a model
+    python -m studies.ilf_study --samples 200      # a quick look, not written to docs/
+
+Each model is one run of a preset (presets/ilf-study-*.yaml) on a held-out seed, and held-out captions for the text model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import matplotlib.pyplot as plt
+import typer
+from rich.console import Console
+
+from harness.config.spec import ROOT, load_spec
+from harness.models.loading import load_pipeline
+from harness.storage.records import read_run
+from ilf_bench.commands.engines import local_engine
+from ilf_bench.commands.run import execute, prepare
+from studies.reuse import linked_run
+from studies.study import FULL20, Study, adapters, caches, learned, ours, spaced, standard
+from studies.study_tables import put_tables, section
+
+MODELS = {"tiny-pixart (captions never trained on)": "ilf-study-text", "tiny-dit": "ilf-study-class"}
+DOC = ROOT / "docs" / "ilf-study.md"
+
+
+def draw(study: Study, path: Path) -> None:
+    """Error against cost, one line a family; the dashed line is the error of 20 steps."""
+    families = {
+        "steps, own timesteps": [x for x in standard(study) if "+" not in x],
+        "steps + spacing(1.5)": [x for x in spaced(study) if x.count("+") == 1],
+        "learned solver alone": learned(study),
+        "ilf": ours(study),
+        "ilf-adapter (no loop)": adapters(study),
+        "caches on 20 steps": caches(study),
+        "ilf-paper": [x for x in study.trained() if x.startswith("ilf-paper")],
+    }
+    colours = ("#555555", "#E69F00", "#009E73", "#0072B2", "#CC79A7", "#D55E00", "#56B4E9")  # Okabe and Ito's, safe for all eyes
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    for (name, labels), colour, marker in zip(families.items(), colours, "osD^vXP", strict=True):
+        points = sorted((study.cost(x), float(study.images(x, "feature_distance").mean())) for x in labels)
+        line = "" if "caches" in name else "-"  # each of them is another method
+        axes.plot(*zip(*points, strict=True), color=colour, marker=marker, linestyle=line, label=name)
+    axes.axhline(float(study.images(FULL20, "feature_distance").mean()), color="black", linestyle="--", label="20 steps (480)")
+    axes.set(xlabel="block evaluations an image", ylabel="feature distance to the converged sample", yscale="log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    figure.legend(fontsize=8, loc="outside right upper")
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def main(
+    samples: Annotated[int | None, typer.Option(help="Images a method; default: the preset's.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("runs"),
+    only: Annotated[str | None, typer.Option(help="One preset of the two.")] = None,
+) -> None:
+    """Run what is missing, then write the page."""
+    console = Console()
+    sections = []
+    for title, preset in MODELS.items():
+        if only not in (None, preset):
+            continue
+        prepared = prepare(preset, {} if samples is None else {"samples": samples}, ())
+        run, _, _ = linked_run(prepared.experiment, load_pipeline(load_spec(preset)), out)
+        execute(prepared, run.parent, console, local_engine)
+        study = Study(read_run(run))
+        draw(study, DOC.parent / "images" / f"{preset}.svg")
+        sections.append(section(title, study))
+    tables = "\n".join(sections)
+    if samples is None and only is None:
+        put_tables(DOC, tables)
+    else:
+        print(tables)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,149 @@
+"""A run of the ILF study, read for its tables: costs, errors to the converged sample, scores, and which rows are of a kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from harness.contracts import BASELINE, FloatArray, Score
+from harness.statistics import Estimate, Interval, paired_difference, time_ratio
+from harness.storage.records import Run, read_measurement
+from reports.analysis.select import record_of, rounds_of
+
+FULL20, BLIND = "20 steps", "5 steps"
+SCORES = ("fid", "clip_score", "clip_iqa", "image_reward")
+MARGIN = 0.10  # of the drop from 20 to 5 steps
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method of a study: its cost in block evaluations an image, and errors to the converged sample."""
+
+    label: str
+    cost: float
+    distance: float
+    rmse: float
+    speed: Interval
+
+
+class Study:
+    """One model's run. Errors are a feature distance and a pixel RMSE (0..255) to the converged sample of the same noise."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.labels = [record.label for record in run.methods if record.label != BASELINE]  # that is the reference itself
+
+    def images(self, label: str, metric: str) -> FloatArray:
+        """One value an image [N]; ``rmse`` is made of the squared errors that PSNR measured."""
+        if metric == "rmse":
+            squared = read_measurement(self.run.path, label, "psnr")
+            if squared is None:
+                raise SystemExit(f"{label}: no squared errors in {self.run.path}")
+            return 255 * np.sqrt(squared[:, 0])
+        score = self.run.scores[(label, metric)]
+        if not isinstance(score, Score):
+            raise SystemExit(f"{label}: {metric} could not be measured: {score.reason}")
+        return score.per_image
+
+    def cost(self, label: str) -> float:
+        """Block evaluations an image, counted."""
+        record = record_of(self.run, label)
+        assert record is not None and record.block_evaluations is not None
+        return record.block_evaluations
+
+    def speed(self, label: str) -> Interval:
+        """How many times faster than the pipeline's 20 steps, over interleaved rounds."""
+        return self.against(label, FULL20)
+
+    def row(self, label: str) -> Row:
+        """Everything of one method."""
+        distance, rmse = (float(self.images(label, name).mean()) for name in ("feature_distance", "rmse"))
+        return Row(label, self.cost(label), distance, rmse, self.speed(label))
+
+    def next_rival(self, label: str, rivals: list[str]) -> str | None:
+        """The best of the cheapest rivals that cost at least as much."""
+        dearer = [(self.cost(r), float(self.images(r, "feature_distance").mean()), r) for r in rivals]
+        dearer = sorted(x for x in dearer if x[0] >= self.cost(label))
+        return dearer[0][2] if dearer else None
+
+    def lower(self, label: str, rival: str, metric: str) -> Estimate:
+        """By how much of the rival's mean error this method's is lower (1: no error left); paired over images."""
+        ours, theirs = self.images(label, metric), self.images(rival, metric)
+        return paired_difference(1 - ours / theirs.mean(), 1 - theirs / theirs.mean())
+
+    def worse(self, label: str, against: str, metric: str) -> Estimate:
+        """How much worse a score is: positive means worse, whatever the metric's direction."""
+        score = self.run.scores[(label, metric)]
+        assert isinstance(score, Score)
+        sign = -1.0 if score.direction == "higher" else 1.0
+        return paired_difference(sign * self.images(label, metric), sign * self.images(against, metric))
+
+    @cached_property
+    def margins(self) -> dict[str, float]:
+        """A tenth of the drop from 20 to 5 steps, for each score that can see that drop."""
+        drops = {name: self.worse(BLIND, FULL20, name) for name in SCORES}
+        return {name: MARGIN * drop.value for name, drop in drops.items() if drop.low > MARGIN * drop.value > 0}
+
+    def trained(self) -> list[str]:
+        """Rows of trained modules, on the steps that they were trained for."""
+        return [x for x in self.labels if x.startswith("ilf-") or (x.startswith("ilf(") and "feedback" not in x)]
+
+    def worse_scores(self, label: str, rival: str) -> list[str]:
+        """Scores that are worse than the rival's, the interval excluding zero."""
+        return [name for name in SCORES if self.worse(label, rival, name).low > 0]
+
+    def beyond_margin(self, label: str, rival: str) -> list[str]:
+        """Scores that are not shown non-inferior to the rival's; those too blind to have a margin do not count."""
+        return [name for name, margin in self.margins.items() if self.worse(label, rival, name).high > margin]
+
+    def loses_nothing(self, label: str) -> tuple[list[str], bool]:
+        """Scores that are not shown non-inferior to 20 steps, and whether the error is no larger than theirs."""
+        errors = all(self.images(label, m).mean() <= self.images(FULL20, m).mean() for m in ("feature_distance", "rmse"))
+        return self.beyond_margin(label, FULL20), errors
+
+    def fastest(self, labels: list[str]) -> str | None:
+        """The fastest of those that lose nothing measurable."""
+        passing = [label for label in labels if self.loses_nothing(label) == ([], True)]
+        return max(passing, key=lambda label: self.speed(label).value, default=None)
+
+    def against(self, label: str, rival: str) -> Interval:
+        """How many times faster than a rival, over interleaved rounds."""
+        ours, theirs = rounds_of(self.run, label), rounds_of(self.run, rival)
+        shared = sorted(set(ours) & set(theirs))
+        return time_ratio(np.array([theirs[r] for r in shared]), np.array([ours[r] for r in shared]))
+
+
+def standard(study: Study) -> list[str]:
+    """The pipeline with fewer steps on its usual timesteps, with three solvers."""
+    return [
+        x
+        for x in study.labels
+        if x.split(" + ")[0].endswith("steps") and x != FULL20 and "spacing" not in x and x not in caches(study)
+    ]
+
+
+def spaced(study: Study) -> list[str]:
+    """The pipeline with fewer steps on timesteps spaced as ILF's."""
+    return [x for x in study.labels if "spacing" in x]
+
+
+def caches(study: Study) -> list[str]:
+    """20 steps with a cache."""
+    return [x for x in study.labels if x.startswith(f"{FULL20} + ")]
+
+
+def ours(study: Study) -> list[str]:
+    """ILF with the steps that it was trained for."""
+    return [x for x in study.trained() if x.startswith("ilf(")]
+
+
+def adapters(study: Study) -> list[str]:
+    """The same without a second pass."""
+    return [x for x in study.trained() if x.startswith("ilf-adapter")]
+
+
+def learned(study: Study) -> list[str]:
+    """Solvers learned end to end, without any module."""
+    return [x for x in study.labels if x.startswith("bespoke")]

@@ -1,0 +1,56 @@
+"""The two router losses: their extremes in closed form, their gradients, and short trainings that leave no trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from baselines.learned.rollout import Denoiser, roll_out
+from baselines.learned.routers import HarmoniCa, LearningToCache
+from baselines.learned.train_routers import LOSSES, RouterSettings, train_router
+from harness.sampling.pipeline import Pipeline
+from harness.training.fit import TrainSettings, step_generator
+from tests.conftest import PROMPTS
+
+QUICK = RouterSettings(TrainSettings(steps=6, lr=0.3, warmup=1, ema=0.5, checkpoint_every=3), price=0.2, batch=4, rollouts=5)
+
+
+def test_rollouts_replay_the_pipeline(pipeline: Pipeline) -> None:
+    """The denoiser on recorded states, guided, takes the recorded next state through a first-order step."""
+    with pipeline.sampling(solver="ddim"):
+        data = roll_out(pipeline, PROMPTS, 0, batch=2)
+        assert data.states.shape[:2] == (4, 5) and len(data.branches) == 2
+        index = torch.tensor([3, 0])
+        denoise, scheduler = Denoiser(pipeline), pipeline.pipe.scheduler
+        scheduler.set_timesteps(4)
+        times = torch.full((4,), data.timesteps[1])
+        with torch.no_grad():
+            eps = denoise(torch.cat([data.states[1, index]] * 2), times, data.conditioning(index))
+        after = scheduler.step(denoise.guided(eps), scheduler.timesteps[1], data.states[1, index]).prev_sample
+    assert torch.allclose(after, data.states[2, index], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [LearningToCache.name, HarmoniCa.name])
+def test_loss_of_all_fresh_is_the_price_and_of_all_kept_is_one(pipeline: Pipeline, name: str) -> None:
+    loss = LOSSES[name](pipeline, roll_out(pipeline, PROMPTS, 0), QUICK)
+    with loss.mixed.attached():
+        loss.router.logits.data.fill_(40.0)
+        assert loss(step_generator(0, 0)).item() == pytest.approx(0.2, rel=1e-4)
+        loss.router.logits.data.fill_(-40.0)
+        if name == LearningToCache.name:
+            assert loss(step_generator(0, 0)).item() == pytest.approx(1 + 0.2 * loss.cost(loss.router.keep[1]).item(), rel=1e-3)
+        loss.router.logits.data.fill_(0.0)
+        loss(step_generator(0, 0)).backward()
+    gradient = loss.router.logits.grad
+    assert gradient is not None and gradient[0].abs().max() == 0 and gradient[1].abs().min() > 0
+
+
+@pytest.mark.parametrize("name", [LearningToCache.name, HarmoniCa.name])
+def test_training_leaves_the_pipeline_alone_and_moves_the_router(pipeline: Pipeline, tmp_path: Path, name: str) -> None:
+    before = pipeline.generate(PROMPTS, 0, range(5))
+    router, record = train_router(name, QUICK, pipeline, PROMPTS, tmp_path / "router.pt")
+    assert record.seconds > 0 and router.keep[1:].min() < 0.87
+    assert torch.equal(pipeline.generate(PROMPTS, 0, range(5)), before)
+    assert all("forward" not in vars(block.ff) for block in pipeline.blocks)

@@ -1,0 +1,133 @@
+"""``ilf-bench train``: trains, resumes, and gives a module that ``run`` takes; two processes follow the curve of one."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.storage.locations import held_alone
+from harness.storage.records import read_json, read_run
+from ilf_bench.cli import main
+from tests.ilf_bench.test_cli import preset as preset
+
+SHORT = ["--trajectories", "6", "--steps", "4", "--batch", "4", "--rounds", "2", "--grids", "2,3"]
+
+
+@pytest.mark.parametrize("task", ["text", "class"])
+def test_a_trained_module_runs(preset: Callable[..., str], task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = preset(task), tmp_path / "module"
+    assert main(["train", path, *SHORT, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "memory" in said and "final loss" in said and f"ilf:checkpoint={out}" in said
+    assert json.loads((out / "config.json").read_text())["steps"] == 3, "the preset's 8 are more than it was trained for"
+    runs = tmp_path / "runs"
+    assert main(["run", path, "--methods", f"full,ilf:checkpoint={out}:steps=3", "--out", str(runs)]) == 0
+    run = read_run(next(runs.glob("toy-*")))
+    method = next(m for m in run.methods if m.label != "full")
+    assert method.block_evaluations == method.predicted_block_evaluations == 3 * (2 * 6 + 2)
+    assert method.training_s is not None and method.training_s > 0
+    weights = next(out.glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert main(["run", path, "--methods", f"full,ilf:checkpoint={out}:steps=2", "--out", str(runs)]) == 4
+    assert "SHA256SUMS" in capsys.readouterr().out, "an altered module is named, and not used"
+
+
+@pytest.mark.parametrize("changed", [["--folded", "all"], ["--rounds", "1"], ["--form", "adapter"], ["--steps", "5"]])
+def test_a_folder_keeps_the_training_it_was_begun_with(
+    preset: Callable[..., str], changed: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A finished training with another option was taken for one with it: the same weights, and a config that says otherwise."""
+    path, out = preset("class"), tmp_path / "module"
+    assert main(["train", path, *SHORT, "--out", str(out)]) == 0
+    config = (out / "config.json").read_bytes()
+    assert main(["train", path, *SHORT, *changed, "--out", str(out)]) == 64
+    said = capsys.readouterr().err
+    assert "instead of" in said and "choose another --out" in said and (out / "config.json").read_bytes() == config
+    assert main(["train", path, *SHORT, "--out", str(out)]) == 0
+
+
+@pytest.mark.parametrize("form", ["adapter", "paper"])
+def test_other_forms(preset: Callable[..., str], form: str, tmp_path: Path) -> None:
+    assert (
+        main(["train", preset("class"), *SHORT, "--form", form, "--gradient-checkpointing", "--out", str(tmp_path / form)]) == 0
+    )
+    assert json.loads((tmp_path / form / "config.json").read_text())["inner_pass"] is (form == "paper")
+
+
+def test_a_schedule_is_searched_within_a_budget(
+    preset: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = preset("class"), tmp_path / "module"
+    assert main(["train", path, *SHORT, "--budget", "30", "--out", str(out)]) == 0
+    tried, config = read_json(out / "schedules.json"), json.loads((out / "config.json").read_text())
+    assert f"best of {len(tried)} schedules" in capsys.readouterr().out
+    best = tried[0]["choice"]
+    assert {name: config[name] for name in ("steps", "feedback", "power")} == {k: v for k, v in best.items() if k != "cost"}
+    assert all(one["choice"]["cost"] <= 30 and one["error"] >= tried[0]["error"] for one in tried)
+
+
+def test_what_cannot_be_done_is_refused_before_the_first_trajectory(
+    preset: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = preset("class"), tmp_path / "module"
+    assert main(["train", path, *SHORT, "--budget", "3", "--out", str(out)]) == 64
+    assert "at least 24" in capsys.readouterr().err and not out.exists()
+    (tmp_path / "file").touch()
+    assert main(["train", path, *SHORT, "--out", str(tmp_path / "file")]) == 64
+    assert "choose another --out" in capsys.readouterr().err
+    with held_alone(out / "work"):
+        assert main(["train", path, *SHORT, "--out", str(out)]) == 64
+    assert "at work" in capsys.readouterr().err and not list(out.rglob("*.pt"))
+
+
+def test_a_backbone_in_half_precision_is_trained_on(preset: Callable[..., str], tmp_path: Path) -> None:
+    path = preset("class", precision="auto")
+    assert main(["train", path, *SHORT, "--dtype", "bfloat16", "--out", str(tmp_path / "half")]) == 0
+    assert json.loads((tmp_path / "half" / "training.json").read_text())["final_loss"] > 0
+
+
+@pytest.mark.parametrize(
+    ("extra", "word"), [(["--form", "best"], "ours"), (["--grids", "5;6"], "training.grids"), (["--seed", "0"], "--seed")]
+)
+def test_nonsense_is_refused(
+    preset: Callable[..., str], extra: list[str], word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = preset("class", seed=0) if "--seed" in extra else preset("class")
+    assert main(["train", path, *SHORT, *extra, "--out", str(tmp_path / "module")]) == 64
+    assert word in capsys.readouterr().err
+
+
+def losses(record: Path) -> list[float]:
+    """The loss of each step; the curve is smoothed, which would hide a difference in the later ones."""
+    smoothed = [value for _, value in json.loads(record.read_text())["loss_curve"]]
+    return [smoothed[0], *((now - 0.98 * before) / 0.02 for before, now in itertools.pairwise(smoothed))]
+
+
+@pytest.mark.slow
+def test_two_processes_follow_the_curve_of_one(preset: Callable[..., str], tmp_path: Path) -> None:
+    path = preset("class")
+    command = ["-m", "ilf_bench", "train", path, *SHORT]
+    subprocess.run([sys.executable, *command, "--out", str(tmp_path / "one")], check=True)
+    launch = [
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+    ]
+    subprocess.run([sys.executable, *launch, *command, "--out", str(tmp_path / "two")], check=True)
+    one, two = (losses(tmp_path / name / "training.json") for name in ("one", "two"))
+    assert len(one) == 4 and len(set(one)) == 4
+    assert one == pytest.approx(two, rel=1e-3)

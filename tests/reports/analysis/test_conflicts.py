@@ -1,0 +1,94 @@
+"""Contradictions, the cost ledger and published numbers, as the page prints them."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from harness.contracts import Score
+from harness.storage.records import Run, read_run
+from reports import build_report
+from reports.analysis.conflicts import conflicts
+from reports.analysis.published import anchor_sentence
+from reports.render.grid import stored_samples
+from reports.render.html import html_report
+from reports.render.markdown import markdown_report
+from reports.render.plots import speed_plots
+from reports.render.tables import comparison_table
+from reports.render.words import facts
+
+Make = Callable[..., Run]
+
+
+def contradictory(run: Run) -> Run:
+    """``far`` becomes a FID that is best for the accelerator, whose image reward is worst on sample 2."""
+    scores = {}
+    for (label, metric), score in run.scores.items():
+        assert isinstance(score, Score)
+        values = np.asarray(score.per_image)
+        name = {"far": "fid", "good": "image_reward"}[metric]
+        if name == "fid":
+            values = 3.0 - 2.0 * label.startswith("ilf") + 0.01 * np.random.default_rng(len(label)).normal(size=score.n)
+        elif label.startswith("ilf"):
+            values = values - 3.0 - 9.0 * (np.arange(score.n) == 2)
+        scores[label, name] = replace(score, metric=name, per_image=values, value=float(values.mean()))
+    return replace(run, spec=dict(run.spec) | {"metrics": ["fid", "image_reward"]}, scores=scores)
+
+
+def test_a_contradiction_shows_its_worst_prompts_and_leads_to_the_gallery(make_run: Make) -> None:
+    run = contradictory(make_run())
+    stored = stored_samples(run)
+    found = conflicts(run, stored)[0]
+    assert "surely better on Far score but surely worse on Good score" in found.sentence
+    assert found.pairs[0].prompt == "cat | face" and found.pairs[0].first.startswith("data:image/png;base64,")
+    assert found.address == "gallery.html#first=full&second=ilf%28steps%3D10%29&order=loss&metric=image_reward"
+    table = comparison_table(run)
+    page = html_report(run, table, speed_plots(run, table), None, stored, None)
+    assert "Where the metrics contradict each other" in page and 'alt="ilf(steps=10): cat | face"' in page
+
+
+def test_without_images_the_warning_stands_alone(make_run: Make) -> None:
+    found = conflicts(contradictory(make_run()), {})[0]
+    assert found.pairs == () and found.address == ""
+
+
+def test_agreement_needs_no_section(make_run: Make) -> None:
+    assert "contradict each other" not in build_report(make_run().path).read_text()
+
+
+def test_the_page_says_when_training_has_paid_back(make_run: Make) -> None:
+    """900 s of training at half a second saved an image: 1,800 images."""
+    page = build_report(make_run(noise=0.0).path).read_text()
+    ledger = page.split("Cost ledger:")[2]
+    assert "Calibration" in ledger and "900 s" in ledger and "1,800 [1,800, 1,800]" in ledger
+
+
+def test_published_numbers_stand_apart(make_run: Make) -> None:
+    run = read_run(make_run().path)
+    table = comparison_table(run)
+    here = html_report(run, table, [], None, {}, None)
+    there = html_report(replace(run, spec=dict(run.spec) | {"name": "pixart-alpha-1024"}), table, [], None, {}, None)
+    assert "not measured here, not ranked" not in here
+    part = there.split('id="published"')[1].split("</section>")[0]
+    assert "arXiv 2501.13107" in part and "ILF" in part and "answer" not in part
+    measured = there.split('id="published"')[0]
+    assert part.count('role="img"') == 8 and part.count('href="#mk-120" x=') == 8 * 4 + 8 + 32  # each metric's plot, caption, row
+    assert 'href="#mk-120"' not in measured and 'class="front"' not in part
+
+
+def test_the_anchor_of_a_preset_is_shown_apart(make_run: Make) -> None:
+    anchor = {"metric": "FID", "value": 3.5, "n": 50000, "source": "some <paper>"}
+    run = make_run()
+    run = replace(run, environment=dict(run.environment) | {"anchor": anchor})
+    sentence = "Published for the full run: FID 3.5 at N = 50000 (some <paper>)."
+    assert anchor_sentence(run) == sentence
+    page = html_report(run, comparison_table(run), [], None, {}, None)
+    assert html.escape(sentence) in page.split('id="published"')[1] and "anchor" not in dict(facts(run))
+    assert "FID 3.5 at N = 50000 (some &lt;paper>)" in markdown_report(run)
+    odd = replace(run, environment=dict(run.environment) | {"anchor": {"metrik": 1}})
+    assert "does not know: {'metrik': 1}" in anchor_sentence(odd)
+    without = replace(run, environment=dict(run.environment) | {"anchor": None})
+    assert anchor_sentence(without) == "" and "Published elsewhere" not in markdown_report(without)

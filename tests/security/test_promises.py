@@ -1,0 +1,66 @@
+"""The promises of docs/security.md that can be checked by reading the source."""
+
+from __future__ import annotations
+
+import ast
+import html
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from reports.render.build import build_report
+from tests.reports.conftest import Fake, write_fake
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("ilf_bench", "harness", "ilf", "baselines", "metrics", "reports", "zoo", "studies", "benchmarks")
+SAFE = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False), "numpy.load": ("allow_pickle", False)}
+FORBIDDEN = {
+    "pickle.load", "pickle.loads", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "joblib.load", "marshal.loads",
+    "shelve.open", "pd.read_pickle", "pandas.read_pickle", "eval", "exec", "os.popen",
+}  # fmt: skip
+
+
+def calls() -> Iterator[tuple[Path, ast.Call, str]]:
+    """Every call in the product, with the name that is called."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call):
+                    yield path, node, ast.unparse(node.func)
+
+
+def test_nothing_is_unpickled() -> None:
+    seen = 0
+    for path, call, name in calls():
+        assert name not in FORBIDDEN, f"{path}:{call.lineno} calls {name}"
+        if name in SAFE:
+            keyword, value = SAFE[name]
+            given = [k.value for k in call.keywords if k.arg == keyword]
+            assert given and isinstance(given[0], ast.Constant) and given[0].value is value, f"{path}:{call.lineno}"
+            seen += 1
+    assert seen >= 4
+
+
+def test_no_code_from_a_hub_is_trusted() -> None:
+    for path, call, _ in calls():
+        for keyword in call.keywords:
+            assert keyword.arg != "trust_remote_code", f"{path}:{call.lineno}"
+
+
+def test_report_pages_carry_a_content_security_policy(tmp_path: Path) -> None:
+    write_fake(tmp_path / "run", Fake(n=8, rounds=2))
+    page = build_report(tmp_path / "run").read_text()
+    policy = page.partition('http-equiv="Content-Security-Policy"')[2].partition(">")[0]
+    assert "default-src 'none'" in html.unescape(policy) and "<b>x</b>" not in page
+
+
+def test_the_lock_holds_every_pin_and_hashes_alone() -> None:
+    """After a change of the pins: python constraints/lock.py > constraints/ci.lock."""
+    pins, lock = (
+        [line for line in (ROOT / "constraints" / name).read_text().splitlines() if line and not line.startswith("#")]
+        for name in ("light-cpu.txt", "ci.lock")
+    )
+    locked = [re.fullmatch(r"([\w.-]+==\S+) --hash=sha256:[0-9a-f]{64}", line) for line in lock]
+    assert all(locked), "a line that is no version with its hash"
+    missing = {pin.lower() for pin in pins} - {found.group(1) for found in locked if found}
+    assert not missing, "pins without a hash"

@@ -1,0 +1,1 @@
+"""The recipes that rebuild the bundled models."""
