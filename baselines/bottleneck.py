@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from diffusers import DPMSolverMultistepScheduler
 from diffusers.utils.torch_utils import randn_tensor
 
-from harness.contracts import Plan
 from harness.cost.macs import BlockMacs
+from harness.cost.plan import Plan
 from harness.errors import NotMeasured, UsageError
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline

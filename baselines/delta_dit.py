@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from baselines.support.caching import RangeCache, at_least
-from harness.contracts import Plan
+from harness.cost.plan import Plan
 from harness.errors import UsageError
 from harness.sampling.pipeline import Pipeline
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from baselines.support.caching import Forward, RangeCache, at_least, over_branches
-from harness.contracts import Plan
+from harness.cost.plan import Plan
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from baselines.support.caching import at_least, remembering
-from harness.contracts import Plan
+from harness.cost.plan import Plan
 from harness.sampling.pipeline import Pipeline
 
 

@@ -10,7 +10,8 @@ import torch
 
 from baselines.support.caching import RangeCache, at_least
 from baselines.support.watching import each_step
-from harness.contracts import Backbone, Ledger, Plan
+from harness.cost.plan import Backbone, Plan
+from harness.results import UpfrontCost
 from harness.sampling.pipeline import Pipeline
 from harness.training.calibration import Curves, calibrate, find, spent
 
@@ -58,7 +59,7 @@ class MagCache:
             return plan.at_most()
         return plan.saving([0 if runs else plan.backbone.depth for runs in self.full_steps(known.curves["ratios"])])
 
-    def ledger(self, backbone: Backbone) -> Ledger:
+    def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """What the calibration cost that was used last."""
         return spent(self, backbone.folder)
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from harness.contracts import Plan
+from harness.cost.plan import Plan
 from harness.errors import NotMeasured
 from harness.sampling.pipeline import Pipeline
 

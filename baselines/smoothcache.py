@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from baselines.support.caching import at_least, parts_of, remembering
-from harness.contracts import Backbone, Ledger, Plan
+from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
+from harness.results import UpfrontCost
 from harness.sampling.pipeline import Pipeline
 from harness.training.calibration import Curves, calibrate, find, spent
 
@@ -66,7 +67,7 @@ class SmoothCache:
         ]
         return plan.saving(saved)
 
-    def ledger(self, backbone: Backbone) -> Ledger:
+    def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """What the calibration cost that was used last."""
         return spent(self, backbone.folder)
 
@@ -89,7 +90,7 @@ def measure(pipeline: Pipeline, sample: Callable[[], None]) -> Curves:
 
         def leaving(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> None:
             step = pipeline.clock.step
-            if pipeline.clock.again:
+            if pipeline.clock.is_second_pass:
                 return
             if step == 0:
                 outputs.clear()

@@ -11,8 +11,9 @@ from torch.nn.functional import cosine_similarity
 
 from baselines.support.caching import RangeCache
 from baselines.support.watching import each_step
-from harness.contracts import Backbone, Ledger, Plan
+from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
+from harness.results import UpfrontCost
 from harness.sampling.pipeline import Pipeline
 from harness.training.calibration import Curves, calibrate, find, spent
 
@@ -60,7 +61,7 @@ class StepRehash:
         saved = plan.backbone.depth - first + 1
         return plan.saving([0 if runs else saved for runs in self.full_steps(known.curves["similarity"])])
 
-    def ledger(self, backbone: Backbone) -> Ledger:
+    def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """What the calibration cost that was used last."""
         return spent(self, backbone.folder)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from harness.contracts import BASELINE, Plan
+from harness.cost.plan import Plan
 from harness.errors import UsageError
+from harness.results import BASELINE
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.solvers import check_solver, power_grid
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from harness.contracts import Plan
+from harness.cost.plan import Plan
 from harness.errors import NotMeasured
 from harness.sampling.compiling import compiled_forward
 from harness.sampling.patching import patched

@@ -12,9 +12,10 @@ import diffusers
 import torch
 from safetensors import SafetensorError
 
-from harness.contracts import Backbone, Ledger, Plan
 from harness.cost.macs import block_macs
+from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, NotMeasured, UsageError
+from harness.results import UpfrontCost
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json
@@ -56,12 +57,12 @@ class TStitch:
         steps = tuple(replace(cost, blocks=blocks) if i < count else cost for i, cost in enumerate(plan.steps))
         return plan.costing(steps)
 
-    def ledger(self, backbone: Backbone) -> Ledger:
+    def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """The sibling's parameters, and its training seconds where a record lies beside it."""
         folder = find_sibling(self.small, backbone.folder)
         record = folder.parent / "training-transformer.json"
         seconds = float(read_json(record)["seconds"]) if record.exists() else 0.0
-        return Ledger(seconds, sum(p.numel() for p in load_sibling(folder).parameters()))
+        return UpfrontCost(seconds, sum(p.numel() for p in load_sibling(folder).parameters()))
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
@@ -113,6 +114,7 @@ def check_fits(small: Any, large: Any, folder: Path) -> None:
     for name in ("in_channels", "out_channels", "sample_size", "caption_channels"):
         if small.config.get(name) != large.config.get(name):
             raise ArtifactError(
-                expected=f"a sibling with {name} {large.config.get(name)}", got=f"{small.config.get(name)} in {folder}",
+                expected=f"a sibling with {name} {large.config.get(name)}",
+                got=f"{small.config.get(name)} in {folder}",
                 remedy="use a model that was trained on the same latents and conditions",
-            )  # fmt: skip
+            )

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 
 from baselines.support.caching import at_least, remembering
-from harness.contracts import Plan
+from harness.cost.plan import Plan
 from harness.sampling.pipeline import Pipeline
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from baselines.support.caching import RangeCache, at_least, over_branches
-from harness.contracts import Backbone, Ledger, Plan
+from harness.cost.plan import Backbone, Plan
+from harness.results import UpfrontCost
 from harness.sampling.pipeline import Pipeline
 from harness.training.calibration import Curves, calibrate, spent
 
@@ -42,7 +43,7 @@ class TeaCache:
         """An upper bound: which steps are skipped depends on the images."""
         return plan.at_most()
 
-    def ledger(self, backbone: Backbone) -> Ledger:
+    def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """What the calibration cost that was used last."""
         return spent(self, backbone.folder)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from baselines.support.caching import Latest, remembering
-from harness.contracts import Plan
+from harness.cost.plan import Plan
 from harness.errors import NotMeasured, UsageError
 from harness.sampling.guidance import conditional_only
 from harness.sampling.patching import patched
@@ -48,8 +48,9 @@ class TGate:
         if plan.solver == LEARNED or plan.loops:
             raise NotMeasured(
                 expected="both guidance branches at every step, as ilf and learned solvers need them",
-                got="t-gate, which drops one", remedy="leave one of the two out",
-            )  # fmt: skip
+                got="t-gate, which drops one",
+                remedy="leave one of the two out",
+            )
         gate, saved = self.gate_step(len(plan.steps)), plan.backbone.depth * plan.backbone.block.share("attn2")
         late = plan.saving([saved] * len(plan.steps))
         steps = (*plan.steps[:gate], *(replace(cost, branches=1) for cost in late.steps[gate:]))

@@ -43,10 +43,10 @@ from benchmarks.trials import (
     worked_s,
     write_preset,
 )
-from harness.contracts import Failure, MethodRecord
 from harness.errors import ArtifactError
 from harness.execution import environment
 from harness.history.store import History
+from harness.results import Failure, MethodRecord
 from harness.storage.records import Run, write_bytes
 from tests.conftest import save_pixart
 
@@ -208,9 +208,15 @@ def some_run(folder: Path, number: int) -> Run:
     """A record of a run, as the history keeps it."""
     spec = {"format": 1, "name": "campaign", "digest": f"{number}", "method_labels": ["full"], "metrics": []}
     return Run(
-        folder / str(number), spec, {"created": f"2026-01-01T00:{number // 60:02d}:{number % 60:02d}"},
-        (MethodRecord("full", "full", 20, 1, 1),), (Failure("broken", "", "why"),), {}, (), True,
-    )  # fmt: skip
+        folder / str(number),
+        spec,
+        {"created": f"2026-01-01T00:{number // 60:02d}:{number % 60:02d}"},
+        (MethodRecord("full", "full", 20, 1, 1),),
+        (Failure("broken", "", "why"),),
+        {},
+        (),
+        True,
+    )
 
 
 def append(path: Path, runs: int) -> None:

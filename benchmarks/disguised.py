@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from harness.contracts import Method, Plan
+from harness.contracts import Method
+from harness.cost.plan import Plan
 from harness.sampling.pipeline import Pipeline
 
 

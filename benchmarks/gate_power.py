@@ -34,10 +34,10 @@ import numpy as np
 import torch
 
 from benchmarks.disguised import Disguised
-from harness.contracts import BASELINE, REFERENCE, MethodRecord, TimingSample
 from harness.execution.environment import describe
 from harness.history.store import History
 from harness.models.loading import load_pipeline
+from harness.results import BASELINE, REFERENCE, MethodRecord, TimingSample
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import Run
@@ -90,9 +90,15 @@ def record_process(process: int) -> None:
             timings.append(workload.time_once(0, 1))
         took = time.monotonic() - start
         line = {
-            "process": process, "run": number, "slowed": is_slowed, "began": began, "seconds": took, "environment": environment,
-            "spec": experiment.spec.identity(), "timings": [_compact(t) for t in timings],
-        }  # fmt: skip
+            "process": process,
+            "run": number,
+            "slowed": is_slowed,
+            "began": began,
+            "seconds": took,
+            "environment": environment,
+            "spec": experiment.spec.identity(),
+            "timings": [_compact(t) for t in timings],
+        }
         with RESULTS.open("a") as file:
             file.write(json.dumps(line) + "\n")
 

@@ -114,9 +114,13 @@ class Measured:
             best[turn.stage, turn.workers] = min(turn.seconds, best.get((turn.stage, turn.workers), turn.seconds))
         efficiency = min(best[stage, 1] / best[stage, 2] / 2 for stage, _ in best)
         return cls(
-            efficiency, driver.seconds / driver.ranges, large.store_s / large.images, large.score_s / large.images,
-            (many.history_s + many.report_s) / many.images, large.image_bytes,
-        )  # fmt: skip
+            efficiency,
+            driver.seconds / driver.ranges,
+            large.store_s / large.images,
+            large.score_s / large.images,
+            (many.history_s + many.report_s) / many.images,
+            large.image_bytes,
+        )
 
 
 @dataclass(frozen=True)

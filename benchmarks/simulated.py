@@ -19,14 +19,14 @@ import torch
 from rich.console import Console
 
 from benchmarks.scale_plan import DriverCost, ImageCost
-from harness.contracts import MethodRecord
 from harness.execution.experiment import Experiment
 from harness.execution.local import LocalEngine
 from harness.execution.ray import ClusterOptions
 from harness.execution.runner import Runner
 from harness.execution.sampler import Sampler
-from harness.execution.tasks import SCORE_BATCH, Facts, Outcome, Task, Witness
+from harness.execution.tasks import SCORE_BATCH, Facts, Outcome, SamplerWorker, Task
 from harness.history.store import History
+from harness.results import MethodRecord
 from harness.storage.records import read_run, slug, write_json
 from ilf_bench.commands.engines import cluster_engine, make_scorer
 from ilf_bench.commands.run import prepare
@@ -102,7 +102,7 @@ def drive(images: int) -> DriverCost:
 class Clocked:
     """A worker whose processor seconds are added up by stage."""
 
-    worker: Witness
+    worker: SamplerWorker
     seconds: Counter[str]
 
     def facts(self) -> Facts:

@@ -110,10 +110,20 @@ def write_preset(folder: Path, pipeline: Path) -> Path:
     prompts = folder / "prompts.txt"
     prompts.write_text("red cat\nblue dog\nred dog\n")
     content = {
-        "name": "campaign", "task": "text", "pipeline": str(pipeline), "steps": 4, "guidance": 2.0, "samples": 24, "batch": 4,
-        "prompts": str(prompts), "precision": "fp32", "device": "cpu", "methods": ["full", "steps:2", "deepcache:interval=2"],
-        "metrics": ["psnr", "ssim"], "timing": {"rounds": 2, "batch": 2, "warmup": 1},
-    }  # fmt: skip
+        "name": "campaign",
+        "task": "text",
+        "pipeline": str(pipeline),
+        "steps": 4,
+        "guidance": 2.0,
+        "samples": 24,
+        "batch": 4,
+        "prompts": str(prompts),
+        "precision": "fp32",
+        "device": "cpu",
+        "methods": ["full", "steps:2", "deepcache:interval=2"],
+        "metrics": ["psnr", "ssim"],
+        "timing": {"rounds": 2, "batch": 2, "warmup": 1},
+    }
     (folder / "campaign.yaml").write_text(yaml.safe_dump(content))
     return folder / "campaign.yaml"
 

@@ -23,9 +23,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [
-            sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", str(report),
-            "--constraint", str(ROOT / "constraints" / "light-cpu.txt"), f"{ROOT}[dev]",
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--dry-run",
+            "--ignore-installed",
+            "--quiet",
+            "--report",
+            str(report),
+            "--constraint",
+            str(ROOT / "constraints" / "light-cpu.txt"),
+            f"{ROOT}[dev]",
+        ]
         subprocess.run(command, check=True, stdout=sys.stderr)
         installed = json.loads(report.read_text())["install"]
     lines = []

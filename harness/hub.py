@@ -70,18 +70,20 @@ def explained(name: str, what: str = "model", file: str = "") -> Iterator[None]:
         raise UsageError(expected=f"{PREFIX}OWNER/NAME", got=repr(name), remedy="mend the name") from error
     except hub.GatedRepoError as error:
         raise ArtifactError(
-            expected=f"access to the {what} {name}", got="a gated repository",
+            expected=f"access to the {what} {name}",
+            got="a gated repository",
             remedy=f"accept its conditions on huggingface.co, then `hf auth login`; {local}",
-        ) from error  # fmt: skip
+        ) from error
     except (hub.RevisionNotFoundError, hub.RemoteEntryNotFoundError) as error:
         raise ArtifactError(
             expected=f"the {what} {name}", got="no such revision or file", remedy="check the part after @ and the path"
         ) from error
     except hub.RepositoryNotFoundError as error:
         raise ArtifactError(
-            expected=f"the {what} {name}", got="no such repository, or a private one",
+            expected=f"the {what} {name}",
+            got="no such repository, or a private one",
             remedy=f"check the name, or `hf auth login`; {local}",
-        ) from error  # fmt: skip
+        ) from error
     except hub.LocalEntryNotFoundError as error:
         got = "HF_HUB_OFFLINE is set and the cache lacks it" if is_offline() else "no network, and the cache lacks it"
         raise ArtifactError(expected=f"the {what} {name}", got=got, remedy=f"`{download}` with a network, {local}") from error

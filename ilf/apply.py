@@ -91,7 +91,8 @@ def apply(pipe: Any, module: str | Path | FeedbackModule) -> Applied:
     if dict(module.config.block_settings) != block_settings(pipe.transformer.config):
         raise ArtifactError(
             expected=f"a module for blocks like {block_settings(pipe.transformer.config)}",
-            got=f"one for {dict(module.config.block_settings)}", remedy="use the module that was trained on this backbone",
-        )  # fmt: skip
+            got=f"one for {dict(module.config.block_settings)}",
+            remedy="use the module that was trained on this backbone",
+        )
     weights = next(pipe.transformer.parameters())
     return Applied(pipe, module.to(weights.device, weights.dtype).eval())

@@ -28,9 +28,15 @@ class FeedbackForward:
     """
 
     def __init__(
-        self, forward: Callable[..., Any], loop: InnerLoop, schedule: Callable[[], Schedule], clock: Any, guidance: float,
-        first: bool, seen: Seen | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        forward: Callable[..., Any],
+        loop: InnerLoop,
+        schedule: Callable[[], Schedule],
+        clock: Any,
+        guidance: float,
+        first: bool,
+        seen: Seen | None = None,
+    ) -> None:
         self.forward, self.loop, self.schedule, self.clock = forward, loop, schedule, clock
         self.guidance, self.conditional_first, self.seen = guidance, first, seen
         self._previous: tuple[float, torch.Tensor] | None = None
@@ -98,15 +104,21 @@ def check_guidance(config: Any, guidance: float) -> None:
     if folds and guidance != config["guidance"]:
         raise UsageError(
             expected=f"guidance {config['guidance']}, for which this module was trained",
-            got=f"guidance {guidance}", remedy="set that guidance, or use a module that was trained for yours",
-        )  # fmt: skip
+            got=f"guidance {guidance}",
+            remedy="set that guidance, or use a module that was trained for yours",
+        )
 
 
 @contextmanager
 def feedback_attached(
-    transformer: Any, module: FeedbackModule, schedule: Callable[[], Schedule], clock: Any, guidance: float, first: bool,
+    transformer: Any,
+    module: FeedbackModule,
+    schedule: Callable[[], Schedule],
+    clock: Any,
+    guidance: float,
+    first: bool,
     seen: Seen | None = None,
-) -> Iterator[InnerLoop]:  # fmt: skip
+) -> Iterator[InnerLoop]:
     """Attach a module that is in memory; timesteps and solver stay as they are."""
     check_guidance(module.config, guidance)
     loop = InnerLoop(transformer, module, seen is not None, clock)

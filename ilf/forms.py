@@ -35,11 +35,24 @@ def settings_for(training: TrainingSpec, depth: int, state_bytes: int) -> IlfSet
         settings = paper_form((first, last), training.grids, steps)
     else:
         settings = IlfSettings(
-            (first, last), training.grids, steps, inner_pass=training.form == "ours", folded=training.folded,
-            feedback=training.feedback, power=training.power, rounds=min(training.rounds, training.optimiser_steps),
-        )  # fmt: skip
+            (first, last),
+            training.grids,
+            steps,
+            inner_pass=training.form == "ours",
+            folded=training.folded,
+            feedback=training.feedback,
+            power=training.power,
+            rounds=min(training.rounds, training.optimiser_steps),
+        )
     return replace(
-        settings, batch=training.batch, runs=runs, gradient_checkpointing=training.gradient_checkpointing,
-        whole_runs=training.whole_runs, whole_batch=training.whole_batch, whole_grids=training.whole_grids,
-        image_runs=training.image_runs, image_targets=training.image_targets, recombined=training.recombined,
-    )  # fmt: skip
+        settings,
+        batch=training.batch,
+        runs=runs,
+        gradient_checkpointing=training.gradient_checkpointing,
+        whole_runs=training.whole_runs,
+        whole_batch=training.whole_batch,
+        whole_grids=training.whole_grids,
+        image_runs=training.image_runs,
+        image_targets=training.image_targets,
+        recombined=training.recombined,
+    )

@@ -88,10 +88,22 @@ class _Collector:
         target = self.data.states[self.rows, self.data.column(t_next)]
         self.parts.append(
             Jumps(
-                self.rows, t, t_next, before, jump.folded.cpu(), sample, previous, clean, target, entered, left, null,
-                null_eps.float().cpu(), jump.guidance.cpu(),
+                self.rows,
+                t,
+                t_next,
+                before,
+                jump.folded.cpu(),
+                sample,
+                previous,
+                clean,
+                target,
+                entered,
+                left,
+                null,
+                null_eps.float().cpu(),
+                jump.guidance.cpu(),
             )
-        )  # fmt: skip
+        )
 
 
 @contextmanager
@@ -113,9 +125,17 @@ def _forced(scheduler: Any, collector: _Collector) -> Iterator[None]:
 
 
 def collect(
-    pipeline: Pipeline, module: FeedbackModule, schedule: Schedule, data: Trajectories, prompts: Sequence[str], seed: int,
-    rows: torch.Tensor, *, forced: bool = False, batch: int = 64,
-) -> Jumps:  # fmt: skip
+    pipeline: Pipeline,
+    module: FeedbackModule,
+    schedule: Schedule,
+    data: Trajectories,
+    prompts: Sequence[str],
+    seed: int,
+    rows: torch.Tensor,
+    *,
+    forced: bool = False,
+    batch: int = 64,
+) -> Jumps:
     """Run the pipeline with the module on trajectories ``rows`` (int64) and keep every step that carries feedback.
 
     ``forced``: each step starts from the teacher's state (off-policy); else from where the step before landed.

@@ -96,9 +96,10 @@ class InnerLoop:
             return Passage(self.stored.entered, self.stored.left, self.stored.null, kwargs)
         if self._entered is None:
             raise NotMeasured(
-                expected="looped blocks that all run or are all skipped", got="a first looped block that was skipped",
+                expected="looped blocks that all run or are all skipped",
+                got="a first looped block that was skipped",
                 remedy="cache all of the loop's blocks, or none",
-            )  # fmt: skip
+            )
         rows = len(self.jump.sample) * (1 if self.rows is None else 2) if self.jump else len(left)
         if len(left) != rows:
             raise NotMeasured(
@@ -119,12 +120,12 @@ class InnerLoop:
             return passage.left + added
         conditioning = self._at_inner_time(passage.conditioning, jump)
         hidden: torch.Tensor = passage.entered
-        self.clock.again = True
+        self.clock.is_second_pass = True
         try:
             for fed, block in zip(feedback, forwards, strict=True):
                 hidden = block(hidden + fed, **conditioning)
         finally:
-            self.clock.again = False
+            self.clock.is_second_pass = False
         return hidden
 
     def _at_inner_time(self, conditioning: dict[str, Any], jump: Jump) -> dict[str, Any]:

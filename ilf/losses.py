@@ -26,9 +26,14 @@ def first_order(
 
 
 def second_order(
-    x: torch.Tensor, eps: torch.Tensor, t: torch.Tensor, t_next: torch.Tensor, alphas_cumprod: torch.Tensor,
-    t_before: torch.Tensor, clean_before: torch.Tensor,
-) -> torch.Tensor:  # fmt: skip
+    x: torch.Tensor,
+    eps: torch.Tensor,
+    t: torch.Tensor,
+    t_next: torch.Tensor,
+    alphas_cumprod: torch.Tensor,
+    t_before: torch.Tensor,
+    clean_before: torch.Tensor,
+) -> torch.Tensor:
     """Where DPM-Solver++ 2M lands, with the clean prediction x0' [B, C, H, W] of the step before.
 
     With l = log(a / s), h = l_s - l_t, r = (l_t - l_before) / h and D = x0 + (x0 - x0') / (2 r):
@@ -49,9 +54,13 @@ def second_order(
 
 
 def teacher_steps(
-    predict: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], x: torch.Tensor, t: torch.Tensor, t_next: torch.Tensor,
-    alphas_cumprod: torch.Tensor, count: int,
-) -> torch.Tensor:  # fmt: skip
+    predict: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    t: torch.Tensor,
+    t_next: torch.Tensor,
+    alphas_cumprod: torch.Tensor,
+    count: int,
+) -> torch.Tensor:
     """Where ``count`` DDIM steps of the teacher, evenly spaced from t to t_next, land: progressive distillation's target.
 
     ``predict(x, t)`` is the teacher's guided noise prediction. With count = 1 the teacher itself has no error; with many it

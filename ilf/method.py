@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config.methods import MethodTable
-from harness.contracts import Backbone, Ledger, Plan
+from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
+from harness.results import UpfrontCost
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.schedulers.bespoke import LEARNED
 from harness.storage.records import read_json
@@ -54,12 +55,12 @@ class Ilf:
         solver = LEARNED if schedule.table else config["solver"]
         return plan.scheduled(schedule.plan(config, plan), solver, schedule.timesteps, loops=bool(schedule.feedback))
 
-    def ledger(self, backbone: Backbone) -> Ledger:
+    def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """Training seconds from the record beside the weights (0 where there is none) and the module's parameters."""
         folder = find_checkpoint(self.checkpoint, backbone.folder)
         record = folder / "training.json"
         seconds = float(read_json(record)["seconds"]) if record.exists() else 0.0
-        return Ledger(seconds, sum(parameter.numel() for parameter in load_module(folder).parameters()))
+        return UpfrontCost(seconds, sum(parameter.numel() for parameter in load_module(folder).parameters()))
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:

@@ -15,9 +15,17 @@ from diffusers.models.embeddings import get_timestep_embedding
 from torch import nn
 
 BLOCK_SETTINGS = (
-    "num_attention_heads", "attention_head_dim", "cross_attention_dim", "activation_fn", "attention_bias",
-    "upcast_attention", "norm_type", "norm_elementwise_affine", "norm_eps", "num_embeds_ada_norm",
-)  # fmt: skip
+    "num_attention_heads",
+    "attention_head_dim",
+    "cross_attention_dim",
+    "activation_fn",
+    "attention_bias",
+    "upcast_attention",
+    "norm_type",
+    "norm_elementwise_affine",
+    "norm_eps",
+    "num_embeds_ada_norm",
+)
 
 
 def block_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,13 +82,30 @@ class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
-        self, block_settings: dict[str, Any], first: int, last: int, inner_pass: bool = True, depth: int = 1,
-        separate: bool = False, gating: str = "fixed", jump_embedding: bool = False, context: bool = False,
-        branches: str = "both", guidance: float = 1.5, guidance_input: bool = False, inner_time: str = "same",
-        solver: str = "dpm++", power: float = 1.0, grids: list[int] | None = None, folded: str = "none",
-        feedback: str = "all", steps: int = 10, patch_size: int = 2, channels: int = 4,
+        self,
+        block_settings: dict[str, Any],
+        first: int,
+        last: int,
+        inner_pass: bool = True,
+        depth: int = 1,
+        separate: bool = False,
+        gating: str = "fixed",
+        jump_embedding: bool = False,
+        context: bool = False,
+        branches: str = "both",
+        guidance: float = 1.5,
+        guidance_input: bool = False,
+        inner_time: str = "same",
+        solver: str = "dpm++",
+        power: float = 1.0,
+        grids: list[int] | None = None,
+        folded: str = "none",
+        feedback: str = "all",
+        steps: int = 10,
+        patch_size: int = 2,
+        channels: int = 4,
         solvers: dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         width = block_settings["num_attention_heads"] * block_settings["attention_head_dim"]
         self.width = width

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.contracts import Plan, StepCost
+from harness.cost.plan import Plan, StepCost
 from harness.errors import UsageError
 from harness.sampling.schedulers.bespoke import SolverTable
 from harness.sampling.solvers import power_grid
@@ -34,9 +34,10 @@ class Schedule:
         count, tables = steps or config["steps"], config.get("solvers") or {}
         if tables and str(count) not in tables:
             raise UsageError(
-                expected=f"a step count that this module has a solver for: {', '.join(sorted(tables, key=len))}", got=str(count),
+                expected=f"a step count that this module has a solver for: {', '.join(sorted(tables, key=len))}",
+                got=str(count),
                 remedy="name one of these",
-            )  # fmt: skip
+            )
         table = SolverTable.read(tables[str(count)]) if tables else None
         timesteps = table.timesteps if table else power_grid(count, config["power"])
         looped = chosen_steps(feedback or config["feedback"], timesteps)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from harness.contracts import Plan
+from harness.cost.plan import Plan
 from harness.errors import UsageError
 from harness.sampling.pipeline import Pipeline
 from harness.training.learned_solver import whole_run_error

@@ -94,15 +94,17 @@ class IlfSettings:
         if self.target != "fad" and self.branches == "both" and self.folded != "all":
             raise UsageError(
                 expected="branches=conditional, or every step folded, with a jump target",
-                got="a loop on both branches", remedy="use target=fad for the paper's form",
-            )  # fmt: skip
+                got="a loop on both branches",
+                remedy="use target=fad for the paper's form",
+            )
         if not any(chosen_steps(self.feedback, power_grid(n, self.power)) for n in self.whole_counts):
             raise UsageError(expected="a step that carries feedback", got=repr(self.feedback), remedy="edit feedback")
         if self.recombined > self.image_targets:
             raise UsageError(
-                expected=f"at most all of the {self.image_targets} image_targets recombined", got=str(self.recombined),
+                expected=f"at most all of the {self.image_targets} image_targets recombined",
+                got=str(self.recombined),
                 remedy="edit recombined",
-            )  # fmt: skip
+            )
 
 
 def paper_form(loop: tuple[int, int], grids: tuple[int, ...], steps: int) -> IlfSettings:
@@ -117,11 +119,28 @@ def module_for(config: Mapping[str, Any], guidance: float, settings: IlfSettings
     first, last = settings.loop
     solver = "dpm++1" if settings.target in ("jump", "teacher-steps") else "dpm++"
     module: FeedbackModule = FeedbackModule(
-        block_settings(config), first, last, settings.inner_pass, settings.depth, settings.separate, settings.gating,
-        settings.jump_embedding, settings.context, settings.branches, guidance, settings.guidance_input, settings.inner_time,
-        solver, settings.power, list(settings.grids), settings.folded, settings.feedback, settings.steps, config["patch_size"],
+        block_settings(config),
+        first,
+        last,
+        settings.inner_pass,
+        settings.depth,
+        settings.separate,
+        settings.gating,
+        settings.jump_embedding,
+        settings.context,
+        settings.branches,
+        guidance,
+        settings.guidance_input,
+        settings.inner_time,
+        solver,
+        settings.power,
+        list(settings.grids),
+        settings.folded,
+        settings.feedback,
+        settings.steps,
+        config["patch_size"],
         config["in_channels"],
-    )  # fmt: skip
+    )
     return module
 
 
@@ -150,9 +169,14 @@ def checkpointed(transformer: Any) -> Iterator[None]:
 
 
 def train_module(
-    pipeline: Pipeline, data: Trajectories, prompts: Sequence[str], seed: int, settings: IlfSettings, training: TrainSettings,
+    pipeline: Pipeline,
+    data: Trajectories,
+    prompts: Sequence[str],
+    seed: int,
+    settings: IlfSettings,
+    training: TrainSettings,
     checkpoint: Path,
-) -> tuple[FeedbackModule, TrainRecord]:  # fmt: skip
+) -> tuple[FeedbackModule, TrainRecord]:
     """Train on recorded trajectories of ``prompts`` and ``seed``; the backbone stays frozen and is left as it was.
 
     One schedule of ``training.steps`` over all rounds. At the start of each the module, as it then is, runs on the next
@@ -182,9 +206,15 @@ class Rounds:
     """The jumps of the present round and of the remembered ones before it, kept on disk."""
 
     def __init__(
-        self, pipeline: Pipeline, module: FeedbackModule, data: Trajectories, prompts: Sequence[str], seed: int,
-        settings: IlfSettings, checkpoint: Path,
-    ) -> None:  # fmt: skip
+        self,
+        pipeline: Pipeline,
+        module: FeedbackModule,
+        data: Trajectories,
+        prompts: Sequence[str],
+        seed: int,
+        settings: IlfSettings,
+        checkpoint: Path,
+    ) -> None:
         self.pipeline, self.module, self.data, self.settings = pipeline, module, data, settings
         self.prompts, self.seed, self.checkpoint = prompts, seed, checkpoint
         self.key = repr((settings, seed))

@@ -12,7 +12,8 @@ from accelerate import init_empty_weights
 
 from harness.config.methods import MethodTable
 from harness.config.spec import TrainingSpec
-from harness.contracts import Backbone, Ledger, Plan
+from harness.cost.plan import Backbone, Plan
+from harness.results import UpfrontCost
 from harness.sampling.pipeline import Pipeline
 from ilf.forms import settings_for
 from ilf.method import attach_module
@@ -49,7 +50,7 @@ class UntrainedIlf:
         return f"untrained ilf({self.steps} steps, feedback={self.feedback}{folded}{blocks}{form})"
 
     @property
-    def no_quality(self) -> str:
+    def why_unscored(self) -> str:
         """Always."""
         return "NOT-MEASURED: the feedback module is untrained; only its speed, cost and memory mean anything"
 
@@ -67,11 +68,11 @@ class UntrainedIlf:
         schedule = self.schedule(form)
         return plan.scheduled(schedule.plan(form, plan), "dpm++", schedule.timesteps, loops=bool(schedule.feedback))
 
-    def ledger(self, backbone: Backbone) -> Ledger:
+    def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """Nothing was trained; the parameters are those of the module that would be."""
         with init_empty_weights(include_buffers=False):
             module = self.module(backbone.config, backbone.depth, 1.0)
-        return Ledger(0.0, sum(parameter.numel() for parameter in module.parameters()))
+        return UpfrontCost(0.0, sum(parameter.numel() for parameter in module.parameters()))
 
     def schedule(self, form: Mapping[str, Any]) -> Schedule:
         """The method's own; ``form`` is a module's config, or settings."""

@@ -89,9 +89,14 @@ def whole_plan(steps: int) -> TrainSettings:
 
 
 def train_all(
-    pipeline: Pipeline, data: Trajectories, prompts: Sequence[str], seed: int, settings: IlfSettings, training: TrainSettings,
+    pipeline: Pipeline,
+    data: Trajectories,
+    prompts: Sequence[str],
+    seed: int,
+    settings: IlfSettings,
+    training: TrainSettings,
     checkpoint: Path,
-) -> tuple[FeedbackModule, TrainRecord]:  # fmt: skip
+) -> tuple[FeedbackModule, TrainRecord]:
     """:func:`train_module`, and what the settings ask for after it: whole runs by their latents, then by their images.
 
     Resumes in any of the three. Noise of ``seed`` and ``seed + 1`` is used.

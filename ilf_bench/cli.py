@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from harness.execution.ray import ClusterOptions
 
 app = typer.Typer(
-    name="ilf-bench", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    name="ilf-bench",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     help="Is this accelerator really better than taking fewer steps, on my machine, at the quality I need?",
-)  # fmt: skip
+)
 console = Console(width=None if sys.stdout.isatty() else 160)  # in a log or a pipe no table is squeezed to 80 columns
 EXIT_USAGE, EXIT_PARTIAL, EXIT_IO, EXIT_INTERRUPTED = 64, 4, 74, 130
 
@@ -89,11 +92,21 @@ def run(
     if mlflow is not None:
         import_mlflow()  # before anything is sampled
     overrides = {
-        "methods": work.split(methods), "metrics": work.split(metrics), "steps": steps, "samples": samples, "seed": seed,
-        "device": device, "precision": precision, "pipeline": pipeline, "dtype": dtype, "prompts": prompts,
-        "compile": compile_, "timing": work.timing_overrides(rounds, warmup, batches),
-        "scorers": scorers, "reference": reference,
-    }  # fmt: skip
+        "methods": work.split(methods),
+        "metrics": work.split(metrics),
+        "steps": steps,
+        "samples": samples,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+        "pipeline": pipeline,
+        "dtype": dtype,
+        "prompts": prompts,
+        "compile": compile_,
+        "timing": work.timing_overrides(rounds, warmup, batches),
+        "scorers": scorers,
+        "reference": reference,
+    }
     prepared = work.prepare(
         preset, {k: v for k, v in overrides.items() if v is not None}, plugin or [], here=engine == "local" or dry_run
     )
@@ -130,9 +143,10 @@ def list_(what: Annotated[str, typer.Argument(help="methods, metrics or presets"
 
     two = ("name", "what it is")
     tables: dict[str, tuple[tuple[str, ...], Callable[[], Iterable[tuple[str, ...]]]]] = {
-        "methods": (two, work.describe_methods), "metrics": (two, work.describe_metrics),
+        "methods": (two, work.describe_methods),
+        "metrics": (two, work.describe_metrics),
         "presets": (work.PRESET_COLUMNS, work.describe_presets),
-    }  # fmt: skip
+    }
     if what not in tables:
         raise UsageError(expected="methods, metrics or presets", got=repr(what), remedy="ilf-bench list methods")
     columns, describe = tables[what]
@@ -207,10 +221,17 @@ def train(
 
     given: dict[str, Any] = {"device": device, "pipeline": pipeline, "prompts": prompts, "dtype": dtype}
     training: dict[str, Any] = {
-        "form": form, "trajectories": trajectories, "optimiser_steps": steps, "batch": batch, "rounds": rounds,
-        "grids": split(grids), "folded": folded, "seed": seed, "gradient_checkpointing": gradient_checkpointing or None,
+        "form": form,
+        "trajectories": trajectories,
+        "optimiser_steps": steps,
+        "batch": batch,
+        "rounds": rounds,
+        "grids": split(grids),
+        "folded": folded,
+        "seed": seed,
+        "gradient_checkpointing": gradient_checkpointing or None,
         "budget": budget,
-    }  # fmt: skip
+    }
     overrides, changed = ({k: v for k, v in options.items() if v is not None} for options in (given, training))
     folder = work(preset, overrides, changed, out, console)
     console.print(f"use it: ilf-bench run {preset} --methods full,steps:10,ilf:checkpoint={folder}", soft_wrap=True)

@@ -11,8 +11,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from harness.contracts import Batch, Direction, FloatArray, Unmeasurable
+from harness.contracts import Batch, Unmeasurable
 from harness.errors import UsageError
+from harness.results import Direction, FloatArray
 
 
 class FeatureExtractor(Protocol):

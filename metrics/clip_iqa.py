@@ -6,17 +6,23 @@ from collections.abc import Mapping
 
 import torch.nn.functional as F
 
-from harness.contracts import Batch, FloatArray
+from harness.contracts import Batch
 from harness.errors import UsageError
+from harness.results import FloatArray
 from metrics.base import BaseMetric, ImageTextEncoder, to_column
 
 NAMES = {
-    "good": "clip_iqa", "clean": "clip_iqa_noisy", "colourful": "clip_iqa_colourful", "natural": "clip_iqa_natural",
-}  # fmt: skip
+    "good": "clip_iqa",
+    "clean": "clip_iqa_noisy",
+    "colourful": "clip_iqa_colourful",
+    "natural": "clip_iqa_natural",
+}
 TITLES = {
-    "good": "CLIP-IQA", "clean": "CLIP-IQA clean, not noisy", "colourful": "CLIP-IQA colourful, not dull",
+    "good": "CLIP-IQA",
+    "clean": "CLIP-IQA clean, not noisy",
+    "colourful": "CLIP-IQA colourful, not dull",
     "natural": "CLIP-IQA natural, not synthetic",
-}  # fmt: skip
+}
 
 
 class ClipIqa(BaseMetric):
@@ -32,9 +38,10 @@ class ClipIqa(BaseMetric):
     ) -> None:
         if pair not in prompts:
             raise UsageError(
-                expected=f"an attribute out of {', '.join(prompts)} for these scorers", got=pair,
+                expected=f"an attribute out of {', '.join(prompts)} for these scorers",
+                got=pair,
                 remedy="leave it out, or name the published scorers",
-            )  # fmt: skip
+            )
         self.encoder, self.prompts = encoder, prompts[pair]
         self.name, self.title = NAMES[pair], TITLES[pair]
         self.mark_tiny(tiny)

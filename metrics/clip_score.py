@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import torch.nn.functional as F
 
-from harness.contracts import Batch, FloatArray
+from harness.contracts import Batch
+from harness.results import FloatArray
 from metrics.base import BaseMetric, ImageTextEncoder, to_column
 
 SCALE = 100.0  # torchmetrics' and the literature's tables; the paper itself writes 2.5

@@ -24,8 +24,9 @@ def check_reference_path(path: Path) -> None:
     elif not path.is_file() or not zipfile.is_zipfile(path):
         raise ArtifactError(
             expected=f"a reference at {path}: features or statistics (.npz), or a folder of images",
-            got="no such file" if not path.exists() else "no .npz archive", remedy="name another with --reference",
-        )  # fmt: skip
+            got="no such file" if not path.exists() else "no .npz archive",
+            remedy="name another with --reference",
+        )
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,10 @@ class MetricContext:
         """
         if self.reference is None:
             raise UsageError(
-                expected="a reference for FID and its kin", got="none",
+                expected="a reference for FID and its kin",
+                got="none",
                 remedy="--reference FILE or FOLDER, or leave these metrics out",
-            )  # fmt: skip
+            )
         if self.reference.is_dir():
             return folder_reference(self.reference, extractor)
         if holds_statistics(self.reference):
@@ -76,7 +78,8 @@ class MetricContext:
         found = self.reference_for(extractor)
         if isinstance(found, Statistics):
             raise UsageError(
-                expected="reference features", got=f"only mean and covariance ({found.data})",
+                expected="reference features",
+                got=f"only mean and covariance ({found.data})",
                 remedy="leave this metric out, or name a file of features or a folder of images",
-            )  # fmt: skip
+            )
         return found

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.contracts import Batch, Direction, FloatArray
+from harness.contracts import Batch
+from harness.results import Direction, FloatArray
 from metrics.base import BaseMetric, FeatureExtractor, images_and_full, to_column
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.contracts import Direction, FloatArray
+from harness.results import Direction, FloatArray
 from metrics.base import FeatureExtractor, FeatureMetric
 from metrics.moments import Statistics, check_statistics
 from metrics.reference import Reference, check_reference

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.contracts import FloatArray
 from harness.errors import ArtifactError
+from harness.results import FloatArray
 from harness.storage.images import IMAGE_SUFFIXES, stack_images
 from harness.storage.records import write_json
 from metrics.base import FeatureExtractor
@@ -30,9 +30,10 @@ def image_files(folder: Path) -> list[Path]:
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if len(files) < 2:
         raise ArtifactError(
-            expected=f"at least 2 images in {folder}", got=str(len(files)),
+            expected=f"at least 2 images in {folder}",
+            got=str(len(files)),
             remedy="add images, or name a statistics file",
-        )  # fmt: skip
+        )
     return files
 
 

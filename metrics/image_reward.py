@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.contracts import Batch, FloatArray
+from harness.contracts import Batch
+from harness.results import FloatArray
 from metrics.base import BaseMetric, PreferenceModel, to_column
 
 

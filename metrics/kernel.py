@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from harness.contracts import Direction, FloatArray
+from harness.results import Direction, FloatArray
 from metrics.base import FeatureExtractor, FeatureMetric
 from metrics.reference import Reference, check_reference
 
@@ -47,9 +47,13 @@ def within(kernel: Kernel, x: FloatArray, unbiased: bool) -> FloatArray:
 
 
 def pseudo_values(
-    features: FloatArray, reference: FloatArray, kernel: Kernel = polynomial_kernel, *, unbiased: bool = True,
+    features: FloatArray,
+    reference: FloatArray,
+    kernel: Kernel = polynomial_kernel,
+    *,
+    unbiased: bool = True,
     reference_mean: float | None = None,
-) -> FloatArray:  # fmt: skip
+) -> FloatArray:
     """The squared MMD of features [N, d] against [M, d] plus each row's influence on it, float64 [N].
 
     MMD^2 = mean k(x_i, x_j) + mean k(y_i, y_j) - 2 mean k(x_i, y_j), over ALL pairs, those with i = j left out where

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.contracts import FloatArray
+from harness.results import FloatArray
 from metrics.base import FeatureExtractor, FeatureMetric
 from metrics.reference import Reference, check_reference
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.contracts import FloatArray
 from harness.errors import ArtifactError
+from harness.results import FloatArray
 from metrics.base import FeatureExtractor
 
 SYMMETRY = 1e-4  # files of float32 sums are that far from symmetric, relative to the largest variance
@@ -97,9 +97,10 @@ def check_statistics(statistics: Statistics, extractor: FeatureExtractor) -> Non
         )
     if statistics.extractor not in ("", wanted):
         raise ArtifactError(
-            expected=f"statistics taken by extractor {wanted}", got=f"extractor {statistics.extractor} in {statistics.data}",
+            expected=f"statistics taken by extractor {wanted}",
+            got=f"extractor {statistics.extractor} in {statistics.data}",
             remedy="name statistics that were taken with this extractor",
-        )  # fmt: skip
+        )
 
 
 def write_statistics(path: Path, statistics: Statistics) -> None:
@@ -108,7 +109,10 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         np.savez(
-            file, mu=statistics.mean, sigma=statistics.covariance, data=np.array(statistics.data),
+            file,
+            mu=statistics.mean,
+            sigma=statistics.covariance,
+            data=np.array(statistics.data),
             extractor=np.array(statistics.extractor),
-        )  # fmt: skip
+        )
     os.replace(temporary, path)

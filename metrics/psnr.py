@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from harness.contracts import Batch, FloatArray, Unmeasurable
+from harness.contracts import Batch, Unmeasurable
+from harness.results import FloatArray
 from metrics.base import BaseMetric, images_and_full, to_column
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.contracts import FloatArray
 from harness.errors import ArtifactError
+from harness.results import FloatArray
 from metrics.base import FeatureExtractor
 from metrics.moments import Statistics
 

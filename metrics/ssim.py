@@ -7,7 +7,8 @@ from importlib.metadata import version
 
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from harness.contracts import Batch, FloatArray
+from harness.contracts import Batch
+from harness.results import FloatArray
 from metrics.base import BaseMetric, images_and_full, to_column
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.contracts import Failure, Score, TimingSample
+from harness.results import Failure, Score, TimingSample
 from harness.statistics import mean_interval
 from harness.storage.locations import place
 from harness.storage.records import Run, read_run

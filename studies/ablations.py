@@ -131,18 +131,32 @@ def study(preset: str, work: Path, console: Console) -> Study:
 def compared(done: Study, variants: dict[str, Variant], work: Path) -> str:
     """A table with a line a variant, in the given order; differences are to the first."""
     head = (
-        "variant", "what it is", "training, s", "block evaluations", "times faster than 20 steps", "feature distance",
-        "pixel RMSE", "RMSE lower than the first's by",
-    )  # fmt: skip
+        "variant",
+        "what it is",
+        "training, s",
+        "block evaluations",
+        "times faster than 20 steps",
+        "feature distance",
+        "pixel RMSE",
+        "RMSE lower than the first's by",
+    )
     rows = []
     first, *_ = labels = [variant.label(name) for name, variant in variants.items()]
     for label, (name, variant) in zip(labels, variants.items(), strict=True):
         row, lower = done.row(label), percent(done.lower(label, first, "rmse"))
         seconds = read_json(work / name / "training.json")["seconds"]
-        rows.append([
-            name, variant.what, f"{seconds:.0f}", f"{row.cost:.0f}", times(row.speed), f"{row.distance:.3f}", f"{row.rmse:.2f}",
-            "" if label == first else lower,
-        ])  # fmt: skip
+        rows.append(
+            [
+                name,
+                variant.what,
+                f"{seconds:.0f}",
+                f"{row.cost:.0f}",
+                times(row.speed),
+                f"{row.distance:.3f}",
+                f"{row.rmse:.2f}",
+                "" if label == first else lower,
+            ]
+        )
     return table(*head, rows=rows)
 
 

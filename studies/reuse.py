@@ -14,9 +14,9 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from harness.contracts import method_parts
 from harness.execution.environment import describe
 from harness.execution.experiment import Experiment
+from harness.results import method_parts
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json, slug, write_json
 

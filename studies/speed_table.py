@@ -20,10 +20,11 @@ import torch
 from rich.console import Console
 
 from harness.config.spec import load_spec
-from harness.contracts import BASELINE, Failure, Plan, TimingSample
 from harness.cost.device_speed import measured_speed, published_peak
+from harness.cost.plan import Plan
 from harness.cost.training_cost import Speed
 from harness.models.random_weights import DTYPES
+from harness.results import BASELINE, Failure, TimingSample
 from harness.storage.records import Run, read_run, write_bytes
 from ilf_bench.commands import run as app
 from ilf_bench.commands.engines import local_engine
@@ -39,9 +40,12 @@ def methods(steps: int) -> tuple[str, ...]:
     fewer = dict.fromkeys([f"steps:{twelve}", f"steps:{half}"])
     fed = max(1, round(0.4 * half))
     return (
-        BASELINE, *fewer, "deepcache:interval=3", f"ilf-untrained:steps={half}:feedback=paper-{fed}",
+        BASELINE,
+        *fewer,
+        "deepcache:interval=3",
+        f"ilf-untrained:steps={half}:feedback=paper-{fed}",
         f"ilf-untrained:steps={half}:feedback=all:folded=all",
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,14 @@ def rows_of(run: Run, plans: dict[str, Plan | Failure], peak: Speed) -> Iterator
 
 
 def _row(
-    run: Run, label: str, plan: Plan, samples: Sequence[TimingSample], full: Sequence[TimingSample],
-    plans: dict[str, Plan | Failure], peak: Speed,
-) -> Row:  # fmt: skip
+    run: Run,
+    label: str,
+    plan: Plan,
+    samples: Sequence[TimingSample],
+    full: Sequence[TimingSample],
+    plans: dict[str, Plan | Failure],
+    peak: Speed,
+) -> Row:
     batch, base = samples[0].batch, plans[BASELINE]
     assert isinstance(base, Plan)
     total, denoise = median(s.latency_s for s in samples), median(s.denoise_s for s in samples)
@@ -92,11 +101,23 @@ def _row(
     flops = batch * plan.backbone.geometry.denoising_flops(plan.block_evaluations, sum(step.branches for step in plan.steps))
     warm = [s.compile_s for s in run.warmups if s.method == label and s.batch == batch]
     return Row(
-        run.spec["name"], bool(run.spec.get("compile")), batch, label, plan.block_evaluations, total / batch, denoise / batch,
-        median(s.latency_s for s in full) / total, faster, faster / (base.block_evaluations / plan.block_evaluations),
-        total / predicted, flops / denoise / peak.flops_per_s, max(s.peak_memory_bytes for s in samples), sum(warm),
-        sum(bool(s.throttled) for s in samples), len(samples),
-    )  # fmt: skip
+        run.spec["name"],
+        bool(run.spec.get("compile")),
+        batch,
+        label,
+        plan.block_evaluations,
+        total / batch,
+        denoise / batch,
+        median(s.latency_s for s in full) / total,
+        faster,
+        faster / (base.block_evaluations / plan.block_evaluations),
+        total / predicted,
+        flops / denoise / peak.flops_per_s,
+        max(s.peak_memory_bytes for s in samples),
+        sum(warm),
+        sum(bool(s.throttled) for s in samples),
+        len(samples),
+    )
 
 
 def facts_of(run: Run, layers: int | None) -> str:
@@ -118,10 +139,22 @@ def markdown(rows: Sequence[Row], facts: str, peak: Speed) -> str:
     lines.append("|" + "---|" * (head.count("|") + 1))
     for r in rows:
         cells = (
-            r.preset, "compiled" if r.compiled else "eager", r.batch, r.method, f"{r.blocks:g}", f"{r.seconds_per_image:.4g}",
-            f"{r.denoise_s_per_image:.4g}", f"{r.speedup:.3f}", f"{r.denoise_speedup:.3f}", f"{r.kept:.3f}", f"{r.stages:.3f}",
-            f"{r.of_peak:.1%}", f"{r.peak_memory_bytes / 2**30:.1f}", f"{r.compile_s:.0f}", f"{r.throttled} of {r.samples}",
-        )  # fmt: skip
+            r.preset,
+            "compiled" if r.compiled else "eager",
+            r.batch,
+            r.method,
+            f"{r.blocks:g}",
+            f"{r.seconds_per_image:.4g}",
+            f"{r.denoise_s_per_image:.4g}",
+            f"{r.speedup:.3f}",
+            f"{r.denoise_speedup:.3f}",
+            f"{r.kept:.3f}",
+            f"{r.stages:.3f}",
+            f"{r.of_peak:.1%}",
+            f"{r.peak_memory_bytes / 2**30:.1f}",
+            f"{r.compile_s:.0f}",
+            f"{r.throttled} of {r.samples}",
+        )
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
 
@@ -131,10 +164,16 @@ def measure(preset: str, compiled: bool, arguments: argparse.Namespace, console:
     task, dtype = load_spec(preset).task, arguments.dtype
     cut = f":layers={arguments.layers}" if arguments.layers else ""
     overrides = {
-        "pipeline": f"random:{ARCHITECTURE.get(preset, preset)}{cut}", "dtype": dtype, "device": arguments.device,
-        "steps": arguments.steps, "methods": methods(arguments.steps), "metrics": (), "samples": 1, "compile": compiled,
+        "pipeline": f"random:{ARCHITECTURE.get(preset, preset)}{cut}",
+        "dtype": dtype,
+        "device": arguments.device,
+        "steps": arguments.steps,
+        "methods": methods(arguments.steps),
+        "metrics": (),
+        "samples": 1,
+        "compile": compiled,
         "timing": app.timing_overrides(arguments.rounds, arguments.warmup, arguments.batches),
-    }  # fmt: skip
+    }
     prepared = app.prepare(preset, overrides | ({} if task == "class" else {"prompts": PROMPTS}), [])
     app.execute(prepared, arguments.runs, console, local_engine)
     run = read_run(prepared.experiment.folder(arguments.runs))

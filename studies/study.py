@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from harness.contracts import BASELINE, FloatArray, Score
+from harness.results import BASELINE, FloatArray, Score
 from harness.statistics import Estimate, Interval, paired_difference, time_ratio
 from harness.storage.records import Run, read_measurement
 from reports.analysis.select import record_of, rounds_of

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.contracts import BASELINE
+from harness.results import BASELINE
 from harness.statistics import Estimate, Interval
-from reports.analysis.ledger import break_even
 from reports.analysis.select import peak_memory, record_of, seconds_per_image
+from reports.analysis.upfront_cost import break_even
 from reports.render.markdown import plain_table
 from studies.study import FULL20, SCORES, Study, adapters, caches, learned, ours, spaced, standard
 
@@ -71,9 +71,12 @@ def second_pass(study: Study) -> Rows:
 
 
 DUEL = (
-    "feature distance lower by", "pixel RMSE lower by", "scores that are worse",
-    "of these, the converged sample's own is worse too", "not shown non-inferior",
-)  # fmt: skip
+    "feature distance lower by",
+    "pixel RMSE lower by",
+    "scores that are worse",
+    "of these, the converged sample's own is worse too",
+    "not shown non-inferior",
+)
 
 
 def duel(study: Study, label: str, rival: str) -> list[str]:
@@ -86,9 +89,13 @@ def duel(study: Study, label: str, rival: str) -> list[str]:
     worse = study.worse_scores(label, rival)
     shared = [name for name in worse if name in study.worse_scores(BASELINE, rival)]
     return [
-        f"{label} ({study.cost(label):.0f})", f"{rival} ({study.cost(rival):.0f})", *errors, ", ".join(worse) or "none",
-        ", ".join(shared) or ("none" if worse else ""), ", ".join(study.beyond_margin(label, rival)) or "none",
-    ]  # fmt: skip
+        f"{label} ({study.cost(label):.0f})",
+        f"{rival} ({study.cost(rival):.0f})",
+        *errors,
+        ", ".join(worse) or "none",
+        ", ".join(shared) or ("none" if worse else ""),
+        ", ".join(study.beyond_margin(label, rival)) or "none",
+    ]
 
 
 def no_loss(study: Study) -> str:
@@ -103,9 +110,11 @@ def no_loss(study: Study) -> str:
         rows.append([label, times(study.speed(label)), ", ".join(failing) or "none", yes(errors), yes(passes)])
     untrained = [x for x in study.labels if x != FULL20 and not x.startswith(("ilf", "bespoke"))]
     kinds = {
-        "ILF": ours(study), "untrained rival": untrained, "learned solver without a module": learned(study),
+        "ILF": ours(study),
+        "untrained rival": untrained,
+        "learned solver without a module": learned(study),
         "adapter without a second pass": adapters(study),
-    }  # fmt: skip
+    }
     fastest = {kind: study.fastest(labels) for kind, labels in kinds.items()}
     found = [f"- Fastest {kind} that passes: {label or 'none'}." for kind, label in fastest.items()]
     for kind in list(kinds)[1:]:
@@ -117,7 +126,7 @@ def no_loss(study: Study) -> str:
     return "\n\n".join([first, table(*head, rows=rows), "\n".join(found)])
 
 
-def ledger(study: Study) -> Rows:
+def upfront_cost(study: Study) -> Rows:
     """What training cost and when it has paid back, in images against 20 steps. Memory is the peak of the whole process."""
     rows: Rows = []
     plain_s = float(np.median(seconds_per_image(study.run, FULL20)))
@@ -157,16 +166,19 @@ def section(title: str, study: Study) -> str:
         f"## {title}",
         f"N = {spec['samples']} images, seed {spec['seed']}, guidance {spec['guidance']}; {machine.get('device', '')}.",
         f"![Error against cost](images/{spec['name']}.svg)",
-        "### Every method", overview(study),
+        "### Every method",
+        overview(study),
         "### Equal cost: each module against the next dearer rival",
         table("method (cost)", "rival (cost)", *DUEL, rows=equal_cost(study)),
         "### Each cache, and the dearest ILF that costs no more",
         table("ilf (cost)", "cache (cost)", *DUEL, rows=against_caches(study)),
         "### Does the second pass earn its cost?",
         table("ilf (cost)", "adapter (cost)", *DUEL, "times faster", rows=second_pass(study)),
-        "### Speed at no measurable loss", no_loss(study),
-        "### What training cost", table("method", *costs, "images after which it has paid back", rows=ledger(study)),
-    ]  # fmt: skip
+        "### Speed at no measurable loss",
+        no_loss(study),
+        "### What training cost",
+        table("method", *costs, "images after which it has paid back", rows=upfront_cost(study)),
+    ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -41,7 +41,8 @@ GRIDS: Mapping[str, tuple[str, ...]] = {
     "taylorseer": tuple(f"taylorseer:interval={n}:order={k}" for n in (2, 3, 4) for k in (1, 2)),
     "smoothcache": tuple(f"smoothcache:{x}" for x in (0.05, 0.1, 0.15, 0.2, 0.3, 0.4)),
     "pab": (
-        "pab:attention=2:cross=4", "pab:attention=4:cross=8",
+        "pab:attention=2:cross=4",
+        "pab:attention=4:cross=8",
         *(f"pab:attention={n}:cross={2 * n}:low=0:high=1000" for n in (2, 3, 4, 5)),
     ),
     "t-gate": tuple(f"t-gate:{x}" for x in (0.8, 0.7, 0.6, 0.5, 0.4, 0.3)),
@@ -53,16 +54,22 @@ GRIDS: Mapping[str, tuple[str, ...]] = {
     "deediff": tuple(f"deediff:{x}" for x in (0.01, 0.02, 0.04, 0.06, 0.1, 0.15)),
     "ecad": tuple(f"ecad:{x}" for x in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4)),
     "bespoke": (
-        *(f"bespoke:{n}" for n in (5, 6, 8, 10)), "bespoke:10+fora:2", "bespoke:10+taylorseer:interval=2:order=1",
+        *(f"bespoke:{n}" for n in (5, 6, 8, 10)),
+        "bespoke:10+fora:2",
+        "bespoke:10+taylorseer:interval=2:order=1",
     ),
     "t-stitch": tuple(f"t-stitch:{x}" for x in (0.2, 0.4, 0.5, 0.6, 0.8, 1.0)),
     "bottleneck": tuple(f"bottleneck:first={a}:last={b}" for a in (0.1, 0.2) for b in (0.6, 0.4, 0.2)),
-    **{f"{cache}, {SPACED}": tuple(f"steps:{n}+{SPACED}+{text}" for n in (16, 12, 10) for text in texts) for cache, texts in (
-        ("deepcache", ("deepcache:interval=2", "deepcache:interval=3")), ("fora", ("fora:2", "fora:3")),
-        ("taylorseer", ("taylorseer:interval=2:order=1", "taylorseer:interval=3:order=1")),
-        ("first-block", ("first-block:0.1", "first-block:0.2")),
-    )},
-}  # fmt: skip
+    **{
+        f"{cache}, {SPACED}": tuple(f"steps:{n}+{SPACED}+{text}" for n in (16, 12, 10) for text in texts)
+        for cache, texts in (
+            ("deepcache", ("deepcache:interval=2", "deepcache:interval=3")),
+            ("fora", ("fora:2", "fora:3")),
+            ("taylorseer", ("taylorseer:interval=2:order=1", "taylorseer:interval=3:order=1")),
+            ("first-block", ("first-block:0.1", "first-block:0.2")),
+        )
+    },
+}
 
 
 @dataclass(frozen=True)

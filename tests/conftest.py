@@ -36,16 +36,27 @@ quiet_libraries()
 
 def _vae() -> AutoencoderKL:
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, block_out_channels=(8, 8),
-        layers_per_block=1, latent_channels=4, norm_num_groups=4, sample_size=16, mid_block_add_attention=False,
-    )  # fmt: skip
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+        mid_block_add_attention=False,
+    )
 
 
 def _common(heads: int = 2, layers: int = DEPTH) -> dict[str, object]:
     return {
-        "num_attention_heads": heads, "attention_head_dim": 8, "in_channels": 4, "out_channels": 8, "num_layers": layers,
-        "sample_size": 8, "patch_size": 2,
-    }  # fmt: skip
+        "num_attention_heads": heads,
+        "attention_head_dim": 8,
+        "in_channels": 4,
+        "out_channels": 8,
+        "num_layers": layers,
+        "sample_size": 8,
+        "patch_size": 2,
+    }
 
 
 def _unzero(transformer: torch.nn.Module) -> None:

@@ -15,28 +15,67 @@ from ilf.train import IlfSettings, build_module
 from ilf.untrained import UNTRAINED_METHODS
 
 TEXTS = (
-    "full", "steps:3", "solver:ddim", "solver:unipc", "solver:deis", "solver:ghvb", "solver:bdia", "solver:evodiff",
-    "deepcache:interval=3:first=2:last=4", "delta-dit:interval=2", "delta-dit:blocks=1:switch=0.3",
-    "encoder:keys=3:blocks=1", "step-rehash:threshold=0.2:first=3",
-    "fora:3", "taylorseer:interval=2:order=1:warmup=1", "taylorseer:3", "smoothcache:0.5", "smoothcache:alpha=9:most=1",
-    "pab:attention=3:cross=2:low=0:high=1000", "t-gate:0.3",
-    "t-stitch:fraction=0.5", "deediff:0.5", "bottleneck:first=0.2",
-    "first-block:0.25", "teacache:3.5", "magcache:0.5:retention=0.3",
-)  # fmt: skip
+    "full",
+    "steps:3",
+    "solver:ddim",
+    "solver:unipc",
+    "solver:deis",
+    "solver:ghvb",
+    "solver:bdia",
+    "solver:evodiff",
+    "deepcache:interval=3:first=2:last=4",
+    "delta-dit:interval=2",
+    "delta-dit:blocks=1:switch=0.3",
+    "encoder:keys=3:blocks=1",
+    "step-rehash:threshold=0.2:first=3",
+    "fora:3",
+    "taylorseer:interval=2:order=1:warmup=1",
+    "taylorseer:3",
+    "smoothcache:0.5",
+    "smoothcache:alpha=9:most=1",
+    "pab:attention=3:cross=2:low=0:high=1000",
+    "t-gate:0.3",
+    "t-stitch:fraction=0.5",
+    "deediff:0.5",
+    "bottleneck:first=0.2",
+    "first-block:0.25",
+    "teacache:3.5",
+    "magcache:0.5:retention=0.3",
+)
 LEARNED = ("learning-to-cache:0.5", "harmonica:threshold=0.6", "ecad:0.7")  # for the 4 steps of the test pipelines alone
 LOW_BIT = ("int8", "int8:float", "fp8")  # need torchao, and FP8 a GPU
 COMPOSED = (
-    "steps:3+solver:ddim", "steps:5+deepcache:interval=2", "steps:5+solver:unipc+magcache:0.5", "steps:6+fora",
-    "spacing:1.5", "solver:ghvb+spacing:1.5", "spacing:1.5+pab:low=0:high=900", "spacing:1.5+magcache:0.5",
-    "bespoke:3", *LEARNED, "steps:3+t-stitch:0.3",
-    "ilf:checkpoint={ilf}", "ilf:steps=3:feedback=first-2:checkpoint={ilf}", "ilf-untrained:steps=3:feedback=first-2",
+    "steps:3+solver:ddim",
+    "steps:5+deepcache:interval=2",
+    "steps:5+solver:unipc+magcache:0.5",
+    "steps:6+fora",
+    "spacing:1.5",
+    "solver:ghvb+spacing:1.5",
+    "spacing:1.5+pab:low=0:high=900",
+    "spacing:1.5+magcache:0.5",
+    "bespoke:3",
+    *LEARNED,
+    "steps:3+t-stitch:0.3",
+    "ilf:checkpoint={ilf}",
+    "ilf:steps=3:feedback=first-2:checkpoint={ilf}",
+    "ilf-untrained:steps=3:feedback=first-2",
     "ilf-untrained:steps=3:feedback=all:form=ours",
-    *(f"ilf:checkpoint={{ilf}}+{cache}" for cache in (
-        "deepcache:interval=2:first=2:last=5", "deepcache:interval=2:first=6:last=6", "fora:2", "smoothcache:0.5",
-        "taylorseer:interval=2:order=1:warmup=1", "pab:attention=3:cross=2:low=0:high=1000", "magcache:0.5:retention=0.3",
-        "encoder:keys=3:blocks=1", "step-rehash:threshold=0.2:first=3", "t-stitch:0.3",
-    )),
-)  # fmt: skip
+    *(
+        f"ilf:checkpoint={{ilf}}+{cache}"
+        for cache in (
+            "deepcache:interval=2:first=2:last=5",
+            "deepcache:interval=2:first=6:last=6",
+            "fora:2",
+            "smoothcache:0.5",
+            "taylorseer:interval=2:order=1:warmup=1",
+            "pab:attention=3:cross=2:low=0:high=1000",
+            "magcache:0.5:retention=0.3",
+            "encoder:keys=3:blocks=1",
+            "step-rehash:threshold=0.2:first=3",
+            "t-stitch:0.3",
+        )
+    ),
+)
 
 
 def applies(text: str, pipeline: Pipeline) -> bool:

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from baselines.table import BASELINES
-from harness.contracts import method_parts
 from harness.errors import NotMeasured, UsageError
+from harness.results import method_parts
 from harness.sampling.pipeline import Pipeline
 from harness.training.calibration import find
 from ilf.method import ILF_METHODS
@@ -76,9 +76,12 @@ def test_what_chooses_the_steps_comes_first(opened: dict[str, Pipeline], modules
 
 ANYWHERE = (*TEXTS, *LEARNED, *LOW_BIT, "cuda-graphs", "ilf:checkpoint={ilf}")  # compile: tests/baselines/test_systems.py
 ANY_SETTING = {
-    "text": st.sampled_from(ANYWHERE), "name": st.sampled_from(["dit", "pixart"]), "guidance": st.sampled_from([1.0, 2.0]),
-    "steps": st.one_of(st.integers(1, 8), st.integers(9, 50)), "batch": st.sampled_from([1, 5]),
-}  # fmt: skip
+    "text": st.sampled_from(ANYWHERE),
+    "name": st.sampled_from(["dit", "pixart"]),
+    "guidance": st.sampled_from([1.0, 2.0]),
+    "steps": st.one_of(st.integers(1, 8), st.integers(9, 50)),
+    "batch": st.sampled_from([1, 5]),
+}
 
 
 def test_every_method_of_the_table_is_held_to_the_contract() -> None:
@@ -129,10 +132,23 @@ def test_every_method_at_hundreds_of_settings(
 
 
 SAME = (
-    "deepcache:interval=1", "delta-dit:interval=1", "encoder:keys=4", "step-rehash:threshold=2", "fora:interval=1",
-    "taylorseer:interval=1", "smoothcache:alpha=0", "smoothcache:alpha=9:most=0", "pab:attention=1:cross=1", "t-gate:1",
-    "first-block:0", "teacache:0", "magcache:threshold=0", "magcache:most=0:threshold=9", "magcache:retention=1", "steps:4",
-)  # fmt: skip
+    "deepcache:interval=1",
+    "delta-dit:interval=1",
+    "encoder:keys=4",
+    "step-rehash:threshold=2",
+    "fora:interval=1",
+    "taylorseer:interval=1",
+    "smoothcache:alpha=0",
+    "smoothcache:alpha=9:most=0",
+    "pab:attention=1:cross=1",
+    "t-gate:1",
+    "first-block:0",
+    "teacache:0",
+    "magcache:threshold=0",
+    "magcache:most=0:threshold=9",
+    "magcache:retention=1",
+    "steps:4",
+)
 
 
 @pytest.mark.parametrize("name", ["dit", "pixart"])

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from baselines.learned.folder import learned_folder
-from harness.contracts import Backbone, Ledger, Plan
+from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
+from harness.results import UpfrontCost
 from harness.sampling.clock import StepClock
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.schedulers.bespoke import LEARNED, SolverTable
@@ -48,9 +49,9 @@ class Bespoke:
         table = self.table(plan.backbone.folder, plan.guidance)
         return plan.scheduled((plan.step_cost,) * self.steps, NAME, table.timesteps)
 
-    def ledger(self, backbone: Backbone) -> Ledger:
+    def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """The seconds of training; its few coefficients are no parameters of a network."""
-        return Ledger(float(self._read(backbone.folder)["seconds"]), 0)
+        return UpfrontCost(float(self._read(backbone.folder)["seconds"]), 0)
 
     def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
         """Run on the learned solver inside the context."""
@@ -63,8 +64,9 @@ class Bespoke:
             counts = ", ".join(sorted(content["tables"], key=len))
             raise UsageError(
                 expected=f"{counts} steps at guidance {content['guidance']:g}, for which one was learned",
-                got=f"{self.steps} steps at guidance {guidance:g}", remedy="choose among these, or train others",
-            )  # fmt: skip
+                got=f"{self.steps} steps at guidance {guidance:g}",
+                remedy="choose among these, or train others",
+            )
         return SolverTable.read(content["tables"][str(self.steps)])
 
     def _read(self, pipeline_folder: Path | None) -> dict[str, Any]:
@@ -87,9 +89,7 @@ class BespokeSettings:
     seed: int = 1
 
 
-def build_solvers(
-    settings: BespokeSettings, pipeline: Pipeline, prompts: Sequence[str], folder: Path, checkpoint: Path
-) -> None:  # fmt: skip
+def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequence[str], folder: Path, checkpoint: Path) -> None:
     """Learn the solvers and write ``solvers.json`` with what they cost."""
     texts = [prompts[i % len(prompts)] for i in range(settings.runs)]
     key = repr((texts, settings.seed, settings.power, pipeline.guidance))
@@ -112,9 +112,14 @@ def build_solvers(
 
 
 def _train(
-    solver: LearnedSolver, pipeline: Pipeline, data: Trajectories, batch: int, training: TrainSettings, checkpoint: Path,
+    solver: LearnedSolver,
+    pipeline: Pipeline,
+    data: Trajectories,
+    batch: int,
+    training: TrainSettings,
+    checkpoint: Path,
     error: Error,
-) -> TrainRecord:  # fmt: skip
+) -> TrainRecord:
     def loss(generator: torch.Generator) -> torch.Tensor:
         rows = share(torch.randint(len(data.states), (batch,), generator=generator))
         return error(whole_run(solver, pipeline, data, rows, StepClock()), data.states[rows, -1].to(pipeline.device))

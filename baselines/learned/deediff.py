@@ -22,8 +22,9 @@ from safetensors import SafetensorError
 from torch import nn
 
 from baselines.learned.folder import learned_folder
-from harness.contracts import Backbone, Ledger, Plan
+from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, UsageError
+from harness.results import UpfrontCost
 from harness.sampling.guidance import select_rows
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
@@ -84,12 +85,12 @@ class DeeDiff:
         find_heads(self.heads, plan.backbone.folder)
         return plan.at_most()
 
-    def ledger(self, backbone: Backbone) -> Ledger:
+    def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """Training seconds and parameters of the heads."""
         folder = find_heads(self.heads, backbone.folder)
         record = folder / "training.json"
         seconds = float(read_json(record)["seconds"]) if record.exists() else 0.0
-        return Ledger(seconds, sum(p.numel() for p in load_heads(folder).parameters()))
+        return UpfrontCost(seconds, sum(p.numel() for p in load_heads(folder).parameters()))
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
@@ -101,8 +102,9 @@ class DeeDiff:
         if (heads.config.depth, heads.config.width) != wanted:
             raise ArtifactError(
                 expected=f"heads for {wanted[0]} blocks of width {wanted[1]}",
-                got=f"{heads.config.depth} of {heads.config.width} in {folder}", remedy="use those of this backbone",
-            )  # fmt: skip
+                got=f"{heads.config.depth} of {heads.config.width} in {folder}",
+                remedy="use those of this backbone",
+            )
         with _Exits(pipeline, heads, self.threshold).attached():
             yield
 

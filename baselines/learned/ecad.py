@@ -14,8 +14,9 @@ from typing import Any
 
 from baselines.learned.folder import learned_folder
 from baselines.support.parts import NAMES, ReuseTable
-from harness.contracts import Backbone, Ledger, Plan
+from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, NotMeasured, UsageError
+from harness.results import UpfrontCost
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json
 
@@ -57,9 +58,9 @@ class Ecad:
         """The cost without the re-used parts."""
         return self.table(plan.backbone.folder).plan(plan, NAME)
 
-    def ledger(self, backbone: Backbone) -> Ledger:
+    def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """The seconds of the search; no parameters."""
-        return Ledger(float(self._read(backbone.folder)["search"]["seconds"]), 0)
+        return UpfrontCost(float(self._read(backbone.folder)["search"]["seconds"]), 0)
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:

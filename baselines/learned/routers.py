@@ -19,8 +19,9 @@ from torch import nn
 
 from baselines.learned.folder import learned_folder
 from baselines.support.parts import ReuseTable
-from harness.contracts import Backbone, Ledger, Plan
+from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, UsageError
+from harness.results import UpfrontCost
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json, write_json
@@ -101,12 +102,12 @@ class _Routed:
         """The cost without the re-used parts."""
         return self.table(plan.backbone.folder).plan(plan, self.name)
 
-    def ledger(self, backbone: Backbone) -> Ledger:
+    def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """Training seconds, and one parameter a step, block and part."""
         folder = self.folder(backbone.folder)
         keep = read_json(folder / "router.json")["keep"]
         seconds = float(read_json(folder / "training.json")["seconds"])
-        return Ledger(seconds, sum(len(block) for step in keep for block in step))
+        return UpfrontCost(seconds, sum(len(block) for step in keep for block in step))
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:

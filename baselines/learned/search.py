@@ -152,9 +152,13 @@ def build_schedules(settings: SearchSettings, pipeline: Pipeline, prompts: Seque
         {"cost": f[0], "error": f[1], "reuse": encode(table)} for f, table in sorted(front.items(), key=lambda item: item[0])
     ]
     cost = {
-        "seconds": search.seconds, "candidates": len(search.known), "images": len(search.known) * settings.images,
-        "device": pipeline.device, "machine": device_name(pipeline.device), "settings": asdict(settings),
-    }  # fmt: skip
+        "seconds": search.seconds,
+        "candidates": len(search.known),
+        "images": len(search.known) * settings.images,
+        "device": pipeline.device,
+        "machine": device_name(pipeline.device),
+        "settings": asdict(settings),
+    }
     write_json(
         folder / "schedules.json",
         {"solver": pipeline.solver, "guidance": pipeline.guidance, "front": found, "search": cost},

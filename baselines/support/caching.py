@@ -128,12 +128,10 @@ def parts_of(block: nn.Module, parts: Collection[str] = tuple(PARTS)) -> list[st
     return [name for name in parts if getattr(block, name, None) is not None]
 
 
-def _remembering(
-    forward: Forward, name: str, runs: Callable[[int, str], bool], memory: Memory, pipeline: Pipeline
-) -> Forward:  # fmt: skip
+def _remembering(forward: Forward, name: str, runs: Callable[[int, str], bool], memory: Memory, pipeline: Pipeline) -> Forward:
     def call(*args: Any, **kwargs: Any) -> torch.Tensor:
         step = pipeline.clock.step
-        if pipeline.clock.again:
+        if pipeline.clock.is_second_pass:
             return forward(*args, **kwargs)
         if not runs(step, name):
             return memory.recall(step)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from harness.contracts import Plan
+from harness.cost.plan import Plan
 from harness.errors import ArtifactError, NotMeasured
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline

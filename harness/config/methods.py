@@ -9,8 +9,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.contracts import Backbone, Ledger, Method, Plan, Trained, method_parts, no_quality
+from harness.contracts import Method, Trained, why_unscored
+from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
+from harness.results import UpfrontCost, method_parts
 from harness.sampling.pipeline import Pipeline
 
 MethodTable = Mapping[str, Callable[..., Method]]
@@ -37,13 +39,13 @@ class Composition:
         return plan
 
     @property
-    def no_quality(self) -> str:
+    def why_unscored(self) -> str:
         """The first part's reason that has one."""
-        return next(filter(None, map(no_quality, self.parts)), "")
+        return next(filter(None, map(why_unscored, self.parts)), "")
 
-    def ledger(self, backbone: Backbone) -> Ledger:
+    def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """The sum over the parts that were trained."""
-        return sum((part.ledger(backbone) for part in self.parts if isinstance(part, Trained)), Ledger(0.0, 0))
+        return sum((part.upfront_cost(backbone) for part in self.parts if isinstance(part, Trained)), UpfrontCost(0.0, 0))
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
@@ -60,15 +62,15 @@ class StandIn:
 
     label: str
     method: Method
-    no_quality: str
+    why_unscored: str
 
     def plan(self, plan: Plan) -> Plan:
         """The cost of what stands in."""
         return self.method.plan(plan)
 
-    def ledger(self, backbone: Backbone) -> Ledger:
+    def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """What stands in says how many parameters it adds."""
-        return self.method.ledger(backbone) if isinstance(self.method, Trained) else Ledger(0.0, 0)
+        return self.method.upfront_cost(backbone) if isinstance(self.method, Trained) else UpfrontCost(0.0, 0)
 
     def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
         """What stands in."""

@@ -68,9 +68,12 @@ class PromptList:
     def record(self) -> dict[str, str | int]:
         """What a run notes about its prompts."""
         return {
-            "source": self.source, "digest": self.digest, "count": len(self.texts), "duplicates": self.duplicates,
+            "source": self.source,
+            "digest": self.digest,
+            "count": len(self.texts),
+            "duplicates": self.duplicates,
             "blank_dropped": self.dropped,
-        }  # fmt: skip
+        }
 
 
 def load_prompts(name: str) -> PromptList:
@@ -109,9 +112,10 @@ def _checked(name: str, entries: Entries) -> PromptList:
         text = entry.strip()
         if len(text) > LIMIT:
             raise UsageError(
-                expected=f"prompts of at most {LIMIT:,} characters in {name}", got=f"{len(text):,} characters at entry {number}",
+                expected=f"prompts of at most {LIMIT:,} characters in {name}",
+                got=f"{len(text):,} characters at entry {number}",
                 remedy="shorten that line, or name the right column",
-            )  # fmt: skip
+            )
         if "\x00" in text:
             raise UsageError(expected=f"text in {name}", got=f"a zero byte at entry {number}", remedy=_recode("UTF-16"))
         if text:
@@ -138,9 +142,10 @@ def read_text(path: Path, name: str) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise UsageError(
-            expected=f"UTF-8 text in {name}", got=f"another encoding (byte {content[error.start]:#04x} in line {line})",
+            expected=f"UTF-8 text in {name}",
+            got=f"another encoding (byte {content[error.start]:#04x} in line {line})",
             remedy=_recode("ISO-8859-1"),
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _entries(path: Path, column: str | None, name: str) -> Entries:
@@ -186,9 +191,10 @@ def _pick(entry: Any, number: int, column: str | None, name: str) -> str:
     value = entry[_choose(list(entry), column, name)] if isinstance(entry, Mapping) else entry
     if not isinstance(value, str):
         raise UsageError(
-            expected=f"a text or an object with one in {name}", got=f"{type(value).__name__} at entry {number}",
+            expected=f"a text or an object with one in {name}",
+            got=f"{type(value).__name__} at entry {number}",
             remedy="mend that entry, or name the column: FILE#column",
-        )  # fmt: skip
+        )
     return value
 
 
@@ -256,9 +262,10 @@ def _dataset(body: str, column: str | None, name: str) -> Entries:
         datasets = importlib.import_module("datasets")
     except ImportError as error:
         raise UsageError(
-            expected=f"the package datasets, to read {name}", got="not installed",
+            expected=f"the package datasets, to read {name}",
+            got="not installed",
             remedy="pip install 'ilf-bench[data]'; or name one of its files: hub:OWNER/NAME/FILE",
-        ) from error  # fmt: skip
+        ) from error
     with explained(repository, "data set"):
         loaded = datasets.load_dataset(repository, **({"download_mode": "reuse_cache_if_exists"} if is_offline() else {}))
     splits = list(loaded)

@@ -15,9 +15,20 @@ PROBE_S = 0.3
 PROBE_ROWS = 4096  # tokens in one call, so that a GPU is filled
 # Dense bf16/fp16 tensor-core FLOP/s with float32 accumulation, from NVIDIA's data sheets; the first name found counts.
 PUBLISHED_PEAKS = {
-    "H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "GH200": 989e12, "A100": 312e12, "A30": 165e12,
-    "A10": 125e12, "L40S": 362e12, "L4": 121e12, "RTX 4090": 165e12, "V100": 125e12, "T4": 65e12,
-}  # fmt: skip
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "GH200": 989e12,
+    "A100": 312e12,
+    "A30": 165e12,
+    "A10": 125e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "RTX 4090": 165e12,
+    "V100": 125e12,
+    "T4": 65e12,
+}
 
 
 def published_peak(device_name: str) -> Speed | None:

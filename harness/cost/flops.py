@@ -36,11 +36,15 @@ class Geometry:
         patch, side = int(config["patch_size"]), int(config["sample_size"])
         caption_width = int(config.get("caption_channels") or 0)
         return cls(
-            depth=int(config["num_layers"]), width=int(config["num_attention_heads"]) * int(config["attention_head_dim"]),
-            tokens=(side // patch) ** 2, block=block_macs(config, caption_tokens), caption_width=caption_width,
-            latent=(int(config["in_channels"]), side, side), patch=patch,
+            depth=int(config["num_layers"]),
+            width=int(config["num_attention_heads"]) * int(config["attention_head_dim"]),
+            tokens=(side // patch) ** 2,
+            block=block_macs(config, caption_tokens),
+            caption_width=caption_width,
+            latent=(int(config["in_channels"]), side, side),
+            patch=patch,
             out_channels=int(config["out_channels"] or config["in_channels"]),
-        )  # fmt: skip
+        )
 
     @property
     def caption_tokens(self) -> int:

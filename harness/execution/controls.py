@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from harness.contracts import BASELINE, Batch, Failure, Score
+from harness.contracts import Batch
+from harness.results import BASELINE, Failure, Score
 from harness.statistics import Interval, mean_interval, score_difference
 
 IMAGES = 100  # of the full run, at most
@@ -56,9 +57,13 @@ def _noise(images: torch.Tensor) -> torch.Tensor:
 
 
 MAKE: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    IDENTICAL: torch.clone, JPEG: as_jpeg, SHUFFLED: torch.clone, "constant": _constant, "noise": _noise,
+    IDENTICAL: torch.clone,
+    JPEG: as_jpeg,
+    SHUFFLED: torch.clone,
+    "constant": _constant,
+    "noise": _noise,
     "black": torch.zeros_like,
-}  # fmt: skip
+}
 
 
 def control_batch(control: str, full: Batch) -> Batch:

@@ -6,8 +6,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from harness.contracts import Fault
 from harness.execution.tasks import Engine, Loss, Outcome, Role, Task
+from harness.results import Fault
 
 TRIES = 4  # of a task whose worker is lost
 ERRORS = 3  # failed ranges after which no further range of a method is tried

@@ -87,14 +87,23 @@ def describe(device: str, precision: str) -> dict[str, Any]:
     status = _git("status", "--porcelain")
     gpu = gpu_facts(device)
     facts = {
-        "device": device, "device_name": device_name(device), "threads": torch.get_num_threads(), "cpu_count": os.cpu_count(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(), "precision": precision, "torch": torch.__version__,
+        "device": device,
+        "device_name": device_name(device),
+        "threads": torch.get_num_threads(),
+        "cpu_count": os.cpu_count(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "precision": precision,
+        "torch": torch.__version__,
         "platform": platform.system(),
         **{key: gpu[key] for key in GPU_KEY if key in gpu},
-    }  # fmt: skip
+    }
     key = hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()[:12]
     return facts | {
-        "machine_key": key, "created": datetime.now(UTC).isoformat(timespec="seconds"), "python": platform.python_version(),
-        **gpu, "commit": _git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status),
+        "machine_key": key,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        **gpu,
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": None if status is None else bool(status),
         **{package: package_version(package) for package in PACKAGES},
-    }  # fmt: skip
+    }

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.config.spec import ExperimentSpec
-from harness.contracts import BASELINE, Method, Trained, no_quality
+from harness.contracts import Method, Trained, why_unscored
 from harness.errors import UsageError
+from harness.results import BASELINE
 from harness.storage.records import slug
 from harness.storage.samples import SampleSet
 
@@ -29,7 +30,7 @@ class Experiment:
 
     def samples(self, run: Path, label: str) -> SampleSet:
         """The images of one method: of all prompts, or of the first batch where they serve the block count alone."""
-        prompts = self.prompts[: self.spec.batch] if no_quality(self.methods[label]) else self.prompts
+        prompts = self.prompts[: self.spec.batch] if why_unscored(self.methods[label]) else self.prompts
         return SampleSet(run / "samples" / slug(label), prompts, self.spec.batch)
 
 

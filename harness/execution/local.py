@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from harness.execution.tasks import SCORE_BATCH, Facts, Outcome, Role, Task, Witness, Worker, attempt
+from harness.execution.tasks import SCORE_BATCH, Facts, Outcome, Role, SamplerWorker, Task, Worker, attempt
 
 
 class LocalEngine:
@@ -12,7 +12,7 @@ class LocalEngine:
 
     score_batch = SCORE_BATCH
 
-    def __init__(self, sampler: Callable[[], Witness], scorer: Callable[[], Worker]) -> None:
+    def __init__(self, sampler: Callable[[], SamplerWorker], scorer: Callable[[], Worker]) -> None:
         self.make_sampler, self.make_scorer = sampler, scorer
         self.workers: dict[Role, Worker] = {}
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.contracts import FloatArray
 from harness.errors import ArtifactError
+from harness.results import FloatArray
 from harness.storage.records import digest, read_json, slug, write_bytes, write_json
 
 

@@ -19,7 +19,7 @@ import ray
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayError, RayTaskError
 
 from harness.errors import ArtifactError, UsageError
-from harness.execution.tasks import SCORE_BATCH, Facts, Loss, Outcome, Role, Task, Witness, Worker, attempt
+from harness.execution.tasks import SCORE_BATCH, Facts, Loss, Outcome, Role, SamplerWorker, Task, Worker, attempt
 
 POLL_S = 1.0  # how often deadlines are looked at
 START_S = 900.0  # for a worker's process to start and load its networks
@@ -102,9 +102,10 @@ class Pool:
             raise error.cause from None
         except RayError as error:
             raise UsageError(
-                expected=f"{len(self.idle)} workers that start", got=first_line(error),
+                expected=f"{len(self.idle)} workers that start",
+                got=first_line(error),
                 remedy="fewer --workers where memory is short; else the same ilf-bench and plugins on every node",
-            ) from error  # fmt: skip
+            ) from error
         self.new.clear()
         return found
 
@@ -158,7 +159,7 @@ class Pool:
 class ClusterEngine:
     """Samplers and scorers as actors on a Ray cluster."""
 
-    def __init__(self, options: ClusterOptions, sampler: Callable[[], Witness], scorer: Callable[[], Worker]) -> None:
+    def __init__(self, options: ClusterOptions, sampler: Callable[[], SamplerWorker], scorer: Callable[[], Worker]) -> None:
         self.options, self.score_batch = options, options.score_batch
         self.make: dict[Role, Callable[[], Worker]] = {"sampler": sampler, "scorer": scorer}
         self.pools: dict[Role, Pool] = {}
@@ -185,15 +186,19 @@ class ClusterEngine:
         os.environ.setdefault("RAY_worker_niceness", "0")  # else a local cluster's workers are timed behind everybody else
         try:
             ray.init(
-                address=self.options.address or "local", log_to_driver=False, include_dashboard=False if here else None,
-                logging_level=logging.ERROR, **here,
-            )  # fmt: skip
+                address=self.options.address or "local",
+                log_to_driver=False,
+                include_dashboard=False if here else None,
+                logging_level=logging.ERROR,
+                **here,
+            )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UsageError(
-                expected=f"a Ray cluster at {self.options.address}", got=first_line(error),
+                expected=f"a Ray cluster at {self.options.address}",
+                got=first_line(error),
                 remedy="`ray start --head` there, with RAY_AUTH_MODE=token here where that cluster asks for its token; "
                 "or leave --address out to start one here",
-            ) from error  # fmt: skip
+            ) from error
         self.joined = True
 
     def run(self, role: Role, take: Callable[[], Task | None], *, alone: bool = False) -> Iterator[Outcome]:

@@ -12,11 +12,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from harness.contracts import BASELINE, Failure, Fault, no_quality
+from harness.contracts import why_unscored
 from harness.errors import ArtifactError, UsageError
 from harness.execution.dispatch import Dispatch
 from harness.execution.experiment import Experiment
 from harness.execution.tasks import Engine, Facts, Outcome, Role, Task
+from harness.results import BASELINE, Failure, Fault
 from harness.storage.locations import held_alone, is_local
 from harness.storage.records import FORMAT, read_json, read_timings, remove_leftovers, slug, write_json, write_score
 from harness.storage.samples import chunks
@@ -29,9 +30,13 @@ BYTES_PER_PIXEL = 2.2  # measured on PNGs of the bundled models
 def progress_bars(console: Console) -> Iterator[Progress]:
     """Bars with the count, the elapsed time and the time to go."""
     columns = (
-        TextColumn("{task.description:<34}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
-        TextColumn("eta"), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description:<34}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         yield progress
 
@@ -65,9 +70,10 @@ class Runner:
         labels = list(self.experiment.methods)
         spec = self.spec.identity() | {"format": FORMAT, "digest": self.spec.digest(), "method_labels": labels}
         environment = facts.environment | {
-            "command": self.command, "prompts": dict(self.experiment.prompt_record),
+            "command": self.command,
+            "prompts": dict(self.experiment.prompt_record),
             "anchor": None if self.spec.anchor is None else self.spec.anchor.model_dump(mode="json"),  # never ranked
-        }  # fmt: skip
+        }
         remove_leftovers(self.folder)
         (self.folder / "run.json").unlink(missing_ok=True)  # whole only when this call, too, has found or made everything
         if (self.folder / "environment.json").exists():
@@ -149,7 +155,7 @@ class Runner:
     def _score(self, progress: Progress) -> None:
         """Measure all ranges of all methods, then summarise. Images that cannot be read make their method a failure."""
         labels = [label for label in self.experiment.methods if self.spec.metrics and label not in self.failed]
-        scored = [label for label in labels if not no_quality(self.experiment.methods[label])]
+        scored = [label for label in labels if not why_unscored(self.experiment.methods[label])]
         bars = {label: progress.add_task(f"score {label}", total=self.spec.samples) for label in scored}
         size = self.engine.score_batch
         tasks = (Task("measure", label, r.start, r.stop, size) for label in scored for r in chunks(self.spec.samples, size))

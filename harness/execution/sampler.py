@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 
-from harness.contracts import A_A, BASELINE, Ledger, MethodRecord, Trained
+from harness.contracts import Trained
 from harness.execution.environment import describe, weights_digest
 from harness.execution.experiment import Experiment
 from harness.execution.tasks import Facts, Outcome, Task, shrinking
 from harness.models.loading import load_pipeline, quiet_libraries
+from harness.results import A_A, BASELINE, MethodRecord, UpfrontCost
 from harness.sampling.counting import BlockCounter
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json, slug, write_json
@@ -43,8 +44,10 @@ class Sampler:
         """The machine, the weights and their notes, and the size of an image."""
         pipeline = self.pipeline
         environment = describe(pipeline.device, pipeline.arithmetic) | {
-            "weights": weights_digest(pipeline.folder), "weights_dtype": pipeline.dtype, "notes": list(pipeline.notes),
-        }  # fmt: skip
+            "weights": weights_digest(pipeline.folder),
+            "weights_dtype": pipeline.dtype,
+            "notes": list(pipeline.notes),
+        }
         return Facts(environment, image_pixels(pipeline))
 
     def do(self, task: Task) -> Outcome:
@@ -82,12 +85,17 @@ class Sampler:
         steps = self.pipeline.steps
         self._detach()
         plan = self.pipeline.plan()
-        ledger = method.ledger(plan.backbone) if isinstance(method, Trained) else Ledger(0.0, 0)
+        upfront_cost = method.upfront_cost(plan.backbone) if isinstance(method, Trained) else UpfrontCost(0.0, 0)
         record = MethodRecord(
-            label, self.experiment.method_texts[label], steps, method.plan(plan).block_evaluations,
-            self.experiment.samples(self.folder, label).finish(label), ledger.extra_parameters, ledger.training_s or None,
-            ledger.calibration_s or None,
-        )  # fmt: skip
+            label,
+            self.experiment.method_texts[label],
+            steps,
+            method.plan(plan).block_evaluations,
+            self.experiment.samples(self.folder, label).finish(label),
+            upfront_cost.extra_parameters,
+            upfront_cost.training_s or None,
+            upfront_cost.calibration_s or None,
+        )
         write_json(self.folder / "methods" / f"{slug(label)}.json", asdict(record))
         return Outcome(task)
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.contracts import BASELINE, Batch, Failure, Fault, FloatArray, Metric, Score, Unmeasurable, no_quality
+from harness.contracts import Batch, Metric, Unmeasurable, why_unscored
 from harness.errors import ArtifactError, HarnessError
 from harness.execution.controls import CONTROLS, IDENTICAL, IMAGES, control_batch
 from harness.execution.experiment import Experiment
 from harness.execution.partial_measurements import Missing, Part
 from harness.execution.tasks import SCORE_BATCH, Outcome, Task, is_fatal, reason, shrinking
 from harness.models.random_weights import is_random
+from harness.results import BASELINE, Failure, Fault, FloatArray, Score
 from harness.storage.records import digest, has_measurement, read_measurement, read_score, slug, write_measurement, write_score
 from harness.storage.samples import SampleSet, chunks
 
@@ -78,9 +79,17 @@ def to_score(label: str, name: str, metric: Metric, per_image: FloatArray) -> Sc
     n = len(per_image)
     title = metric.title if n >= metric.advised else f"{metric.title}, biased: N = {n} < {metric.advised}"
     return Score(
-        label, name, title, metric.unit, metric.direction, metric.tiny, float(np.mean(per_image)), n,
-        fingerprint_at(metric, n), per_image,
-    )  # fmt: skip
+        label,
+        name,
+        title,
+        metric.unit,
+        metric.direction,
+        metric.tiny,
+        float(np.mean(per_image)),
+        n,
+        fingerprint_at(metric, n),
+        per_image,
+    )
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,7 @@ class Scorer:
 
     def _todo(self, label: str) -> Todo:
         """Looked up once a method: it reads what is known of all its images."""
-        given = {} if no_quality(self.experiment.methods[label]) else self.metrics
+        given = {} if why_unscored(self.experiment.methods[label]) else self.metrics
         n = len(self.experiment.samples(self.folder, label).prompts)
         folder = self.folder / "scores" / slug(label)
         lacking = {
@@ -173,7 +182,7 @@ class Scorer:
         """A score for every lacking metric, or the failure that explains why there is none."""
         label = task.method
         failures: list[Failure] = []
-        unscored = no_quality(self.experiment.methods[label])
+        unscored = why_unscored(self.experiment.methods[label])
         for name, metric in self.metrics.items():
             if unscored:
                 write_score(self.folder, Failure(label, name, unscored))

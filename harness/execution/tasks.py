@@ -11,9 +11,9 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 
-from harness.contracts import Failure, Fault
 from harness.errors import HarnessError
 from harness.interrupts import interrupted
+from harness.results import Failure, Fault
 
 Role = Literal["sampler", "scorer"]
 Stage = Literal["generate", "finish", "time", "measure", "summarise", "controls"]
@@ -89,7 +89,7 @@ class Worker(Protocol):
         ...
 
 
-class Witness(Worker, Protocol):
+class SamplerWorker(Worker, Protocol):
     """A worker that can describe where it is."""
 
     def facts(self) -> Facts:

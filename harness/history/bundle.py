@@ -61,9 +61,13 @@ def write_bundle(run: Path, target: Path, images: bool = False) -> str:
     content = read_run(run)  # refuses what is no run, is damaged or of another format
     files = {path.relative_to(run).as_posix(): path for path in record_files(run, images)}
     manifest = {
-        "kind": KIND, "version": VERSION, "run_id": run_id(content), "name": run.resolve().name, "images": images,
+        "kind": KIND,
+        "version": VERSION,
+        "run_id": run_id(content),
+        "name": run.resolve().name,
+        "images": images,
         "files": {name: {"sha256": _digest_of(path), "bytes": path.stat().st_size} for name, path in files.items()},
-    }  # fmt: skip
+    }
     text = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
     temporary = target.with_name(f".{target.name}.tmp")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -105,9 +109,10 @@ def extract_bundle(bundle: Path, folder: Path) -> None:
         raise UsageError(expected=f"a new or empty folder {folder}", got="one with files in it", remedy="name another folder")
     if findings := verify_bundle(bundle).findings:
         raise ArtifactError(
-            expected=f"an intact bundle at {bundle}", got=f"{findings[0].state}: {findings[0].path}, {len(findings)} in all",
+            expected=f"an intact bundle at {bundle}",
+            got=f"{findings[0].state}: {findings[0].path}, {len(findings)} in all",
             remedy="see ilf-bench verify; nothing was unpacked",
-        )  # fmt: skip
+        )
     with _opened(bundle) as archive:
         for name in _manifest(archive, bundle)[0]["files"]:
             write_bytes(folder / name, archive.read(name))

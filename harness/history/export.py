@@ -62,9 +62,10 @@ def _checked(run: Row, source: Path) -> tuple[str, tuple[Any, ...], Packed, tupl
         raise ArtifactError(expected=f"exported runs in {source}", got=repr(error), remedy="export the history again") from error
     if whole and run_id(unpack(packed)) != identity:
         raise ArtifactError(
-            expected=f"the record with the digest {identity} in {source}", got="another: it was altered after the export",
+            expected=f"the record with the digest {identity} in {source}",
+            got="another: it was altered after the export",
             remedy="export the history again",
-        )  # fmt: skip
+        )
     if bad := [tag for tag in tags if not TAG.fullmatch(tag)]:
         raise ArtifactError(expected=f"tags in {source}", got=repr(bad[0]), remedy="export the history again")
     return identity, columns, packed, tags
@@ -78,9 +79,10 @@ def _read_json(source: Path) -> list[Row]:
         )
     if content.get("version") != SCHEMA_VERSION:
         raise ArtifactError(
-            expected=f"an export of version {SCHEMA_VERSION} at {source}", got=f"version {content.get('version')}",
+            expected=f"an export of version {SCHEMA_VERSION} at {source}",
+            got=f"version {content.get('version')}",
             remedy="export it again with this version",
-        )  # fmt: skip
+        )
     return list(content["runs"])
 
 
@@ -113,15 +115,35 @@ def _schema(arrow: Any) -> dict[str, dict[str, Any]]:
     return {
         "runs": {"id": text, **{n: kinds[k] for n, k in COLUMNS.items()}, "tags": arrow.list_(text), "record": text},
         "scores": {
-            "run_id": text, "method": text, "metric": text, "value": real, "low": real, "high": real, "n": whole, "reason": text,
-            "per_image": arrow.list_(real), "content": text,
+            "run_id": text,
+            "method": text,
+            "metric": text,
+            "value": real,
+            "low": real,
+            "high": real,
+            "n": whole,
+            "reason": text,
+            "per_image": arrow.list_(real),
+            "content": text,
         },
         "timings": {
-            "run_id": text, "method": text, "round": whole, "batch": whole, "latency_s": real, "text_s": real, "denoise_s": real,
-            "decode_s": real, "peak_memory_bytes": whole, "compile_s": real, "clock_mhz": whole, "temperature_c": whole,
-            "power_w": real, "throttled": text, "cpu_s": real,
+            "run_id": text,
+            "method": text,
+            "round": whole,
+            "batch": whole,
+            "latency_s": real,
+            "text_s": real,
+            "denoise_s": real,
+            "decode_s": real,
+            "peak_memory_bytes": whole,
+            "compile_s": real,
+            "clock_mhz": whole,
+            "temperature_c": whole,
+            "power_w": real,
+            "throttled": text,
+            "cpu_s": real,
         },
-    }  # fmt: skip
+    }
 
 
 def _run(run: Row) -> Row:
@@ -151,9 +173,10 @@ def _read_parquet(source: Path) -> list[Row]:
         return list(_joined({name: table.to_pylist() for name, table in tables.items()}))
     except (OSError, KeyError, TypeError, ValueError, arrow.ArrowException) as error:
         raise ArtifactError(
-            expected=f"runs, scores and timings of an export of version {SCHEMA_VERSION} in {source}", got=str(error),
+            expected=f"runs, scores and timings of an export of version {SCHEMA_VERSION} in {source}",
+            got=str(error),
             remedy="ilf-bench export FOLDER.parquet",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _joined(tables: Mapping[str, list[Row]]) -> Iterator[Row]:

@@ -53,9 +53,14 @@ def _log(client: Any, mlflow: Any, history: History, entry: HistoryEntry) -> boo
     if logged:
         return False
     tags = {
-        TAG: entry.run_id, "commit": entry.commit, "dirty": str(entry.dirty), "spec_digest": entry.spec_digest,
-        "machine_key": entry.machine_key, "complete": str(entry.complete), "tags": ", ".join(entry.tags),
-    }  # fmt: skip
+        TAG: entry.run_id,
+        "commit": entry.commit,
+        "dirty": str(entry.dirty),
+        "spec_digest": entry.spec_digest,
+        "machine_key": entry.machine_key,
+        "complete": str(entry.complete),
+        "tags": ", ".join(entry.tags),
+    }
     moment = _milliseconds(entry.created)
     run = client.create_run(experiment, start_time=moment, tags=tags, run_name=entry.run_id[:12]).info.run_id
     metrics = [mlflow.entities.Metric(name, value, moment, step) for name, value, step in _numbers(entry)]

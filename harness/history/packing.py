@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.contracts import Failure, FloatArray, MethodRecord, Score, TimingSample
 from harness.errors import ArtifactError
+from harness.results import Failure, FloatArray, MethodRecord, Score, TimingSample
 from harness.statistics import mean_interval
 from harness.storage.records import FORMAT, SEAL, Run, digest
 
@@ -103,9 +103,10 @@ def _score_content(score: Score | Failure) -> dict[str, Any]:
     values = content.pop("per_image")
     if values.dtype.name not in DTYPES or not np.isfinite(values).all():
         raise ArtifactError(
-            expected=f"finite values of {score.method} {score.metric}", got=f"{values.dtype.name} values, not all finite",
+            expected=f"finite values of {score.method} {score.metric}",
+            got=f"{values.dtype.name} values, not all finite",
             remedy="score that run again",
-        )  # fmt: skip
+        )
     interval = mean_interval(np.asarray(values, np.float64))
     bounds = {"low": interval.low, "high": interval.high} if len(values) > 1 else {"low": None, "high": None}
     return content | bounds | {"dtype": values.dtype.name, "fingerprint": dict(score.fingerprint)}
@@ -116,9 +117,10 @@ def unpack(packed: Packed) -> Run:
     header = parse_header(packed.header)
     if header.get("format") != FORMAT:
         raise ArtifactError(
-            expected=f"record format {FORMAT}", got=str(header.get("format")),
+            expected=f"record format {FORMAT}",
+            got=str(header.get("format")),
             remedy="use the version of ilf-bench that wrote it, or run again",
-        )  # fmt: skip
+        )
     try:
         if header.get(VALUES, found := digest(packed.values)) != found:
             raise ValueError("other values than were stored")

@@ -23,10 +23,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.contracts import TimingSample
 from harness.errors import ArtifactError, UsageError
 from harness.history.packing import AGAIN, VALUES, Packed, inline, pack, parse_header, run_id, unpack
 from harness.history.schema import BUSY_S, SUMMARY, prepare, transaction
+from harness.results import TimingSample
 from harness.storage.locations import place
 from harness.storage.records import Run
 
@@ -35,9 +35,15 @@ SHORTEST_COMMIT = 4
 NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_TRUNCATE, sqlite3.SQLITE_IOERR_SHMSIZE}
 AFRESH = "move the history away and append the runs again"
 COLUMNS = {  # of the table of runs, after the id
-    "created": str, "preset": str, "spec_digest": str, "commit_id": str, "dirty": int, "machine_key": str, "path": str,
+    "created": str,
+    "preset": str,
+    "spec_digest": str,
+    "commit_id": str,
+    "dirty": int,
+    "machine_key": str,
+    "path": str,
     "complete": int,
-}  # fmt: skip
+}
 RECORDS = 'SELECT header, "values" FROM records'
 RUNS = """SELECT runs.*, (SELECT header FROM records WHERE run_id = runs.id ORDER BY rowid DESC LIMIT 1) FROM runs"""
 NEWEST_TAGS = "SELECT tag, run_id FROM tags WHERE rowid IN (SELECT max(rowid) FROM tags GROUP BY tag) ORDER BY tag"
@@ -257,9 +263,21 @@ def _entry(row: tuple[Any, ...], tags: tuple[str, ...]) -> HistoryEntry:
     except (KeyError, ValueError, TypeError) as error:
         raise ArtifactError(expected="a whole record of a run", got=repr(error), remedy=AFRESH) from error
     return HistoryEntry(
-        identity, created, preset, digest, commit, bool(dirty), machine, place(path), bool(complete), tuple(scores), timings,
-        header.get("spec", {}), header.get("environment", {}), tags,
-    )  # fmt: skip
+        identity,
+        created,
+        preset,
+        digest,
+        commit,
+        bool(dirty),
+        machine,
+        place(path),
+        bool(complete),
+        tuple(scores),
+        timings,
+        header.get("spec", {}),
+        header.get("environment", {}),
+        tags,
+    )
 
 
 def _stored(content: Mapping[str, Any]) -> StoredScore:

@@ -8,10 +8,10 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.contracts import Score
 from harness.errors import ArtifactError
 from harness.history.bundle import IMAGES, Finding, Verified, record_files
 from harness.history.packing import timing_content
+from harness.results import Score
 from harness.storage.records import Run, read_json, read_run, slug
 
 

@@ -37,6 +37,7 @@ def check_sums(folder: Path) -> None:
         found = file_digest(path) if path.is_file() else "no such file"
         if found != expected:
             raise ArtifactError(
-                expected=f"{path} as {SUMS} beside it says", got=found[:16],
+                expected=f"{path} as {SUMS} beside it says",
+                got=found[:16],
                 remedy=f"restore the folder; where the change was meant, write its {SUMS} anew",
-            )  # fmt: skip
+            )

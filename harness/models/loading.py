@@ -15,9 +15,9 @@ import transformers
 from safetensors import SafetensorError, safe_open
 
 from harness.config.spec import ExperimentSpec, locate
-from harness.contracts import Backbone
 from harness.cost.flops import Geometry
 from harness.cost.macs import CAPTION_TOKENS
+from harness.cost.plan import Backbone
 from harness.errors import ArtifactError, UsageError
 from harness.hub import PREFIX, fetch_model
 from harness.models.checksums import check_sums
@@ -91,9 +91,10 @@ def read_index(folder: Path, task: str) -> Path:
     index = folder / "model_index.json"
     if not index.exists():
         raise ArtifactError(
-            expected=f"a diffusers pipeline folder at {folder}", got="no model_index.json there",
+            expected=f"a diffusers pipeline folder at {folder}",
+            got="no model_index.json there",
             remedy="check the path; bundled models: zoo/tiny-pixart, zoo/tiny-dit; others: hub:OWNER/NAME, random:NAME",
-        )  # fmt: skip
+        )
     try:
         kind = json.loads(index.read_text())["_class_name"]
     except (ValueError, KeyError, TypeError) as error:
@@ -132,9 +133,10 @@ def check_fits(config: dict[str, Any], located: Located) -> None:
     ]
     if wrong:
         raise ArtifactError(
-            expected=f"a transformer for the {kind} in {base}", got=f"{'; '.join(wrong)} in {located.transformer}",
+            expected=f"a transformer for the {kind} in {base}",
+            got=f"{'; '.join(wrong)} in {located.transformer}",
             remedy="name a transformer and a base of one family",
-        )  # fmt: skip
+        )
 
 
 def caption_tokens(folder: Path) -> int:
@@ -165,9 +167,16 @@ def load_pipeline(spec: ExperimentSpec) -> Pipeline:
         located = locate_weights(spec, complete=True)
         pipe, folder, notes = _read(located, DTYPES[spec.dtype]), located.folder, ()
     return Pipeline(
-        pipe, folder=folder, steps=spec.steps, guidance=spec.guidance, solver=spec.solver, precision=spec.precision,
-        device=resolve_device(spec.device), notes=notes, compile=spec.compile,
-    )  # fmt: skip
+        pipe,
+        folder=folder,
+        steps=spec.steps,
+        guidance=spec.guidance,
+        solver=spec.solver,
+        precision=spec.precision,
+        device=resolve_device(spec.device),
+        notes=notes,
+        compile=spec.compile,
+    )
 
 
 def _read(located: Located, dtype: torch.dtype) -> Any:
@@ -187,9 +196,10 @@ def _read(located: Located, dtype: torch.dtype) -> Any:
         _check_complete(folder / "vae", pipe.vae)
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
         raise ArtifactError(
-            expected=f"intact weights that fit their config in {folder}", got=str(error).strip().splitlines()[0],
+            expected=f"intact weights that fit their config in {folder}",
+            got=str(error).strip().splitlines()[0],
             remedy="restore or download the folder again",
-        ) from error  # fmt: skip
+        ) from error
     return pipe
 
 

@@ -163,18 +163,29 @@ def _draw(shape: torch.Size, name: str, dtype: torch.dtype, generator: torch.Gen
 def transformer_config(a: Architecture) -> dict[str, Any]:
     """The transformer's ``config.json``."""
     shared: dict[str, Any] = {
-        "num_attention_heads": a.heads, "attention_head_dim": a.head_width, "in_channels": 4, "out_channels": 8,
-        "num_layers": a.layers, "sample_size": a.sample_size, "patch_size": 2, "num_embeds_ada_norm": 1000,
-        "activation_fn": "gelu-approximate", "attention_bias": True, "upcast_attention": False,
+        "num_attention_heads": a.heads,
+        "attention_head_dim": a.head_width,
+        "in_channels": 4,
+        "out_channels": 8,
+        "num_layers": a.layers,
+        "sample_size": a.sample_size,
+        "patch_size": 2,
+        "num_embeds_ada_norm": 1000,
+        "activation_fn": "gelu-approximate",
+        "attention_bias": True,
+        "upcast_attention": False,
         "norm_elementwise_affine": False,
-    }  # fmt: skip
+    }
     if a.kind == "dit":
         return shared | {"norm_type": "ada_norm_zero", "norm_eps": 1e-5}
     return shared | {
-        "norm_type": "ada_norm_single", "norm_eps": 1e-6, "cross_attention_dim": a.heads * a.head_width,
+        "norm_type": "ada_norm_single",
+        "norm_eps": 1e-6,
+        "cross_attention_dim": a.heads * a.head_width,
         "caption_channels": a.text_width,
-        "interpolation_scale": a.interpolation_scale, "use_additional_conditions": a.additional_conditions,
-    }  # fmt: skip
+        "interpolation_scale": a.interpolation_scale,
+        "use_additional_conditions": a.additional_conditions,
+    }
 
 
 def _transformer(a: Architecture) -> nn.Module:
@@ -185,10 +196,15 @@ def _transformer(a: Architecture) -> nn.Module:
 def _vae(a: Architecture) -> nn.Module:
     depth = len(a.vae_channels)
     return AutoencoderKL(  # type: ignore[no-any-return]
-        down_block_types=("DownEncoderBlock2D",) * depth, up_block_types=("UpDecoderBlock2D",) * depth,
-        block_out_channels=a.vae_channels, layers_per_block=2, latent_channels=4, norm_num_groups=a.vae_norm_groups,
-        sample_size=a.sample_size * 2 ** (depth - 1), scaling_factor=a.vae_scaling,
-    )  # fmt: skip
+        down_block_types=("DownEncoderBlock2D",) * depth,
+        up_block_types=("UpDecoderBlock2D",) * depth,
+        block_out_channels=a.vae_channels,
+        layers_per_block=2,
+        latent_channels=4,
+        norm_num_groups=a.vae_norm_groups,
+        sample_size=a.sample_size * 2 ** (depth - 1),
+        scaling_factor=a.vae_scaling,
+    )
 
 
 def _tokenizer(tokens: int) -> Any:
@@ -199,7 +215,13 @@ def _tokenizer(tokens: int) -> Any:
 
 def _text_encoder(a: Architecture, vocabulary: int) -> nn.Module:
     config = T5Config(
-        vocab_size=vocabulary, d_model=a.text_width, d_kv=a.text_width // a.text_heads, d_ff=a.text_feed_forward,
-        num_layers=a.text_layers, num_heads=a.text_heads, feed_forward_proj="gated-gelu", dropout_rate=0.0,
-    )  # fmt: skip
+        vocab_size=vocabulary,
+        d_model=a.text_width,
+        d_kv=a.text_width // a.text_heads,
+        d_ff=a.text_feed_forward,
+        num_layers=a.text_layers,
+        num_heads=a.text_heads,
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,
+    )
     return T5EncoderModel(config)  # type: ignore[no-any-return]

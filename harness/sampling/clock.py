@@ -13,11 +13,11 @@ from harness.sampling.patching import patched
 class StepClock:
     """Follows a diffusers scheduler: ``step`` counts from 0, ``timesteps`` are this call's, high to low.
 
-    ``again`` is True while blocks run a second time within a step: what caches keep and recall is the first time's.
+    ``is_second_pass`` is True while blocks run a second time within a step: what caches keep and recall is the first time's.
     """
 
     def __init__(self) -> None:
-        self.step, self.again = 0, False
+        self.step, self.is_second_pass = 0, False
         self.timesteps: tuple[float, ...] = ()
 
     @property

@@ -14,8 +14,8 @@ from diffusers import DiTPipeline, PixArtAlphaPipeline
 from torch import nn
 
 from harness.config.spec import PRECISION_OF
-from harness.contracts import Backbone, Plan
 from harness.cost.macs import CAPTION_TOKENS, BlockMacs, block_macs
+from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, UsageError
 from harness.sampling.clock import StepClock
 from harness.sampling.compiling import compiled
@@ -37,9 +37,18 @@ class Pipeline:
     """
 
     def __init__(
-        self, pipe: Any, *, folder: Path | None = None, steps: int = 20, guidance: float = 1.5, solver: str = "dpm++",
-        precision: str = "auto", device: str = "cpu", notes: tuple[str, ...] = (), compile: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        pipe: Any,
+        *,
+        folder: Path | None = None,
+        steps: int = 20,
+        guidance: float = 1.5,
+        solver: str = "dpm++",
+        precision: str = "auto",
+        device: str = "cpu",
+        notes: tuple[str, ...] = (),
+        compile: bool = False,
+    ) -> None:
         self.pipe = pipe.to(device)
         self.pipe.set_progress_bar_config(disable=True)
         self.folder = folder
@@ -99,9 +108,13 @@ class Pipeline:
 
     @contextmanager
     def sampling(
-        self, *, steps: int | None = None, solver: str | None = None, timesteps: Sequence[int] | None = None,
+        self,
+        *,
+        steps: int | None = None,
+        solver: str | None = None,
+        timesteps: Sequence[int] | None = None,
         table: SolverTable | None = None,
-    ) -> Iterator[None]:  # fmt: skip
+    ) -> Iterator[None]:
         """Use another step count or solver, or timesteps of one's own (high to low), or a learned solver, inside the context.
 
         Enter it with a learned solver after whatever else changes the transformer: its guidance terms come last.
@@ -164,8 +177,10 @@ class Pipeline:
         if self.steps < 2 and isinstance(self.pipe, PixArtAlphaPipeline):
             raise UsageError(expected="at least 2 steps for PixArt-alpha", got=str(self.steps), remedy="--steps 2")
         arguments: dict[str, Any] = {
-            "generator": generators(seed, indices), "num_inference_steps": self.steps, "guidance_scale": self.guidance,
-        }  # fmt: skip
+            "generator": generators(seed, indices),
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance,
+        }
         mixed = self.precision if self.dtype == "float32" else "fp32"
         with torch.inference_mode(), autocast(mixed, self.device), self.clock.following(self.pipe.scheduler):
             if self.is_class_conditional:
@@ -196,7 +211,8 @@ class Pipeline:
     def _to_uint8(self, images: np.ndarray[Any, Any]) -> torch.Tensor:
         if not np.isfinite(images).all():
             raise ArtifactError(
-                expected="finite images", got=f"{int((~np.isfinite(images)).sum())} values that are NaN or infinite",
+                expected="finite images",
+                got=f"{int((~np.isfinite(images)).sum())} values that are NaN or infinite",
                 remedy="check the weights, or sample with --precision fp32",
-            )  # fmt: skip
+            )
         return torch.from_numpy((images * 255).round().clip(0, 255).astype(np.uint8)).permute(0, 3, 1, 2).contiguous()

@@ -81,9 +81,10 @@ def power_grid(steps: int, power: float, train_timesteps: int = 1000) -> tuple[i
     """
     if not 1 <= steps <= train_timesteps or not 0 < power < 10:
         raise UsageError(
-            expected=f"1 to {train_timesteps} steps and a power between 0 and 10", got=f"{steps} steps, power {power}",
+            expected=f"1 to {train_timesteps} steps and a power between 0 and 10",
+            got=f"{steps} steps, power {power}",
             remedy="for example spacing:power=1.5",
-        )  # fmt: skip
+        )
     grid = [round(train_timesteps * (1 - i / steps) ** power) - 1 for i in range(steps)]
     for i in range(steps - 1, -1, -1):  # rounding may not let two steps fall together
         grid[i] = max(grid[i], 0 if i == steps - 1 else grid[i + 1] + 1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.contracts import FloatArray
+from harness.results import FloatArray
 from harness.statistics.intervals import Estimate
 from harness.statistics.means import accelerated
 from harness.statistics.resampling import Units

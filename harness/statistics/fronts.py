@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from harness.contracts import FloatArray
+from harness.results import FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
 

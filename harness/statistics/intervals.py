@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from harness.contracts import FloatArray
 from harness.errors import ArtifactError
+from harness.results import FloatArray
 
 CONFIDENCE = 0.95
 

@@ -12,8 +12,8 @@ import math
 import numpy as np
 from scipy.special import ndtr, stdtr
 
-from harness.contracts import FloatArray, Score
 from harness.errors import ArtifactError
+from harness.results import FloatArray, Score
 from harness.statistics.intervals import (
     CONFIDENCE,
     Estimate,
@@ -104,7 +104,8 @@ def score_difference(score: Score, other: Score) -> Estimate:
         differing = [key for key in keys if score.fingerprint.get(key) != other.fingerprint.get(key)]
         differing += ["number of images"] if score.n != other.n else []
         raise ArtifactError(
-            expected=f"two scores of one {score.metric}", got=f"another {', '.join(differing) or 'metric'}",
+            expected=f"two scores of one {score.metric}",
+            got=f"another {', '.join(differing) or 'metric'}",
             remedy="score both with the same weights, packages, reference and images",
-        )  # fmt: skip
+        )
     return paired_difference(np.asarray(score.per_image, np.float64), np.asarray(other.per_image, np.float64))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from harness.contracts import FloatArray
+from harness.results import FloatArray
 
 RESAMPLES = 2000
 CHUNK = 2**23  # multiplicities held at once: 64 MiB

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import chdtri
 
-from harness.contracts import FloatArray
 from harness.errors import ArtifactError
+from harness.results import FloatArray
 from harness.statistics.intervals import CONFIDENCE, Estimate, Interval, finite, least_p, student_p, student_quantile
 from harness.statistics.resampling import RESAMPLES
 

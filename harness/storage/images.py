@@ -58,16 +58,18 @@ def _to_rgb(image: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode in ("I", "F"):
         raise ArtifactError(
-            expected=f"8 or 16 bits a channel in {path}", got=f"mode {image.mode}, whose range is unknown",
+            expected=f"8 or 16 bits a channel in {path}",
+            got=f"mode {image.mode}, whose range is unknown",
             remedy="save it as 8-bit RGB",
-        )  # fmt: skip
+        )
     if image.mode in WITH_ALPHA or "transparency" in image.info:
         whole = image.convert("RGBA")
         if whole.getchannel("A").getextrema() != (255, 255):
             raise ArtifactError(
-                expected=f"an opaque image at {path}", got="see-through pixels",
+                expected=f"an opaque image at {path}",
+                got="see-through pixels",
                 remedy="flatten it onto the background that is meant",
-            )  # fmt: skip
+            )
         image = whole
     return np.array(image.convert("RGB"))
 
@@ -79,7 +81,8 @@ def stack_images(files: Sequence[Path], size: Sequence[int] | None, remedy: str)
     for path, image in zip(files, images, strict=True):
         if tuple(image.shape) != tuple(size):
             raise ArtifactError(
-                expected=f"images of one size, {size[2]} x {size[1]}", got=f"{image.shape[2]} x {image.shape[1]}: {path}",
+                expected=f"images of one size, {size[2]} x {size[1]}",
+                got=f"{image.shape[2]} x {image.shape[1]}: {path}",
                 remedy=remedy,
-            )  # fmt: skip
+            )
     return torch.stack(images)

@@ -35,9 +35,10 @@ def place(name: str | Path) -> Path:
         return cast(Path, path)
     except (ValueError, ImportError) as error:
         raise UsageError(
-            expected="a folder, or a URL of a file system that fsspec knows", got=f"{text}: {error}",
+            expected="a folder, or a URL of a file system that fsspec knows",
+            got=f"{text}: {error}",
             remedy="install its package (s3fs for s3://, gcsfs for gs://), or name a folder",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def is_local(path: Path) -> bool:
@@ -77,9 +78,10 @@ def held_alone(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             file.seek(0)
             raise UsageError(
-                expected=f"{folder} to be nobody else's at the moment", got=f"{file.read().strip() or 'another process'} at work",
+                expected=f"{folder} to be nobody else's at the moment",
+                got=f"{file.read().strip() or 'another process'} at work",
                 remedy="wait for it, or stop it and call again: the run resumes",
-            ) from error  # fmt: skip
+            ) from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()

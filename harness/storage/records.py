@@ -33,8 +33,8 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from harness.contracts import Failure, Fault, FloatArray, MethodRecord, Score, TimingSample
 from harness.errors import ArtifactError
+from harness.results import Failure, Fault, FloatArray, MethodRecord, Score, TimingSample
 from harness.storage.locations import is_local
 
 T = TypeVar("T")

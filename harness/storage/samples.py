@@ -62,9 +62,10 @@ class SampleSet:
             raise ArtifactError(expected=f"a receipt at {path}", got=repr(error), remedy="delete it and run again") from error
         if list(receipt.digests) != list(indices):
             raise ArtifactError(
-                expected=f"a receipt of samples {indices.start} to {indices.stop - 1} at {path}", got="other samples",
+                expected=f"a receipt of samples {indices.start} to {indices.stop - 1} at {path}",
+                got="other samples",
                 remedy="delete it and run again",
-            )  # fmt: skip
+            )
         return receipt
 
     def is_done(self, indices: range) -> bool:

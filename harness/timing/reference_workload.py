@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from harness.contracts import REFERENCE, TimingSample
+from harness.results import REFERENCE, TimingSample
 from harness.sampling.precision import autocast
 from harness.timing.stopwatch import Stopwatch
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from harness.config.spec import TimingSpec
-from harness.contracts import Failure, Method, TimingSample
+from harness.contracts import Method
 from harness.execution.tasks import is_fatal, reason
+from harness.results import Failure, TimingSample
 from harness.sampling.compiling import compile_seconds
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json, slug, write_json, write_score
@@ -57,10 +58,21 @@ def time_once(
         latency, cpu_s = watch.read()
         state = monitor.end()
     return TimingSample(
-        label, number, len(prompts), latency, timer.text_s, timer.denoise_s, timer.decode_s, peak_memory_bytes(pipeline.device),
-        compile_seconds() - compiling, state.clock_mhz, state.temperature_c, state.power_w, state.throttled,
+        label,
+        number,
+        len(prompts),
+        latency,
+        timer.text_s,
+        timer.denoise_s,
+        timer.decode_s,
+        peak_memory_bytes(pipeline.device),
+        compile_seconds() - compiling,
+        state.clock_mhz,
+        state.temperature_c,
+        state.power_w,
+        state.throttled,
         cpu_s,
-    )  # fmt: skip
+    )
 
 
 def in_round(labels: Sequence[str], number: int) -> list[str]:

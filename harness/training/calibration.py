@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.config.spec import locate
-from harness.contracts import Ledger, Plan
+from harness.cost.plan import Plan
 from harness.errors import NotMeasured
 from harness.execution.environment import device_name, weights_digest
+from harness.results import UpfrontCost
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json, write_json
@@ -66,9 +67,9 @@ def calibrate(method: object, pipeline: Pipeline, what: str, watch: Callable[[Ca
     return found
 
 
-def spent(method: object, folder: Path | None) -> Ledger:
+def spent(method: object, folder: Path | None) -> UpfrontCost:
     """What the calibration cost that ``method`` was last attached with, also where an earlier run had made it."""
-    return Ledger(0.0, 0, calibration_s=_SPENT.get((method, folder), 0.0))
+    return UpfrontCost(0.0, 0, calibration_s=_SPENT.get((method, folder), 0.0))
 
 
 def tuning_prompts(folder: Path) -> list[str]:

@@ -97,10 +97,14 @@ class _State:
         if not PartialState().is_main_process:
             return
         state = {
-            "settings": asdict(self.settings), "step": self.step, "seconds": self.seconds, "curve": self.curve,
+            "settings": asdict(self.settings),
+            "step": self.step,
+            "seconds": self.seconds,
+            "curve": self.curve,
             "parameters": {n: p.detach() for n, p in self.parameters.items()},
-            "ema": self.ema, "optimizer": self.optimizer.state_dict(),
-        }  # fmt: skip
+            "ema": self.ema,
+            "optimizer": self.optimizer.state_dict(),
+        }
         write_state(path, state)
 
     def load(self, path: Path) -> None:
@@ -127,9 +131,13 @@ def share(index: torch.Tensor) -> torch.Tensor:
 
 
 def fit(
-    model: nn.Module, loss: LossFunction, settings: TrainSettings, checkpoint: Path, title: str,
+    model: nn.Module,
+    loss: LossFunction,
+    settings: TrainSettings,
+    checkpoint: Path,
+    title: str,
     before: Callable[[int], None] = lambda step: None,
-) -> TrainRecord:  # fmt: skip
+) -> TrainRecord:
     """Train the parameters of ``model`` that require gradients and leave their EMA in it. ``before`` is told each step first.
 
     Under ``accelerate launch`` gradients are averaged over the processes, each of which computes the loss of its

@@ -109,7 +109,7 @@ def whole_run_error(ends: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 def whole_run(
     solver: LearnedSolver, pipeline: Pipeline, data: Trajectories, rows: torch.Tensor, clock: StepClock
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """Latents [B, C, H, W] at the end of the solver's runs from the noise of trajectories ``rows`` (int64 [B])."""
     return solver(denoiser(pipeline, data, rows, clock), data.states[rows, 0].to(pipeline.device))  # type: ignore[no-any-return]
 

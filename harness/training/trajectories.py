@@ -122,9 +122,13 @@ def _kept(value: torch.Tensor) -> torch.Tensor:
 
 
 def record(
-    pipeline: Pipeline, prompts: Sequence[str], seed: int, timesteps: Sequence[int], batch: int = 64,
+    pipeline: Pipeline,
+    prompts: Sequence[str],
+    seed: int,
+    timesteps: Sequence[int],
+    batch: int = 64,
     guidances: Sequence[float] = (),
-) -> Trajectories:  # fmt: skip
+) -> Trajectories:
     """Sample prompt i from noise (seed, i) with second-order DPM-Solver++ on ``timesteps`` and keep every state on the way.
 
     ``guidances``: scales that the batches take in turn (default: the pipeline's own).

@@ -20,9 +20,14 @@ ASSUMED = "assumed"
 
 
 def power(
-    what: str, pilot: str | None, samples: int | None, rounds: int | None, effects: Mapping[str, float],
-    assumed: Mapping[str, float], out: Path,
-) -> Table:  # fmt: skip
+    what: str,
+    pilot: str | None,
+    samples: int | None,
+    rounds: int | None,
+    effects: Mapping[str, float],
+    assumed: Mapping[str, float],
+    out: Path,
+) -> Table:
     """The table for a run folder (itself the pilot) or a preset (with a pilot, the newest recorded run of it, or assumptions)."""
     own = Path(what) / "spec.json"
     run = read_run(Path(what)) if own.exists() else _pilot(load_spec(what), pilot, out, needed=not assumed)
@@ -32,9 +37,10 @@ def power(
     known = found | {name: (value, ASSUMED) for name, value in assumed.items()}
     if not known:
         raise UsageError(
-            expected="a pilot with timed rounds, or a score of each image that two methods can be compared by", got="neither",
+            expected="a pilot with timed rounds, or a score of each image that two methods can be compared by",
+            got="neither",
             remedy="name another with --pilot RUN, or state deviations: --assume clip_score=4.2,speed=0.02",
-        )  # fmt: skip
+        )
     if unknown := set(effects) - set(known):
         raise UsageError(
             expected=f"effects on {', '.join(known)}", got=", ".join(sorted(unknown)), remedy="see the pilot's metrics"
@@ -60,9 +66,10 @@ def _pilot(spec: ExperimentSpec, named: str | None, out: Path, *, needed: bool) 
         return read_run(paths[-1])
     if needed:
         raise UsageError(
-            expected=f"an earlier run of {spec.name} in {out}", got="none",
+            expected=f"an earlier run of {spec.name} in {out}",
+            got="none",
             remedy="name one with --pilot RUN, or state deviations: --assume clip_score=4.2,speed=0.02",
-        )  # fmt: skip
+        )
     return None
 
 

@@ -18,7 +18,8 @@ from baselines.table import BASELINES
 from harness.config.methods import MethodTable, parse_method
 from harness.config.prompts import load_prompts
 from harness.config.spec import ExperimentSpec, load_spec, locate
-from harness.contracts import BASELINE, Failure, Method, Metric, Plan, no_quality
+from harness.contracts import Method, Metric, why_unscored
+from harness.cost.plan import Plan
 from harness.errors import HarnessError, NotMeasured, UsageError
 from harness.execution.experiment import Experiment, method_labels
 from harness.execution.runner import Runner, check_disk
@@ -27,6 +28,7 @@ from harness.execution.tasks import Engine
 from harness.history.store import History
 from harness.models.loading import find_backbone, load_pipeline, quiet_libraries, resolve_device
 from harness.models.random_weights import is_random
+from harness.results import BASELINE, Failure
 from harness.sampling.pipeline import Pipeline
 from harness.storage.locations import history_path, is_local
 from harness.storage.records import Run, read_run
@@ -188,7 +190,7 @@ def print_miscounted(prepared: Prepared, run: Run, console: Console) -> None:
 def print_unscored(experiment: Experiment, console: Console) -> None:
     """Which methods are timed only, and why."""
     for method in experiment.methods.values():
-        if reason := no_quality(method):
+        if reason := why_unscored(method):
             console.print(f"{method.label}: {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -222,7 +224,7 @@ def print_dry_run(prepared: Prepared, out: Path, console: Console) -> None:
             continue
         cost = plan.block_evaluations
         seconds = cost * per_block + fixed
-        scored = spec.batch if no_quality(experiment.methods[label]) else spec.samples
+        scored = spec.batch if why_unscored(experiment.methods[label]) else spec.samples
         total += seconds * (scored + timed * (2 if label == BASELINE else 1))
         most = "" if plan.exact else "at most "
         table.add_row(label, f"{most}{cost:.0f}", f"{cost / full:.2f}", f"{seconds:.4f}")

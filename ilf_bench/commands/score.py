@@ -7,11 +7,12 @@ from pathlib import Path
 
 from harness.config.prompts import load_prompts
 from harness.config.spec import ExperimentSpec, load_spec
-from harness.contracts import Batch, Failure, Metric
+from harness.contracts import Batch, Metric
 from harness.errors import UsageError
 from harness.execution.scorer import FORESEEN, Measured, by_measurement, measure, to_score
 from harness.execution.tasks import SCORE_BATCH
 from harness.models.loading import quiet_libraries
+from harness.results import Failure
 from harness.statistics import mean_interval
 from harness.storage.images import IMAGE_SUFFIXES, stack_images
 from ilf_bench.commands.run import build_metrics

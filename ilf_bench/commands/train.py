@@ -62,7 +62,7 @@ def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out:
 
 def _train(
     spec: ExperimentSpec, pipeline: Pipeline, prompts: Sequence[str], settings: IlfSettings, out: Path, console: Console
-) -> None:  # fmt: skip
+) -> None:
     chosen = spec.training
     grid = union_grid(settings.grids, settings.power)
     key = repr((spec.pipeline, spec.prompts, chosen.trajectories, grid, chosen.seed, pipeline.guidance))
@@ -70,9 +70,12 @@ def _train(
     with PartialState().main_process_first():  # the other processes find the file
         data = stored(out / "work" / "trajectories.pt", key, lambda: record(pipeline, texts, chosen.seed, grid, spec.batch))
     plan = TrainSettings(
-        chosen.optimiser_steps, chosen.lr, warmup=min(100, chosen.optimiser_steps // 10), ema=0.998,
+        chosen.optimiser_steps,
+        chosen.lr,
+        warmup=min(100, chosen.optimiser_steps // 10),
+        ema=0.998,
         checkpoint_every=max(1, chosen.optimiser_steps // 20),
-    )  # fmt: skip
+    )
     module, made = train_all(pipeline, data, prompts, chosen.seed, settings, plan, out / "work" / f"{chosen.form}.pt")
     if PartialState().is_main_process:
         if chosen.budget is not None:
@@ -96,12 +99,12 @@ def claim(path: Path, options: dict[str, Any]) -> None:
             expected=f"the options that the training in {path.parent} was begun with",
             got=", ".join(f"{name}={options[name]} instead of {begun.get(name)}" for name in changed),
             remedy="restore them, or choose another --out",
-        )  # fmt: skip
+        )
 
 
 def searched(
     pipeline: Pipeline, module: FeedbackModule, texts: Sequence[str], spec: ExperimentSpec, grid: Sequence[int], budget: float
-) -> list[Tried]:  # fmt: skip
+) -> list[Tried]:
     """Schedules of the module by their error on runs of a seed that is neither trained nor judged on, best first."""
     seed = spec.training.seed + 2
     return search(pipeline, module, record(pipeline, texts, seed, grid, spec.batch), texts, seed, budget)

@@ -9,8 +9,9 @@ import torch
 
 from harness.config.methods import Composition, StandIn
 from harness.config.spec import ExperimentSpec
-from harness.contracts import Backbone, Method, Plan
+from harness.contracts import Method
 from harness.cost.device_speed import measured_speed
+from harness.cost.plan import Backbone, Plan
 from harness.cost.training_cost import ASSUMED, Speed, TrainingPlan, predict_training
 from harness.errors import NotMeasured
 from harness.models.loading import resolve_device
@@ -87,15 +88,20 @@ def training_plan(backbone: Backbone, spec: ExperimentSpec) -> TrainingPlan:
     whole = settings.whole_runs + settings.image_runs
     stored = settings.target != "fad"
     return TrainingPlan(
-        looped=last - first + 1 if settings.inner_pass else 0, after=backbone.depth - last,
-        parameters=_fresh(spec, Ilf()).ledger(backbone).extra_parameters,
-        steps=training.optimiser_steps, batch=training.batch, trajectories=training.trajectories,
-        teacher_steps=len(union_grid(training.grids, training.power, WIDEST_GAP)), branches=2 if spec.guidance > 1 else 1,
+        looped=last - first + 1 if settings.inner_pass else 0,
+        after=backbone.depth - last,
+        parameters=_fresh(spec, Ilf()).upfront_cost(backbone).extra_parameters,
+        steps=training.optimiser_steps,
+        batch=training.batch,
+        trajectories=training.trajectories,
+        teacher_steps=len(union_grid(training.grids, training.power, WIDEST_GAP)),
+        branches=2 if spec.guidance > 1 else 1,
         collected=settings.rounds * settings.runs * sum(training.grids) if stored else 0,
         remembered=min(settings.rounds, settings.remembered) * settings.runs * sum(training.grids),
         whole=whole * settings.whole_batch * sum(settings.whole_counts) // len(settings.whole_counts),
-        fine=settings.image_targets if settings.image_runs else 0, fine_steps=len(FINE),
-    )  # fmt: skip
+        fine=settings.image_targets if settings.image_runs else 0,
+        fine_steps=len(FINE),
+    )
 
 
 def sustained_speed(backbone: Backbone, spec: ExperimentSpec) -> Speed:

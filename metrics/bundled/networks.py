@@ -74,6 +74,7 @@ class BundledNetworks:
 
 def _lacking(title: str) -> NotMeasured:
     return NotMeasured(
-        expected=f"published networks for {title}", got="the bundled tiny scorers",
+        expected=f"published networks for {title}",
+        got="the bundled tiny scorers",
         remedy="--scorers metrics/published/scorers.yaml; see docs/metrics.md",
-    )  # fmt: skip
+    )

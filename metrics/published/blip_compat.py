@@ -61,9 +61,10 @@ def package() -> ModuleType:
     if "ImageReward" not in sys.modules:
         modeling = require("transformers.modeling_utils", "transformers")
         helpers = {
-            "apply_chunking_to_forward": apply_chunking_to_forward, "find_pruneable_heads_and_indices": _no_pruning,
+            "apply_chunking_to_forward": apply_chunking_to_forward,
+            "find_pruneable_heads_and_indices": _no_pruning,
             "prune_linear_layer": _no_pruning,
-        }  # fmt: skip
+        }
         with lent(modeling, **helpers):
             require("ImageReward", "image-reward", INSTALL)
         bert: Any = sys.modules["ImageReward.models.BLIP.med"]

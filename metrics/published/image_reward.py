@@ -62,9 +62,12 @@ class RewardModel:
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "bf16"):
             seen = self.model.blip.visual_encoder(pixels)
             text = self.model.blip.text_encoder(
-                tokens.input_ids, attention_mask=tokens.attention_mask, encoder_hidden_states=seen,
-                encoder_attention_mask=torch.ones(seen.shape[:2], dtype=torch.long, device=seen.device), return_dict=True,
-            )  # fmt: skip
+                tokens.input_ids,
+                attention_mask=tokens.attention_mask,
+                encoder_hidden_states=seen,
+                encoder_attention_mask=torch.ones(seen.shape[:2], dtype=torch.long, device=seen.device),
+                return_dict=True,
+            )
         raw = self.model.mlp(text.last_hidden_state[:, 0].float())[:, 0]
         rewards: torch.Tensor = (raw - self.model.mean) / self.model.std
         return rewards
@@ -72,6 +75,8 @@ class RewardModel:
     def fingerprint(self) -> Mapping[str, str]:
         """Weights, preprocessing, arithmetic, package."""
         return {
-            "reward": self._digest, "preprocessing": "uint8 RGB, Pillow bicubic (antialiased) to 224, centre crop, CLIP mean",
-            "precision": self.precision, "image-reward": version("image-reward"),
-        }  # fmt: skip
+            "reward": self._digest,
+            "preprocessing": "uint8 RGB, Pillow bicubic (antialiased) to 224, centre crop, CLIP mean",
+            "precision": self.precision,
+            "image-reward": version("image-reward"),
+        }

@@ -46,8 +46,10 @@ class OpenClipEncoder:
         """Weights, model, preprocessing, package."""
         shown = " ".join(str(self.preprocess).split())
         return {
-            "encoder": f"{self.spec.model}-{self._digest}", "preprocessing": shown, "open_clip": version("open_clip_torch"),
-        }  # fmt: skip
+            "encoder": f"{self.spec.model}-{self._digest}",
+            "preprocessing": shown,
+            "open_clip": version("open_clip_torch"),
+        }
 
 
 class OpenClipFeatures:

@@ -74,9 +74,10 @@ def checked(images: torch.Tensor) -> torch.Tensor:
     """Images uint8 [B, 3, H, W] of a sensible size."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < MIN_SIDE:
         raise UsageError(
-            expected=f"uint8 RGB images of at least {MIN_SIDE} x {MIN_SIDE}", got=f"{images.dtype} {list(images.shape)}",
+            expected=f"uint8 RGB images of at least {MIN_SIDE} x {MIN_SIDE}",
+            got=f"{images.dtype} {list(images.shape)}",
             remedy="score the images in the size they were made",
-        )  # fmt: skip
+        )
     return images
 
 

@@ -64,9 +64,10 @@ def read_scorers(path: Path) -> Scorers:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(
-            expected=f"the folder of the bundled scorers, or a YAML file, at {path}", got=str(error),
+            expected=f"the folder of the bundled scorers, or a YAML file, at {path}",
+            got=str(error),
             remedy="name zoo/scorers or a copy of metrics/published/scorers.yaml",
-        ) from error  # fmt: skip
+        ) from error
     try:
         return Scorers.model_validate({} if content is None else content)
     except ValidationError as error:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.contracts import Failure, Score
+from harness.results import Failure, Score
 from harness.statistics import Estimate, Interval, holm
 from harness.statistics.curves import Cost, advantage, mix
 from harness.storage.records import Run

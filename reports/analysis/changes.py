@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import trim_mean
 
-from harness.contracts import A_A, BASELINE, REFERENCE, Failure, FloatArray, Score, TimingSample
+from harness.results import A_A, BASELINE, REFERENCE, Failure, FloatArray, Score, TimingSample
 from harness.storage.records import Run
 from reports.analysis.select import failure_of, method_order, metric_order, record_of, score_of
 
@@ -215,9 +215,7 @@ def _quality(current: Run, baseline: Run, method: str, metric: str) -> Change | 
         errors, how = [_standard_error(a), _standard_error(b)], "unpaired"
     value, higher = float(a.mean() - b.mean()), now.direction == "higher"
     freedom = max(1.0, min(now.n, then.n) - 1.0)
-    return Change(
-        method, metric, value, float(np.hypot.reduce(errors)), freedom, how, now.value, then.value, now.unit, higher
-    )  # fmt: skip
+    return Change(method, metric, value, float(np.hypot.reduce(errors)), freedom, how, now.value, then.value, now.unit, higher)
 
 
 def _failed(method: str, metric: str, now: Score | Failure, then: Score | Failure) -> Missing:

@@ -7,7 +7,7 @@ from enum import Enum
 
 import numpy as np
 
-from harness.contracts import Failure, Score
+from harness.results import Failure, Score
 from harness.statistics import Estimate, paired_difference
 from harness.statistics.resampling import Groups
 from reports.analysis.evidence import Evidence

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from harness.contracts import BASELINE
+from harness.results import BASELINE
 from harness.storage.records import Run
 from reports.analysis.disagreement import Disagreement, disagreements
 from reports.analysis.select import Sample

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.contracts import BASELINE, FloatArray, Score
+from harness.results import BASELINE, FloatArray, Score
 from harness.storage.records import Run
 from reports.analysis.answers import Answer, Outcome, answers
 from reports.analysis.evidence import Evidence, evidence_of

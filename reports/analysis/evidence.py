@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from harness.contracts import A_A, BASELINE, FloatArray, Score
+from harness.results import A_A, BASELINE, FloatArray, Score
 from harness.statistics import RESAMPLES, Estimate, Interval, group_by
 from harness.statistics.curves import Cost
 from harness.statistics.intervals import finite

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.contracts import BASELINE, method_parts
+from harness.results import BASELINE, method_parts
 from harness.storage.records import Run
 from reports.analysis.answers import Answer, Outcome, answers
 from reports.analysis.evidence import BLOCKS, SECONDS

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from harness.contracts import A_A, BASELINE
+from harness.results import A_A, BASELINE
 from harness.statistics import Interval, holm
 from harness.storage.records import Run
 from reports.analysis.changes import (

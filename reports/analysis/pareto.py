@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.contracts import BASELINE, Direction, FloatArray, Score
+from harness.results import BASELINE, Direction, FloatArray, Score
 from harness.statistics import Interval
 from harness.statistics.fronts import BoolArray, hypervolume, on_front
 from harness.statistics.intervals import bias_corrected

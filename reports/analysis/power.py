@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from harness.contracts import A_A, BASELINE, FloatArray, Score
+from harness.results import A_A, BASELINE, FloatArray, Score
 from harness.statistics import Estimate
 from harness.statistics.power import Design
 from harness.statistics.rounds import log_ratio_estimate

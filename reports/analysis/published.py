@@ -10,8 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from harness.config.spec import ROOT, Anchor
-from harness.contracts import Direction
 from harness.errors import UsageError
+from harness.results import Direction
 from harness.storage.records import Run
 
 FOLDER = ROOT / "presets" / "published"
@@ -75,13 +75,22 @@ class _Table(_Strict):
         """Every value that is given; ``null`` stands where the source has none."""
         return [
             PublishedNumber(
-                self.source, self.device, row.model, row.method, c.metric, c.title, c.unit, c.direction, value, row.steps,
+                self.source,
+                self.device,
+                row.model,
+                row.method,
+                c.metric,
+                c.title,
+                c.unit,
+                c.direction,
+                value,
+                row.steps,
                 row.block_evaluations,
             )
             for row in self.rows
             for c, value in zip(self.columns, row.values, strict=True)
             if value is not None
-        ]  # fmt: skip
+        ]
 
 
 def read_published(path: Path) -> list[PublishedNumber]:

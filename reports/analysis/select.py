@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.contracts import A_A, BASELINE, Failure, FloatArray, MethodRecord, Score, TimingSample, method_parts
 from harness.errors import ArtifactError
+from harness.results import A_A, BASELINE, Failure, FloatArray, MethodRecord, Score, TimingSample, method_parts
 from harness.statistics import Interval, time_ratio
 from harness.storage.locations import inside
 from harness.storage.records import Run, read_json, slug

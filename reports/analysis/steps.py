@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.special import stdtr
 
-from harness.contracts import FloatArray
+from harness.results import FloatArray
 
 LEVEL = 0.001  # for one series: a page of 80 shows a false step less than once in ten times
 LEAST = 3  # runs a level

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from harness.contracts import BASELINE
+from harness.results import BASELINE
 from harness.storage.records import Run
 from reports.analysis.select import peak_memory, same_round_ratio, seconds_per_image, stage_seconds, throttled_calls
 from reports.render.cells import STAGE_COLUMNS, THROTTLED, TIME_COLUMNS, Cell, failed

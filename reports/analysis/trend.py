@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.contracts import A_A, REFERENCE
 from harness.history.store import HistoryEntry, StoredScore
+from harness.results import A_A, REFERENCE
 from reports.analysis.changes import MEMORY, SPEED, Call, Estimate, experiment_of, has_clock, time_of, timed_calls
 from reports.analysis.steps import Step, find_steps
 

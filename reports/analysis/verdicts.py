@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from harness.contracts import BASELINE, Failure, Score
+from harness.results import BASELINE, Failure, Score
 from harness.statistics import Estimate, holm
 from harness.storage.records import Run
 from reports.analysis.compare import refusal

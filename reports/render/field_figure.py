@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from harness.contracts import BASELINE, Score
+from harness.results import BASELINE, Score
 from harness.statistics import mean_interval
 from harness.storage.records import Run
 from reports.analysis.pareto import pareto_front
@@ -84,9 +84,16 @@ def _draw(axes: Axes, dots: list[Dot], marks: Mapping[str, tuple[str, str]]) -> 
         value = min(max(dot.score.value, low), high)
         small = dot.family == PLAIN
         axes.plot(
-            dot.cost, value, marker, color=colour, ms=(3.2 if small else 6.5), mec="black" if on_front and not small else "white",
-            mew=1.2 if on_front and not small else 0.5, zorder=3 + on_front, alpha=1.0 if on_front or small else 0.75,
-        )  # fmt: skip
+            dot.cost,
+            value,
+            marker,
+            color=colour,
+            ms=(3.2 if small else 6.5),
+            mec="black" if on_front and not small else "white",
+            mew=1.2 if on_front and not small else 0.5,
+            zorder=3 + on_front,
+            alpha=1.0 if on_front or small else 0.75,
+        )
         if on_front:
             interval = mean_interval(dot.score.per_image)
             axes.vlines(dot.cost, interval.low, interval.high, color=colour, lw=1.0, zorder=2)

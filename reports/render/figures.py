@@ -42,8 +42,9 @@ def _drawing(plot: Plot) -> Drawing:
     with rc_context(_settings()):
         figure = _draw(plot)
         metadata: dict[str, dict[str, Any]] = {
-            "pdf": {"CreationDate": None, "Creator": None, "Producer": None}, "svg": {"Date": None, "Creator": None},
-        }  # fmt: skip
+            "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+            "svg": {"Date": None, "Creator": None},
+        }
         made = {kind: _save(figure, kind, facts) for kind, facts in metadata.items()}
         plt.close(figure)
     return Drawing(plot.name, made["pdf"], made["svg"])
@@ -59,11 +60,26 @@ def _save(figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:
 def _settings() -> Any:
     """Type 42 keeps letters as text in a PDF, with the font inside; in SVG they become outlines, which need no font."""
     return {
-        "pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "ilf-bench", "font.family": ["DejaVu Sans"], "font.size": 7,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": MUTED, "axes.linewidth": 0.6,
-        "xtick.color": MUTED, "ytick.color": MUTED, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "xtick.major.size": 2.5,
-        "ytick.major.size": 2.5, "grid.color": GRID, "grid.linewidth": 0.5, "axes.axisbelow": True, "text.parse_math": False,
-    }  # fmt: skip
+        "pdf.fonttype": 42,
+        "svg.fonttype": "path",
+        "svg.hashsalt": "ilf-bench",
+        "font.family": ["DejaVu Sans"],
+        "font.size": 7,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": MUTED,
+        "axes.linewidth": 0.6,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.major.size": 2.5,
+        "ytick.major.size": 2.5,
+        "grid.color": GRID,
+        "grid.linewidth": 0.5,
+        "axes.axisbelow": True,
+        "text.parse_math": False,
+    }
 
 
 def _draw(plot: Plot) -> Figure:
@@ -80,9 +96,17 @@ def _draw(plot: Plot) -> Figure:
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.grid(True)
     figure.legend(
-        loc="upper left", bbox_to_anchor=(0.0, (legend + 0.03) / height), ncols=2, frameon=False, fontsize=6, handletextpad=0.3,
-        columnspacing=0.8, labelspacing=0.25, borderaxespad=0.2, handlelength=1.6,
-    )  # fmt: skip
+        loc="upper left",
+        bbox_to_anchor=(0.0, (legend + 0.03) / height),
+        ncols=2,
+        frameon=False,
+        fontsize=6,
+        handletextpad=0.3,
+        columnspacing=0.8,
+        labelspacing=0.25,
+        borderaxespad=0.2,
+        handlelength=1.6,
+    )
     return figure
 
 
@@ -110,9 +134,14 @@ def _legend_lines(named: list[Point]) -> int:
 def _draw_points(axes: Axes, plot: Plot, named: set[str]) -> None:
     front = [plot.points[i] for i in plot.front]
     axes.plot(
-        [*(p.cost for p in front), axes.get_xlim()[1]], [*(p.value for p in front), front[-1].value], drawstyle="steps-post",
-        color=MUTED, linewidth=0.8, label="Pareto front", zorder=2,
-    )  # fmt: skip
+        [*(p.cost for p in front), axes.get_xlim()[1]],
+        [*(p.value for p in front), front[-1].value],
+        drawstyle="steps-post",
+        color=MUTED,
+        linewidth=0.8,
+        label="Pareto front",
+        zorder=2,
+    )
     if plot.band:
         axes.axvspan(*plot.band, color=BAND, alpha=0.6, linewidth=0, label="A/A noise floor", zorder=1)
     for p in sorted(plot.points, key=lambda p: p.cost):
@@ -121,10 +150,17 @@ def _draw_points(axes: Axes, plot: Plot, named: set[str]) -> None:
         across = [[p.cost - p.cost_low], [p.cost_high - p.cost]]
         axes.errorbar(p.cost, p.value, xerr=across, yerr=up, fmt="none", ecolor=p.look.colour, elinewidth=0.8, zorder=3)
         axes.plot(
-            p.cost, p.value, p.look.marker, color="none", markersize=4.2, markeredgewidth=0.7 if p.look.hollow else 0.4,
-            markerfacecolor=fill, markeredgecolor=edge,
-            label=_legend_label(p.label) if p.label in named else None, zorder=4,
-        )  # fmt: skip
+            p.cost,
+            p.value,
+            p.look.marker,
+            color="none",
+            markersize=4.2,
+            markeredgewidth=0.7 if p.look.hollow else 0.4,
+            markerfacecolor=fill,
+            markeredgecolor=edge,
+            label=_legend_label(p.label) if p.label in named else None,
+            zorder=4,
+        )
 
 
 def _cost_axis(axes: Axes, plot: Plot) -> None:

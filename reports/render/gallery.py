@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from harness.contracts import BASELINE, Score
+from harness.results import BASELINE, Score
 from harness.storage.records import Run, slug
 from reports.analysis.select import Sample, accelerators, metric_order, score_of
 from reports.render.grid import is_small

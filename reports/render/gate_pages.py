@@ -10,8 +10,11 @@ from reports.analysis.gate import GateResult, GateRow, GateVerdict
 MARKUP = re.compile(r"([\\`*_\[\]{}()#+!|~>-])")
 NOT_XML = re.compile(r"[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0 has no way to write these
 MARKS = {
-    GateVerdict.PASS: "✅", GateVerdict.FAIL: "❌", GateVerdict.INCONCLUSIVE: "❔", GateVerdict.NOT_MEASURED: "⚠️",
-}  # fmt: skip
+    GateVerdict.PASS: "✅",
+    GateVerdict.FAIL: "❌",
+    GateVerdict.INCONCLUSIVE: "❔",
+    GateVerdict.NOT_MEASURED: "⚠️",
+}
 TAGS = {GateVerdict.FAIL: "failure", GateVerdict.NOT_MEASURED: "error", GateVerdict.INCONCLUSIVE: "skipped"}
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from harness.contracts import A_A
 from harness.errors import ArtifactError
+from harness.results import A_A
 from harness.storage.records import Run, slug
 from reports.analysis.select import Sample, method_order, samples_of
 from reports.render.plots import DRAWN

@@ -9,8 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from harness.contracts import A_A, BASELINE, REFERENCE
 from harness.history.store import HistoryEntry, StoredScore
+from harness.results import A_A, BASELINE, REFERENCE
 from harness.statistics import time_ratio
 from reports.analysis.trend import Series
 from reports.render.dashboard import describe_step, kind_of
@@ -88,9 +88,18 @@ WORDS = {"bad": "worse", "good": "better", "even": "moved"}
 def trend_table(series: Sequence[Series]) -> Table:
     """A line for each series: a sparkline of its newest runs, the newest value, and every step with its commit."""
     table = Table(
-        "preset", "method", "what", "runs", "trend", "newest", "steps", title="Trends, oldest run left", title_justify="left",
-        box=box.SIMPLE_HEAD, show_edge=False,
-    )  # fmt: skip
+        "preset",
+        "method",
+        "what",
+        "runs",
+        "trend",
+        "newest",
+        "steps",
+        title="Trends, oldest run left",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+    )
     for one in series:
         values = [point.value for point in one.points]
         steps = [f"{WORDS[kind_of(one, step)]}: {describe_step(one, step)}" for step in one.steps]

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from harness.contracts import BASELINE, Score
+from harness.results import BASELINE, Score
 from harness.storage.records import Run
 from reports.analysis.compare import Verdict
 from reports.analysis.conflicts import conflicts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 
-from harness.contracts import BASELINE, Score
+from harness.results import BASELINE, Score
 from harness.storage.records import Run
 from reports.analysis.compare import Verdict, compare_within
 from reports.analysis.evidence import evidence_of
@@ -20,10 +20,29 @@ COSTS = (
     Column("speed_up", "Speed-up", "", "higher"),
 )
 ESCAPES = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''", "[": "{[}", "]": "{]}",
-    "×": r"$\times$", "±": r"$\pm$", "−": "$-$", "∞": r"$\infty$", "–": "--", "…": r"\ldots{}",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+    '"': "''",
+    "[": "{[}",
+    "]": "{]}",
+    "×": r"$\times$",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "∞": r"$\infty$",
+    "–": "--",
+    "…": r"\ldots{}",
+}
 ARROWS = {"higher": r"\,$\uparrow$", "lower": r"\,$\downarrow$", "": ""}
 MISSING = "--"
 
@@ -55,11 +74,17 @@ def latex_table(run: Run, table: Table) -> str:
     rows = [row for row in table.rows if row.kind != "noise floor"]
     best = {metric.key: best_of(run, [row.label for row in rows], metric.key) for metric in table.metrics}
     lines = [
-        "% Written by ilf-bench; needs \\usepackage{booktabs}.", r"\begin{table*}", r"\centering", r"\footnotesize",
-        r"\setlength{\tabcolsep}{3pt}", rf"\caption{{{caption(run)}}}", rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
+        "% Written by ilf-bench; needs \\usepackage{booktabs}.",
+        r"\begin{table*}",
+        r"\centering",
+        r"\footnotesize",
+        r"\setlength{\tabcolsep}{3pt}",
+        rf"\caption{{{caption(run)}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
         r"\toprule",
-        " & ".join(["Method", *(tex(c.title) + ARROWS[c.direction] for c in columns)]) + r" \\", r"\midrule",
-    ]  # fmt: skip
+        " & ".join(["Method", *(tex(c.title) + ARROWS[c.direction] for c in columns)]) + r" \\",
+        r"\midrule",
+    ]
     for row in rows:
         cells = [_cell(row.cells.get(c.key), bold=best.get(c.key) == row.label) for c in columns]
         lines.append(" & ".join([tex(row.label), *cells]) + r" \\")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.contracts import BASELINE
+from harness.results import BASELINE
 from harness.storage.records import Run
 from reports.analysis.pareto import pareto_front
 from reports.analysis.select import STAGES, example_score, noise_spread
@@ -109,9 +109,16 @@ def _plot(run: Run, table: Table, metric: Column, axis: CostAxis) -> Plot | None
     missing = tuple(row.label for row in rows if row.label not in placed)
     example = example_score(run, metric.key)
     return Plot(
-        f"{metric.key}-{axis.short.split()[0]}", metric, example is not None and example.tiny, axis, tuple(points),
-        tuple(_front(points, metric)), _band(run, axis, points), missing, len(found) - len(points),
-    )  # fmt: skip
+        f"{metric.key}-{axis.short.split()[0]}",
+        metric,
+        example is not None and example.tiny,
+        axis,
+        tuple(points),
+        tuple(_front(points, metric)),
+        _band(run, axis, points),
+        missing,
+        len(found) - len(points),
+    )
 
 
 def _point(row: Row, look: Look, metric: Column, axis: CostAxis) -> Point | None:
@@ -121,9 +128,17 @@ def _point(row: Row, look: Look, metric: Column, axis: CostAxis) -> Point | None
     low, high = _finite(score.low), _finite(score.high)
     text = f"{row.label}\n{metric.title} {score.text}\n{_costs(row)}"
     return Point(
-        row.label, row.kind, look, cost.value, cost.value if cost.low is None else cost.low,
-        cost.value if cost.high is None else cost.high, score.value, low, high, text,
-    )  # fmt: skip
+        row.label,
+        row.kind,
+        look,
+        cost.value,
+        cost.value if cost.low is None else cost.low,
+        cost.value if cost.high is None else cost.high,
+        score.value,
+        low,
+        high,
+        text,
+    )
 
 
 def _finite(value: float | None) -> float | None:

@@ -10,7 +10,7 @@ from itertools import cycle, product
 import numpy as np
 from matplotlib.markers import MarkerStyle
 
-from harness.contracts import A_A, BASELINE, method_parts
+from harness.results import A_A, BASELINE, method_parts
 from harness.storage.records import Run
 from reports.analysis.select import is_fewer_steps, method_order, record_of
 

@@ -100,10 +100,14 @@ def plot_svg(plot: Plot, numbers: dict[str, int]) -> Markup:
 def _axes(plot: Plot, across: Scale, upward: Scale) -> Markup:
     unit = f" ({plot.metric.unit})" if plot.metric.unit else ""
     better = "↖ better" if plot.metric.direction == "higher" else "↙ better"
-    xs = _join('<path class="gl" d="M{0:.1f} {1}V{2}"/><text class="tk" x="{0:.1f}" y="{3}" text-anchor="middle">{4}</text>',
-               ((across(t), TOP, HEIGHT - BOTTOM, HEIGHT - BOTTOM + 14, _tick(t)) for t in across.ticks))  # fmt: skip
-    ys = _join('<path class="gl" d="M{1} {0:.1f}H{2}"/><text class="tk" x="{3}" y="{4:.1f}" text-anchor="end">{5}</text>',
-               ((upward(t), LEFT, WIDTH - RIGHT, LEFT - 5, upward(t) + 3.5, _tick(t)) for t in upward.ticks))  # fmt: skip
+    xs = _join(
+        '<path class="gl" d="M{0:.1f} {1}V{2}"/><text class="tk" x="{0:.1f}" y="{3}" text-anchor="middle">{4}</text>',
+        ((across(t), TOP, HEIGHT - BOTTOM, HEIGHT - BOTTOM + 14, _tick(t)) for t in across.ticks),
+    )
+    ys = _join(
+        '<path class="gl" d="M{1} {0:.1f}H{2}"/><text class="tk" x="{3}" y="{4:.1f}" text-anchor="end">{5}</text>',
+        ((upward(t), LEFT, WIDTH - RIGHT, LEFT - 5, upward(t) + 3.5, _tick(t)) for t in upward.ticks),
+    )
     texts = Markup(
         '<text class="ax" x="{}" y="{}" text-anchor="end">{}</text><text class="ax" x="4" y="14">{}{}</text>'
         '<text class="ax" x="{}" y="14" text-anchor="end">{}</text>'
@@ -208,8 +212,10 @@ def stages_svg(stages: Stages, numbers: dict[str, int]) -> Markup:
     rows = [
         _stage_row(label, times, numbers[label], 22 + BAR * i, across) for i, (label, times) in enumerate(stages.times.items())
     ]
-    legend = _join('<rect class="stage-{0}" x="{1}" y="4" width="10" height="10"/><text class="ax" x="{2}" y="13">{0}</text>',
-                   ((stage, NAMES + 80 * i, NAMES + 14 + 80 * i) for i, stage in enumerate(STAGES)))  # fmt: skip
+    legend = _join(
+        '<rect class="stage-{0}" x="{1}" y="4" width="10" height="10"/><text class="ax" x="{2}" y="13">{0}</text>',
+        ((stage, NAMES + 80 * i, NAMES + 14 + 80 * i) for i, stage in enumerate(STAGES)),
+    )
     height = 26 + BAR * len(rows)
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>').format(
         WIDTH, height, stages.alt, legend, Markup().join(rows)

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.contracts import A_A, BASELINE, Failure, MethodRecord, Score
+from harness.results import A_A, BASELINE, Failure, MethodRecord, Score
 from harness.statistics import mean_interval
 from harness.storage.records import Run
 from reports.analysis.compare import Difference, compare_within
 from reports.analysis.evidence import evidence_of
-from reports.analysis.ledger import LedgerRow, ledger_row
 from reports.analysis.select import (
     example_score,
     failure_of,
@@ -26,6 +25,7 @@ from reports.analysis.select import (
     untimed,
 )
 from reports.analysis.times import stage_cells, time_cells
+from reports.analysis.upfront_cost import LedgerRow, ledger_row
 from reports.render.cells import (
     COST_COLUMNS,
     THROTTLED,

@@ -26,9 +26,10 @@ def versus(a: Run, b: Run, spreads: Spreads | None = None) -> list[Finding | Mis
     if not any(isinstance(row, Finding) for row in rows):
         reasons = [row.reason for row in rows if isinstance(row, Missing)]
         raise ArtifactError(
-            expected=f"two runs that can be compared, {a.path} and {b.path}", got=reasons[0] if reasons else "no method in A",
+            expected=f"two runs that can be compared, {a.path} and {b.path}",
+            got=reasons[0] if reasons else "no method in A",
             remedy="choose runs of one experiment, on one machine, with the same scorers",
-        )  # fmt: skip
+        )
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.contracts import Failure
+from harness.results import Failure
 from harness.statistics import Interval
 from harness.storage.records import Run
 from reports.analysis.answers import Answer, Outcome, Ruling, answers
@@ -89,9 +89,11 @@ def _cost(cost: Interval, unit: str) -> str:
 
 def _tally(run: Run, answer: Answer) -> str:
     words = {
-        Outcome.YES: "better on", Outcome.NO: "not better on", Outcome.CANNOT_TELL: "can't tell on",
+        Outcome.YES: "better on",
+        Outcome.NO: "not better on",
+        Outcome.CANNOT_TELL: "can't tell on",
         Outcome.NOT_MEASURED: "not measured on",
-    }  # fmt: skip
+    }
     found = {outcome: [title_of(run, m) for m, r in answer.rulings.items() if r.outcome is outcome] for outcome in words}
     return "; ".join(f"{text} {', '.join(found[outcome])}" for outcome, text in words.items() if found[outcome])
 

@@ -63,6 +63,11 @@ def test_deepcache(pipeline: Pipeline, interval: int) -> None:
     """A fixed mask of steps, one block before and one behind the cached range: our DeepCache on blocks 2 to 5 of 6."""
     mask = [int(step % interval == 0) for step in range(pipeline.steps)]
     check(
-        pipeline, DeepCache(interval, first=2, last=5), (0, 1, 2), Fn_compute_blocks=1, Bn_compute_blocks=1,
-        steps_computation_mask=mask, steps_computation_policy="static",
-    )  # fmt: skip
+        pipeline,
+        DeepCache(interval, first=2, last=5),
+        (0, 1, 2),
+        Fn_compute_blocks=1,
+        Bn_compute_blocks=1,
+        steps_computation_mask=mask,
+        steps_computation_policy="static",
+    )

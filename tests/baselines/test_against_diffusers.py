@@ -87,10 +87,12 @@ def test_magcache_calibration(
 def test_pyramid_attention_broadcast(pipeline: Pipeline) -> None:
     pipeline.steps = 10
     config = PyramidAttentionBroadcastConfig(
-        spatial_attention_block_skip_range=2, cross_attention_block_skip_range=4,
+        spatial_attention_block_skip_range=2,
+        cross_attention_block_skip_range=4,
         cross_attention_block_identifiers=("transformer_blocks",),
-        spatial_attention_block_identifiers=("transformer_blocks",), current_timestep_callback=lambda: pipeline.clock.t,
-    )  # fmt: skip
+        spatial_attention_block_identifiers=("transformer_blocks",),
+        current_timestep_callback=lambda: pipeline.clock.t,
+    )
     check(pipeline, PAB(attention=2, cross=4), apply_pyramid_attention_broadcast, config, (0, 1, 2))
 
 
@@ -99,9 +101,12 @@ def test_taylorseer(pipeline: Pipeline, order: int) -> None:
     """At interval 2 both schedules agree: full at 0, 1, 3, 5, ... (theirs begins its rhythm one step later than the paper)."""
     pipeline.steps = 9
     config = TaylorSeerCacheConfig(
-        cache_interval=2, disable_cache_before_step=2, max_order=order, taylor_factors_dtype=torch.float32,
+        cache_interval=2,
+        disable_cache_before_step=2,
+        max_order=order,
+        taylor_factors_dtype=torch.float32,
         cache_identifiers=PARTS,
-    )  # fmt: skip
+    )
     check(pipeline, TaylorSeer(interval=2, order=order, warmup=2), apply_taylorseer_cache, config, (0, 1, 2))
 
 
@@ -109,7 +114,7 @@ def test_fora_is_taylorseer_of_order_0(pipeline: Pipeline) -> None:
     pipeline.steps = 8
     config = TaylorSeerCacheConfig(
         cache_interval=2, disable_cache_before_step=1, max_order=0, taylor_factors_dtype=torch.float32, cache_identifiers=PARTS
-    )  # fmt: skip
+    )
     check(pipeline, Fora(2), apply_taylorseer_cache, config, (0, 1, 2))
 
 

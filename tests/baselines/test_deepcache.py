@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from baselines.deepcache import DeepCache, default_range
-from harness.contracts import Backbone, Plan
+from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
 from harness.sampling.pipeline import Pipeline
 from tests.conftest import PROMPTS

@@ -181,10 +181,14 @@ def test_images_of_one_batch_skip_on_their_own(pipeline: Pipeline, method: Metho
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: DeltaDiT(interval=0), lambda: DeltaDiT(switch=2.0), lambda: EncoderPropagation(keys=0), lambda: StepRehash(-1.0),
-        lambda: FirstBlockCache(-0.1), lambda: TeaCache(float("nan")),
+        lambda: DeltaDiT(interval=0),
+        lambda: DeltaDiT(switch=2.0),
+        lambda: EncoderPropagation(keys=0),
+        lambda: StepRehash(-1.0),
+        lambda: FirstBlockCache(-0.1),
+        lambda: TeaCache(float("nan")),
     ],
-)  # fmt: skip
+)
 def test_impossible_options_are_refused(make: object) -> None:
     with pytest.raises(UsageError):
         make()  # type: ignore[operator]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from baselines.learned.ecad import Ecad, decode, encode
 from baselines.learned.routers import HarmoniCa, LearningToCache, Router
 from baselines.support.parts import NAMES, ReuseTable
-from harness.contracts import Backbone
+from harness.cost.plan import Backbone
 from harness.errors import ArtifactError, NotMeasured, UsageError
 from harness.sampling.pipeline import Pipeline
 from tests.conftest import DEPTH, PROMPTS
@@ -82,7 +82,7 @@ def test_compute_is_really_skipped_and_training_is_on_the_ledger(pipeline: Pipel
         pipeline.generate(PROMPTS, 0, range(5))
     plan = pipeline.plan()
     assert 0.3 < counter.rows / 5 / plan.block_evaluations < 0.95
-    assert method.ledger(plan.backbone).training_s == 1.0
+    assert method.upfront_cost(plan.backbone).training_s == 1.0
     with pytest.raises(NotMeasured, match="4 steps"), pipeline.sampling(steps=5), method.attach(pipeline):
         pass
     with pytest.raises(NotMeasured):

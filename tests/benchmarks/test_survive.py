@@ -73,10 +73,17 @@ def flip(path: Path) -> None:
 def test_flipped_bits_are_found_and_only_what_they_hit_is_made_again(bench: Bench, finished: Path) -> None:
     folder, names = run_folder(finished), {"full": slug("full"), "two": slug("2 steps")}
     for name in (
-        "samples/{full}/000005.png", "samples/{full}/chunk-000008.json", "samples/{full}/manifest.json", "methods/{full}.json",
-        "measurements/{two}/ssim.npy", "scores/{two}/psnr.npy", "scores/{full}/psnr.json", "timing/001.json", "spec.json",
+        "samples/{full}/000005.png",
+        "samples/{full}/chunk-000008.json",
+        "samples/{full}/manifest.json",
+        "methods/{full}.json",
+        "measurements/{two}/ssim.npy",
+        "scores/{two}/psnr.npy",
+        "scores/{full}/psnr.json",
+        "timing/001.json",
+        "spec.json",
         "run.json",
-    ):  # fmt: skip
+    ):
         flip(folder / name.format(**names))
     untouched = folder / "samples" / names["two"] / "000003.png"
     before = untouched.stat().st_mtime_ns

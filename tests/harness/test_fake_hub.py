@@ -14,9 +14,9 @@ from harness.hub import fetch_model
 from harness.models.loading import find_backbone, load_pipeline
 from ilf_bench.cli import main
 from tests.fake_hub import FakeHub, serve
-from tests.harness.test_hub import image, spec
 from tests.harness.config.test_prompts import FILES, WANTED
 from tests.harness.execution.test_runner import write_preset
+from tests.harness.test_hub import image, spec
 
 
 @pytest.fixture

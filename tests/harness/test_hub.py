@@ -89,9 +89,16 @@ def served(monkeypatch: pytest.MonkeyPatch, folders: dict[str, Path], tmp_path: 
 
 def spec(pipeline: str, task: str = "text", **changes: Any) -> ExperimentSpec:
     fields: dict[str, Any] = {
-        "name": "toy", "task": task, "pipeline": pipeline, "steps": 2, "prompts": "x", "methods": ["full"], "metrics": [],
-        "precision": "fp32", "device": "cpu",
-    }  # fmt: skip
+        "name": "toy",
+        "task": task,
+        "pipeline": pipeline,
+        "steps": 2,
+        "prompts": "x",
+        "methods": ["full"],
+        "metrics": [],
+        "precision": "fp32",
+        "device": "cpu",
+    }
     return ExperimentSpec(**(fields | changes))
 
 
@@ -161,10 +168,12 @@ def test_truncated_safetensors(served: Path, part: str, keep: int) -> None:
 
 @pytest.mark.parametrize(
     ("base", "own", "words"),
-    [("pixart", "dit", "norm_type ada_norm_zero where the base needs ada_norm_single"),
-     ("pixart", "wide", "caption_channels 32 where the base needs 16"),
-     ("pixart", "deep", "in_channels 16 where the base needs 4")],
-)  # fmt: skip
+    [
+        ("pixart", "dit", "norm_type ada_norm_zero where the base needs ada_norm_single"),
+        ("pixart", "wide", "caption_channels 32 where the base needs 16"),
+        ("pixart", "deep", "in_channels 16 where the base needs 4"),
+    ],
+)
 def test_a_transformer_that_does_not_fit_its_base(served: Path, base: str, own: str, words: str) -> None:
     """Told by the settings alone, before a weight is downloaded."""
     for name, change in (("wide", {"caption_channels": 32}), ("deep", {"in_channels": 16})):

@@ -25,8 +25,11 @@ KINDS = {"dit": DiTPipeline, "pixart": PixArtAlphaPipeline}
 def sample(pipe: Any, guidance: float, steps: int = 4) -> np.ndarray[Any, Any]:
     pipe.set_progress_bar_config(disable=True)
     settings: dict[str, Any] = {
-        "num_inference_steps": steps, "guidance_scale": guidance, "generator": generators(3, range(2)), "output_type": "np",
-    }  # fmt: skip
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "generator": generators(3, range(2)),
+        "output_type": "np",
+    }
     with torch.inference_mode():
         if isinstance(pipe, DiTPipeline):
             return np.asarray(pipe(class_labels=[0, 1], **settings).images)

@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import pytest
 
-from harness.contracts import Backbone, Plan
+from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
 from ilf.schedule import Schedule, chosen_steps
 
 GRID = (999, 799, 599, 399, 199)
 CONFIG = {
-    "first": 9, "last": 20, "inner_pass": True, "depth": 1, "branches": "both", "steps": 10, "power": 1.0, "feedback": "all",
+    "first": 9,
+    "last": 20,
+    "inner_pass": True,
+    "depth": 1,
+    "branches": "both",
+    "steps": 10,
+    "power": 1.0,
+    "feedback": "all",
     "folded": "none",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
     ("text", "steps"),
     [
-        ("all", {0, 1, 2, 3, 4}), ("none", set()), ("first-2", {0, 1}), ("last-2", {3, 4}), ("paper-3", {0, 1, 3}),
-        ("above-599", {0, 1, 2}), ("between-399-799", {2, 3}), ("0.3", {0, 3}), ("0,3", {0, 3}), ("first-9", {0, 1, 2, 3, 4}),
+        ("all", {0, 1, 2, 3, 4}),
+        ("none", set()),
+        ("first-2", {0, 1}),
+        ("last-2", {3, 4}),
+        ("paper-3", {0, 1, 3}),
+        ("above-599", {0, 1, 2}),
+        ("between-399-799", {2, 3}),
+        ("0.3", {0, 3}),
+        ("0,3", {0, 3}),
+        ("first-9", {0, 1, 2, 3, 4}),
     ],
-)  # fmt: skip
+)
 def test_steps_by_text(text: str, steps: set[int]) -> None:
     assert chosen_steps(text, GRID) == steps
 

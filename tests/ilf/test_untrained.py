@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from harness.config.methods import parse_method
-from harness.contracts import Backbone, Failure, Plan, no_quality
+from harness.contracts import why_unscored
+from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
 from harness.models.random_weights import ARCHITECTURES, transformer_config
+from harness.results import Failure
 from harness.storage.records import read_run, slug
 from ilf.forms import middle
 from ilf.untrained import UntrainedIlf
@@ -36,7 +38,7 @@ def test_a_loop_that_the_model_has_not(first: int | None, last: int | None) -> N
 @pytest.mark.parametrize("name", ["dit-xl-2-256", "pixart-alpha-512"])
 def test_the_module_of_a_published_model_has_a_blocks_parameters(name: str) -> None:
     config = transformer_config(ARCHITECTURES[name])
-    extra = UntrainedIlf().ledger(Backbone.of(config, ARCHITECTURES[name].tokens)).extra_parameters
+    extra = UntrainedIlf().upfront_cost(Backbone.of(config, ARCHITECTURES[name].tokens)).extra_parameters
     assert 20e6 < extra < 35e6
 
 
@@ -78,7 +80,7 @@ def test_a_named_checkpoint_that_is_missing_is_an_error(folders: Mapping[str, Pa
 
 def test_a_composition_is_as_measurable_as_its_parts() -> None:
     methods = [parse_method(text, app.BUILT_IN) for text in ("steps:3+solver:ddim", "ilf-untrained+fora:2", "ilf")]
-    assert [bool(no_quality(method)) for method in methods] == [False, True, False]
+    assert [bool(why_unscored(method)) for method in methods] == [False, True, False]
 
 
 def test_the_training_section_changes_no_digest(folders: Mapping[str, Path], tmp_path: Path) -> None:

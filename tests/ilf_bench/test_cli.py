@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from harness.contracts import Failure
+from harness.results import Failure
 from harness.storage.records import read_run
 from ilf_bench.cli import main
 from tests.conftest import PROMPTS
@@ -26,10 +26,20 @@ def preset(tmp_path: Path, folders: dict[str, Path]) -> Callable[..., str]:
         prompts = tmp_path / "prompts.txt"
         prompts.write_text("\n".join(PROMPTS) + "\n")
         content: dict[str, object] = {
-            "name": "toy", "task": task, "pipeline": str(folders["pixart" if task == "text" else "dit"]), "steps": 3,
-            "guidance": 2.0, "samples": 4, "batch": 2, "precision": "fp32", "device": "cpu", "prompts": str(prompts),
-            "methods": ["full", "steps:2"], "metrics": [], "timing": {"rounds": 1, "batch": 2, "warmup": 0},
-        }  # fmt: skip
+            "name": "toy",
+            "task": task,
+            "pipeline": str(folders["pixart" if task == "text" else "dit"]),
+            "steps": 3,
+            "guidance": 2.0,
+            "samples": 4,
+            "batch": 2,
+            "precision": "fp32",
+            "device": "cpu",
+            "prompts": str(prompts),
+            "methods": ["full", "steps:2"],
+            "metrics": [],
+            "timing": {"rounds": 1, "batch": 2, "warmup": 0},
+        }
         path = tmp_path / "toy.yaml"
         path.write_text(yaml.safe_dump(content | changes))
         return str(path)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from harness.contracts import FloatArray
+from harness.results import FloatArray
 from harness.statistics import estimate_means, paired_difference
 from metrics.frechet import FrechetDistance, Reference, frechet_distance, influence
 from metrics.kernel import KernelDistance

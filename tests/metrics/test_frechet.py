@@ -10,8 +10,9 @@ import pytest
 import torch
 from scipy.linalg import sqrtm  # type: ignore[import-untyped]
 
-from harness.contracts import Batch, FloatArray, Unmeasurable
+from harness.contracts import Batch, Unmeasurable
 from harness.errors import ArtifactError, UsageError
+from harness.results import FloatArray
 from harness.statistics import paired_difference
 from metrics.context import MetricContext
 from metrics.frechet import FrechetDistance, frechet_distance, influence

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchmetrics.image.kid import poly_mmd
 
-from harness.contracts import FloatArray
+from harness.results import FloatArray
 from metrics.kernel import pseudo_values
 
 

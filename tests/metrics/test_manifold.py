@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.contracts import FloatArray
+from harness.results import FloatArray
 from metrics.manifold import NEIGHBOURS, precision_values, recall_values, squared_radii
 
 

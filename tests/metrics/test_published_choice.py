@@ -145,9 +145,10 @@ def test_grey_and_sixteen_bit_images_score_as_their_rgb(tmp_path: Path, capsys: 
     grey = draw_images(2, side=32)[:, 0].numpy()
     tables = []
     modes = {
-        "rgb": lambda image: np.repeat(image[..., None], 3, axis=2), "grey": lambda image: image,
+        "rgb": lambda image: np.repeat(image[..., None], 3, axis=2),
+        "grey": lambda image: image,
         "deep": lambda image: image.astype(np.uint16) * 257,
-    }  # fmt: skip
+    }
     for name, convert in modes.items():
         folder = tmp_path / name / "images"
         folder.mkdir(parents=True)

@@ -102,9 +102,12 @@ def test_missing_or_foreign_clip_weights_are_refused(tmp_path: Path) -> None:
 
 def test_clip_iqa_averages_to_pyiqas_own_score(iqa: PyiqaEncoder) -> None:
     pairs = [
-        ("Good image", "bad image"), ("Sharp image", "blurry image"), ("sharp edges", "blurry edges"),
-        ("High resolution image", "low resolution image"), ("Noise-free image", "noisy image"),
-    ]  # fmt: skip
+        ("Good image", "bad image"),
+        ("Sharp image", "blurry image"),
+        ("sharp edges", "blurry edges"),
+        ("High resolution image", "low resolution image"),
+        ("Noise-free image", "noisy image"),
+    ]
     images = draw_images(3, seed=3, side=96)
     own = [ClipIqa(iqa, {"good": pair}).measure(Batch(images, [""] * 3, range(3))) for pair in pairs]
     with torch.no_grad():

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness.contracts import Batch, FloatArray
+from harness.contracts import Batch
 from harness.errors import NotMeasured, UsageError
+from harness.results import FloatArray
 from metrics.frechet import frechet_distance
 from metrics.kernel import pseudo_values
 from metrics.manifold import precision_values, recall_values, squared_radii
@@ -44,10 +45,20 @@ def test_the_whole_way_from_files_agrees_with_torch_fidelity(inception: Any, wei
     extractor = InceptionFeatures(inception, "cpu")
     x, y = extractor(images).numpy(), extractor(real).numpy()
     found = fidelity.calculate_metrics(
-        input1=str(save_images(images, tmp_path / "images")), input2=str(save_images(real, tmp_path / "real")), cuda=False,
-        fid=True, kid=True, prc=True, kid_subsets=1, kid_subset_size=12, batch_size=5, verbose=False, cache=False,
-        feature_extractor="inception-v3-compat", feature_extractor_weights_path=str(weights),
-    )  # fmt: skip
+        input1=str(save_images(images, tmp_path / "images")),
+        input2=str(save_images(real, tmp_path / "real")),
+        cuda=False,
+        fid=True,
+        kid=True,
+        prc=True,
+        kid_subsets=1,
+        kid_subset_size=12,
+        batch_size=5,
+        verbose=False,
+        cache=False,
+        feature_extractor="inception-v3-compat",
+        feature_extractor_weights_path=str(weights),
+    )
     assert x.shape == (12, 2048) and x.std(axis=0).mean() > 1e-3
     assert frechet_distance(x, y) == pytest.approx(found["frechet_inception_distance"], rel=1e-4)
     assert pseudo_values(x, y).mean() == pytest.approx(found["kernel_inception_distance_mean"], abs=1e-6)
@@ -149,8 +160,12 @@ def test_dinov2_is_transformers_class_token(tmp_path: Path) -> None:
 
     folder = save_dino(tmp_path / "dino")
     images, extractor = draw_images(3, seed=5), DinoFeatures(str(folder))
-    processor: Any = BitImageProcessor(size={"height": 224, "width": 224}, do_center_crop=False, image_mean=[0.485, 0.456, 0.406],
-                                       image_std=[0.229, 0.224, 0.225])  # fmt: skip
+    processor: Any = BitImageProcessor(
+        size={"height": 224, "width": 224},
+        do_center_crop=False,
+        image_mean=[0.485, 0.456, 0.406],
+        image_std=[0.229, 0.224, 0.225],
+    )
     pixels = processor([image.permute(1, 2, 0).numpy() for image in images], return_tensors="pt").pixel_values
     with torch.no_grad():
         wanted = Dinov2Model.from_pretrained(folder).eval()(pixel_values=pixels).pooler_output

@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.contracts import Batch, FloatArray
+from harness.contracts import Batch
 from harness.errors import ArtifactError, UsageError
+from harness.results import FloatArray
 from metrics.context import MetricContext
 from metrics.frechet import FrechetDistance, distance_to_statistics, frechet_distance, influence, influence_on
 from metrics.image_folder import folder_reference
@@ -86,12 +87,17 @@ def write(path: Path, layout: str, features: FloatArray) -> Path:
     """The keys and dtypes that each tool writes."""
     mean, covariance = features.mean(axis=0), np.cov(features, rowvar=False)
     contents: dict[str, dict[str, FloatArray]] = {
-        "adm": {"mu": mean.astype(np.float32), "sigma": covariance.astype(np.float32),
-                "mu_s": mean[:2], "sigma_s": covariance[:2, :2], "arr_0": np.zeros((2, 4, 4, 3), np.uint8)},  # type: ignore[dict-item]
+        "adm": {
+            "mu": mean.astype(np.float32),
+            "sigma": covariance.astype(np.float32),
+            "mu_s": mean[:2],
+            "sigma_s": covariance[:2, :2],
+            "arr_0": np.zeros((2, 4, 4, 3), np.uint8),
+        },  # type: ignore[dict-item]
         "pytorch-fid": {"mu": mean, "sigma": covariance},
         "clean-fid": {"mu": mean, "sigma": covariance},
         "torch-fidelity": {"mu": mean, "sigma": covariance},
-    }  # fmt: skip
+    }
     np.savez(path, **contents[layout])  # type: ignore[arg-type]
     return path
 

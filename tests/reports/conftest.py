@@ -14,13 +14,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.contracts import A_A, Failure, MethodRecord, Score, TimingSample
+from harness.results import A_A, Failure, MethodRecord, Score, TimingSample
 from harness.storage.records import Run, read_run, slug, write_json, write_score
 
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 PROMPTS = ("red apple", "<b>x</b>", "cat | face", "hot dog")
 
 
@@ -55,10 +61,18 @@ def write_fake(out: Path, fake: Fake) -> Run:
     """Write a run and read it back. ``good`` is higher-better; ``far`` is lower-better and 0 for every image of full."""
     labels = [*fake.methods, *(label for label, _ in fake.failed_methods)]
     write_json(out / "spec.json", _spec(fake, labels))
-    write_json(out / "environment.json", {
-        "commit": "abc1234", "dirty": False, "created": "2026-11-22T00:00:00+00:00", "device": "cpu", "device_name": "Test CPU",
-        "machine_key": fake.machine, "command": "ilf-bench run tiny-text --seed 1000",
-    })  # fmt: skip
+    write_json(
+        out / "environment.json",
+        {
+            "commit": "abc1234",
+            "dirty": False,
+            "created": "2026-11-22T00:00:00+00:00",
+            "device": "cpu",
+            "device_name": "Test CPU",
+            "machine_key": fake.machine,
+            "command": "ilf-bench run tiny-text --seed 1000",
+        },
+    )
     for label, (steps, blocks, _, _) in fake.methods.items():
         ilf = label.startswith("ilf")
         record = MethodRecord(label, label, steps, blocks, blocks, 3000 if ilf else 0, 900.0 if ilf else None)
@@ -75,12 +89,28 @@ def write_fake(out: Path, fake: Fake) -> Run:
 
 def _spec(fake: Fake, labels: list[str]) -> dict[str, Any]:
     return {
-        "format": 1, "digest": "0123456789abcdef", "name": "tiny-text", "title": "Tiny <i>text</i>", "task": "text",
-        "pipeline": "zoo/tiny", "solver": "dpm++", "steps": 20, "guidance": 3.0, "samples": fake.n, "batch": 8, "seed": fake.seed,
-        "prompts": "prompts.txt", "precision": "fp32", "device": "cpu", "methods": labels, "method_labels": labels,
-        "metrics": ["good", "far"], "scorers": "zoo/scorers", "reference": None,
+        "format": 1,
+        "digest": "0123456789abcdef",
+        "name": "tiny-text",
+        "title": "Tiny <i>text</i>",
+        "task": "text",
+        "pipeline": "zoo/tiny",
+        "solver": "dpm++",
+        "steps": 20,
+        "guidance": 3.0,
+        "samples": fake.n,
+        "batch": 8,
+        "seed": fake.seed,
+        "prompts": "prompts.txt",
+        "precision": "fp32",
+        "device": "cpu",
+        "methods": labels,
+        "method_labels": labels,
+        "metrics": ["good", "far"],
+        "scorers": "zoo/scorers",
+        "reference": None,
         "timing": {"rounds": fake.rounds, "batch": 4, "warmup": 1},
-    }  # fmt: skip
+    }
 
 
 def _scores(out: Path, fake: Fake, label: str) -> None:
@@ -94,8 +124,18 @@ def _scores(out: Path, fake: Fake, label: str) -> None:
         if (label, metric) in fake.missing:
             write_score(out, Failure(label, metric, f"the {metric} scorer ran out of memory"))
             continue
-        score = Score(label, metric, f"{metric.title()} score", "points", "higher", fake.tiny, float(values.mean()), fake.n,
-                      {"weights": fake.fingerprint}, values)  # fmt: skip
+        score = Score(
+            label,
+            metric,
+            f"{metric.title()} score",
+            "points",
+            "higher",
+            fake.tiny,
+            float(values.mean()),
+            fake.n,
+            {"weights": fake.fingerprint},
+            values,
+        )
         write_score(out, replace(score, direction=direction))  # type: ignore[arg-type]
 
 

@@ -8,15 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from harness.contracts import A_A, MethodRecord, Score, TimingSample
+from harness.results import A_A, MethodRecord, Score, TimingSample
 from harness.storage.records import Run
 from reports.analysis.select import Sample
 
 FAMILIES = (
-    "deepcache(interval={})", "ilf({} steps)", "teacache(threshold=0.{})", "fora(interval={})", "toca(ratio=0.{},interval=3)",
-    "pab(every={})", "taylorseer(order={})", "smoothcache(alpha=0.{})", "delta-dit(blocks={})", "l2c(target=0.{})",
+    "deepcache(interval={})",
+    "ilf({} steps)",
+    "teacache(threshold=0.{})",
+    "fora(interval={})",
+    "toca(ratio=0.{},interval=3)",
+    "pab(every={})",
+    "taylorseer(order={})",
+    "smoothcache(alpha=0.{})",
+    "delta-dit(blocks={})",
+    "l2c(target=0.{})",
     "dpm({} steps)",
-)  # fmt: skip
+)
 METRICS = (("fid", "FID", "lower"), ("clip_score", "CLIP score", "higher"), ("psnr", "PSNR to the full run", "higher"))
 
 
@@ -40,11 +48,25 @@ def synthetic_run(path: Path, methods: int = 50, n: int = 2000, rounds: int = 8,
             values = 30 + noise - sign * 4 * (1 - share) ** 2 + rng.normal(0, 0.3) + 0.5 * rng.normal(size=n)
             scores[name, metric] = Score(name, metric, title, "", direction, False, float(values.mean()), n, {"w": "1"}, values)
     spec = {
-        "format": 1, "digest": "0" * 16, "name": "large", "title": "Many methods", "task": "text", "pipeline": "p",
-        "solver": "dpm++", "steps": 20, "guidance": 3.0, "samples": n, "batch": 8, "seed": 1000, "prompts": "prompts.txt",
-        "precision": "fp32", "device": "cpu", "method_labels": names, "metrics": [m for m, _, _ in metrics],
+        "format": 1,
+        "digest": "0" * 16,
+        "name": "large",
+        "title": "Many methods",
+        "task": "text",
+        "pipeline": "p",
+        "solver": "dpm++",
+        "steps": 20,
+        "guidance": 3.0,
+        "samples": n,
+        "batch": 8,
+        "seed": 1000,
+        "prompts": "prompts.txt",
+        "precision": "fp32",
+        "device": "cpu",
+        "method_labels": names,
+        "metrics": [m for m, _, _ in metrics],
         "timing": {"rounds": rounds, "batch": 4, "warmup": 1},
-    }  # fmt: skip
+    }
     return Run(path, spec, {"device": "cpu"}, records, (), scores, tuple(_timings(rng, shares, rounds)), True)
 
 

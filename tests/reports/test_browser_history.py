@@ -10,9 +10,9 @@ import pytest
 
 from harness.history.store import History
 from reports.render.dashboard import dashboard
+from tests.reports.analysis.test_trend import at
 from tests.reports.conftest import Fake, write_fake
 from tests.reports.pages import SCHEMES, SIZES, cut_texts, errors, open_page, violations
-from tests.reports.analysis.test_trend import at
 
 pytestmark = pytest.mark.browser
 

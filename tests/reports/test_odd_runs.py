@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from harness.contracts import Failure, Score
 from harness.errors import ArtifactError
+from harness.results import Failure, Score
 from harness.storage.records import FORMAT, Run, read_json, write_json
 from reports import build_paper, build_report
 from reports.analysis.select import score_of, untimed

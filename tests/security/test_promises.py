@@ -15,9 +15,20 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ilf_bench", "harness", "ilf", "baselines", "metrics", "reports", "zoo", "studies", "benchmarks")
 SAFE = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False), "numpy.load": ("allow_pickle", False)}
 FORBIDDEN = {
-    "pickle.load", "pickle.loads", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "joblib.load", "marshal.loads",
-    "shelve.open", "pd.read_pickle", "pandas.read_pickle", "eval", "exec", "os.popen",
-}  # fmt: skip
+    "pickle.load",
+    "pickle.loads",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+    "joblib.load",
+    "marshal.loads",
+    "shelve.open",
+    "pd.read_pickle",
+    "pandas.read_pickle",
+    "eval",
+    "exec",
+    "os.popen",
+}
 
 
 def calls() -> Iterator[tuple[Path, ast.Call, str]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.contracts import Score
 from harness.execution.experiment import Experiment
+from harness.results import Score
 from harness.storage.records import read_json, read_run, slug
 from harness.storage.samples import SampleSet
 from ilf_bench.commands import run as app

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from harness.config.methods import parse_method
-from harness.contracts import REFERENCE, Backbone, Failure, Plan, TimingSample
+from harness.cost.plan import Backbone, Plan
 from harness.cost.training_cost import Speed
 from harness.models.random_weights import ARCHITECTURES, transformer_config
+from harness.results import REFERENCE, Failure, TimingSample
 from harness.storage.records import Run
 from ilf_bench.commands.run import BUILT_IN
 from studies import speed_table

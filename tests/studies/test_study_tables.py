@@ -8,14 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.contracts import BASELINE, FloatArray, Score
+from harness.results import BASELINE, FloatArray, Score
 from studies.study import SCORES, Study
-from studies.study_tables import against_caches, duel, equal_cost, ledger, second_pass
+from studies.study_tables import against_caches, duel, equal_cost, second_pass, upfront_cost
 
 COSTS = {
-    BASELINE: 2400, "20 steps": 480, "5 steps": 120, "8 steps + spacing(1.5)": 192, "20 steps + near": 200, "20 steps + far": 250,
-    "ilf(6 steps)": 156, "ilf(7 steps)": 182, "ilf(8 steps)": 208, "ilf-adapter(6 steps)": 150, "ilf-adapter(8 steps)": 200,
-}  # fmt: skip
+    BASELINE: 2400,
+    "20 steps": 480,
+    "5 steps": 120,
+    "8 steps + spacing(1.5)": 192,
+    "20 steps + near": 200,
+    "20 steps + far": 250,
+    "ilf(6 steps)": 156,
+    "ilf(7 steps)": 182,
+    "ilf(8 steps)": 208,
+    "ilf-adapter(6 steps)": 150,
+    "ilf-adapter(8 steps)": 200,
+}
 ERRORS = {"ilf(7 steps)": 0.6, "8 steps + spacing(1.5)": 1.0}
 CLIP = {"5 steps": 60.0, BASELINE: 80.0, "ilf(7 steps)": 80.0, "8 steps + spacing(1.5)": 81.0}
 IQA = {"5 steps": 0.0, "ilf(7 steps)": 0.5, "8 steps + spacing(1.5)": 0.6, BASELINE: 0.6}
@@ -57,8 +66,9 @@ def test_a_score_that_the_converged_sample_loses_too_is_told_apart(study: Study)
 
 def test_each_cache_meets_the_dearest_ilf_that_costs_no_more(study: Study) -> None:
     assert [row[:2] for row in against_caches(study)] == [
-        ["ilf(7 steps) (182)", "20 steps + near (200)"], ["ilf(8 steps) (208)", "20 steps + far (250)"],
-    ]  # fmt: skip
+        ["ilf(7 steps) (182)", "20 steps + near (200)"],
+        ["ilf(8 steps) (208)", "20 steps + far (250)"],
+    ]
 
 
 def test_ilf_meets_the_adapter_of_its_steps_and_the_next_dearer_one(study: Study) -> None:
@@ -84,4 +94,4 @@ def test_a_module_pays_back_in_images_not_batches(study: Study) -> None:
     for label, calls in study.run.timings_of.items():
         for call in calls:
             call.__dict__.update(latency_s=32.0 * COSTS[label], batch=32, peak_memory_bytes=2**20)
-    assert ["ilf(8 steps)", "27200", "1", "+0", "100 (100..100)"] in ledger(study)
+    assert ["ilf(8 steps)", "27200", "1", "+0", "100 (100..100)"] in upfront_cost(study)

@@ -10,7 +10,7 @@ import pytest
 
 from harness.config.methods import parse_method
 from harness.config.spec import load_spec
-from harness.contracts import Plan
+from harness.cost.plan import Plan
 from harness.errors import NotMeasured
 from harness.execution.experiment import method_labels
 from harness.models.loading import find_backbone

@@ -15,8 +15,9 @@ from baselines.t_stitch import check_fits, load_sibling
 from baselines.table import BASELINES
 from harness.config.methods import parse_method
 from harness.config.spec import ROOT, load_spec
-from harness.contracts import Backbone, Plan, Score
 from harness.cost.macs import block_macs
+from harness.cost.plan import Backbone, Plan
+from harness.results import Score
 from harness.storage.records import read_run
 from ilf_bench.cli import main
 from zoo.recipes import digits, emoji
@@ -71,7 +72,7 @@ def test_a_learned_rival_states_what_it_cost(model: str, name: str) -> None:
     guidance = load_spec({"tiny-dit": "tiny-class", "tiny-pixart": "tiny-text"}[model]).guidance
     plan = method.plan(Plan.full(Backbone(12, ZOO / model, block_macs(pipeline.transformer.config, 12)), 20, guidance))
     assert plan.block_evaluations < 480 or not plan.exact
-    assert method.ledger(plan.backbone).training_s > 10
+    assert method.upfront_cost(plan.backbone).training_s > 10
 
 
 def test_prompts_of_the_text_preset_were_held_out() -> None:

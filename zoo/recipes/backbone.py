@@ -76,9 +76,12 @@ class TextDenoiser(nn.Module):
         row = torch.where(batch.drop, len(self.ids) - 1, batch.condition)
         embeds = self.text_encoder(self.ids[row], attention_mask=self.mask[row])[0]
         output: torch.Tensor = self.transformer(
-            batch.noised, timestep=batch.t, encoder_hidden_states=embeds, encoder_attention_mask=self.mask[row],
+            batch.noised,
+            timestep=batch.t,
+            encoder_hidden_states=embeds,
+            encoder_attention_mask=self.mask[row],
             added_cond_kwargs={"resolution": None, "aspect_ratio": None},
-        ).sample  # fmt: skip
+        ).sample
         return output
 
 
@@ -97,9 +100,14 @@ class ClassDenoiser(nn.Module):
 
 
 def train_backbone(
-    model: TextDenoiser | ClassDenoiser, data: str, vae: AutoencoderKL, work: Path, settings: TrainSettings, batch: int,
+    model: TextDenoiser | ClassDenoiser,
+    data: str,
+    vae: AutoencoderKL,
+    work: Path,
+    settings: TrainSettings,
+    batch: int,
     name: str,
-) -> TrainRecord:  # fmt: skip
+) -> TrainRecord:
     """Train in place on the cached latents of ``emoji`` or ``digits``; ``name`` is that of the checkpoint file."""
     latents, conditions = cache_latents(data, vae)
 

@@ -80,10 +80,12 @@ def _templates(index: int) -> torch.Tensor:
     placed = emoji.place(
         torch.full((len(grid),), index),
         emoji.Augmentation(
-            torch.tensor([g[0] for g in grid]), torch.tensor([[g[1], g[2]] for g in grid]), torch.tensor([g[3] for g in grid]),
+            torch.tensor([g[0] for g in grid]),
+            torch.tensor([[g[1], g[2]] for g in grid]),
+            torch.tensor([g[3] for g in grid]),
             torch.zeros(len(grid), dtype=torch.long),
         ),
-    )  # fmt: skip
+    )
     layers = _blur(placed)
     tinted = [emoji.composite(layers, torch.full((len(grid),), tint)) for tint in range(len(emoji.TINTS))]
     return torch.cat(tinted).flatten(1)

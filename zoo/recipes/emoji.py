@@ -35,9 +35,10 @@ CURATED = {
     "nature and symbols": "🌈🌋🌍🌙🌞🌟🌱🌲🌳🌴🌵🌷🌸🌹🌻🍀🍁❤💔💙💚💛💜💥💧💬⚡⚽⚾⛄⭐🔴🔵🔶🔷🔺✅❌❗❓",
 }
 
-TINTS = torch.tensor(
-    [[255, 255, 255], [255, 243, 214], [214, 234, 255], [222, 245, 222], [252, 222, 236], [226, 226, 232]]
-).float() / 255  # fmt: skip
+TINTS = (
+    torch.tensor([[255, 255, 255], [255, 243, 214], [214, 234, 255], [222, 245, 222], [252, 222, 236], [226, 226, 232]]).float()
+    / 255
+)
 SCALES = (0.8, 1.0)
 SHIFT = 2.0  # pixels of the 32x32 image, either way
 NEVER_FLIP = ("mark", "book", "digit", "musical", "saxophone", "guitar", "speech", "magnifying")

@@ -34,9 +34,13 @@ OURS = IlfSettings(
 )
 TRAINING = TrainSettings(steps=8000, lr=2e-3, warmup=100, ema=0.998, checkpoint_every=250)
 PIXART = IlfRecipe(
-    "tiny-text", "tiny-pixart", "zoo/tiny-pixart/prompts-train.txt", 8192,
-    replace(OURS, image_runs=2600, image_targets=8192, recombined=6144), TRAINING,
-)  # fmt: skip
+    "tiny-text",
+    "tiny-pixart",
+    "zoo/tiny-pixart/prompts-train.txt",
+    8192,
+    replace(OURS, image_runs=2600, image_targets=8192, recombined=6144),
+    TRAINING,
+)
 DIT = IlfRecipe(
     "tiny-class", "tiny-dit", "zoo/tiny-dit/prompts-all.txt", 8192, replace(OURS, image_runs=2200, image_targets=5120), TRAINING
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from harness.contracts import FloatArray
+from harness.results import FloatArray
 from metrics.bundled.networks import BundledNetworks, Task
 from metrics.reference import describe_reference, write_reference
 from zoo.recipes import digits, emoji

@@ -246,9 +246,11 @@ def train_reward(work: Path, out: Path, scale: float = 1.0) -> TrainRecord:
 def train_scorers(work: Path, out: Path, scale: float = 1.0) -> dict[str, TrainRecord]:
     """Train all scorers into ``out``; ``scale`` multiplies every step count. Checkpoints in ``work`` make it resumable."""
     recipes = {
-        "digit-classifier": train_digit_classifier, "clip": train_clip,
-        "reward": train_reward, "emoji-classifier": train_emoji_classifier,
-    }  # fmt: skip
+        "digit-classifier": train_digit_classifier,
+        "clip": train_clip,
+        "reward": train_reward,
+        "emoji-classifier": train_emoji_classifier,
+    }
     return {name: train(work, out, scale) for name, train in recipes.items()}
 
 
@@ -332,6 +334,8 @@ def evaluate_scorers(out: Path, seed: int = 12_345) -> dict[str, float]:
     """Every number the zoo's checks hold against their bars; shares and areas in 0..1 and FID ratios, higher is better."""
     generator = torch.Generator().manual_seed(seed)
     return {
-        **evaluate_clip(out, generator), **evaluate_reward(out, generator),
-        **evaluate_classifiers(out, generator), **evaluate_frechet(out, generator),
-    }  # fmt: skip
+        **evaluate_clip(out, generator),
+        **evaluate_reward(out, generator),
+        **evaluate_classifiers(out, generator),
+        **evaluate_frechet(out, generator),
+    }

@@ -48,8 +48,9 @@ class SolverTable:
         if not steps or not descending or self.timesteps[-1] < 0 or not shaped or not all(map(isfinite, numbers)):
             raise ArtifactError(
                 expected="a solver's table: falling timesteps, and finite coefficients for each step before and at a step",
-                got=f"timesteps {self.timesteps}", remedy="restore or retrain it",
-            )  # fmt: skip
+                got=f"timesteps {self.timesteps}",
+                remedy="restore or retrain it",
+            )
 
     @classmethod
     def read(cls, content: Any) -> SolverTable:
@@ -70,14 +71,23 @@ class BespokeScheduler(OwnScheduler):
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
-        self, num_train_timesteps: int = 1000, beta_start: float = 0.0001, beta_end: float = 0.02, beta_schedule: str = "linear",
-        trained_betas: list[float] | None = None, prediction_type: str = "epsilon", table: dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: list[float] | None = None,
+        prediction_type: str = "epsilon",
+        table: dict[str, Any] | None = None,
+    ) -> None:
         self.table = SolverTable.read(table)
         self._schedule(
-            num_train_timesteps=num_train_timesteps, beta_start=beta_start, beta_end=beta_end, beta_schedule=beta_schedule,
+            num_train_timesteps=num_train_timesteps,
+            beta_start=beta_start,
+            beta_end=beta_end,
+            beta_schedule=beta_schedule,
             trained_betas=trained_betas,
-        )  # fmt: skip
+        )
 
     def set_timesteps(self, num_inference_steps: int = 0, device: Any = None, timesteps: Any = ()) -> None:
         """The table's timesteps, whatever is asked for."""
@@ -134,9 +144,10 @@ class _GuidanceTerms:
         conditional, null = halves(eps, self.first)
         if step and len(conditional) != len(self._differences[0]):
             raise UsageError(
-                expected="both guidance branches at every step, as a learned solver needs them", got="a method that drops one",
+                expected="both guidance branches at every step, as a learned solver needs them",
+                got="a method that drops one",
                 remedy="leave one of the two out",
-            )  # fmt: skip
+            )
         self._differences.append(-ratio * (conditional - null))
         weights = self.scheduler.table.guidance[step]
         added = torch.stack([w * d for w, d in zip(weights, self._differences, strict=True)]).sum(dim=0)

@@ -49,13 +49,21 @@ class EVODiffScheduler(OwnScheduler):
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
-        self, num_train_timesteps: int = 1000, beta_start: float = 0.0001, beta_end: float = 0.02, beta_schedule: str = "linear",
-        trained_betas: list[float] | None = None, prediction_type: str = "epsilon",
-    ) -> None:  # fmt: skip
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: list[float] | None = None,
+        prediction_type: str = "epsilon",
+    ) -> None:
         self._schedule(
-            num_train_timesteps=num_train_timesteps, beta_start=beta_start, beta_end=beta_end, beta_schedule=beta_schedule,
+            num_train_timesteps=num_train_timesteps,
+            beta_start=beta_start,
+            beta_end=beta_end,
+            beta_schedule=beta_schedule,
             trained_betas=trained_betas,
-        )  # fmt: skip
+        )
 
     def reset(self) -> None:
         """No prediction yet, and no step to correct."""

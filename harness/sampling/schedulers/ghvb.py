@@ -18,15 +18,24 @@ class GHVBScheduler(OwnScheduler):
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
-        self, num_train_timesteps: int = 1000, beta_start: float = 0.0001, beta_end: float = 0.02, beta_schedule: str = "linear",
-        trained_betas: list[float] | None = None, prediction_type: str = "epsilon", beta: float = 0.8,
-    ) -> None:  # fmt: skip
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: list[float] | None = None,
+        prediction_type: str = "epsilon",
+        beta: float = 0.8,
+    ) -> None:
         if not 0 < beta <= 1:
             raise ValueError(f"beta must be above 0 and at most 1, not {beta}")
         self._schedule(
-            num_train_timesteps=num_train_timesteps, beta_start=beta_start, beta_end=beta_end, beta_schedule=beta_schedule,
+            num_train_timesteps=num_train_timesteps,
+            beta_start=beta_start,
+            beta_end=beta_end,
+            beta_schedule=beta_schedule,
             trained_betas=trained_betas,
-        )  # fmt: skip
+        )
 
     def reset(self) -> None:
         """No velocity yet."""

@@ -167,11 +167,18 @@ def test_tgate_after_the_gate_is_the_conditional_branch(opened: dict[str, Pipeli
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Fora(0), lambda: TaylorSeer(interval=0), lambda: TaylorSeer(order=-1), lambda: TaylorSeer(warmup=0),
-        lambda: SmoothCache(-1.0), lambda: SmoothCache(most=4), lambda: PAB(attention=0), lambda: PAB(low=900),
-        lambda: TGate(0.0), lambda: TGate(1.5),
+        lambda: Fora(0),
+        lambda: TaylorSeer(interval=0),
+        lambda: TaylorSeer(order=-1),
+        lambda: TaylorSeer(warmup=0),
+        lambda: SmoothCache(-1.0),
+        lambda: SmoothCache(most=4),
+        lambda: PAB(attention=0),
+        lambda: PAB(low=900),
+        lambda: TGate(0.0),
+        lambda: TGate(1.5),
     ],
-)  # fmt: skip
+)
 def test_impossible_options_are_refused(make: Callable[[], Method]) -> None:
     with pytest.raises(UsageError):
         make()

@@ -12,10 +12,11 @@ from rich.console import Console
 
 from harness.config.methods import parse_method
 from harness.config.spec import ROOT, load_spec
-from harness.contracts import Backbone, MethodRecord, Plan
+from harness.cost.plan import Backbone, Plan
 from harness.errors import NotMeasured, UsageError
 from harness.execution.experiment import method_labels
 from harness.models.loading import load_pipeline
+from harness.results import MethodRecord
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json
 from ilf_bench.cli import main
@@ -27,9 +28,22 @@ PIXART = ROOT / "zoo" / "tiny-pixart"
 PLAN = Plan.full(Backbone.of(read_json(PIXART / "transformer" / "config.json"), 12, PIXART), 20, 2.5, "dpm++")
 SPEC = load_spec("tiny-text", {})
 SAVERS = (
-    "deepcache", "delta-dit", "encoder", "step-rehash", "fora", "taylorseer", "smoothcache", "pab", "t-gate", "first-block",
-    "teacache", "magcache", "deediff", "t-stitch", "bottleneck",
-)  # fmt: skip
+    "deepcache",
+    "delta-dit",
+    "encoder",
+    "step-rehash",
+    "fora",
+    "taylorseer",
+    "smoothcache",
+    "pab",
+    "t-gate",
+    "first-block",
+    "teacache",
+    "magcache",
+    "deediff",
+    "t-stitch",
+    "bottleneck",
+)
 
 
 @pytest.mark.parametrize(
@@ -92,10 +106,17 @@ def pipeline() -> Pipeline:
 @pytest.mark.parametrize(
     "text",
     [
-        "steps:10+t-stitch:0.4", "ilf:steps=8+t-stitch:0.4", "bespoke:6+t-stitch:0.5", "t-stitch:0.4", "steps:6+bottleneck",
-        "steps:6+spacing:1.5+fora:2", "ilf:steps=6+deepcache:interval=2", "bespoke:6+taylorseer:interval=2", "steps:5+t-gate",
+        "steps:10+t-stitch:0.4",
+        "ilf:steps=8+t-stitch:0.4",
+        "bespoke:6+t-stitch:0.5",
+        "t-stitch:0.4",
+        "steps:6+bottleneck",
+        "steps:6+spacing:1.5+fora:2",
+        "ilf:steps=6+deepcache:interval=2",
+        "bespoke:6+taylorseer:interval=2",
+        "steps:5+t-gate",
     ],
-)  # fmt: skip
+)
 def test_a_composition_costs_what_its_parts_promise(pipeline: Pipeline, text: str) -> None:
     """A smaller model for the first steps took its share of the full run's steps, whatever the others had chosen."""
     method = parse_method(text, BUILT_IN)

@@ -6,7 +6,7 @@ import pytest
 
 from baselines.table import BASELINES
 from harness.config.methods import parse_method
-from harness.contracts import method_parts
+from harness.results import method_parts
 
 
 @pytest.mark.parametrize(

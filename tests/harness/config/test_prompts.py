@@ -50,8 +50,12 @@ def test_blanks_are_dropped_and_duplicates_counted(tmp_path: Path) -> None:
     listed = load_prompts(str(path))
     assert listed.texts == ("cat", "dog", "cat", "x")
     assert listed.record() | {"digest": ""} == {
-        "source": str(path), "digest": "", "count": 4, "duplicates": 1, "blank_dropped": 2,
-    }  # fmt: skip
+        "source": str(path),
+        "digest": "",
+        "count": 4,
+        "duplicates": 1,
+        "blank_dropped": 2,
+    }
     assert listed.repeated(6) == ("cat", "dog", "cat", "x", "cat", "dog")
     other = tmp_path / "other.txt"
     other.write_text("dog\ncat\ncat\nx\n")

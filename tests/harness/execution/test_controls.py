@@ -10,9 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.contracts import BASELINE, Batch, Direction, Failure, FloatArray, Score
+from harness.contracts import Batch
 from harness.errors import ArtifactError
 from harness.execution.controls import CONTROLS, NULLS, Separation, control_batch, is_blind, separations, shuffled
+from harness.results import BASELINE, Direction, Failure, FloatArray, Score
 from harness.statistics import score_difference
 
 Found = Mapping[tuple[str, str], Score | Failure]

@@ -9,11 +9,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from harness.contracts import REFERENCE, Failure, Fault, Score
 from harness.execution.dispatch import ERRORS, TRIES, Dispatch
 from harness.execution.experiment import Experiment
 from harness.execution.runner import Runner
 from harness.execution.tasks import Facts, Loss, Outcome, Role, Task, attempt, is_out_of_memory, shrinking
+from harness.results import REFERENCE, Failure, Fault, Score
 from harness.sampling.pipeline import Pipeline
 from harness.storage.images import decode_image
 from harness.storage.locations import place

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from harness.contracts import A_A, REFERENCE, Failure, Score
+from harness.results import A_A, REFERENCE, Failure, Score
 from harness.storage.records import read_json, read_run, slug, write_json
 from ilf_bench.cli import main
 from ilf_bench.commands import run as app
@@ -29,11 +29,19 @@ def write_preset(tmp_path: Path, pipeline: Path, **changes: object) -> Path:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("\n".join(PROMPTS) + "\n")
     content: dict[str, object] = {
-        "name": "random", "task": "class" if "dit" in pipeline.name else "text", "pipeline": str(pipeline), "steps": 4,
-        "guidance": 2.0, "samples": SAMPLES, "batch": 4, "prompts": str(prompts), "precision": "fp32",
-        "methods": ["full", "steps:2", "deepcache:interval=2"], "metrics": ["psnr", "ssim"],
+        "name": "random",
+        "task": "class" if "dit" in pipeline.name else "text",
+        "pipeline": str(pipeline),
+        "steps": 4,
+        "guidance": 2.0,
+        "samples": SAMPLES,
+        "batch": 4,
+        "prompts": str(prompts),
+        "precision": "fp32",
+        "methods": ["full", "steps:2", "deepcache:interval=2"],
+        "metrics": ["psnr", "ssim"],
         "timing": {"rounds": 2, "batch": 2, "warmup": 1},
-    }  # fmt: skip
+    }
     path = tmp_path / "random.yaml"
     path.write_text(yaml.safe_dump(content | changes))
     return path
@@ -94,9 +102,12 @@ def test_ctrl_c_leaves_by_130_and_resumes(folders: dict[str, Path], tmp_path: Pa
     preset = write_preset(tmp_path, folders["dit"], samples=200)
     command = [sys.executable, "-m", "ilf_bench", "run", str(preset), "--out", str(tmp_path / "cut")]
     process = subprocess.Popen(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        command,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job is started without it
-    )  # fmt: skip
+    )
     deadline = time.monotonic() + 120
     while len(list((tmp_path / "cut").rglob("0*.png"))) < 5 and time.monotonic() < deadline:
         time.sleep(0.005)

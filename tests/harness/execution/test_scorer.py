@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from harness.contracts import BASELINE, Batch, Direction, Failure, FloatArray, Metric, Score, Unmeasurable
+from harness.contracts import Batch, Metric, Unmeasurable
 from harness.execution.controls import CONTROLS
 from harness.execution.scorer import Scorer, to_score
 from harness.execution.tasks import Task
+from harness.results import BASELINE, Direction, Failure, FloatArray, Score
 from harness.storage.records import read_json, read_measurement, read_scores
 from harness.storage.samples import SampleSet, chunks
 
@@ -89,9 +90,11 @@ class Few:
 
 
 def score(
-    folder: Path, metrics: Mapping[str, Metric | Failure], labels: tuple[str, ...] = (BASELINE, "fast"),
+    folder: Path,
+    metrics: Mapping[str, Metric | Failure],
+    labels: tuple[str, ...] = (BASELINE, "fast"),
     prompts: tuple[str, ...] = PROMPTS,
-) -> None:  # fmt: skip
+) -> None:
     scorer = Scorer(Few(prompts), folder, metrics, 5)  # type: ignore[arg-type]
     for label in labels:
         for indices in chunks(len(prompts), 5):

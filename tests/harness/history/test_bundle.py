@@ -95,9 +95,11 @@ def test_altered_missing_and_extra_files_are_named(run: Path, tmp_path: Path) ->
 
     rewrite(bundle, change, {"timing/003.json": b"[]"})
     assert {(f.state, f.path) for f in verify_bundle(bundle).findings} == {
-        ("altered", "timing/001.json"), ("altered", "environment.json"), ("missing", "timing/002.json"),
+        ("altered", "timing/001.json"),
+        ("altered", "environment.json"),
+        ("missing", "timing/002.json"),
         ("extra", "timing/003.json"),
-    }  # fmt: skip
+    }
     with pytest.raises(ArtifactError, match="nothing was unpacked"):
         extract_bundle(bundle, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -74,10 +74,15 @@ def _alter(path: Path, change: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("value", "altered after the export"), ("time", "altered"), ("commit", "altered"), ("dtype", "values of type object"),
-        ("lost", "an exported record"), ("later", "got version 99"), ("foreign", "another file"),
+        ("value", "altered after the export"),
+        ("time", "altered"),
+        ("commit", "altered"),
+        ("dtype", "values of type object"),
+        ("lost", "an exported record"),
+        ("later", "got version 99"),
+        ("foreign", "another file"),
     ],
-)  # fmt: skip
+)
 def test_altered_exports_are_refused_and_nothing_is_written(history: History, tmp_path: Path, change: str, message: str) -> None:
     export_history(history, tmp_path / "out.json")
     _alter(tmp_path / "out.json", change)

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.contracts import Failure, MethodRecord, Score, TimingSample
 from harness.errors import ArtifactError, UsageError
 from harness.history.packing import run_id, timing_content
 from harness.history.store import History
+from harness.results import Failure, MethodRecord, Score, TimingSample
 from harness.storage.records import Run
 
 
@@ -321,8 +321,9 @@ def test_version_1_is_migrated_and_completed_by_appending_again(tmp_path: Path) 
     history = History(path)
     (entry,) = history.runs()
     assert [(s.method, s.metric, s.value, s.failure) for s in entry.scores] == [
-        ("full", "good", 5.0, ""), ("broken", "", None, "x"),
-    ]  # fmt: skip
+        ("full", "good", 5.0, ""),
+        ("broken", "", None, "x"),
+    ]
     assert entry.timings == run.timings and entry.run_id == run_id(run)
     with pytest.raises(ArtifactError, match="append its folder again"):
         history.load(entry.run_id)

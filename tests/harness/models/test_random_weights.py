@@ -14,11 +14,11 @@ from accelerate import init_empty_weights
 
 from baselines.steps import Full
 from harness.config.spec import build_spec, load_spec, preset_names
-from harness.contracts import REFERENCE, Failure
 from harness.errors import UsageError
 from harness.models import random_weights
 from harness.models.loading import load_pipeline
 from harness.models.random_weights import ARCHITECTURES, NOTE, Architecture, build_random, find_architecture, save_random
+from harness.results import REFERENCE, Failure
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_run
 from ilf.untrained import UntrainedIlf
@@ -34,9 +34,18 @@ def shrunk(architecture: Architecture) -> Architecture:
     """The same kind of pipeline, small; a side of 128 is what makes diffusers pass the additional conditions of alpha-1024."""
     side = 128 if architecture.additional_conditions else architecture.sample_size // 8
     return replace(
-        architecture, sample_size=side, layers=3, heads=2, head_width=12, vae_channels=(4, 4, 4, 4), vae_norm_groups=2,
-        text_width=16, text_heads=2, text_feed_forward=32, text_layers=1,
-    )  # fmt: skip
+        architecture,
+        sample_size=side,
+        layers=3,
+        heads=2,
+        head_width=12,
+        vae_channels=(4, 4, 4, 4),
+        vae_norm_groups=2,
+        text_width=16,
+        text_heads=2,
+        text_feed_forward=32,
+        text_layers=1,
+    )
 
 
 def prompt(architecture: Architecture) -> list[str]:
@@ -128,11 +137,19 @@ def test_a_random_run_reports_speed_and_cost_only(
     monkeypatch.setitem(ARCHITECTURES, "pixart-alpha-512", shrunk(ARCHITECTURES["pixart-alpha-512"]))
     out, options = str(tmp_path / "runs"), ["--device", "cpu", "--samples", "2", "--steps", "4"]
     (tmp_path / "short.yaml").write_text(
-        yaml.safe_dump(yaml.safe_load(Path("presets/pixart-alpha-512.yaml").read_text()) | {
-            "timing": {"rounds": 1, "batch": 1, "warmup": 0}, "dtype": "float32", "precision": "fp32", "batch": 2,
-            "methods": ["full", "steps:2", "ilf"], "metrics": ["fid", "psnr"], "prompts": "presets/speed-prompts.txt",
-        })
-    )  # fmt: skip
+        yaml.safe_dump(
+            yaml.safe_load(Path("presets/pixart-alpha-512.yaml").read_text())
+            | {
+                "timing": {"rounds": 1, "batch": 1, "warmup": 0},
+                "dtype": "float32",
+                "precision": "fp32",
+                "batch": 2,
+                "methods": ["full", "steps:2", "ilf"],
+                "metrics": ["fid", "psnr"],
+                "prompts": "presets/speed-prompts.txt",
+            }
+        )
+    )
     assert main(["run", str(tmp_path / "short.yaml"), "--pipeline", "random:pixart-alpha-512", "--out", out, *options]) == 0
     said = capsys.readouterr().out
     (folder,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir())
@@ -172,7 +189,7 @@ def test_notes_do_not_change_what_an_experiment_is() -> None:
 
 def test_the_cache_of_the_presets_costs_326_of_560() -> None:
     from harness.config.methods import parse_method
-    from harness.contracts import Backbone, Plan
+    from harness.cost.plan import Backbone, Plan
     from ilf_bench.commands import run as app
 
     plan = Plan.full(Backbone(28, None), 20, 4.5)

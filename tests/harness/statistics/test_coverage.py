@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from harness.contracts import FloatArray
+from harness.results import FloatArray
 from harness.statistics import Estimate, estimate_means, time_ratio
 from harness.statistics.curves import Cost, advantage, mix
 from harness.statistics.resampling import units_of

@@ -94,10 +94,21 @@ def preset(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     prompts = tmp_path_factory.mktemp("preset") / "prompts.txt"
     prompts.write_text("\n".join(PROMPTS) + "\n")
     return {
-        "name": "toy", "task": "class", "pipeline": str(folders["dit"]), "steps": 3, "guidance": 2.0, "samples": 4, "batch": 2,
-        "seed": 1000, "precision": "fp32", "device": "cpu", "prompts": str(prompts), "methods": ["full", "steps:2"],
-        "metrics": ["psnr"], "timing": {"rounds": 1, "batch": 2, "warmup": 0},
-    }  # fmt: skip
+        "name": "toy",
+        "task": "class",
+        "pipeline": str(folders["dit"]),
+        "steps": 3,
+        "guidance": 2.0,
+        "samples": 4,
+        "batch": 2,
+        "seed": 1000,
+        "precision": "fp32",
+        "device": "cpu",
+        "prompts": str(prompts),
+        "methods": ["full", "steps:2"],
+        "metrics": ["psnr"],
+        "timing": {"rounds": 1, "batch": 2, "warmup": 0},
+    }
 
 
 def check_preset(path: Path) -> None:
@@ -123,10 +134,22 @@ def test_presets(preset: dict[str, Any], tmp_path_factory: pytest.TempPathFactor
 
 
 NONSENSE = st.one_of(
-    st.none(), st.just(float("nan")), st.just(float("-inf")), st.just(-1), st.just(10**30), st.just(""), st.just("\x00"),
-    st.just("../../etc"), st.just([]), st.just({}), st.just([None]), st.just({"a": {}}), st.just("x" * 5000), st.just(True),
+    st.none(),
+    st.just(float("nan")),
+    st.just(float("-inf")),
+    st.just(-1),
+    st.just(10**30),
+    st.just(""),
+    st.just("\x00"),
+    st.just("../../etc"),
+    st.just([]),
+    st.just({}),
+    st.just([None]),
+    st.just({"a": {}}),
+    st.just("x" * 5000),
+    st.just(True),
     st.text(max_size=8),
-)  # fmt: skip
+)
 
 
 @mutated
@@ -164,9 +187,12 @@ def test_a_preset_of_brackets(tmp_path: Path) -> None:
 
 
 LISTS = {
-    ".txt": b"red cat\nblue dog\n", ".csv": b"id,prompt\n1,red cat\n2,\"blue, dog\"\n", ".tsv": b"prompt\tid\nred cat\t1\n",
-    ".json": b'[{"prompt": "red cat"}, {"prompt": "blue dog"}]', ".jsonl": b'{"text": "red cat"}\n{"text": "blue dog"}\n',
-}  # fmt: skip
+    ".txt": b"red cat\nblue dog\n",
+    ".csv": b'id,prompt\n1,red cat\n2,"blue, dog"\n',
+    ".tsv": b"prompt\tid\nred cat\t1\n",
+    ".json": b'[{"prompt": "red cat"}, {"prompt": "blue dog"}]',
+    ".jsonl": b'{"text": "red cat"}\n{"text": "blue dog"}\n',
+}
 
 
 @mutated
@@ -205,9 +231,12 @@ def test_images(tmp_path_factory: pytest.TempPathFactory, edit: Callable[[bytes]
 @example(edit=lambda content: struct.pack("<Q", 2**63) + content[8:], sealed=False)
 @example(edit=lambda content: struct.pack("<Q", 2) + b"{}" + content[10:], sealed=False)
 def test_safetensors_headers(
-    preset: dict[str, Any], folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory,
-    edit: Callable[[bytes], bytes], sealed: bool,
-) -> None:  # fmt: skip
+    preset: dict[str, Any],
+    folders: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+    edit: Callable[[bytes], bytes],
+    sealed: bool,
+) -> None:
     folder = tmp_path_factory.mktemp("w") / "dit"
     shutil.copytree(folders["dit"], folder)
     weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
@@ -263,12 +292,58 @@ def test_record_files(fake: Path, data: st.DataObject, edit: Callable[[bytes], b
         path.write_bytes(content)
 
 
-WORDS = st.sampled_from([
-    "run", "report", "list", "doctor", "score", "history", "gate", "--methods", "--metrics", "--steps", "--samples", "--seed",
-    "--device", "--precision", "--pipeline", "--prompts", "--plugin", "--out", "--dry-run", "--against", "--task", "--engine",
-    "--workers", "--help", "tiny-text", "full,steps:2", "steps:-1", "full+full", "full:", ":", "+", ",", "", "-1", "0", "1e9",
-    "../..", "/dev/null", "/nonexistent", "\x00", "s3://", "://", "memory://x", "cpu", "fp32", "presets", "text", "é\u202e",
-]) | st.text(max_size=6)  # fmt: skip
+WORDS = st.sampled_from(
+    [
+        "run",
+        "report",
+        "list",
+        "doctor",
+        "score",
+        "history",
+        "gate",
+        "--methods",
+        "--metrics",
+        "--steps",
+        "--samples",
+        "--seed",
+        "--device",
+        "--precision",
+        "--pipeline",
+        "--prompts",
+        "--plugin",
+        "--out",
+        "--dry-run",
+        "--against",
+        "--task",
+        "--engine",
+        "--workers",
+        "--help",
+        "tiny-text",
+        "full,steps:2",
+        "steps:-1",
+        "full+full",
+        "full:",
+        ":",
+        "+",
+        ",",
+        "",
+        "-1",
+        "0",
+        "1e9",
+        "../..",
+        "/dev/null",
+        "/nonexistent",
+        "\x00",
+        "s3://",
+        "://",
+        "memory://x",
+        "cpu",
+        "fp32",
+        "presets",
+        "text",
+        "é\u202e",
+    ]
+) | st.text(max_size=6)
 
 
 @mutated

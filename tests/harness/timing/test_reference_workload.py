@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from harness.contracts import REFERENCE
+from harness.results import REFERENCE
 from harness.timing.reference_workload import BATCH, TOKENS, WIDTH, Workload
 
 

@@ -16,9 +16,9 @@ import torch
 from torch._dynamo.testing import CompileCounter
 
 from harness.config.spec import load_spec
-from harness.contracts import A_A, REFERENCE, TimingSample
 from harness.errors import UsageError
 from harness.execution.environment import describe
+from harness.results import A_A, REFERENCE, TimingSample
 from harness.sampling import compiling
 from harness.storage.records import read_json, read_run
 from harness.timing.nvml import DeviceState, Monitor, Nvml
@@ -31,9 +31,15 @@ from tests.harness.execution.test_runner import write_preset
 from tests.methods import build, save_random_module
 
 OLD = {
-    "method": "full", "round": 0, "batch": 2, "latency_s": 1.0, "text_s": 0.1, "denoise_s": 0.8, "decode_s": 0.1,
+    "method": "full",
+    "round": 0,
+    "batch": 2,
+    "latency_s": 1.0,
+    "text_s": 0.1,
+    "denoise_s": 0.8,
+    "decode_s": 0.1,
     "peak_memory_bytes": 5,
-}  # fmt: skip
+}
 
 
 def test_records_of_before_are_read_as_they_were() -> None:
@@ -171,9 +177,11 @@ def test_compiled_blocks_are_shared_and_whole(folders: dict[str, Path], counter:
 
 
 COMPILED = (
-    "steps:3", "deepcache:interval=3:first=2:last=4", "ilf:steps=3:feedback=first-2:checkpoint={ilf}",
+    "steps:3",
+    "deepcache:interval=3:first=2:last=4",
+    "ilf:steps=3:feedback=first-2:checkpoint={ilf}",
     "ilf-untrained:steps=3:feedback=all:form=ours",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("text", COMPILED)

@@ -12,7 +12,7 @@ from baselines.magcache import MagCache
 from baselines.teacache import TeaCache
 from harness.config.methods import Composition
 from harness.config.spec import ROOT
-from harness.contracts import Plan
+from harness.cost.plan import Plan
 from harness.errors import ArtifactError, NotMeasured
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_run
@@ -116,4 +116,4 @@ def test_the_parts_of_a_composition_add_up(pipeline: Pipeline) -> None:
     with TeaCache().attach(pipeline):
         pass
     backbone = pipeline.plan().backbone
-    assert both.ledger(backbone) == MagCache().ledger(backbone) + TeaCache().ledger(backbone)
+    assert both.upfront_cost(backbone) == MagCache().upfront_cost(backbone) + TeaCache().upfront_cost(backbone)

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.contracts import Failure, Score
 from harness.errors import ArtifactError
+from harness.results import Failure, Score
 from harness.storage.records import Run
 from reports.analysis.answers import Answer, Outcome, Rung, answers
 from reports.analysis.compare import Verdict

@@ -1,4 +1,4 @@
-"""Contradictions, the cost ledger and published numbers, as the page prints them."""
+"""Contradictions, the upfront cost and published numbers, as the page prints them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.contracts import Score
+from harness.results import Score
 from harness.storage.records import Run, read_run
 from reports import build_report
 from reports.analysis.conflicts import conflicts
@@ -62,8 +62,8 @@ def test_agreement_needs_no_section(make_run: Make) -> None:
 def test_the_page_says_when_training_has_paid_back(make_run: Make) -> None:
     """900 s of training at half a second saved an image: 1,800 images."""
     page = build_report(make_run(noise=0.0).path).read_text()
-    ledger = page.split("Cost ledger:")[2]
-    assert "Calibration" in ledger and "900 s" in ledger and "1,800 [1,800, 1,800]" in ledger
+    upfront_cost = page.split("Upfront cost:")[2]
+    assert "Calibration" in upfront_cost and "900 s" in upfront_cost and "1,800 [1,800, 1,800]" in upfront_cost
 
 
 def test_published_numbers_stand_apart(make_run: Make) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.contracts import Score
+from harness.results import Score
 from harness.storage.records import Run
 from reports.analysis.disagreement import disagreements
 from reports.analysis.roles import role_of

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.contracts import REFERENCE, Failure, MethodRecord, Score, TimingSample
 from harness.errors import UsageError
+from harness.results import REFERENCE, Failure, MethodRecord, Score, TimingSample
 from harness.statistics import holm
 from harness.storage.records import Run
 from ilf_bench.commands.gate import gate_runs, parse_limits

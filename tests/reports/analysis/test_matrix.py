@@ -15,9 +15,11 @@ from reports.render.plots import BLOCK_AXIS, SECONDS_AXIS
 
 Make = Callable[..., Run]
 METHODS = {
-    "full": (20, 480, 1.0, 10.0), "12 steps": (12, 288, 0.6, 9.0), "5 steps": (5, 120, 0.25, 5.0),
+    "full": (20, 480, 1.0, 10.0),
+    "12 steps": (12, 288, 0.6, 9.0),
+    "5 steps": (5, 120, 0.25, 5.0),
     "ilf(steps=10)": (10, 240, 0.5, 9.9),
-}  # fmt: skip
+}
 
 
 def test_each_standing_is_printed_once_with_its_gain(make_run: Make) -> None:

@@ -50,9 +50,12 @@ def test_nan_and_unequal_lengths_are_refused() -> None:
 def test_a_clear_front_is_sure_and_a_tie_is_a_coin(make_run: Callable[..., Run]) -> None:
     """Two methods of one cost and nearly one score share the front between them; a bad and dear one is never on it."""
     methods = {
-        "full": (20, 480, 1.0, 10.0), "8 steps": (8, 192, 0.4, 8.0), "a(x)": (20, 240, 0.5, 9.5), "b(xxxx)": (20, 240, 0.5, 9.5),
+        "full": (20, 480, 1.0, 10.0),
+        "8 steps": (8, 192, 0.4, 8.0),
+        "a(x)": (20, 240, 0.5, 9.5),
+        "b(xxxx)": (20, 240, 0.5, 9.5),
         "bad(x)": (20, 400, 0.9, 7.0),
-    }  # fmt: skip
+    }
     found = survey_front(make_run(methods=methods), "good", BLOCKS)
     assert found is not None
     assert found.probability["full"] == found.probability["8 steps"] == 1 and found.probability["bad(x)"] == 0

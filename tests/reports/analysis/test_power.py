@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from harness.contracts import Score
 from harness.errors import UsageError
 from harness.history.store import History
+from harness.results import Score
 from harness.statistics.power import Design
 from harness.storage.records import Run
 from ilf_bench.commands.power import amounts, power

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.contracts import REFERENCE, TimingSample
 from harness.history.store import History
+from harness.results import REFERENCE, TimingSample
 from harness.storage.records import Run
 from reports.analysis.changes import SPEED, time_of, timed_calls
 from reports.analysis.findings import findings

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.contracts import Failure
+from harness.results import Failure
 from harness.storage.records import Run
 from reports.analysis.select import metric_order
 from reports.render.html import html_report

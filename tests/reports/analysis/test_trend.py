@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.contracts import REFERENCE, Score
 from harness.history.store import History
+from harness.results import REFERENCE, Score
 from harness.storage.records import Run
 from reports.analysis.trend import Series, trends
 from reports.render.dashboard import dashboard
@@ -159,10 +159,11 @@ def test_a_thousand_methods_stay_readable(make_run: Make, tmp_path: Path) -> Non
     own = [t for t in base.timings if t.method == "full"]
     score = base.scores["full", "good"]
     run = replace(
-        base, spec=dict(base.spec) | {"method_labels": labels},
+        base,
+        spec=dict(base.spec) | {"method_labels": labels},
         scores={(label, "good"): replace(score, method=label) for label in labels},
         timings=tuple(replace(t, method=label) for label in labels for t in own),
-    )  # fmt: skip
+    )
     history = History(tmp_path / "h.sqlite")
     history.append(run)
     page = dashboard(history.runs())

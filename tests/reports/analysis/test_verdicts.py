@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.contracts import Score
+from harness.results import Score
 from harness.storage.records import Run
 from reports.analysis.verdicts import Standing, Trial, anchor_of, trials
 
@@ -31,8 +31,11 @@ def test_standings(make_run: Make) -> None:
     found = rows(run)
     standings = {name: found[f"cache({name})", "good"].standing for name in ("finer", "same", "edge", "worse")}
     assert standings == {
-        "finer": Standing.SUPERIOR, "same": Standing.NON_INFERIOR, "edge": Standing.INCONCLUSIVE, "worse": Standing.INFERIOR,
-    }  # fmt: skip
+        "finer": Standing.SUPERIOR,
+        "same": Standing.NON_INFERIOR,
+        "edge": Standing.INCONCLUSIVE,
+        "worse": Standing.INFERIOR,
+    }
     seen = trials(run).sensitivity["good"]
     assert seen.margin == pytest.approx(0.4) and seen.drop is not None and seen.drop.value == pytest.approx(4.0)
     assert not seen.blind and anchor_of(run) == "5 steps"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from harness.contracts import Score
+from harness.results import Score
 from harness.storage.records import Run, slug
 from reports.render.gallery import gallery_page
 from reports.render.grid import sample_sheet, stored_samples

@@ -22,17 +22,28 @@ def test_markdown_shows_what_did_not_pass_first(make_run: Callable[..., Run]) ->
 
 def test_junit_has_a_case_for_every_check() -> None:
     rows = (
-        GateRow("full", "speed", PASS, "fine"), GateRow("full", "memory", FAIL, "too much"),
-        GateRow("<a> & b", "fid", NOT_MEASURED, "no scorer"), GateRow("full", "psnr", NOT_MEASURED, "not counted, none", False),
-        GateRow("full", "wall clock", INCONCLUSIVE, "noisy", False), GateRow("x\x00y", "ssim", INCONCLUSIVE, "wide"),
-    )  # fmt: skip
+        GateRow("full", "speed", PASS, "fine"),
+        GateRow("full", "memory", FAIL, "too much"),
+        GateRow("<a> & b", "fid", NOT_MEASURED, "no scorer"),
+        GateRow("full", "psnr", NOT_MEASURED, "not counted, none", False),
+        GateRow("full", "wall clock", INCONCLUSIVE, "noisy", False),
+        GateRow("x\x00y", "ssim", INCONCLUSIVE, "wide"),
+    )
     suite = ElementTree.fromstring(gate_junit(GateResult("a", "b", rows)))
     assert {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
-        "tests": "6", "failures": "1", "errors": "1", "skipped": "3",
-    }  # fmt: skip
+        "tests": "6",
+        "failures": "1",
+        "errors": "1",
+        "skipped": "3",
+    }
     assert [[child.tag for child in case] for case in suite] == [
-        ["system-out"], ["failure"], ["error"], ["skipped"], ["skipped"], ["skipped"],
-    ]  # fmt: skip
+        ["system-out"],
+        ["failure"],
+        ["error"],
+        ["skipped"],
+        ["skipped"],
+        ["skipped"],
+    ]
     assert suite[2].get("classname") == "<a> & b" and suite[5].get("classname") == "x\ufffdy"
 
 

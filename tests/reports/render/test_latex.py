@@ -13,8 +13,11 @@ from reports.render.tables import comparison_table
 
 Make = Callable[..., Run]
 METHODS = {
-    "full": (20, 480, 1.0, 10.0), "8 steps": (8, 192, 0.4, 8.0), "cache_a": (20, 250, 0.5, 9.0), "cache_b": (20, 260, 0.5, 7.0),
-}  # fmt: skip
+    "full": (20, 480, 1.0, 10.0),
+    "8 steps": (8, 192, 0.4, 8.0),
+    "cache_a": (20, 250, 0.5, 9.0),
+    "cache_b": (20, 260, 0.5, 7.0),
+}
 
 
 def rows(text: str) -> list[list[str]]:
@@ -48,9 +51,15 @@ def test_braces_balance_whatever_the_names(make_run: Make) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("100% of A_B", r"100\% of A\_B"), ("Δ-DiT", r"$\Delta$-DiT"), ("ε", "U+03B5"), ("naïve\tä", "naïve ä"), ("🙂", "U+1F642"),
-     ("\\x", r"\textbackslash{}x")],
-)  # fmt: skip
+    [
+        ("100% of A_B", r"100\% of A\_B"),
+        ("Δ-DiT", r"$\Delta$-DiT"),
+        ("ε", "U+03B5"),
+        ("naïve\tä", "naïve ä"),
+        ("🙂", "U+1F642"),
+        ("\\x", r"\textbackslash{}x"),
+    ],
+)
 def test_escapes(text: str, expected: str) -> None:
     assert tex(text) == expected
 

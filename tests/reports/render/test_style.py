@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.contracts import A_A, BASELINE
+from harness.results import A_A, BASELINE
 from reports.render.page import render_page
 from reports.render.style import DARK, LIGHT, MARKERS, PAPER_DARK, PAPER_LIGHT, families, looks, marker_path
 from tests.reports.synthetic import synthetic_run

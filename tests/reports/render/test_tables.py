@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.contracts import A_A, Score
+from harness.results import A_A, Score
 from harness.storage.records import Run
 from reports.analysis.compare import Verdict, compare
 from reports.load import frames, load_run

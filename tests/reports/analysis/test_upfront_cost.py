@@ -1,4 +1,4 @@
-"""The cost ledger, and numbers that others published."""
+"""The upfront cost, and numbers that others published."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from harness.config.spec import preset_names
 from harness.errors import UsageError
 from harness.statistics import Interval
 from harness.storage.records import Run
-from reports.analysis.ledger import break_even, ledger
 from reports.analysis.published import published_for, read_published
+from reports.analysis.upfront_cost import break_even, upfront_cost
 from reports.render.markdown import markdown_report
 
 Make = Callable[..., Run]
@@ -23,18 +23,18 @@ Make = Callable[..., Run]
 def test_training_pays_back_after_as_many_images_as_it_saves_seconds(make_run: Make) -> None:
     """Training took 900 s, and each image takes half of the full run's second."""
     run = make_run(noise=0.0)
-    row = next(row for row in ledger(run) if row.method == "ilf(steps=10)")
+    row = next(row for row in upfront_cost(run) if row.method == "ilf(steps=10)")
     assert row.saving_s is not None and row.saving_s.value == pytest.approx(0.5)
     assert row.break_even is not None and row.break_even.value == pytest.approx(1800)
     assert (row.spent_s, row.extra_parameters, row.extra_memory_bytes) == (900, 3000, 0)
-    free = next(row for row in ledger(run) if row.method == "8 steps")
+    free = next(row for row in upfront_cost(run) if row.method == "8 steps")
     assert free.break_even is None and free.spent_s == 0
 
 
 def test_calibration_counts_and_the_interval_follows_the_speed_up(make_run: Make) -> None:
     run = make_run(noise=0.02)
     run = replace(run, methods=tuple(replace(m, calibration_s=100.0) for m in run.methods))
-    row = next(row for row in ledger(run) if row.method == "ilf(steps=10)")
+    row = next(row for row in upfront_cost(run) if row.method == "ilf(steps=10)")
     assert row.spent_s == 1000 and row.break_even is not None and row.saving_s is not None
     assert row.break_even.low == pytest.approx(1000 / row.saving_s.high) and row.break_even.high == pytest.approx(
         1000 / row.saving_s.low
@@ -45,7 +45,7 @@ def test_calibration_counts_and_the_interval_follows_the_speed_up(make_run: Make
 def test_compiling_is_read_from_the_warm_up(make_run: Make) -> None:
     run = make_run()
     warm = [replace(t, round=-1, compile_s=seconds) for t, seconds in zip(run.timings_of["8 steps"][:2], (7.0, 1.5), strict=True)]
-    rows = {row.method: row for row in ledger(replace(run, warmups=tuple(warm)))}
+    rows = {row.method: row for row in upfront_cost(replace(run, warmups=tuple(warm)))}
     assert rows["8 steps"].compile_s == 8.5 and rows["12 steps"].compile_s is None and rows["8 steps"].spent_s == 0
 
 
@@ -55,7 +55,7 @@ def test_what_saves_nothing_never_pays_back() -> None:
 
 
 def test_an_untimed_run_has_a_ledger_without_seconds(make_run: Make) -> None:
-    row = ledger(replace(make_run(), timings=()))[-1]
+    row = upfront_cost(replace(make_run(), timings=()))[-1]
     assert row.saving_s is None and row.break_even is None and row.extra_memory_bytes is None and row.training_s == 900
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from harness.contracts import BASELINE
+from harness.results import BASELINE
 from harness.statistics import Interval
 from harness.storage.records import Run
 from reports.analysis.evidence import SECONDS, evidence_of
@@ -37,7 +37,7 @@ class LedgerRow:
         return (self.training_s or 0.0) + (self.calibration_s or 0.0)
 
 
-def ledger(run: Run) -> list[LedgerRow]:
+def upfront_cost(run: Run) -> list[LedgerRow]:
     """A row for every method that ran, but the full run."""
     return [ledger_row(run, label) for label in method_order(run) if label != BASELINE and record_of(run, label) is not None]
 
@@ -52,9 +52,15 @@ def ledger_row(run: Run, label: str) -> LedgerRow:
     pays = break_even(spent, saving) if saving is not None and spent > 0 else None
     compiled = [sample.compile_s for sample in run.warmups if sample.method == label]
     return LedgerRow(
-        label, record.training_s, record.calibration_s, sum(compiled) if compiled else None, record.extra_parameters, extra,
-        saving, pays,
-    )  # fmt: skip
+        label,
+        record.training_s,
+        record.calibration_s,
+        sum(compiled) if compiled else None,
+        record.extra_parameters,
+        extra,
+        saving,
+        pays,
+    )
 
 
 def saved_seconds(run: Run, label: str) -> Interval | None:

@@ -1,0 +1,151 @@
+"""What a run will evaluate, known before a weight is loaded: block evaluations by step, and the model they are counted on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from harness.cost.flops import Geometry
+from harness.cost.macs import BlockMacs, block_macs
+from harness.errors import NotMeasured, UsageError
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """One denoising step: ``branches`` is 2 with classifier-free guidance and 1 without or with it folded."""
+
+    branches: int
+    blocks: float
+
+    @property
+    def evaluations(self) -> float:
+        """Block evaluations an image in this step."""
+        return self.branches * self.blocks
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What a cost prediction needs to know of a model, before a weight is loaded.
+
+    ``depth`` counts its transformer blocks, ``macs`` says what one costs, ``config`` is the transformer's ``config.json``.
+    Without the last two only whole block evaluations can be predicted.
+    """
+
+    depth: int
+    folder: Path | None
+    macs: BlockMacs | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], caption_tokens: int, folder: Path | None = None) -> Backbone:
+        """From a transformer's config and the longest caption that its pipeline makes (0 for class labels)."""
+        return cls(int(config["num_layers"]), folder, block_macs(config, caption_tokens), config)
+
+    @property
+    def block(self) -> BlockMacs:
+        """The multiply-accumulates of one block. Raises :class:`NotMeasured` where they are not known."""
+        if self.macs is None:
+            raise NotMeasured(
+                expected="a model whose blocks' cost is known", got="none", remedy="name a pipeline folder, or random:NAME"
+            )
+        return self.macs
+
+    @property
+    def geometry(self) -> Geometry:
+        """The shapes from which FLOPs are counted. Raises :class:`KeyError` without a config."""
+        return Geometry.of(self.config, self.block.caption_tokens)
+
+
+STEPS, SOLVER, TIMESTEPS, WORK = "the number of steps", "the solver", "the timesteps", "what its steps leave out"
+
+
+RANK = {STEPS: 0, SOLVER: 0, TIMESTEPS: 1, WORK: 2}  # what is chosen later in a composition depends on what was before
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will evaluate, known before any weight is loaded.
+
+    ``exact`` is False where a method decides from the data: its cost is then an upper bound, and the counted one stands.
+    ``timesteps`` are chosen ones, high to low; none: the solver's own. ``loops``: blocks run again on some steps, which a cache
+    may skip along with the blocks. ``chosen``: what the methods of a composition have decided so far.
+    """
+
+    backbone: Backbone
+    steps: tuple[StepCost, ...]
+    guidance: float = 1.0
+    solver: str = ""
+    exact: bool = True
+    timesteps: tuple[int, ...] = ()
+    loops: bool = False
+    chosen: frozenset[str] = frozenset()
+
+    @classmethod
+    def full(cls, backbone: Backbone, steps: int, guidance: float, solver: str = "") -> Plan:
+        """The plain pipeline: every block, on both guidance branches where there is guidance."""
+        return cls(backbone, (StepCost(2 if guidance > 1 else 1, backbone.depth),) * steps, guidance, solver)
+
+    @property
+    def block_evaluations(self) -> float:
+        """Block evaluations an image, over all steps and branches."""
+        return sum(step.evaluations for step in self.steps)
+
+    @property
+    def step_cost(self) -> StepCost:
+        """What any step costs. Raises :class:`UsageError` where something has already made them differ."""
+        if len(set(self.steps)) > 1:
+            raise _wrong_order()
+        return self.steps[0]
+
+    def choosing(self, *what: str) -> Plan:
+        """The same, and ``what`` is decided.
+
+        Raises :class:`UsageError` where another method of a composition has decided it, or something that depends on it.
+        """
+        for one in what:
+            if one in self.chosen:
+                raise UsageError(
+                    expected=f"one method of a composition that chooses {one}", got="two", remedy="leave one of them out"
+                )
+            if one in RANK and any(RANK.get(other, 0) > RANK[one] for other in self.chosen):
+                raise _wrong_order()
+        return replace(self, chosen=self.chosen | set(what))
+
+    def with_steps(self, steps: int) -> Plan:
+        """The same cost a step, ``steps`` times, on the solver's own timesteps."""
+        return replace(self.choosing(STEPS), steps=(self.step_cost,) * steps, timesteps=())
+
+    def with_solver(self, solver: str) -> Plan:
+        """Every solver here calls the model once a step."""
+        return replace(self.choosing(SOLVER), solver=solver, timesteps=())
+
+    def with_timesteps(self, timesteps: tuple[int, ...]) -> Plan:
+        """As many steps, elsewhere."""
+        return replace(self.choosing(TIMESTEPS), timesteps=timesteps)
+
+    def scheduled(self, steps: tuple[StepCost, ...], solver: str, timesteps: tuple[int, ...], *, loops: bool = False) -> Plan:
+        """What a method chooses that brings steps, solver and timesteps of its own."""
+        return replace(self.choosing(STEPS, SOLVER, TIMESTEPS), steps=steps, solver=solver, timesteps=timesteps, loops=loops)
+
+    def saving(self, saved: Sequence[float]) -> Plan:
+        """Step ``i`` costs ``saved[i]`` block evaluations less on each branch."""
+        costs = tuple(replace(cost, blocks=cost.blocks - less) for cost, less in zip(self.steps, saved, strict=True))
+        return replace(self.costing(costs), exact=self.exact and not self.loops)
+
+    def costing(self, steps: tuple[StepCost, ...]) -> Plan:
+        """Some steps do less, at these costs."""
+        return replace(self.choosing(WORK), steps=steps)
+
+    def at_most(self) -> Plan:
+        """Some steps do less, which the images decide."""
+        return replace(self.choosing(WORK), exact=False)
+
+
+def _wrong_order() -> UsageError:
+    return UsageError(
+        expected="what chooses steps or solver before what spaces the steps, and both before what saves on some of them",
+        got="another order",
+        remedy="write steps:N or ilf first, and then + and the rest, for example steps:8+spacing:1.5+fora:2",
+    )
