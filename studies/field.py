@@ -21,7 +21,7 @@ from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_run
 from ilf_bench.commands import run as app
 from ilf_bench.commands.engines import local_engine
-from reports.analysis.field import FieldRun, field_page
+from reports.render.field import FieldRun, field_page
 from reports.render.field_figure import field_figure
 from studies.reuse import linked_run
 from studies.tuning import GRIDS, IMAGES, SEED, SETTINGS, Setting, Tuner, chosen

@@ -27,7 +27,7 @@ from reports.analysis.changes import MEMORY, SPEED, WALL, Change, Missing
 from reports.analysis.findings import findings, interval_of, upper_bound
 from reports.analysis.select import method_order, metric_order, score_of
 from reports.analysis.spread import Spreads
-from reports.render.format import interval_text, number
+from reports.format import interval_text, number
 
 
 class GateVerdict(Enum):

@@ -19,7 +19,7 @@ from reports.analysis.answers import answers
 from reports.analysis.evidence import BLOCKS
 from reports.analysis.select import accelerators, example_score, rounds_of, score_of
 from reports.analysis.verdicts import ANCHOR_STEPS, trials
-from reports.render.format import number
+from reports.format import number
 
 SPEED = "speed"
 SPEED_EFFECT = math.log(1.05)

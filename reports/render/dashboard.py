@@ -20,7 +20,7 @@ from markupsafe import Markup
 from harness.history.store import HistoryEntry
 from reports.analysis.steps import Step
 from reports.analysis.trend import Point, Series, trends
-from reports.render.format import number
+from reports.format import number
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 170, 54, 12, 14, 30

@@ -13,8 +13,8 @@ from harness.history.store import HistoryEntry, StoredScore
 from harness.results import A_A, BASELINE, REFERENCE
 from harness.statistics import time_ratio
 from reports.analysis.trend import Series
+from reports.format import number, plus_minus
 from reports.render.dashboard import describe_step, kind_of
-from reports.render.format import number, plus_minus
 
 
 def history_tables(entries: Sequence[HistoryEntry], preset: str | None = None) -> list[Table]:

@@ -11,15 +11,15 @@ from markupsafe import Markup, escape
 from harness.results import BASELINE, Score
 from harness.storage.records import Run
 from reports.analysis.compare import Verdict
-from reports.analysis.conflicts import conflicts
-from reports.analysis.duels import duels, headlines
-from reports.analysis.matrix import front_matrices, standing_matrix
-from reports.analysis.nulls import blind_metrics, null_matrix
 from reports.analysis.published import anchor_sentence, published_for
 from reports.analysis.select import Sample, has_tiny_scorers, metric_order, throttled_calls
 from reports.render.cells import STAGE_COLUMNS, TRAINING_COLUMNS, Column, Table
+from reports.render.conflicts import conflicts
+from reports.render.duels import duels, headlines
 from reports.render.grid import Sheet, Thumbnail
 from reports.render.markdown import heading
+from reports.render.matrix import front_matrices, standing_matrix
+from reports.render.nulls import blind_metrics, null_matrix
 from reports.render.page import data_uri, render_page
 from reports.render.plots import COST_AXES, DRAWN, Plot, Stages
 from reports.render.published_plots import published_plots

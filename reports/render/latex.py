@@ -10,8 +10,8 @@ from harness.storage.records import Run
 from reports.analysis.compare import Verdict, compare_within
 from reports.analysis.evidence import evidence_of
 from reports.analysis.select import has_tiny_scorers, score_of
+from reports.format import count, decimals, number
 from reports.render.cells import Cell, Column, Table
-from reports.render.format import count, decimals, number
 from reports.render.words import TINY_WARNING
 
 COSTS = (

@@ -12,8 +12,8 @@ from reports.analysis.compare import Verdict
 from reports.analysis.published import PublishedNumber, anchor_sentence, published_for
 from reports.analysis.select import has_tiny_scorers
 from reports.analysis.verdicts import Trial, trials
+from reports.format import count, number
 from reports.render.cells import STAGE_COLUMNS, TRAINING_COLUMNS, Cell, Column, Row, Table
-from reports.render.format import count, number
 from reports.render.tables import comparison_table
 from reports.render.words import TINY_WARNING, answer_sentences, disagreement_sentences, facts, sensitivity_sentences
 

@@ -11,8 +11,8 @@ from harness.results import BASELINE
 from harness.storage.records import Run
 from reports.analysis.pareto import pareto_front
 from reports.analysis.select import STAGES, example_score, noise_spread
+from reports.format import number
 from reports.render.cells import Cell, Column, Row, Table
-from reports.render.format import number
 from reports.render.style import Look, looks
 
 LOG_FROM = 6.0  # a logarithmic cost axis once the dearest method costs this many times the cheapest

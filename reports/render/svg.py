@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from reports.analysis.select import STAGES
-from reports.render.format import number
+from reports.format import number
 from reports.render.plots import Plot, Point, Stages
 from reports.render.style import Look, marker_path
 

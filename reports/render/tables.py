@@ -24,8 +24,8 @@ from reports.analysis.select import (
     throttled_calls,
     untimed,
 )
-from reports.analysis.times import stage_cells, time_cells
 from reports.analysis.upfront_cost import LedgerRow, ledger_row
+from reports.format import count, interval_text, megabytes, number, plus_minus
 from reports.render.cells import (
     COST_COLUMNS,
     THROTTLED,
@@ -39,7 +39,7 @@ from reports.render.cells import (
     Table,
     failed,
 )
-from reports.render.format import count, interval_text, megabytes, number, plus_minus
+from reports.render.times import stage_cells, time_cells
 
 
 def comparison_table(run: Run) -> Table:

@@ -15,7 +15,7 @@ from harness.storage.records import Run
 from reports.analysis.changes import Missing
 from reports.analysis.findings import Finding, findings, interval_of
 from reports.analysis.spread import Spreads
-from reports.render.format import interval_text, number
+from reports.format import interval_text, number
 
 COLUMNS = ("method", "check", "A", "B", "B to A, 95% interval", "verdict")
 

@@ -25,7 +25,7 @@ from reports.analysis.select import (
     was_timed,
 )
 from reports.analysis.verdicts import ANCHOR_STEPS, trials
-from reports.render.format import count, interval_text, number
+from reports.format import count, interval_text, number
 
 TINY_WARNING = "tiny scorers bundled with ilf-bench: comparable within this report only, not with published numbers"
 

@@ -17,8 +17,8 @@ from harness.errors import ArtifactError
 from harness.storage.records import Run, read_run
 from reports import build_paper, build_report
 from reports.analysis.select import Sample
+from reports.format import interval_text, number, plus_minus
 from reports.render.cells import STAGE_COLUMNS
-from reports.render.format import interval_text, number, plus_minus
 from reports.render.grid import choose
 from reports.render.tables import comparison_table
 from reports.render.words import TINY_WARNING

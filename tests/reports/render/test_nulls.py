@@ -10,8 +10,8 @@ import numpy as np
 from harness.execution.controls import CONTROLS
 from harness.results import Failure, Score
 from harness.storage.records import Run
-from reports.analysis.nulls import WARNING, blind_metrics, null_matrix
 from reports.render.html import html_report
+from reports.render.nulls import WARNING, blind_metrics, null_matrix
 from reports.render.tables import comparison_table
 
 Make = Callable[..., Run]

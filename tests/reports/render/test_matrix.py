@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from harness.storage.records import Run
 from reports.analysis.answers import answers
-from reports.analysis.duels import duels, headlines
 from reports.analysis.evidence import BLOCKS, SECONDS
-from reports.analysis.matrix import front_matrices, standing_matrix
 from reports.analysis.pareto import survey_front
 from reports.analysis.verdicts import trials
+from reports.render.duels import duels, headlines
+from reports.render.matrix import front_matrices, standing_matrix
 from reports.render.plots import BLOCK_AXIS, SECONDS_AXIS
 
 Make = Callable[..., Run]

@@ -11,7 +11,7 @@ from reports.analysis.evidence import BLOCKS, SECONDS
 from reports.analysis.pareto import survey_front
 from reports.analysis.select import method_order, metric_order
 from reports.analysis.verdicts import Sensitivity, Trial, trials
-from reports.render.format import interval_text, number
+from reports.format import interval_text, number
 from reports.render.plots import BLOCK_AXIS, COST_AXES, SECONDS_AXIS, CostAxis
 from reports.render.words import title_of
 

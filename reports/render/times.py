@@ -9,8 +9,8 @@ import numpy as np
 from harness.results import BASELINE
 from harness.storage.records import Run
 from reports.analysis.select import peak_memory, same_round_ratio, seconds_per_image, stage_seconds, throttled_calls
+from reports.format import interval_text, megabytes, number
 from reports.render.cells import STAGE_COLUMNS, THROTTLED, TIME_COLUMNS, Cell, failed
-from reports.render.format import interval_text, megabytes, number
 
 
 def time_cells(run: Run, label: str, reason: str) -> dict[str, Cell]:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from harness.execution.controls import CONTROLS, Separation, is_blind, separations
 from harness.storage.records import Run
-from reports.analysis.matrix import Entry, Head, Line, Matrix
 from reports.analysis.select import metric_order
-from reports.render.format import interval_text
+from reports.format import interval_text
+from reports.render.matrix import Entry, Head, Line, Matrix
 from reports.render.words import title_of
 
 WARNING = "sees no difference between a method and a null control: nothing on it counts in this run"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from PIL import Image
 
 from harness.storage.records import Run
-from reports.analysis.field import FieldRun, field_page, is_axis
+from reports.render.field import FieldRun, field_page, is_axis
 from reports.render.field_figure import field_figure
 
 METHODS = {

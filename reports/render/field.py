@@ -12,7 +12,7 @@ from reports.analysis.answers import Answer, Outcome, answers
 from reports.analysis.evidence import BLOCKS, SECONDS
 from reports.analysis.pareto import survey_front
 from reports.analysis.select import method_order, metric_order, plain_pipeline, record_of, rounds_of, same_round_ratio
-from reports.render.format import count, interval_text, number
+from reports.format import count, interval_text, number
 from reports.render.markdown import plain_table
 from reports.render.words import TINY_WARNING, facts, failures, title_of
 

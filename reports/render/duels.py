@@ -10,7 +10,7 @@ from harness.storage.records import Run
 from reports.analysis.answers import Answer, Outcome, Ruling, answers, default_unit
 from reports.analysis.evidence import BLOCKS, SECONDS
 from reports.analysis.select import metric_order
-from reports.render.format import count, interval_text, number
+from reports.format import count, interval_text, number
 from reports.render.plots import BLOCK_AXIS, SECONDS_AXIS, CostAxis
 from reports.render.words import explain, title_of
 
