@@ -1,5 +1,6 @@
 # make run    installs the light core into .venv and compares the bundled methods on the bundled text-to-image model
 # make test   installs the developer's tools too and runs the tests
+# make test-all      `make test`, then every long suite (one marker each: make test-slow, ...), then `make test-metrics`
 # make metrics       installs the published metrics' packages into .venv-metrics (7 GB); the light core stays as it is
 # make test-metrics  runs the tests of the metrics there
 # make lint   style, types and the direction of imports
@@ -16,14 +17,22 @@ PIP := python -m pip install --disable-pip-version-check
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/$(PIP) --constraint $(CONSTRAINTS)
 LOCK := constraints/ci.lock
+# The long suites, one marker of pytest each. `make test` leaves them out; each runs in a process of its own.
+LONG := slow
+SHORT := not gpu and not weights$(foreach suite,$(LONG), and not $(suite))
 
-.PHONY: run test metrics test-metrics lint audit clean
+.PHONY: run test test-all $(LONG:%=test-%) metrics test-metrics lint audit clean
 
 run: $(VENV)/.core
 	$(BIN)/ilf-bench run $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q --durations=10 -m "not gpu and not slow and not weights" $(ARGS)
+	$(BIN)/python -m pytest -q --durations=10 -m "$(SHORT)" $(ARGS)
+
+test-all: test $(LONG:%=test-%) test-metrics
+
+$(LONG:%=test-%): test-%: $(VENV)/.dev
+	$(BIN)/python -m pytest -q --durations=5 -m "$* and not gpu and not weights" $(ARGS)
 
 metrics: $(VENV_METRICS)/.installed
 
