@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+from harness.config.solvers import check_solver
 from harness.cost.plan import Plan
 from harness.errors import UsageError
 from harness.results import BASELINE
 from harness.sampling.pipeline import Pipeline
-from harness.sampling.solvers import check_solver, power_grid
+from harness.sampling.solvers import power_grid
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def runner_overhead(preset: str) -> tuple[float, float]:
             middle = time.perf_counter()
             with pipeline.counting() as counter:
                 for indices in samples.chunks():
-                    samples.generate(indices, lambda p, i: pipeline.generate(p, spec.seed, i), lambda c=counter: c.rows)
+                    samples.generate(indices, lambda p, i: pipeline.generate(p, spec.seed, i).numpy(), lambda c=counter: c.rows)
             samples.finish("full")
             if repeat:  # the first turn warms up
                 bare.append(middle - start)

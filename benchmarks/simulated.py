@@ -66,7 +66,7 @@ class Painter(Sampler):
         samples = self.experiment.samples(self.folder, task.method)
         if task.stage == "generate":
             blocks = itertools.count(0, BLOCKS * len(task.indices))
-            images = self.noise.roll(len(task.method), 0)[: len(task.indices)]
+            images = self.noise.roll(len(task.method), 0)[: len(task.indices)].numpy()
             samples.generate(task.indices, lambda prompts, indices: images, lambda: next(blocks))
         else:
             text = self.experiment.method_texts[task.method]

@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import torch
-
 from harness.cost.plan import Backbone, Plan
 from harness.results import Direction, FloatArray, UpfrontCost
 
 if TYPE_CHECKING:
+    import torch
+
     from harness.sampling.pipeline import Pipeline
 
 

@@ -19,10 +19,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from harness.paths import ROOT
+
 T = TypeVar("T")
 State = Literal["ok", "missing", "broken"]
 
-ROOT = Path(__file__).resolve().parent.parent  # harness.config.spec.ROOT, whose import needs diffusers
 EMOJI_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 REINSTALL = "install again: make clean, then make run"
 RESTORE = "without it {lost}; restore it with git, or rebuild it: python -m zoo.recipes.build {recipe}"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from harness.errors import ArtifactError
 from harness.results import FloatArray
@@ -63,5 +64,5 @@ def _features(files: Sequence[Path], extractor: FeatureExtractor) -> FloatArray:
     for start in range(0, len(files), BATCH):
         images = stack_images(files[start : start + BATCH], size, "resize the references as their benchmark prescribes")
         size = images.shape[1:]
-        rows.append(extractor(images).float().cpu().numpy())
+        rows.append(extractor(torch.from_numpy(images)).float().cpu().numpy())
     return np.concatenate(rows)

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from harness.config.spec import ROOT
+from harness.paths import ROOT
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json, read_run
 from harness.training.fit import TrainSettings

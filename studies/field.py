@@ -15,8 +15,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from harness.config.spec import ROOT, load_spec
+from harness.config.spec import load_spec
 from harness.models.loading import load_pipeline, quiet_libraries
+from harness.paths import ROOT
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_run
 from ilf_bench.commands import run as app

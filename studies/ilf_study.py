@@ -15,8 +15,9 @@ import matplotlib.pyplot as plt
 import typer
 from rich.console import Console
 
-from harness.config.spec import ROOT, load_spec
+from harness.config.spec import load_spec
 from harness.models.loading import load_pipeline
+from harness.paths import ROOT
 from harness.storage.records import read_run
 from ilf_bench.commands.engines import local_engine
 from ilf_bench.commands.run import execute, prepare

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,7 +13,9 @@ from harness.contracts import Method, Trained, why_unscored
 from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
 from harness.results import UpfrontCost, method_parts
-from harness.sampling.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 MethodTable = Mapping[str, Callable[..., Method]]
 

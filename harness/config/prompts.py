@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.config.spec import locate
 from harness.errors import UsageError
 from harness.hub import PREFIX, explained, fetch_dataset_file, is_offline
+from harness.paths import locate
 
 COLUMNS = ("prompt", "caption", "text", "prompts", "captions")  # compared without regard to case
 KNOWN = {

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from harness.config.solvers import check_solver
 from harness.errors import UsageError
-from harness.sampling.solvers import check_solver
+from harness.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 BRACKETS = 300  # the parser takes time with the square of their depth
 MOST = 10**7  # images or rounds: what lies above is a slip
 
@@ -159,15 +159,6 @@ class ExperimentSpec(BaseModel):
     def digest(self) -> str:
         """16 hexadecimal digits that identify the experiment."""
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def locate(name: str) -> Path:
-    """A path as given where it exists, else relative to the installation."""
-    path = Path(name)
-    try:
-        return path if path.exists() or path.is_absolute() else ROOT / path
-    except OSError as error:  # a name that no file can have
-        raise UsageError(expected="the name of a file or folder", got=repr(name[:80]), remedy="mend that path") from error
 
 
 def preset_names() -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from harness.config.spec import ROOT
+from harness.paths import ROOT
 from harness.timing.nvml import Monitor
 
 GPU_KEY = ("driver", "power_limit_w", "max_clock_mhz", "cuda")  # timings under others do not compare

@@ -8,8 +8,6 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
 from harness.contracts import Trained
 from harness.execution.environment import describe, weights_digest
 from harness.execution.experiment import Experiment
@@ -18,6 +16,7 @@ from harness.models.loading import load_pipeline, quiet_libraries
 from harness.results import A_A, BASELINE, MethodRecord, UpfrontCost
 from harness.sampling.counting import BlockCounter
 from harness.sampling.pipeline import Pipeline
+from harness.storage.images import Pixels
 from harness.storage.records import read_json, slug, write_json
 from harness.timing.rounds import Rounds
 
@@ -64,8 +63,8 @@ class Sampler:
             return Outcome(task)
         counter = self._attach(task.method)
 
-        def sample(prompts: Sequence[str], indices: Sequence[int]) -> torch.Tensor:
-            return self.pipeline.generate(prompts, self.spec.seed, indices)
+        def sample(prompts: Sequence[str], indices: Sequence[int]) -> Pixels:
+            return self.pipeline.generate(prompts, self.spec.seed, indices).numpy()
 
         allowed = min(task.batch, self.batches.get(task.method, task.batch))
         try:

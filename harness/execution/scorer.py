@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from harness.contracts import Batch, Metric, Unmeasurable, why_unscored
 from harness.errors import ArtifactError, HarnessError
-from harness.execution.controls import CONTROLS, IDENTICAL, IMAGES, control_batch
+from harness.execution.controls import IMAGES, control_batch
 from harness.execution.experiment import Experiment
 from harness.execution.partial_measurements import Missing, Part
 from harness.execution.tasks import SCORE_BATCH, Outcome, Task, is_fatal, reason, shrinking
 from harness.models.random_weights import is_random
 from harness.results import BASELINE, Failure, Fault, FloatArray, Score
+from harness.statistics.controls import CONTROLS, IDENTICAL
 from harness.storage.records import digest, has_measurement, read_measurement, read_score, slug, write_measurement, write_score
 from harness.storage.samples import SampleSet, chunks
 
@@ -160,7 +162,7 @@ class Scorer:
         part = Part(self.folder, label, task.start)
         if not metrics or part.holds(key := part_key(task.indices, metrics, sets)):
             return Outcome(task)
-        images = [each.load(task.indices) for each in sets]
+        images = [torch.from_numpy(each.load(task.indices)) for each in sets]
         prompts = [samples.prompts[i] for i in task.indices]
         batch = Batch(images[0], prompts, list(task.indices), images[1] if len(images) > 1 else None)
         rows: dict[str, FloatArray] = {}
@@ -235,7 +237,7 @@ class Scorer:
             lacking = {name: metric for name, metric in built.items() if not _is_scored(folder, name, metric, n)}
             if not lacking:
                 continue
-            whole = whole or Batch(samples.load(range(n)), samples.prompts[:n], range(n))
+            whole = whole or Batch(torch.from_numpy(samples.load(range(n))), samples.prompts[:n], range(n))
             self._score_control(control, lacking, control_batch(control, whole))
         return Outcome(task)
 

@@ -14,7 +14,7 @@ import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 
-from harness.config.spec import ExperimentSpec, locate
+from harness.config.spec import ExperimentSpec
 from harness.cost.flops import Geometry
 from harness.cost.macs import CAPTION_TOKENS
 from harness.cost.plan import Backbone
@@ -22,6 +22,7 @@ from harness.errors import ArtifactError, UsageError
 from harness.hub import PREFIX, fetch_model
 from harness.models.checksums import check_sums
 from harness.models.random_weights import DTYPES, build_random, find_architecture, is_random, transformer_config
+from harness.paths import locate
 from harness.sampling.pipeline import Pipeline
 
 KINDS = {

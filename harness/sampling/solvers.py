@@ -8,6 +8,7 @@ from typing import Any
 
 from diffusers import DDIMScheduler, DEISMultistepScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
+from harness.config.solvers import OWN, check_solver
 from harness.errors import UsageError
 from harness.sampling.schedulers.base import OwnScheduler
 from harness.sampling.schedulers.bdia import BDIAScheduler
@@ -44,14 +45,6 @@ SOLVERS: dict[str, SolverKind] = {
     "evodiff": SolverKind(EVODiffScheduler, 1, {}),
 }
 _FREE = (DPMSolverMultistepScheduler, OwnScheduler)  # these take any timesteps
-OWN = "checkpoint"  # keep the scheduler that the checkpoint was saved with
-
-
-def check_solver(name: str) -> str:
-    """The name itself, or a :class:`UsageError` that lists the known ones."""
-    if name != OWN and name not in SOLVERS:
-        raise UsageError(expected=f"a solver out of {OWN}, {', '.join(SOLVERS)}", got=repr(name), remedy="pick one of these")
-    return name
 
 
 def build_solver(name: str, own: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Image files as tensors: every colour mode is converted rightly or refused with one message."""
+"""Image files as arrays: every colour mode is converted rightly or refused with one message."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, UnidentifiedImageError
 
 from harness.errors import ArtifactError
 
+Pixels = npt.NDArray[np.uint8]
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
 WITH_ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
 
 
-def encode_png(image: torch.Tensor) -> bytes:
+def encode_png(image: Pixels) -> bytes:
     """uint8 [3, H, W] RGB to lossless PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(buffer, "PNG", compress_level=1)
+    Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
-def decode_image(path: Path, expected: str | None = None) -> torch.Tensor:
+def decode_image(path: Path, expected: str | None = None) -> Pixels:
     """uint8 [3, H, W] RGB of an image file, whose content has the digest ``expected``.
 
     Grey, palette and CMYK images are converted, 16-bit grey is scaled to 8 bits (Pillow would clip it), and an alpha channel
@@ -39,7 +39,7 @@ def decode_image(path: Path, expected: str | None = None) -> torch.Tensor:
             raise ValueError("another content than was written")
         with Image.open(io.BytesIO(content)) as image:
             image.load()
-            return torch.from_numpy(_to_rgb(image, path)).permute(2, 0, 1)
+            return np.ascontiguousarray(_to_rgb(image, path).transpose(2, 0, 1))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ArtifactError(
             expected=f"an image at {path}", got=_reason(error), remedy="delete it, then make or copy it again"
@@ -51,7 +51,7 @@ def _reason(error: Exception) -> str:
     return "no image, or of no known kind" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
-def _to_rgb(image: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
+def _to_rgb(image: Image.Image, path: Path) -> Pixels:
     """uint8 [H, W, 3]."""
     if image.mode in SIXTEEN_BIT:
         grey = np.rint(np.asarray(image).astype(np.float64) / 257).astype(np.uint8)
@@ -74,15 +74,15 @@ def _to_rgb(image: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-def stack_images(files: Sequence[Path], size: Sequence[int] | None, remedy: str) -> torch.Tensor:
+def stack_images(files: Sequence[Path], size: Sequence[int] | None, remedy: str) -> Pixels:
     """uint8 [B, 3, H, W] of files that must all have ``size`` (3, H, W), None: that of the first; another is refused by name."""
     images = [decode_image(path) for path in files]
     size = size or images[0].shape
     for path, image in zip(files, images, strict=True):
-        if tuple(image.shape) != tuple(size):
+        if image.shape != tuple(size):
             raise ArtifactError(
                 expected=f"images of one size, {size[2]} x {size[1]}",
                 got=f"{image.shape[2]} x {image.shape[1]}: {path}",
                 remedy=remedy,
             )
-    return torch.stack(images)
+    return np.stack(images)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from harness.errors import ArtifactError
-from harness.storage.images import decode_image, encode_png
+from harness.storage.images import Pixels, decode_image, encode_png
 from harness.storage.records import digest, read_json, write_bytes, write_json
 
-Generate = Callable[[Sequence[str], Sequence[int]], torch.Tensor]
+Generate = Callable[[Sequence[str], Sequence[int]], Pixels]  # prompts and their sample indices to uint8 [B, 3, H, W]
 
 
 def chunks(samples: int, size: int) -> Iterator[range]:
@@ -106,6 +106,6 @@ class SampleSet:
             found |= self._read_receipt(range(start, min(start + self.chunk, len(self.prompts)))).digests
         return [found[i] for i in indices]
 
-    def load(self, indices: range) -> torch.Tensor:
+    def load(self, indices: range) -> Pixels:
         """uint8 [B, 3, H, W], each image as it was written. Raises :class:`ArtifactError` on another."""
-        return torch.stack([decode_image(self.image_path(i), d) for i, d in zip(indices, self.digests(indices), strict=True)])
+        return np.stack([decode_image(self.image_path(i), d) for i, d in zip(indices, self.digests(indices), strict=True)])

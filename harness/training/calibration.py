@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness.config.spec import locate
 from harness.cost.plan import Plan
 from harness.errors import NotMeasured
 from harness.execution.environment import device_name, weights_digest
+from harness.paths import locate
 from harness.results import UpfrontCost
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from harness.config.spec import load_spec, locate, preset_names
+from harness.config.spec import load_spec, preset_names
 from harness.errors import HarnessError
 from harness.models.loading import quiet_libraries
+from harness.paths import locate
 from ilf_bench.commands.run import BUILT_IN
 from metrics.context import MetricContext
 from metrics.table import METRICS

@@ -17,7 +17,7 @@ from rich.table import Table
 from baselines.table import BASELINES
 from harness.config.methods import MethodTable, parse_method
 from harness.config.prompts import load_prompts
-from harness.config.spec import ExperimentSpec, load_spec, locate
+from harness.config.spec import ExperimentSpec, load_spec
 from harness.contracts import Method, Metric, why_unscored
 from harness.cost.plan import Plan
 from harness.errors import HarnessError, NotMeasured, UsageError
@@ -28,6 +28,7 @@ from harness.execution.tasks import Engine
 from harness.history.store import History
 from harness.models.loading import find_backbone, load_pipeline, quiet_libraries, resolve_device
 from harness.models.random_weights import is_random
+from harness.paths import locate
 from harness.results import BASELINE, Failure
 from harness.sampling.pipeline import Pipeline
 from harness.storage.locations import history_path, is_local

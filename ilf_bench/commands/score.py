@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
+
 from harness.config.prompts import load_prompts
 from harness.config.spec import ExperimentSpec, load_spec
 from harness.contracts import Batch, Metric
@@ -64,7 +66,7 @@ def _batches(files: Sequence[Path], prompts: Sequence[str]) -> Iterator[Batch]:
         chosen = range(start, min(start + SCORE_BATCH, len(files)))
         images = stack_images([files[i] for i in chosen], size, "score images of each size in a folder of their own")
         size = images.shape[1:]
-        yield Batch(images, [prompts[i] for i in chosen], list(chosen))
+        yield Batch(torch.from_numpy(images), [prompts[i] for i in chosen], list(chosen))
 
 
 def _score_row(name: str, metric: Metric | Failure, measured: Measured, n: int) -> tuple[Row, bool]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from harness.config.spec import ROOT, Anchor
+from harness.config.spec import Anchor
 from harness.errors import UsageError
+from harness.paths import ROOT
 from harness.results import Direction
 from harness.storage.records import Run
 

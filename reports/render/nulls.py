@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from harness.execution.controls import CONTROLS, Separation, is_blind, separations
+from harness.statistics.controls import CONTROLS, Separation, is_blind, separations
 from harness.storage.records import Run
 from reports.analysis.select import metric_order
 from reports.format import interval_text

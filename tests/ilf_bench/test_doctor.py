@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from harness.config import spec
 from ilf_bench import doctor
 from ilf_bench.cli import main
 from ilf_bench.doctor import BUNDLED, Bundled, Finding
@@ -71,10 +70,6 @@ def test_recipes_are_those_of_the_zoo() -> None:
     from zoo.recipes.build import NAMES
 
     assert {bundled.recipe for bundled in BUNDLED} <= set(NAMES)
-
-
-def test_its_root_is_that_of_the_presets() -> None:
-    assert doctor.ROOT == spec.ROOT
 
 
 def test_light_core_is_ok_here() -> None:

@@ -12,8 +12,9 @@ import torch
 import yaml
 from PIL import Image
 
-from harness.config.spec import load_spec, locate, preset_names
+from harness.config.spec import load_spec, preset_names
 from harness.errors import NotMeasured, UsageError
+from harness.paths import locate
 from ilf_bench.cli import main
 from metrics.context import MetricContext
 from metrics.published.spec import Scorers, read_scorers
@@ -165,7 +166,7 @@ def test_every_image_is_read_once_for_all_metrics(tmp_path: Path, monkeypatch: p
     folder, opened = save_images(draw_images(5, side=32), tmp_path / "images"), []
     original = images.decode_image
 
-    def counted(path: Path) -> torch.Tensor:
+    def counted(path: Path) -> images.Pixels:
         opened.append(os.fspath(path))
         return original(path)
 

@@ -42,7 +42,7 @@ def test_image_reward_of_the_readmes_four_images() -> None:
     pytest.importorskip("fairscale", reason=FULL_STACK)
     weights, folder = Path(given("ILF_BENCH_IMAGE_REWARD")), Path(given("ILF_BENCH_IMAGE_REWARD_IMAGES"))
     model = RewardModel(ImageRewardWeights(folder=weights))
-    images = [decode_image(folder / f"{i}.webp")[None] for i in range(1, 5)]
+    images = [torch.from_numpy(decode_image(folder / f"{i}.webp"))[None] for i in range(1, 5)]
     found = [ImageReward(model).measure(Batch(image, [PROMPT], [0]))[0, 0] for image in images]
     np.testing.assert_allclose(found, README_SCORES, atol=1e-3)
 

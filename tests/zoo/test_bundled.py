@@ -14,9 +14,10 @@ from baselines.learned.train import TRAININGS
 from baselines.t_stitch import check_fits, load_sibling
 from baselines.table import BASELINES
 from harness.config.methods import parse_method
-from harness.config.spec import ROOT, load_spec
+from harness.config.spec import load_spec
 from harness.cost.macs import block_macs
 from harness.cost.plan import Backbone, Plan
+from harness.paths import ROOT
 from harness.results import Score
 from harness.storage.records import read_run
 from ilf_bench.cli import main

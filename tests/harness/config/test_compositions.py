@@ -11,11 +11,12 @@ import pytest
 from rich.console import Console
 
 from harness.config.methods import parse_method
-from harness.config.spec import ROOT, load_spec
+from harness.config.spec import load_spec
 from harness.cost.plan import Backbone, Plan
 from harness.errors import NotMeasured, UsageError
 from harness.execution.experiment import method_labels
 from harness.models.loading import load_pipeline
+from harness.paths import ROOT
 from harness.results import MethodRecord
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json

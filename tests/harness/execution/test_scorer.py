@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from harness.contracts import Batch, Metric, Unmeasurable
-from harness.execution.controls import CONTROLS
 from harness.execution.scorer import Scorer, to_score
 from harness.execution.tasks import Task
 from harness.results import BASELINE, Direction, Failure, FloatArray, Score
+from harness.statistics.controls import CONTROLS
 from harness.storage.records import read_json, read_measurement, read_scores
 from harness.storage.samples import SampleSet, chunks
 
@@ -66,7 +66,7 @@ def write_samples(folder: Path, prompts: tuple[str, ...] = PROMPTS) -> Path:
         samples = sample_set(folder, label, prompts)
         for indices in samples.chunks():
             images = torch.randint(0, 256, (len(indices), 3, 8, 8), dtype=torch.uint8, generator=generator)
-            samples.generate(indices, lambda prompts, i, drawn=images: drawn, lambda: 0)  # type: ignore[misc]
+            samples.generate(indices, lambda prompts, i, drawn=images.numpy(): drawn, lambda: 0)  # type: ignore[misc]
         samples.finish(label)
     return folder
 
@@ -136,7 +136,7 @@ def test_other_images_or_another_network_are_measured_again(folder: Path) -> Non
     score(folder, {"one": other}, labels=("fast",))
     assert seen[:12] == [*range(12)]
     samples = sample_set(folder, "fast")
-    samples.generate(range(5), lambda prompts, i: torch.zeros(len(i), 3, 8, 8, dtype=torch.uint8), lambda: 0)
+    samples.generate(range(5), lambda prompts, i: np.zeros((len(i), 3, 8, 8), dtype=np.uint8), lambda: 0)
     samples.finish("fast")
     seen.clear()
     score(folder, {"new": Brightness("new", seen)}, labels=("fast",))

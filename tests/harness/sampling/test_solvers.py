@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
+from harness.config.solvers import SOLVER_NAMES
 from harness.errors import UsageError
 from harness.sampling.clock import StepClock
 from harness.sampling.patching import patched
@@ -19,6 +20,10 @@ from harness.sampling.schedulers.bdia import BDIAScheduler
 from harness.sampling.schedulers.ghvb import GHVBScheduler
 from harness.sampling.solvers import SOLVERS, build_solver, on_timesteps, power_grid
 from tests.gaussian import GaussianDenoiser, signal_and_noise
+
+
+def test_the_names_of_the_solvers_are_those_of_their_table() -> None:
+    assert tuple(SOLVERS) == SOLVER_NAMES
 
 
 def error_at(name: str, steps: int, stop: int = -1) -> float:

@@ -11,9 +11,9 @@ import pytest
 from baselines.magcache import MagCache
 from baselines.teacache import TeaCache
 from harness.config.methods import Composition
-from harness.config.spec import ROOT
 from harness.cost.plan import Plan
 from harness.errors import ArtifactError, NotMeasured
+from harness.paths import ROOT
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_run
 from harness.training import calibration

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.execution.controls import CONTROLS
 from harness.results import Failure, Score
+from harness.statistics.controls import CONTROLS
 from harness.storage.records import Run
 from reports.render.html import html_report
 from reports.render.nulls import WARNING, blind_metrics, null_matrix

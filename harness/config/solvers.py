@@ -1,0 +1,16 @@
+"""The names of the solvers: enough to check a preset. Their table, harness/sampling/solvers.py, needs diffusers."""
+
+from __future__ import annotations
+
+from harness.errors import UsageError
+
+OWN = "checkpoint"  # keep the scheduler that the checkpoint was saved with
+SOLVER_NAMES = ("ddim", "dpm++", "dpm++1", "unipc", "deis", "ghvb", "bdia", "bdia-inv", "evodiff")
+
+
+def check_solver(name: str) -> str:
+    """The name itself, or a :class:`UsageError` that lists the known ones."""
+    if name != OWN and name not in SOLVER_NAMES:
+        known = ", ".join((OWN, *SOLVER_NAMES))
+        raise UsageError(expected=f"a solver out of {known}", got=repr(name), remedy="pick one of these")
+    return name
