@@ -95,7 +95,7 @@ def install_fake(folder: Path, package: str, module: str, code: str) -> None:
 
 def ask(check: str, path: Path) -> Finding:
     """One check in a fresh interpreter that sees the fake packages."""
-    code = f"import json; from dataclasses import asdict; from harness import doctor; print(json.dumps(asdict(doctor.{check}())))"
+    code = f"import dataclasses, json; from ilf_bench import doctor; print(json.dumps(dataclasses.asdict(doctor.{check}())))"
     environment = {"PYTHONPATH": f"{path}:{doctor.ROOT}", "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     return Finding(**json.loads(done.stdout))

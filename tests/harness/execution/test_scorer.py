@@ -65,8 +65,8 @@ def write_samples(folder: Path, prompts: tuple[str, ...] = PROMPTS) -> Path:
     for label in (BASELINE, "fast"):
         samples = sample_set(folder, label, prompts)
         for indices in samples.chunks():
-            images = torch.randint(0, 256, (len(indices), 3, 8, 8), dtype=torch.uint8, generator=generator)
-            samples.generate(indices, lambda prompts, i, drawn=images.numpy(): drawn, lambda: 0)  # type: ignore[misc]
+            images = torch.randint(0, 256, (len(indices), 3, 8, 8), dtype=torch.uint8, generator=generator).numpy()
+            samples.generate(indices, lambda prompts, i, drawn=images: drawn, lambda: 0)  # type: ignore[misc]
         samples.finish(label)
     return folder
 
