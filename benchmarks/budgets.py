@@ -18,7 +18,7 @@ from rich.table import Table
 
 from harness.models.loading import load_pipeline
 from harness.storage.samples import SampleSet
-from ilf_bench.commands import run as app
+from ilf_bench import experiment as app
 
 REPEATS = 8
 

@@ -43,7 +43,7 @@ from harness.sampling.pipeline import Pipeline
 from harness.storage.records import Run
 from harness.timing.reference_workload import Workload
 from harness.timing.rounds import time_once
-from ilf_bench.commands import run as app
+from ilf_bench import experiment as app
 from reports.analysis.gate import GateResult, GateVerdict, gate
 from reports.analysis.spread import repeated_spreads
 

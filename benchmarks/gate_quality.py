@@ -24,8 +24,8 @@ from harness.execution.runner import Runner
 from harness.history.store import History, HistoryEntry
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import Run, read_run
-from ilf_bench.commands import run as app
-from ilf_bench.commands.engines import local_engine
+from ilf_bench import experiment as app
+from ilf_bench.engines import local_engine
 from reports.analysis.gate import GateResult, GateVerdict, Limits, gate
 from reports.analysis.spread import repeated_spreads
 

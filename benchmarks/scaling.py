@@ -32,8 +32,8 @@ from harness.execution.dispatch import Dispatch
 from harness.execution.ray import ClusterOptions
 from harness.execution.tasks import Engine, Role, Stage, Task
 from harness.storage.samples import chunks
-from ilf_bench.commands.engines import cluster_engine
-from ilf_bench.commands.run import prepare
+from ilf_bench.engines import cluster_engine
+from ilf_bench.experiment import prepare
 
 T = TypeVar("T")
 console = Console(width=130)

@@ -28,8 +28,8 @@ from harness.execution.tasks import SCORE_BATCH, Facts, Outcome, SamplerWorker, 
 from harness.history.store import History
 from harness.results import MethodRecord
 from harness.storage.records import read_run, slug, write_json
-from ilf_bench.commands.engines import cluster_engine, make_scorer
-from ilf_bench.commands.run import prepare
+from ilf_bench.engines import cluster_engine, make_scorer
+from ilf_bench.experiment import prepare
 from reports.render.build import build_report
 
 BLOCKS = 480  # block evaluations that a simulated image claims

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+console = Console(width=None if sys.stdout.isatty() else 160)  # in a log or a pipe no table is squeezed to 80 columns
+
+
+def print_line(text: str) -> None:
+    """Print a line as it stands, however long it is."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_whole(console: Console, part: Table | Text) -> None:

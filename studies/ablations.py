@@ -25,8 +25,7 @@ from harness.training.learned_solver import latent_error
 from harness.training.trajectories import Trajectories
 from ilf.train import IlfSettings, build_module, paper_form
 from ilf.whole_run import WholeRuns, train_all, train_whole_runs, whole_plan
-from ilf_bench.commands.engines import local_engine
-from ilf_bench.commands.run import execute, prepare
+from ilf_bench.experiment import execute, prepare
 from studies.ilf_study import MODELS
 from studies.study import FULL20, Study
 from studies.study_tables import percent, put_tables, table, times
@@ -124,7 +123,7 @@ def study(preset: str, work: Path, console: Console) -> Study:
             options = [f"steps={STEPS}", *filter(None, [variant.asked]), f"checkpoint={(work / name).resolve()}"]
             methods.append(":".join(["ilf", *options]))
     prepared = prepare(preset, {"samples": SAMPLES, "methods": methods, "metrics": ["psnr", "feature_distance"]}, ())
-    execute(prepared, work / "runs", console, local_engine)
+    execute(prepared, work / "runs", console)
     return Study(read_run(prepared.experiment.folder(work / "runs")))
 
 

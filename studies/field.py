@@ -20,8 +20,8 @@ from harness.models.loading import load_pipeline, quiet_libraries
 from harness.paths import ROOT
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_run
-from ilf_bench.commands import run as app
-from ilf_bench.commands.engines import local_engine
+from ilf_bench import experiment as app
+from ilf_bench.outcome import print_dry_run
 from reports.render.field import FieldRun, field_page
 from reports.render.field_figure import field_figure
 from studies.reuse import linked_run
@@ -77,14 +77,14 @@ def prepare(preset: str, overrides: dict[str, Any], out: Path, console: Console)
     tuned = tune(preset, pipeline, console)
     prepared = app.prepare(preset, {**overrides, "methods": methods(tuned)}, [])
     run, keys, found = linked_run(prepared.experiment, pipeline, out)
-    app.print_dry_run(prepared, run.parent, console)
+    print_dry_run(prepared, app.dry_run(prepared, run.parent), console)
     console.print(f"{preset}: images of {len(found)} of {len(keys)} methods are there already, and cost no time again")
     return Prepared(tuned, prepared, run)
 
 
 def run_preset(one: Prepared, console: Console) -> FieldRun:
     """Run, and read back."""
-    app.execute(one.experiment, one.run.parent, console, local_engine)
+    app.execute(one.experiment, one.run.parent, console)
     failures = {s.text: s.failure for settings in one.tuned.values() for s in settings if s.failure}
     picked = {rival: tuple(chosen(settings)) for rival, settings in one.tuned.items()}
     return FieldRun(read_run(one.run), picked, failures, IMAGES * SETTINGS, SEED)

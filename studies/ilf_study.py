@@ -19,8 +19,7 @@ from harness.config.spec import load_spec
 from harness.models.loading import load_pipeline
 from harness.paths import ROOT
 from harness.storage.records import read_run
-from ilf_bench.commands.engines import local_engine
-from ilf_bench.commands.run import execute, prepare
+from ilf_bench.experiment import execute, prepare
 from studies.reuse import linked_run
 from studies.study import FULL20, Study, adapters, caches, learned, ours, spaced, standard
 from studies.study_tables import put_tables, section
@@ -68,7 +67,7 @@ def main(
             continue
         prepared = prepare(preset, {} if samples is None else {"samples": samples}, ())
         run, _, _ = linked_run(prepared.experiment, load_pipeline(load_spec(preset)), out)
-        execute(prepared, run.parent, console, local_engine)
+        execute(prepared, run.parent, console)
         study = Study(read_run(run))
         draw(study, DOC.parent / "images" / f"{preset}.svg")
         sections.append(section(title, study))

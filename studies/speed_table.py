@@ -26,8 +26,8 @@ from harness.cost.training_cost import Speed
 from harness.models.random_weights import DTYPES
 from harness.results import BASELINE, Failure, TimingSample
 from harness.storage.records import Run, read_run, write_bytes
-from ilf_bench.commands import run as app
-from ilf_bench.commands.engines import local_engine
+from ilf_bench.experiment import execute, prepare
+from ilf_bench.options import timing_overrides
 
 PRESETS = ("dit-xl-256", "dit-xl-512", "pixart-alpha-512", "pixart-alpha-1024")
 ARCHITECTURE = {"dit-xl-256": "dit-xl-2-256", "dit-xl-512": "dit-xl-2-512"}  # others are called as their preset
@@ -172,10 +172,10 @@ def measure(preset: str, compiled: bool, arguments: argparse.Namespace, console:
         "metrics": (),
         "samples": 1,
         "compile": compiled,
-        "timing": app.timing_overrides(arguments.rounds, arguments.warmup, arguments.batches),
+        "timing": timing_overrides(arguments.rounds, arguments.warmup, arguments.batches),
     }
-    prepared = app.prepare(preset, overrides | ({} if task == "class" else {"prompts": PROMPTS}), [])
-    app.execute(prepared, arguments.runs, console, local_engine)
+    prepared = prepare(preset, overrides | ({} if task == "class" else {"prompts": PROMPTS}), [])
+    execute(prepared, arguments.runs, console)
     run = read_run(prepared.experiment.folder(arguments.runs))
     plan = prepared.plans[BASELINE]
     assert isinstance(plan, Plan)

@@ -17,7 +17,7 @@ from harness.config.methods import parse_method
 from harness.errors import HarnessError
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json, write_json
-from ilf_bench.commands.run import BUILT_IN
+from ilf_bench.registry import BUILT_IN
 from studies.reuse import content_digest, read_by
 
 SEED = 500  # below 1000: for tuning only

@@ -12,7 +12,7 @@ from harness.errors import UsageError
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_run
 from ilf_bench.cli import main
-from ilf_bench.commands.run import load_plugins
+from ilf_bench.registry import load_plugins
 from tests.conftest import open_pipeline
 from tests.contract import keeps_the_contract
 from tests.harness.execution.test_runner import write_preset

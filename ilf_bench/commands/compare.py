@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Annotated
 
-from rich.table import Table
+import typer
 
-from ilf_bench.commands.lookup import find_run, open_history
-from reports.analysis.spread import repeated_spreads
-from reports.render.versus import versus, versus_table
+from ilf_bench.console import console, print_whole
+from ilf_bench.options import DEFAULT_OUT, Out
 
 
-def compare_runs(out: Path, first: str, second: str) -> Table:
-    """A table of every check, from the first run to the second."""
+def compare(
+    a: Annotated[str, typer.Argument(help="A run folder, run id, commit or tag.")],
+    b: Annotated[str, typer.Argument(help="The same for the other run.")],
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """What changed from run A to run B: speed, memory and every score."""
+    from ilf_bench.lookup import find_run, open_history
+    from reports.analysis.spread import repeated_spreads
+    from reports.render.versus import versus, versus_table
+
     history = open_history(out)
-    a, b = find_run(history, first), find_run(history, second)
-    return versus_table(a, b, versus(a, b, repeated_spreads(history.runs(), a, b)))
+    first, second = find_run(history, a), find_run(history, b)
+    print_whole(console, versus_table(first, second, versus(first, second, repeated_spreads(history.runs(), first, second))))

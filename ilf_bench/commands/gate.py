@@ -5,19 +5,49 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from harness.errors import UsageError
-from harness.storage.records import write_bytes
-from ilf_bench.commands.lookup import find_run, newest_run, open_history
-from reports.analysis.gate import GateResult, Limits
-from reports.analysis.gate import gate as judge
-from reports.analysis.select import metric_order
-from reports.analysis.spread import repeated_spreads
-from reports.render.gate_pages import gate_junit, gate_markdown
+from ilf_bench.console import print_line
+from ilf_bench.options import DEFAULT_OUT, Out
+
+if TYPE_CHECKING:
+    from reports.analysis.gate import GateResult, Limits
+
+
+def gate(
+    against: Annotated[str, typer.Option(help="Baseline: a run folder, run id, commit or tag.")],
+    run: Annotated[str | None, typer.Argument(help="The run to judge; default: the newest.")] = None,
+    tolerance: Annotated[float, typer.Option(help="The share of time or memory whose loss must not slip through.")] = 0.05,
+    margin: Annotated[
+        list[str] | None, typer.Option(help="METRIC=VALUE: the loss of a score that must not slip through.")
+    ] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write a summary for a pull request to this file.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """Compare a run with a baseline: exit 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 NOT-MEASURED."""
+    from harness.storage.records import write_bytes
+    from reports.render.gate_pages import gate_junit, gate_markdown, gate_text
+
+    result = gate_runs(out, run, against, parse_limits(tolerance, margin or []))
+    if markdown is not None:
+        write_bytes(markdown, gate_markdown(result).encode())
+    if junit is not None:
+        write_bytes(junit, gate_junit(result).encode())
+    print_line(gate_text(result))
+    raise typer.Exit(result.exit_code)
 
 
 def gate_runs(out: Path, run: str | None, against: str, limits: Limits) -> GateResult:
     """The verdict on a run (the newest where none is named) against a baseline."""
+    from ilf_bench.lookup import find_run, newest_run, open_history
+    from reports.analysis.gate import gate as judge
+    from reports.analysis.select import metric_order
+    from reports.analysis.spread import repeated_spreads
+
     history = open_history(out)
     entries = history.runs()
     if run is None and not entries:
@@ -32,13 +62,15 @@ def gate_runs(out: Path, run: str | None, against: str, limits: Limits) -> GateR
 
 def parse_limits(tolerance: float, margins: Sequence[str]) -> Limits:
     """``tolerance`` as a share of time and memory, and margins as ``METRIC=VALUE``."""
+    from reports.analysis.gate import Limits
+
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise UsageError(expected="a tolerance above 0, for example 0.05", got=str(tolerance), remedy="--tolerance 0.05")
     found = {}
     for text in margins:
         name, _, value = text.partition("=")
         if name in found:
-            raise UsageError(expected="one margin a metric", got=repr(text), remedy="leave one of them out")
+            raise UsageError(expected="one margin per metric", got=repr(text), remedy="leave one of them out")
         try:
             found[name] = float(value)
         except ValueError:
@@ -46,11 +78,3 @@ def parse_limits(tolerance: float, margins: Sequence[str]) -> Limits:
         if not (name and math.isfinite(found[name]) and found[name] >= 0):
             raise UsageError(expected="METRIC=VALUE with a value of 0 or more", got=repr(text), remedy="--margin psnr=0.5")
     return Limits(speed=tolerance, memory=tolerance, margins=found)
-
-
-def write_summaries(result: GateResult, markdown: Path | None, junit: Path | None) -> None:
-    """The files that a pull request and a build server show."""
-    if markdown is not None:
-        write_bytes(markdown, gate_markdown(result).encode())
-    if junit is not None:
-        write_bytes(junit, gate_junit(result).encode())

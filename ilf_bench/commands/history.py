@@ -4,31 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UsageError
-from harness.storage.records import read_run, write_bytes
-from ilf_bench.commands.lookup import kept_history, open_history
-from reports.analysis.trend import trends
-from reports.render.dashboard import dashboard
-from reports.render.history import history_tables, trend_table
+from ilf_bench.console import console, print_whole
+from ilf_bench.options import DEFAULT_OUT, Out
+
+if TYPE_CHECKING:
+    from harness.history.store import HistoryEntry
 
 
-def show_history(out: Path, preset: str | None, html: Path | None, add: Sequence[Path]) -> Iterator[Table | Text]:
-    """What to print, after appending the folders of ``add`` and writing the page."""
-    history = open_history(out) if add else kept_history(out)
+def history(
+    preset: Annotated[str | None, typer.Argument(help="Only runs of this preset.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write the dashboard, one self-contained page, to this file.")] = None,
+    add: Annotated[list[Path] | None, typer.Option(help="First append this run folder; may be given several times.")] = None,
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """Every recorded run, newest last; trends, and the commits at which they moved."""
+    from harness.storage.records import write_bytes
+    from reports.render.dashboard import dashboard
+
+    entries = chosen_entries(out, preset, add or [])
+    for part in tables(entries):
+        print_whole(console, part)
+    if html is not None:
+        write_bytes(html, dashboard(entries).encode())
+        print_whole(console, Text(f"dashboard: {html}"))
+
+
+def chosen_entries(out: Path, preset: str | None, add: Sequence[Path]) -> Sequence[HistoryEntry]:
+    """The recorded runs of ``preset``, or all, after appending the folders of ``add``."""
+    from harness.storage.records import read_run
+    from ilf_bench.lookup import kept_history, open_history
+
+    found = open_history(out) if add else kept_history(out)
     for folder in add:
-        history.append(read_run(folder))
-    entries = history.runs()
+        found.append(read_run(folder))
+    entries = found.runs()
     chosen = tuple(entry for entry in entries if preset in (None, entry.preset))
     if preset is not None and not chosen:
         known = ", ".join(sorted({entry.preset for entry in entries})) or "none yet"
         raise UsageError(expected=f"a recorded preset ({known})", got=repr(preset), remedy="see ilf-bench history")
-    yield from history_tables(chosen)
-    if series := trends(chosen):
+    return chosen
+
+
+def tables(entries: Sequence[HistoryEntry]) -> Iterator[Table | Text]:
+    """The runs, and their trends where there are enough."""
+    from reports.analysis.trend import trends
+    from reports.render.history import history_tables, trend_table
+
+    yield from history_tables(entries)
+    if series := trends(entries):
         yield trend_table(series)
-    if html is not None:
-        write_bytes(html, dashboard(chosen).encode())
-        yield Text(f"dashboard: {html}")

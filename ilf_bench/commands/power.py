@@ -5,21 +5,36 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.table import Table
 
-from harness.config.spec import ExperimentSpec, load_spec
 from harness.errors import UsageError
-from harness.history.store import History
-from harness.statistics.power import Design
-from harness.storage.locations import history_path
-from harness.storage.records import Run, read_run
-from reports.analysis.power import SPEED, SPEED_EFFECT, deviations, margins, power_table, requirements
+from ilf_bench.console import console, print_whole
+from ilf_bench.options import DEFAULT_OUT, Out
+
+if TYPE_CHECKING:
+    from harness.config.spec import ExperimentSpec
+    from harness.storage.records import Run
 
 ASSUMED = "assumed"
 
 
 def power(
+    what: Annotated[str, typer.Argument(help="A preset that you mean to run, or a run folder.")],
+    pilot: Annotated[str | None, typer.Option(help="Run to take variances from; default: the newest of that preset.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Images per method; default: the preset's.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Timing rounds; default: the preset's.")] = None,
+    effect: Annotated[str | None, typer.Option(help="Differences to find, as clip_score=0.5,speed=0.02.")] = None,
+    assume: Annotated[str | None, typer.Option(help="Deviations of a difference, where no pilot has them.")] = None,
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """How small a difference a run can find, and how many images it needs for the margin; runs nothing."""
+    print_whole(console, needed(what, pilot, samples, rounds, amounts(effect), amounts(assume), out))
+
+
+def needed(
     what: str,
     pilot: str | None,
     samples: int | None,
@@ -29,6 +44,11 @@ def power(
     out: Path,
 ) -> Table:
     """The table for a run folder (itself the pilot) or a preset (with a pilot, the newest recorded run of it, or assumptions)."""
+    from harness.config.spec import load_spec
+    from harness.statistics.power import Design
+    from harness.storage.records import read_run
+    from reports.analysis.power import SPEED, SPEED_EFFECT, deviations, margins, power_table, requirements
+
     own = Path(what) / "spec.json"
     run = read_run(Path(what)) if own.exists() else _pilot(load_spec(what), pilot, out, needed=not assumed)
     spec = run.spec if run is not None and own.exists() else load_spec(what).model_dump(mode="json")
@@ -52,6 +72,10 @@ def power(
 
 
 def _pilot(spec: ExperimentSpec, named: str | None, out: Path, *, needed: bool) -> Run | None:
+    from harness.history.store import History
+    from harness.storage.locations import history_path
+    from harness.storage.records import read_run
+
     if named is not None:
         run = read_run(Path(named))
         if run.spec["pipeline"] != spec.pipeline:
@@ -75,6 +99,8 @@ def _pilot(spec: ExperimentSpec, named: str | None, out: Path, *, needed: bool) 
 
 def amounts(text: str | None) -> dict[str, float]:
     """``name=number,name=number`` as a mapping; above 0 only. A share of time (``speed=0.05``) becomes a log ratio."""
+    from reports.analysis.power import SPEED
+
     found: dict[str, float] = {}
     for part in filter(None, (text or "").split(",")):
         name, _, value = part.partition("=")

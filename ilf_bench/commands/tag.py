@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from harness.history.store import History
-from harness.storage.records import read_run
-from ilf_bench.commands.lookup import open_history
+import typer
+
+from ilf_bench.console import print_line
+from ilf_bench.options import DEFAULT_OUT, Out
 
 
-def tag_run(out: Path, name: str, run: str) -> str:
-    """Name a run, given as a folder, run id, commit or older tag, and return its id. A folder is appended first."""
-    history = open_history(out)
-    identity = append_folder(history, run) if (Path(run) / "spec.json").exists() else history.find(run).run_id
+def tag(
+    name: Annotated[str, typer.Argument(help="For example baseline; giving it again moves it.")],
+    run: Annotated[str, typer.Argument(help="A run folder, run id, commit or tag.")],
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """Name a run, for gate and compare."""
+    from harness.storage.records import read_run
+    from ilf_bench.lookup import open_history
+
+    history, folder = open_history(out), Path(run)
+    identity = history.append(read_run(folder)) if (folder / "spec.json").exists() else history.find(run).run_id
     history.tag(name, identity)
-    return identity
-
-
-def append_folder(history: History, folder: str) -> str:
-    """Add a run folder, or find it there already."""
-    return history.append(read_run(Path(folder)))
+    print_line(f"{name}: run {identity}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.config.methods import parse_method
+from harness.config.spec import load_spec
 from harness.contracts import why_unscored
 from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
@@ -17,7 +18,7 @@ from harness.storage.records import read_run, slug
 from ilf.forms import middle
 from ilf.untrained import UntrainedIlf
 from ilf_bench.cli import main
-from ilf_bench.commands import run as app
+from ilf_bench.registry import BUILT_IN
 from tests.harness.execution.test_runner import write_preset
 
 XL = Plan.full(Backbone(28, None), 20, 4.5)
@@ -79,14 +80,14 @@ def test_a_named_checkpoint_that_is_missing_is_an_error(folders: Mapping[str, Pa
 
 
 def test_a_composition_is_as_measurable_as_its_parts() -> None:
-    methods = [parse_method(text, app.BUILT_IN) for text in ("steps:3+solver:ddim", "ilf-untrained+fora:2", "ilf")]
+    methods = [parse_method(text, BUILT_IN) for text in ("steps:3+solver:ddim", "ilf-untrained+fora:2", "ilf")]
     assert [bool(why_unscored(method)) for method in methods] == [False, True, False]
 
 
 def test_the_training_section_changes_no_digest(folders: Mapping[str, Path], tmp_path: Path) -> None:
     one, other = (
-        app.load_spec(str(write(tmp_path, folders["dit"], training={"steps": steps, "trajectories": 7}))) for steps in (3, 5)
+        load_spec(str(write(tmp_path, folders["dit"], training={"steps": steps, "trajectories": 7}))) for steps in (3, 5)
     )
     assert one.training.steps == 3 and one.digest() == other.digest()
     with pytest.raises(UsageError, match=r"training\.batch"):
-        app.load_spec(str(write(tmp_path, folders["dit"], training={"batch": 0})))
+        load_spec(str(write(tmp_path, folders["dit"], training={"batch": 0})))

@@ -13,8 +13,7 @@ from harness.execution.experiment import Experiment
 from harness.results import Score
 from harness.storage.records import read_json, read_run, slug
 from harness.storage.samples import SampleSet
-from ilf_bench.commands import run as app
-from ilf_bench.commands.engines import local_engine
+from ilf_bench import experiment as app
 from studies.reuse import KEYS, content_digest, image_keys, read_by, run_root, take_over
 from tests.harness.execution.test_runner import write_preset
 
@@ -42,7 +41,7 @@ def again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
         made = prepared.experiment.folder(run_root(tmp_path / "runs", keys))
         take_over(tmp_path / "runs", made, keys)
         sampled.clear()
-        assert not app.execute(prepared, made.parent, Console(quiet=True), local_engine)
+        assert not app.execute(prepared, made.parent, Console(quiet=True)).failures
         return made, [label for label in keys if slug(label) in sampled]
 
     return run

@@ -14,7 +14,7 @@ from harness.cost.training_cost import Speed
 from harness.models.random_weights import ARCHITECTURES, transformer_config
 from harness.results import REFERENCE, Failure, TimingSample
 from harness.storage.records import Run
-from ilf_bench.commands.run import BUILT_IN
+from ilf_bench.registry import BUILT_IN
 from studies import speed_table
 from tests.harness.models.test_random_weights import shrunk
 

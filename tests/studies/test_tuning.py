@@ -15,7 +15,7 @@ from harness.errors import NotMeasured
 from harness.execution.experiment import method_labels
 from harness.models.loading import find_backbone
 from harness.sampling.pipeline import Pipeline
-from ilf_bench.commands.run import BUILT_IN
+from ilf_bench.registry import BUILT_IN
 from studies import tuning
 from studies.field import methods
 from studies.tuning import GRIDS, SETTINGS, Setting, Tuner, chosen

@@ -21,8 +21,9 @@ from harness.results import MethodRecord
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json
 from ilf_bench.cli import main
-from ilf_bench.commands.run import BUILT_IN, print_miscounted
-from ilf_bench.commands.untrained import stand_in
+from ilf_bench.outcome import print_miscounted
+from ilf_bench.registry import BUILT_IN
+from ilf_bench.stand_ins import stand_in
 from tests.harness.execution.test_runner import write_preset
 
 PIXART = ROOT / "zoo" / "tiny-pixart"

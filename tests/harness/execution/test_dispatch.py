@@ -20,8 +20,8 @@ from harness.storage.images import decode_image
 from harness.storage.locations import place
 from harness.storage.records import read_json, read_run, slug
 from ilf_bench.cli import main
-from ilf_bench.commands.engines import local_engine
-from ilf_bench.commands.run import prepare
+from ilf_bench.engines import local_engine
+from ilf_bench.experiment import prepare
 from tests.harness.execution.test_runner import files, write_preset
 
 PLUGIN = """

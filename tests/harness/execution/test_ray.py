@@ -16,8 +16,8 @@ from harness.errors import UsageError
 from harness.execution.runner import Runner
 from harness.execution.tasks import Facts, Loss, Outcome, Task
 from harness.storage.records import read_json, read_run, slug
-from ilf_bench.commands.engines import EngineMaker, cluster_engine, local_engine
-from ilf_bench.commands.run import prepare
+from ilf_bench.engines import EngineMaker, cluster_engine, local_engine
+from ilf_bench.experiment import prepare
 from tests.harness.execution.test_dispatch import assert_same_images, check_failures, failing_preset
 from tests.harness.execution.test_runner import files, write_preset
 

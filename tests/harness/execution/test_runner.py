@@ -17,8 +17,8 @@ import yaml
 
 from harness.results import A_A, REFERENCE, Failure, Score
 from harness.storage.records import read_json, read_run, slug, write_json
+from ilf_bench import experiment as app
 from ilf_bench.cli import main
-from ilf_bench.commands import run as app
 from tests.conftest import PROMPTS
 
 SAMPLES = 12

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from harness.history.store import History
+from ilf_bench import experiment as run_command
+from ilf_bench import outcome
 from ilf_bench.cli import main
-from ilf_bench.commands import run as run_command
 from tests.harness.history.test_store import make_run
 
 
@@ -27,10 +29,11 @@ def test_a_run_is_logged_when_it_is_done(
 ) -> None:
     mlflow = pytest.importorskip("mlflow")
 
-    def execute(prepared: Any, out: Path, *_: object) -> list[object]:
+    def execute(prepared: Any, out: Path, *_: object) -> SimpleNamespace:
         History(out / "history.sqlite").append(make_run(tmp_path / "1", 1))
-        return []
+        return SimpleNamespace(failures=[])
 
+    monkeypatch.setattr(outcome, "print_executed", lambda *_: None)
     monkeypatch.setattr(run_command, "execute", execute)
     assert main(["run", "tiny-text", "--out", str(tmp_path), "--mlflow", ""]) == 0
     assert "1 of 1 runs were new to MLflow" in capsys.readouterr().out

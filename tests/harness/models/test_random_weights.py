@@ -190,10 +190,10 @@ def test_notes_do_not_change_what_an_experiment_is() -> None:
 def test_the_cache_of_the_presets_costs_326_of_560() -> None:
     from harness.config.methods import parse_method
     from harness.cost.plan import Backbone, Plan
-    from ilf_bench.commands import run as app
+    from ilf_bench.registry import BUILT_IN
 
     plan = Plan.full(Backbone(28, None), 20, 4.5)
-    costs = [parse_method(text, app.BUILT_IN).plan(plan).block_evaluations / 2 for text in ("full", "deepcache:interval=3")]
+    costs = [parse_method(text, BUILT_IN).plan(plan).block_evaluations / 2 for text in ("full", "deepcache:interval=3")]
     assert costs == [560, 326]
 
 

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,9 @@ from harness.models.checksums import write_sums
 from harness.models.loading import load_pipeline
 from harness.storage.images import decode_image, encode_png
 from harness.storage.records import digest, read_run
+from ilf_bench import experiment as app
+from ilf_bench import outcome
 from ilf_bench.cli import main
-from ilf_bench.commands import run as app
 from tests.conftest import PROMPTS
 from tests.reports.conftest import Fake, write_fake
 
@@ -356,8 +358,10 @@ def test_command_lines(words: list[str], tmp_path_factory: pytest.TempPathFactor
     reached: list[app.Prepared] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("c"))
-        patch.setattr(app, "execute", lambda prepared, *rest: reached.append(prepared) or [])
-        patch.setattr(app, "print_dry_run", lambda prepared, *rest: reached.append(prepared))
+        patch.setattr(app, "execute", lambda prepared, *_: reached.append(prepared) or SimpleNamespace(failures=[]))
+        patch.setattr(app, "dry_run", lambda prepared, *_: reached.append(prepared))
+        patch.setattr(outcome, "print_executed", lambda *_: None)
+        patch.setattr(outcome, "print_dry_run", lambda *_: None)
         patch.setattr("ilf_bench.doctor.diagnose", lambda: [])
         with in_time():
             assert main(words) in CODES

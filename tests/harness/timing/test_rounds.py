@@ -64,7 +64,7 @@ def test_batch_sizes_and_warm_up_are_recorded_apart(folders: dict[str, Path], tm
 
 
 def test_options_replace_parts_of_the_timing_section(folders: dict[str, Path], tmp_path: Path) -> None:
-    from ilf_bench.commands.run import timing_overrides
+    from ilf_bench.options import timing_overrides
 
     preset = str(write_preset(tmp_path, folders["dit"]))
     chosen = load_spec(preset, {"timing": timing_overrides(None, None, "8,1")})

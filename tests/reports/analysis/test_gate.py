@@ -293,6 +293,6 @@ def test_a_margin_of_nothing_that_was_scored_is_refused(make_run: Make, tmp_path
     current, baseline = (str(make_run(name).path) for name in ("a", "b"))
     with pytest.raises(UsageError, match=r"margins of .*good.*; got goood"):
         gate_runs(tmp_path, current, baseline, parse_limits(0.05, ["goood=1"]))
-    with pytest.raises(UsageError, match="one margin a metric"):
+    with pytest.raises(UsageError, match="one margin per metric"):
         parse_limits(0.05, ["good=1", "good=2"])
     assert gate_runs(tmp_path, current, baseline, parse_limits(0.05, ["good=1"]))

@@ -15,7 +15,8 @@ from harness.history.store import History
 from harness.results import Score
 from harness.statistics.power import Design
 from harness.storage.records import Run
-from ilf_bench.commands.power import amounts, power
+from ilf_bench.commands.power import amounts
+from ilf_bench.commands.power import needed as power
 from reports.analysis.power import SPEED, deviations, margins, requirements
 
 Make = Callable[..., Run]

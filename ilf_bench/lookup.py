@@ -39,3 +39,11 @@ def newest_run(history: History, other_than: Run) -> Run:
             expected=f"another run than the baseline in {history.path}", got="none", remedy="name the run, or ilf-bench run"
         )
     return history.load(entries[-1].run_id)
+
+
+def logged_to_mlflow(history: History, store: str) -> str:
+    """Log the runs that an MLflow store does not have yet; returns a sentence. Raises :class:`UsageError` without mlflow."""
+    from harness.history.mlflow import log_history
+
+    new, all_runs = log_history(history, store)
+    return f"{new} of {all_runs} runs were new to MLflow at {store or 'its default store'}"

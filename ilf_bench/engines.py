@@ -15,7 +15,7 @@ from harness.execution.scorer import Scorer
 from harness.execution.tasks import SCORE_BATCH, Engine
 from harness.models.loading import quiet_libraries
 from harness.storage.locations import is_local
-from ilf_bench.commands.run import build_metrics
+from ilf_bench.registry import build_metrics
 
 if TYPE_CHECKING:
     from harness.execution.ray import ClusterOptions

@@ -1,0 +1,19 @@
+"""``ilf-bench import``: an exported history, read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ilf_bench.console import print_line
+from ilf_bench.options import DEFAULT_OUT, Out
+
+
+def import_(source: Annotated[Path, typer.Argument(help="What export wrote.")], out: Out = DEFAULT_OUT) -> None:
+    """Read an export into the history; what is there already stays."""
+    from harness.history.export import import_history
+    from ilf_bench.lookup import open_history
+
+    print_line(f"{import_history(open_history(out), source)} runs of {source} are in the history")

@@ -1,0 +1,14 @@
+"""``ilf-bench report``: a run's page, table and figures, once more from its records."""
+
+from __future__ import annotations
+
+from ilf_bench.console import console
+from ilf_bench.options import RunFolder
+
+
+def report(run: RunFolder) -> None:
+    """Rebuild the report of a run from its stored records; write its LaTeX table and vector figures."""
+    from reports.render.build import build_paper, build_report
+
+    console.print(f"report: {build_report(run)}", soft_wrap=True)
+    console.print(f"paper:  {build_paper(run)}", soft_wrap=True)

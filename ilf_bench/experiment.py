@@ -1,0 +1,140 @@
+"""An experiment from preset to records: prepare, dry run, execute. Commands, benchmarks, studies and tests call these."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from harness.config.methods import parse_method
+from harness.config.prompts import load_prompts
+from harness.config.spec import load_spec
+from harness.contracts import Method, why_unscored
+from harness.cost.plan import Plan
+from harness.errors import NotMeasured
+from harness.execution.experiment import Experiment, method_labels
+from harness.execution.runner import Runner, check_disk
+from harness.execution.sampler import image_pixels
+from harness.history.store import History
+from harness.models.loading import find_backbone, load_pipeline, quiet_libraries, resolve_device
+from harness.paths import locate
+from harness.results import BASELINE, Failure
+from harness.sampling.pipeline import Pipeline
+from harness.storage.locations import history_path
+from harness.storage.records import Run, read_run
+from harness.timing.stages import StageTimer
+from ilf_bench.engines import EngineMaker, local_engine
+from ilf_bench.registry import BUILT_IN, check_metrics, load_plugins
+from ilf_bench.stand_ins import with_stand_ins
+from metrics.context import check_reference_path
+from metrics.published.spec import read_scorers
+from reports.render.build import build_report
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A validated experiment and what it will cost."""
+
+    experiment: Experiment
+    plans: dict[str, Plan | Failure]
+
+
+@dataclass(frozen=True)
+class Executed:
+    """A run that has been recorded, its report's page, and what could not be measured."""
+
+    run: Run
+    page: Path
+    failures: list[Failure]
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a run will take: seconds per image of each method whose cost is known, seconds in all, and bytes on disk.
+
+    ``baseline`` is the cost of the full run in block evaluations per image.
+    """
+
+    seconds_per_image: dict[str, float]
+    baseline: float
+    seconds: float
+    disk_bytes: int
+
+
+def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path] = (), *, here: bool = True) -> Prepared:
+    """Validate everything that can be validated before a weight is loaded; the device only where the work is done ``here``."""
+    quiet_libraries()
+    spec = load_spec(preset, overrides)
+    check_metrics(spec.metrics)
+    if not (scorers := locate(spec.scorers)).is_dir():
+        read_scorers(scorers)
+    if spec.reference is not None:
+        check_reference_path(locate(spec.reference))
+    if here:
+        resolve_device(spec.device)
+    backbone = find_backbone(spec)
+    table = {**BUILT_IN, **load_plugins(plugins)}
+    built = [parse_method(text, table) for text in spec.methods]
+    plan = Plan.full(backbone, spec.steps, spec.guidance, spec.solver)
+    methods = with_stand_ins(method_labels(built), plan, spec, preset)
+    texts = {method.label: text for method, text in zip(built, spec.methods, strict=True)}
+    plans = {label: predict(label, method, plan) for label, method in methods.items()}
+    listed = load_prompts(spec.prompts)
+    experiment = Experiment(spec, methods, texts, listed.repeated(spec.samples), listed.record())
+    return Prepared(experiment, plans)
+
+
+def predict(label: str, method: Method, plan: Plan) -> Plan | Failure:
+    """The method's cost, or why this one method cannot run here."""
+    try:
+        return method.plan(plan)
+    except NotMeasured as error:
+        return Failure(label, "", str(error))
+
+
+def execute(prepared: Prepared, out: Path, console: Console, make_engine: EngineMaker = local_engine) -> Executed:
+    """Run, record in the history of ``out``, and build the report; the console shows how far it is."""
+    folder = prepared.experiment.folder(out)
+    engine = make_engine(prepared.experiment, folder)
+    runner = Runner(prepared.experiment, engine, out, console, command=shlex.join(["ilf-bench", *sys.argv[1:]]))
+    console.print(f"run: {folder}", soft_wrap=True)
+    try:
+        failures = runner.run()
+    finally:
+        engine.close()
+    run = read_run(folder)
+    History(history_path(out)).append(run)
+    return Executed(run, build_report(folder), failures)
+
+
+def dry_run(prepared: Prepared, out: Path) -> DryRun:
+    """Expected time from one short timed batch, and disk; nothing is written."""
+    experiment = prepared.experiment
+    spec, pipeline = experiment.spec, load_pipeline(experiment.spec)
+    disk = check_disk(experiment, out, image_pixels(pipeline))
+    per_block, fixed = seconds_per_block(pipeline, experiment)
+    known = {label: plan for label, plan in prepared.plans.items() if isinstance(plan, Plan)}
+    seconds = {label: plan.block_evaluations * per_block + fixed for label, plan in known.items()}
+    timed = sum(spec.timing.all_batches) * (spec.timing.rounds + spec.timing.warmup)
+    total = 0.0
+    for label, each in seconds.items():
+        scored = spec.batch if why_unscored(experiment.methods[label]) else spec.samples
+        total += each * (scored + timed * (2 if label == BASELINE else 1))
+    return DryRun(seconds, pipeline.plan().block_evaluations, total, disk)
+
+
+def seconds_per_block(pipeline: Pipeline, experiment: Experiment) -> tuple[float, float]:
+    """Seconds per block evaluation, and seconds per image for text and decoding, from the second of two short batches."""
+    spec, timer = experiment.spec, StageTimer(pipeline.device)
+    batch = min(spec.batch, spec.samples)
+    with pipeline.sampling(steps=2), pipeline.counting() as counter:
+        pipeline.generate(experiment.prompts[:batch], spec.seed, range(batch))
+        counter.rows = 0
+        with timer.timing(pipeline.pipe):
+            pipeline.generate(experiment.prompts[:batch], spec.seed, range(batch))
+    return timer.denoise_s / counter.rows, (timer.text_s + timer.decode_s) / batch

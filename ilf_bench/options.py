@@ -1,0 +1,100 @@
+"""Options that several commands share, and what lets a command take a dataclass of options where typer wants a flat signature."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from harness.errors import UsageError
+
+
+def _place(text: str) -> Path:
+    from harness.storage.locations import place  # fsspec takes a tenth of a second
+
+    return place(text)
+
+
+Out = Annotated[Path, typer.Option(parser=_place, metavar="FOLDER", help="Of all runs and the history; a URL (s3://...) too.")]
+DEFAULT_OUT = Path("runs")
+EXIT_PARTIAL = 4  # finished, but something failed
+RunFolder = Annotated[Path, typer.Argument(parser=_place, metavar="RUN", help="A run folder.")]
+Scorers = Annotated[
+    str | None, typer.Option(help="Folder of the tiny scorers, or a YAML file naming published ones; see docs/metrics.md.")
+]
+Reference = Annotated[
+    str | None, typer.Option(help="Of the distribution metrics: features, a statistics file, or a folder of images.")
+]
+Methods = Annotated[str | None, typer.Option(help="Comma-separated, for example full,steps:12,deepcache:interval=3,ilf.")]
+Metrics = Annotated[str | None, typer.Option(help="Comma-separated; see `ilf-bench list metrics`.")]
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="A Python file with METHODS = {name: class}; your own code is run.")
+]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Whose weights a preset is used with, where, and with which prompts; None leaves the preset's."""
+
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = None
+    pipeline: Annotated[
+        str | None, typer.Option(help="Weights: a diffusers folder, hub:OWNER/NAME, or random:ARCHITECTURE (speed only).")
+    ] = None
+    dtype: Annotated[str | None, typer.Option(help="Of the weights: float32, bfloat16 or float16.")] = None
+    prompts: Annotated[
+        str | None, typer.Option(help="A .txt, .csv, .tsv, .json, .jsonl or .parquet, hub:OWNER/NAME/FILE, classes:N.")
+    ] = None
+
+    def overrides(self) -> dict[str, Any]:
+        """The fields of a preset that these options replace."""
+        values = {"device": self.device, "pipeline": self.pipeline, "dtype": self.dtype, "prompts": self.prompts}
+        return given(values)
+
+
+def given(values: dict[str, Any]) -> dict[str, Any]:
+    """Those that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def flat(work: Callable[..., None]) -> Callable[..., None]:
+    """``work`` as typer takes it: every parameter that is a dataclass of options becomes the options that are its fields."""
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for name, own in inspect.signature(work, eval_str=True).parameters.items():
+        if not is_dataclass(own.annotation):
+            parameters.append(own.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        groups[name], hints = own.annotation, get_type_hints(own.annotation, include_extras=True)
+        for one in fields(own.annotation):
+            kind = inspect.Parameter.KEYWORD_ONLY
+            parameters.append(inspect.Parameter(one.name, kind, default=one.default, annotation=hints[one.name]))
+
+    def call(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{one.name: values.pop(one.name) for one in fields(group)})
+        work(**values)
+
+    call.__doc__ = work.__doc__
+    call.__annotations__ = {one.name: one.annotation for one in parameters}
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return call
+
+
+def split(text: str | None) -> tuple[str, ...] | None:
+    """Comma-separated words, or None."""
+    return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def timing_overrides(rounds: int | None, warmup: int | None, batches: str | None) -> dict[str, Any] | None:
+    """Fields of a preset's ``timing`` that options replace, or None. Raises :class:`UsageError` on what is no batch size."""
+    changed: dict[str, Any] = {key: n for key, n in (("rounds", rounds), ("warmup", warmup)) if n is not None}
+    sizes = split(batches)
+    if sizes is not None:
+        if not sizes or not all(size.isdecimal() for size in sizes):
+            raise UsageError(expected="batch sizes joined by commas", got=repr(batches), remedy="for example --batches 8,1")
+        changed |= {"batch": int(sizes[0]), "batches": [int(size) for size in sizes[1:]]}
+    return changed or None

@@ -1,0 +1,72 @@
+"""What a run and a dry run print: a table, the verdicts, and what went otherwise than promised."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness.contracts import why_unscored
+from harness.cost.plan import Plan
+from harness.execution.experiment import Experiment
+from harness.results import Failure
+from harness.storage.locations import history_path, is_local
+from harness.storage.records import Run
+from ilf_bench.console import print_whole
+from ilf_bench.experiment import DryRun, Executed, Prepared
+from reports.analysis.answers import answers
+from reports.render.terminal import terminal_table
+
+
+def print_executed(prepared: Prepared, executed: Executed, console: Console) -> None:
+    """The table, a sentence for each accelerator, every failure by name, and where the report lies."""
+    out = executed.run.path.parent
+    if not is_local(out):
+        console.print(f"history: {history_path(out)}: SQLite needs a local disk", soft_wrap=True)
+    print_whole(console, terminal_table(executed.run))
+    print_miscounted(prepared, executed.run, console)
+    found = answers(executed.run)
+    if found:
+        console.print("Better than fewer steps at its cost? The report has the reasons and the intervals.")
+    for answer in found:
+        console.print(f"  {answer.label}: {answer.headline}", markup=False, highlight=False)
+    print_unscored(prepared.experiment, console)
+    for failure in executed.failures:
+        console.print(f"failed: {failure.method} {failure.metric}: {failure.reason}", markup=False, soft_wrap=True)
+    console.print(f"report: {executed.page}", soft_wrap=True)
+
+
+def print_miscounted(prepared: Prepared, run: Run, console: Console) -> None:
+    """Methods whose blocks were predicted exactly, and ran otherwise: such a row is not what its label says."""
+    for label, record in run.records.items():
+        plan = prepared.plans.get(label)
+        if isinstance(plan, Plan) and plan.exact and record.miscounted:
+            ran, promised = record.block_evaluations, record.predicted_block_evaluations
+            text = f"WARNING: {label} ran {ran:g} block evaluations where its parts promise {promised:g}"
+            console.print(text, markup=False, soft_wrap=True)
+
+
+def print_unscored(experiment: Experiment, console: Console) -> None:
+    """Which methods are timed only, and why."""
+    for method in experiment.methods.values():
+        if reason := why_unscored(method):
+            console.print(f"{method.label}: {reason}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_dry_run(prepared: Prepared, dry: DryRun, console: Console) -> None:
+    """Cost in block evaluations, expected time and disk."""
+    experiment = prepared.experiment
+    spec = experiment.spec
+    title = f"{spec.name}: {spec.samples} images per method"
+    table = Table("method", "block evaluations / image", "relative cost", "s / image", title=title)
+    for label, plan in prepared.plans.items():
+        if isinstance(plan, Failure):
+            table.add_row(label, escape(plan.reason), "", "")
+            continue
+        cost, most = plan.block_evaluations, "" if plan.exact else "at most "
+        table.add_row(label, f"{most}{cost:.0f}", f"{cost / dry.baseline:.2f}", f"{dry.seconds_per_image[label]:.4f}")
+    print_whole(console, table)
+    print_unscored(experiment, console)
+    console.print(
+        f"expected time: about {dry.seconds / 60:.1f} min, start-up and scoring aside; disk: {dry.disk_bytes / 1e6:.1f} MB"
+    )

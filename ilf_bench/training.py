@@ -1,0 +1,129 @@
+"""Training a feedback module for the pipeline of a preset."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from rich.console import Console
+
+from harness.config.prompts import load_prompts
+from harness.config.spec import ExperimentSpec, load_spec
+from harness.errors import UsageError
+from harness.models.checksums import write_sums
+from harness.models.loading import load_pipeline, quiet_libraries
+from harness.sampling.pipeline import Pipeline
+from harness.storage.locations import held_alone
+from harness.storage.records import read_json, write_json
+from harness.training.fit import TrainRecord, TrainSettings
+from harness.training.trajectories import record, stored, union_grid
+from ilf.forms import settings_for
+from ilf.jumps import STATE_BYTES
+from ilf.module import FeedbackModule
+from ilf.search import Tried, choices, search
+from ilf.train import IlfSettings, build_module
+from ilf.whole_run import train_all
+
+TUNING = 64  # runs on which schedules are compared
+
+
+def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out: Path, console: Console) -> Path:
+    """Record the teacher's trajectories once, train, save module and record; the same command resumes a cut training.
+
+    ``training`` overrides the preset's section of that name. Returns the module's folder; trajectories and checkpoints lie
+    in its ``work``. What can be refused is refused before the first trajectory.
+    """
+    quiet_libraries()
+    spec = load_spec(preset, overrides)
+    spec = load_spec(preset, overrides | {"training": spec.training.model_dump() | training})
+    chosen = spec.training
+    if chosen.seed <= spec.seed <= chosen.seed + 2:  # trajectories, finer runs, and the search of a schedule
+        raise UsageError(expected="training seeds that are not judged on", got=str(chosen.seed), remedy="--seed another")
+    prompts = load_prompts(spec.prompts).texts
+    pipeline = load_pipeline(spec)
+    geometry = pipeline.plan().backbone.geometry
+    settings = settings_for(chosen, len(pipeline.blocks), geometry.tokens * geometry.width * STATE_BYTES)
+    if chosen.budget is not None:
+        trained_for = {"grids": settings.whole_counts if settings.whole_runs or settings.image_runs else settings.grids}
+        choices(build_module(pipeline, settings).config | trained_for, pipeline.plan(), chosen.budget)  # raises
+    with held_alone(out / "work") if PartialState().is_main_process else nullcontext():
+        options = {"pipeline": spec.pipeline} | chosen.model_dump(mode="json", exclude={"budget"})
+        with PartialState().main_process_first():  # the other processes find the file
+            claim(out / "work" / "options.json", options)
+        _train(spec, pipeline, prompts, settings, out, console)
+    return out
+
+
+def _train(
+    spec: ExperimentSpec, pipeline: Pipeline, prompts: Sequence[str], settings: IlfSettings, out: Path, console: Console
+) -> None:
+    chosen = spec.training
+    grid = union_grid(settings.grids, settings.power)
+    key = repr((spec.pipeline, spec.prompts, chosen.trajectories, grid, chosen.seed, pipeline.guidance))
+    texts = [prompts[i % len(prompts)] for i in range(chosen.trajectories)]
+    with PartialState().main_process_first():  # the other processes find the file
+        data = stored(out / "work" / "trajectories.pt", key, lambda: record(pipeline, texts, chosen.seed, grid, spec.batch))
+    plan = TrainSettings(
+        chosen.optimiser_steps,
+        chosen.lr,
+        warmup=min(100, chosen.optimiser_steps // 10),
+        ema=0.998,
+        checkpoint_every=max(1, chosen.optimiser_steps // 20),
+    )
+    module, made = train_all(pipeline, data, prompts, chosen.seed, settings, plan, out / "work" / f"{chosen.form}.pt")
+    if PartialState().is_main_process:
+        if chosen.budget is not None:
+            found = searched(pipeline, module, texts[:TUNING], spec, grid, chosen.budget)
+            write_json(out / "schedules.json", [asdict(one) for one in found])
+            console.print(described(found), soft_wrap=True)
+        module.save_pretrained(out)
+        made.save(out / "training.json")
+        write_sums(out)
+        console.print(summary(made, pipeline.device), soft_wrap=True)
+
+
+def claim(path: Path, options: dict[str, Any]) -> None:
+    """Note what a folder's training is. Raises :class:`UsageError` where it is another: that would go on as this one."""
+    if not path.exists():
+        write_json(path, options)
+        return
+    begun = read_json(path)
+    if changed := [name for name, value in options.items() if begun.get(name) != value]:
+        raise UsageError(
+            expected=f"the options that the training in {path.parent} was begun with",
+            got=", ".join(f"{name}={options[name]} instead of {begun.get(name)}" for name in changed),
+            remedy="restore them, or choose another --out",
+        )
+
+
+def searched(
+    pipeline: Pipeline, module: FeedbackModule, texts: Sequence[str], spec: ExperimentSpec, grid: Sequence[int], budget: float
+) -> list[Tried]:
+    """Schedules of the module by their error on runs of a seed that is neither trained nor judged on, best first."""
+    seed = spec.training.seed + 2
+    return search(pipeline, module, record(pipeline, texts, seed, grid, spec.batch), texts, seed, budget)
+
+
+def described(found: Sequence[Tried]) -> str:
+    """What a search has chosen, in a line."""
+    best, error = found[0].choice, found[0].error
+    return (
+        f"best of {len(found)} schedules: {best.steps} steps, feedback {best.feedback}, power {best.power:g}, "
+        f"{best.cost:g} block evaluations, error {error:.4g}"
+    )
+
+
+def summary(made: TrainRecord, device: str) -> str:
+    """Steps, what they took with the teacher's runs, peak memory and the final loss, in one line."""
+    if device.startswith("cuda"):
+        peak = torch.cuda.max_memory_allocated()
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    spent = f"{made.settings.steps} steps, {made.seconds:.3g} device-seconds in all"
+    return f"{spent}, memory {peak / 2**30:.2f} GiB, final loss {made.final_loss:.4g}"
