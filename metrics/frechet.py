@@ -76,6 +76,7 @@ class Kind:
 
 
 FID, SFID, FD_DINOV2 = Kind("fid", "FID"), Kind("sfid", "sFID"), Kind("fd_dinov2", "FD-DINOv2")
+FD_EFFICIENTNET = Kind("fd_efficientnet", "FD-EfficientNet")
 
 
 class FrechetDistance(FeatureMetric):

@@ -1,18 +1,19 @@
-"""A folder of real images as a reference: its features are taken once for each content and extractor, and kept."""
+"""Real images as a reference: their features are taken once for each content and extractor, and kept."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from harness.errors import ArtifactError
-from harness.results import FloatArray
 from harness.storage.images import IMAGE_SUFFIXES, stack_images
 from harness.storage.records import write_json
 from metrics.base import FeatureExtractor
@@ -48,21 +49,53 @@ def folder_reference(folder: Path, extractor: FeatureExtractor, cache: Path | No
     contents = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     files.sort(key=lambda path: (contents[path], path.name))
     content = hashlib.sha256("".join(sorted(contents.values())).encode()).hexdigest()[:16]
-    key = hashlib.sha256(f"{content}{json.dumps(dict(extractor.fingerprint()), sort_keys=True)}".encode()).hexdigest()[:16]
-    kept = (cache or cache_folder()) / f"{key}.npz"
-    if not kept.exists():
-        data = f"{len(files)} images, content {content}"
-        write_reference(kept, _features(files, extractor), describe_reference(extractor, data))
-        manifest = {"source": str(folder.resolve()), "n": len(files), "content": content}
-        write_json(kept.with_suffix(".json"), manifest | {"extractor": dict(extractor.fingerprint())})
-    return load_reference(kept, extractor)
+    images = ImageSet(folder, len(files), content, lambda: _read(files))
+    return images.features(extractor, f"{len(files)} images, content {content}", cache)
 
 
-def _features(files: Sequence[Path], extractor: FeatureExtractor) -> FloatArray:
-    """float32 [N, d], streaming over files of one size."""
-    rows, size = [], None
+def stored_reference(path: Path, extractor: FeatureExtractor, cache: Path | None = None) -> Reference | None:
+    """A file of features that also holds the images they were taken from, seen by ``extractor``; None where it cannot be.
+
+    The features in the file serve their own extractor, and are read by :func:`load_reference`; ``images`` uint8 [M, 3, H, W]
+    serve every other.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            known = json.loads(str(archive["fingerprint"]))
+            if "images" not in archive or known.get("extractor") == extractor.fingerprint()["extractor"]:
+                return None
+            images = torch.from_numpy(archive["images"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None  # damaged, or another kind of file: whoever reads its features says so
+    content = hashlib.sha256(images.numpy().tobytes()).hexdigest()[:16]
+    return ImageSet(path, len(images), content, lambda: torch.split(images, BATCH)).features(extractor, known["data"], cache)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Real images by the digest of their ``content``; ``batches`` reads them, uint8 [B, 3, H, W] at a time."""
+
+    source: Path
+    n: int
+    content: str
+    batches: Callable[[], Iterable[torch.Tensor]]
+
+    def features(self, extractor: FeatureExtractor, data: str, cache: Path | None) -> Reference:
+        """Their features: from the cache, or taken now and kept there."""
+        key = hashlib.sha256(f"{self.content}{json.dumps(dict(extractor.fingerprint()), sort_keys=True)}".encode())
+        kept = (cache or cache_folder()) / f"{key.hexdigest()[:16]}.npz"
+        if not kept.exists():
+            rows = np.concatenate([extractor(images).float().cpu().numpy() for images in self.batches()])
+            write_reference(kept, rows, describe_reference(extractor, data))
+            manifest = {"source": str(self.source.resolve()), "n": self.n, "content": self.content}
+            write_json(kept.with_suffix(".json"), manifest | {"extractor": dict(extractor.fingerprint())})
+        return load_reference(kept, extractor)
+
+
+def _read(files: Sequence[Path]) -> Iterator[torch.Tensor]:
+    """uint8 [B, 3, H, W], streaming over files of one size."""
+    size = None
     for start in range(0, len(files), BATCH):
         images = stack_images(files[start : start + BATCH], size, "resize the references as their benchmark prescribes")
         size = images.shape[1:]
-        rows.append(extractor(torch.from_numpy(images)).float().cpu().numpy())
-    return np.concatenate(rows)
+        yield torch.from_numpy(images)

@@ -82,11 +82,12 @@ class Kind:
 
 
 KID = Kind("kid", "KID", polynomial_kernel, "(x.y/d+1)^3, all pairs, unbiased", 1.0, True)
+KD_EFFICIENTNET = Kind("kd_efficientnet", "KD-EfficientNet", KID.kernel, KID.text, KID.factor, KID.unbiased)
 CMMD = Kind("cmmd", "CMMD", gaussian_kernel, "Gaussian, sigma 10, all pairs with the diagonal, x 1000", 1000.0, False)
 
 
 class KernelDistance(FeatureMetric):
-    """KID has expectation 0 for equal distributions at any N (so it may be negative) and is not multiplied by 1000.
+    """KID, of whichever features, has expectation 0 for equal distributions at any N (so it may be negative), not times 1000.
 
     CMMD is that of its authors: multiplied by 1000, and with the diagonal, so that it depends a little on N. Lower is better.
     """

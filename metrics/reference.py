@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.errors import ArtifactError
 from harness.results import FloatArray
@@ -51,8 +53,13 @@ def describe_reference(extractor: FeatureExtractor, data: str) -> dict[str, str]
     return {**extractor.fingerprint(), "data": data}
 
 
-def write_reference(path: Path, features: FloatArray, fingerprint: Mapping[str, str]) -> None:
-    """Write features [M, d] and their fingerprint as one .npz, under a temporary name first."""
+def write_reference(
+    path: Path, features: FloatArray, fingerprint: Mapping[str, str], images: npt.NDArray[np.uint8] | None = None
+) -> None:
+    """Write features [M, d] and their fingerprint as one .npz, under a temporary name first.
+
+    ``images`` uint8 [M, 3, H, W] go beside them, for extractors that are not known yet.
+    """
     missing = {"extractor", "data"} - set(fingerprint)
     if features.ndim != 2 or not np.isfinite(features).all() or missing:
         raise ArtifactError(
@@ -62,8 +69,15 @@ def write_reference(path: Path, features: FloatArray, fingerprint: Mapping[str, 
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    content: dict[str, Any] = {
+        "features": features.astype(np.float32),
+        "fingerprint": np.array(json.dumps(dict(fingerprint), sort_keys=True)),
+    }
     with temporary.open("wb") as file:
-        np.savez(file, features=features.astype(np.float32), fingerprint=np.array(json.dumps(dict(fingerprint), sort_keys=True)))
+        if images is None:
+            np.savez(file, **content)
+        else:
+            np.savez_compressed(file, images=images, **content)
     os.replace(temporary, path)
 
 

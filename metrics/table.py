@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.contracts import Metric
-from metrics import frechet, kernel
+from metrics import feature_distance, frechet, kernel
 from metrics.clip_iqa import ClipIqa
 from metrics.clip_score import ClipScore
 from metrics.context import MetricContext
@@ -52,6 +52,14 @@ def _clip_iqa(c: MetricContext, pair: str) -> Metric:
     return ClipIqa(c.networks.iqa, c.networks.iqa_prompts, pair, c.tiny)
 
 
+def _fd_efficientnet(c: MetricContext) -> Metric:
+    return FrechetDistance(c.judge, c.reference_for(c.judge), kind=frechet.FD_EFFICIENTNET)
+
+
+def _kd_efficientnet(c: MetricContext) -> Metric:
+    return KernelDistance(c.judge, c.features_for(c.judge), kind=kernel.KD_EFFICIENTNET)
+
+
 METRICS: dict[str, Callable[[MetricContext], Metric]] = {
     "fid": _fid,
     "sfid": _sfid,
@@ -69,4 +77,7 @@ METRICS: dict[str, Callable[[MetricContext], Metric]] = {
     "psnr": lambda c: Psnr(),
     "ssim": lambda c: Ssim(),
     "feature_distance": lambda c: FeatureDistance(c.networks.fidelity_features, c.tiny),
+    "kd_efficientnet": _kd_efficientnet,
+    "fd_efficientnet": _fd_efficientnet,
+    "distance_efficientnet": lambda c: FeatureDistance(c.judge, kind=feature_distance.EFFICIENTNET),
 }

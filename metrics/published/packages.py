@@ -82,7 +82,7 @@ def checked(images: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def in_chunks(network: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> torch.Tensor:
-    """``network`` over checked images, so many at a time that large ones fit; its rows as float32."""
-    size = max(1, PIXELS // (images.shape[2] * images.shape[3]))
+def in_chunks(network: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, side: int = 0) -> torch.Tensor:
+    """``network`` over checked images, so many at a time that large ones fit, ``side`` x ``side`` ones too; rows in float32."""
+    size = max(1, PIXELS // max(images.shape[2] * images.shape[3], side**2))
     return torch.cat([network(part).float() for part in torch.split(checked(images), size)])

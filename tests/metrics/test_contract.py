@@ -29,9 +29,8 @@ TINY = {
     "image_reward",
     "feature_distance",
 }
-TABLE = [
-    name for name in METRICS if name not in ("sfid", "cmmd", "fd_dinov2", "clip_iqa_natural")
-]  # those of published networks only
+PUBLISHED = ("sfid", "cmmd", "fd_dinov2", "clip_iqa_natural", "kd_efficientnet", "fd_efficientnet", "distance_efficientnet")
+TABLE = [name for name in METRICS if name not in PUBLISHED]
 PAIRED = {"psnr", "ssim", "feature_distance"}
 
 

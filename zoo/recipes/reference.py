@@ -44,7 +44,6 @@ def build_references(out: Path) -> None:
         extractor = BundledNetworks(out / "scorers", task).frechet_features
         batches = list(images)
         features: FloatArray = torch.cat([extractor(batch) for batch in batches]).numpy()
-        pixels = hashlib.sha256(torch.cat(batches).numpy().tobytes()).hexdigest()
-        write_reference(
-            out / name / "reference.npz", features, describe_reference(extractor, f"{name}: {len(features)} real images {pixels}")
-        )
+        pixels = torch.cat(batches).numpy()
+        data = f"{name}: {len(features)} real images {hashlib.sha256(pixels.tobytes()).hexdigest()}"
+        write_reference(out / name / "reference.npz", features, describe_reference(extractor, data), pixels)
