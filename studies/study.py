@@ -14,6 +14,7 @@ from reports.analysis.select import record_of, rounds_of
 
 FULL20, BLIND = "20 steps", "5 steps"
 SCORES = ("fid", "clip_score", "clip_iqa", "image_reward")
+JUDGE = "distance_efficientnet"  # of a network that is not ours: ImageNet's, and no training here has seen it
 MARGIN = 0.10  # of the drop from 20 to 5 steps
 
 

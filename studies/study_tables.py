@@ -12,7 +12,7 @@ from harness.statistics import Estimate, Interval
 from reports.analysis.select import peak_memory, record_of, seconds_per_image
 from reports.analysis.upfront_cost import break_even
 from reports.render.markdown import plain_table
-from studies.study import FULL20, SCORES, Study, adapters, caches, learned, ours, spaced, standard
+from studies.study import FULL20, JUDGE, SCORES, Study, adapters, caches, learned, ours, spaced, standard
 
 Rows = list[list[str]]  # cells of text
 
@@ -26,16 +26,18 @@ def overview(study: Study) -> str:
     """Every method, cheapest first."""
     rows: Rows = []
     for row in sorted((study.row(x) for x in study.labels), key=lambda r: (r.cost, r.label)):
-        errors = f"{row.distance:.3f}", f"{row.rmse:.2f}"
+        errors = f"{row.distance:.3f}", f"{row.rmse:.2f}", f"{study.images(row.label, JUDGE).mean():.2f}"
         rows.append([row.label, f"{row.cost:.0f}", times(row.speed), *errors, *scores(study, row.label)])
-    rows.append(["the converged sample", f"{study.cost(BASELINE):.0f}", "", "0", "0", *scores(study, BASELINE)])
-    head = ("method", "block evaluations", "times faster than 20 steps", "feature distance", "pixel RMSE", *SCORES)
+    rows.append(["the converged sample", f"{study.cost(BASELINE):.0f}", "", "0", "0", "0", *scores(study, BASELINE)])
+    errors = "feature distance", "pixel RMSE", "EfficientNet distance"
+    head = ("method", "block evaluations", "times faster than 20 steps", *errors, *SCORES, "KD-EfficientNet x 1000")
     return table(*head, rows=rows)
 
 
 def scores(study: Study, label: str) -> list[str]:
     """Their cells."""
-    return [f"{study.images(label, name).mean():.4g}" for name in SCORES]
+    judged = 1000 * study.images(label, "kd_efficientnet").mean()
+    return [*(f"{study.images(label, name).mean():.4g}" for name in SCORES), f"{judged:.3g}"]
 
 
 def equal_cost(study: Study) -> Rows:
@@ -73,6 +75,7 @@ def second_pass(study: Study) -> Rows:
 DUEL = (
     "feature distance lower by",
     "pixel RMSE lower by",
+    "EfficientNet distance lower by",
     "scores that are worse",
     "of these, the converged sample's own is worse too",
     "not shown non-inferior",
@@ -85,7 +88,7 @@ def duel(study: Study, label: str, rival: str) -> list[str]:
     The converged sample is what every method aims at. Where its own score is worse than the rival's, the rival has that score
     from its error. The last column holds the same differences against the margins of :func:`no_loss`.
     """
-    errors = [percent(study.lower(label, rival, m)) for m in ("feature_distance", "rmse")]
+    errors = [percent(study.lower(label, rival, m)) for m in ("feature_distance", "rmse", JUDGE)]
     worse = study.worse_scores(label, rival)
     shared = [name for name in worse if name in study.worse_scores(BASELINE, rival)]
     return [

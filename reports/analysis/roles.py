@@ -6,8 +6,8 @@ from typing import Literal
 
 Role = Literal["distribution", "fidelity", "judgement"]
 
-DISTRIBUTION = ("fid", "sfid", "kid", "cmmd", "fd_dino", "precision", "recall", "density", "coverage", "inception_score")
-FIDELITY = ("psnr", "ssim", "ms_ssim", "lpips", "dists", "feature_distance", "mse")
+DISTRIBUTION = ("fid", "sfid", "kid", "cmmd", "fd_", "kd_", "precision", "recall", "density", "coverage", "inception_score")
+FIDELITY = ("psnr", "ssim", "ms_ssim", "lpips", "dists", "feature_distance", "distance_", "mse")
 
 
 def role_of(metric: str) -> Role:
