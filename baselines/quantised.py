@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from harness.cost.plan import Plan
+from harness.cost.plan import PRECISION, Plan
 from harness.errors import NotMeasured
 from harness.sampling.pipeline import Pipeline
 
@@ -33,7 +33,7 @@ class Int8:
     def plan(self, plan: Plan) -> Plan:
         """As many block evaluations, each of them cheaper or not: only time tells."""
         _torchao()
-        return plan.choosing("the precision of the weights")
+        return plan.choosing(PRECISION)
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
@@ -57,7 +57,7 @@ class Fp8:
     def plan(self, plan: Plan) -> Plan:
         """As many block evaluations, each of them cheaper or not: only time tells."""
         _torchao()
-        return plan.choosing("the precision of the weights")
+        return plan.choosing(PRECISION)
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:

@@ -94,7 +94,7 @@ class Spacing:
 
     def plan(self, plan: Plan) -> Plan:
         """The same cost, on other timesteps."""
-        return plan.with_timesteps(power_grid(len(plan.steps), self.power))
+        return plan.with_timesteps(power_grid(len(plan.steps), self.power), f"{self.power:g}")
 
     def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
         """Change the timesteps inside the context; the step count is that of the methods before this one."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from harness.cost.plan import Plan
+from harness.cost.plan import COMPILATION, Plan
 from harness.errors import NotMeasured
 from harness.sampling.compiling import compiled_forward
 from harness.sampling.patching import patched
@@ -47,7 +47,7 @@ class Compile:
 
     def plan(self, plan: Plan) -> Plan:
         """The same cost."""
-        return plan.choosing("compilation")
+        return plan.choosing(COMPILATION)
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
@@ -69,7 +69,7 @@ class CudaGraphs:
 
     def plan(self, plan: Plan) -> Plan:
         """The same cost."""
-        return plan.choosing("compilation")
+        return plan.choosing(COMPILATION)
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:

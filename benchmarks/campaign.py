@@ -211,7 +211,7 @@ def some_run(folder: Path, number: int) -> Run:
         folder / str(number),
         spec,
         {"created": f"2026-01-01T00:{number // 60:02d}:{number % 60:02d}"},
-        (MethodRecord("full", "full", 20, 1, 1),),
+        (MethodRecord("full", "full", "full", 20, 1, 1),),
         (Failure("broken", "", "why"),),
         {},
         (),

@@ -137,7 +137,7 @@ def as_run(line: dict[str, Any], commit: str) -> Run:
         timings.append(TimingSample(label, number, 1, latency / 1e6, 0, latency / 1e6, 0, peak, cpu_s=cpu / 1e6))
     spec = dict(line["spec"]) | {"format": 1, "digest": "gate-power", "method_labels": [BASELINE], "metrics": []}
     path = Path(f"process-{line['process']}-run-{line['run']}")
-    methods = (MethodRecord(BASELINE, BASELINE, 4, 0.0, None),)
+    methods = (MethodRecord(BASELINE, BASELINE, "full", 4, 0.0, 0.0),)
     return Run(path, spec, dict(line["environment"]) | {"commit": commit, "dirty": False}, methods, (), {}, tuple(timings), True)
 
 

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,8 +26,7 @@ from harness.execution.runner import Runner
 from harness.execution.sampler import Sampler
 from harness.execution.tasks import SCORE_BATCH, Facts, Outcome, SamplerWorker, Task
 from harness.history.store import History
-from harness.results import MethodRecord
-from harness.storage.records import read_run, slug, write_json
+from harness.storage.records import read_run, write_method
 from ilf_bench.engines import cluster_engine, make_scorer
 from ilf_bench.experiment import prepare
 from reports.render.build import build_report
@@ -69,9 +68,8 @@ class Painter(Sampler):
             images = self.noise.roll(len(task.method), 0)[: len(task.indices)].numpy()
             samples.generate(task.indices, lambda prompts, indices: images, lambda: next(blocks))
         else:
-            text = self.experiment.method_texts[task.method]
-            record = MethodRecord(task.method, text, 20, BLOCKS, samples.finish(task.method))
-            write_json(self.folder / "methods" / f"{slug(task.method)}.json", asdict(record))
+            planned = self.experiment.planned[task.method]
+            write_method(self.folder, replace(planned, block_evaluations=samples.finish(task.method)))
         return Outcome(task)
 
 

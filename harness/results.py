@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -99,27 +99,89 @@ class TimingSample:
     cpu_s: float | None = None
 
 
+Kind = Literal[
+    "full",  # the pipeline as the preset sets it
+    "fewer steps",  # the same solver, another number of steps
+    "solver",  # another ODE solver
+    "timesteps",  # the same solver and number of steps, on other timesteps
+    "less work per step",  # a cache, skipped blocks, a smaller model or a lower resolution on some steps
+    "learned",  # with weights that were trained for it
+    "precision",  # of the weights and of the arithmetic
+    "compilation",
+    "composition",  # of several parts, each with its own kind
+    "other",  # whatever its plan does not speak of
+    "unknown",  # its cost could not be predicted, so nothing is known of it
+]
+PLAIN: frozenset[Kind] = frozenset({"full", "fewer steps", "solver", "timesteps"})
+FREE: frozenset[Kind] = frozenset({"full", "fewer steps", "solver"})  # what names no family of its own in a composition
+
+
+@dataclass(frozen=True)
+class MethodPart:
+    """One method of a composition, or the only one: its name in presets, its kind, and all its options with their values.
+
+    ``plugin`` is the file that it comes from, and ``plugin_digest`` the SHA-256 of that; both are empty for our own methods.
+    """
+
+    name: str
+    kind: Kind
+    options: Mapping[str, Any] = field(default_factory=dict)
+    plugin: str = ""
+    plugin_digest: str = ""
+
+
 @dataclass(frozen=True)
 class MethodRecord:
-    """What a method is and costs. ``spec`` is its text in the preset.
+    """What a method is, what it was predicted to cost, and, once it has run, what it did cost.
 
-    ``training_s`` and ``calibration_s`` are None where there was none, or where an older version did not record it.
+    ``spec`` is its text in the preset; no reader takes it or the label apart, because ``kind`` and ``parts`` say what it is.
+    They follow from what the method's plan changes, and not from its name. ``solver``: the name of the ODE solver that it
+    samples with; ``timesteps``: the chosen ones, high to low, none for the solver's own; ``spacing``: a name for the rule that
+    chose them, empty for the solver's own. ``steps`` and the prediction are None where no plan could be made.
+    ``block_evaluations`` per image are counted, None until it has run. ``training_s`` and ``calibration_s`` are device-seconds,
+    None where there were none.
     """
 
     label: str
     spec: str
-    steps: int
-    predicted_block_evaluations: float
-    block_evaluations: float | None
+    kind: Kind
+    steps: int | None
+    predicted_block_evaluations: float | None
+    block_evaluations: float | None = None
     extra_parameters: int = 0
     training_s: float | None = None
     calibration_s: float | None = None
+    solver: str = ""
+    spacing: str = ""
+    timesteps: tuple[int, ...] = ()
+    parts: tuple[MethodPart, ...] = ()
 
     @property
     def miscounted(self) -> bool:
         """Whether it ran another number of block evaluations than was predicted."""
         counted, predicted = self.block_evaluations, self.predicted_block_evaluations
-        return counted is not None and abs(counted - predicted) > 1e-6 * max(1.0, abs(predicted))
+        return counted is not None and predicted is not None and abs(counted - predicted) > 1e-6 * max(1.0, abs(predicted))
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """The kinds of its parts."""
+        return frozenset(part.kind for part in self.parts) or frozenset({self.kind})
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the plain pipeline, every block on every step, with whatever steps, solver and timesteps."""
+        return self.kinds <= PLAIN and not self.miscounted
+
+    @property
+    def family(self) -> str:
+        """The name that all settings of a method share; a composition belongs to its first part that is no step count or solver.
+
+        So whatever only takes fewer steps is of the family ``steps``, under whatever name.
+        """
+        if self.kind == "fewer steps":
+            return "steps"
+        named = [part.name for part in self.parts if part.kind not in FREE]
+        return next(iter(named), self.parts[0].name if self.parts else self.label)
 
 
 def method_parts(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from harness.config.description import describe_method
 from harness.config.methods import parse_method
 from harness.config.prompts import load_prompts
 from harness.config.spec import load_spec
@@ -78,14 +79,15 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path] = ()
     if here:
         resolve_device(spec.device)
     backbone = find_backbone(spec)
-    table = {**BUILT_IN, **load_plugins(plugins)}
-    built = [parse_method(text, table) for text in spec.methods]
+    table, added = load_plugins(plugins)
+    built = [parse_method(text, {**BUILT_IN, **table}) for text in spec.methods]
     plan = Plan.full(backbone, spec.steps, spec.guidance, spec.solver)
     methods = with_stand_ins(method_labels(built), plan, spec, preset)
     texts = {method.label: text for method, text in zip(built, spec.methods, strict=True)}
+    planned = {label: describe_method(label, texts[label], method, plan, added) for label, method in methods.items()}
     plans = {label: predict(label, method, plan) for label, method in methods.items()}
     listed = load_prompts(spec.prompts)
-    experiment = Experiment(spec, methods, texts, listed.repeated(spec.samples), listed.record())
+    experiment = Experiment(spec, methods, planned, listed.repeated(spec.samples), listed.record(), added)
     return Prepared(experiment, plans)
 
 

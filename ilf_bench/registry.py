@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines.table import BASELINES
+from harness.config.description import Plugin
 from harness.config.methods import MethodTable
 from harness.config.spec import ExperimentSpec
 from harness.contracts import Metric
@@ -16,6 +17,7 @@ from harness.models.loading import resolve_device
 from harness.models.random_weights import is_random
 from harness.paths import locate
 from harness.results import Failure
+from harness.storage.records import digest
 from ilf.method import ILF_METHODS
 from ilf.untrained import UNTRAINED_METHODS
 from metrics.context import MetricContext
@@ -24,9 +26,13 @@ from metrics.table import METRICS
 BUILT_IN: MethodTable = {**BASELINES, **ILF_METHODS, **UNTRAINED_METHODS}
 
 
-def load_plugins(files: Sequence[Path]) -> MethodTable:
-    """The ``METHODS`` tables of the user's own files. They are run as Python: only the user names them, on the command line."""
+def load_plugins(files: Sequence[Path]) -> tuple[MethodTable, dict[str, Plugin]]:
+    """The ``METHODS`` tables of the user's own files, and the file that each name comes from.
+
+    They are run as Python: only the user names them, on the command line.
+    """
     table: dict[str, Any] = {}
+    plugins: dict[str, Plugin] = {}
     for file in files:
         spec = importlib.util.spec_from_file_location(file.stem, file)
         if spec is None or spec.loader is None or not file.is_file():
@@ -38,7 +44,8 @@ def load_plugins(files: Sequence[Path]) -> MethodTable:
         except Exception as error:
             raise UsageError(expected=f"METHODS = {{name: class}} in {file}", got=repr(error), remedy="mend that file") from error
         table |= methods
-    return table
+        plugins |= dict.fromkeys(methods, Plugin(file.name, digest(file.read_bytes())))
+    return table, plugins
 
 
 def build_metrics(spec: ExperimentSpec) -> dict[str, Metric | Failure]:

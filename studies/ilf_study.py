@@ -21,7 +21,7 @@ from harness.paths import ROOT
 from harness.storage.records import read_run
 from ilf_bench.experiment import execute, prepare
 from studies.reuse import linked_run
-from studies.study import FULL20, Study, adapters, caches, learned, ours, spaced, standard
+from studies.study import FULL20, PAPER, Study, adapters, caches, learned, modules, ours, spaced, standard
 from studies.study_tables import put_tables, section
 
 MODELS = {"tiny-pixart (captions never trained on)": "ilf-study-text", "tiny-dit": "ilf-study-class"}
@@ -31,13 +31,13 @@ DOC = ROOT / "docs" / "ilf-study.md"
 def draw(study: Study, path: Path) -> None:
     """Error against cost, one line a family; the dashed line is the error of 20 steps."""
     families = {
-        "steps, own timesteps": [x for x in standard(study) if "+" not in x],
-        "steps + spacing(1.5)": [x for x in spaced(study) if x.count("+") == 1],
+        "steps, own timesteps": [x for x in standard(study) if study.record(x).kind == "fewer steps"],
+        "steps + spacing(1.5)": [x for x in spaced(study) if "solver" not in study.record(x).kinds],
         "learned solver alone": learned(study),
         "ilf": ours(study),
         "ilf-adapter (no loop)": adapters(study),
         "caches on 20 steps": caches(study),
-        "ilf-paper": [x for x in study.trained() if x.startswith("ilf-paper")],
+        "ilf-paper": modules(study, PAPER),
     }
     colours = ("#555555", "#E69F00", "#009E73", "#0072B2", "#CC79A7", "#D55E00", "#56B4E9")  # Okabe and Ito's, safe for all eyes
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")

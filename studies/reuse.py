@@ -16,7 +16,7 @@ from pathlib import Path
 
 from harness.execution.environment import describe
 from harness.execution.experiment import Experiment
-from harness.results import method_parts
+from harness.results import MethodRecord
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json, slug, write_json
 
@@ -27,14 +27,13 @@ NOTES = (".md", ".png")  # a model's card and its samples
 RECORDS = "training"  # how a file begins that says how long a training took
 
 
-def read_by(folder: Path, text: str) -> list[Path]:
+def read_by(folder: Path, method: MethodRecord) -> list[Path]:
     """What a method reads: the pipeline's parts, what lies in its folder under the method's name or that of its checkpoint,
     T-Stitch's smaller sibling."""
     index = json.loads((folder / "model_index.json").read_text())
     names = [name for name, value in index.items() if isinstance(value, list)]
-    for part in method_parts(text):
-        method, *options = part.split(":")
-        names += [method, *(option.partition("=")[2] for option in options if option.startswith("checkpoint="))]
+    for part in method.parts:
+        names += [part.name, *([part.options["checkpoint"]] if part.options.get("checkpoint") else [])]
     sibling = [folder.with_name(f"{folder.name}-small")] if "t-stitch" in names else []
     return [path for path in [*(folder / name for name in dict.fromkeys(names)), *sibling] if path.is_dir()]
 
@@ -54,8 +53,8 @@ def image_keys(experiment: Experiment, folder: Path, machine: str) -> dict[str, 
     spec = experiment.spec.identity()
     common = [spec[name] for name in SETTINGS] + [experiment.prompt_record["digest"], machine]
     return {
-        label: hashlib.sha256(json.dumps([*common, text, content_digest(read_by(folder, text))]).encode()).hexdigest()[:16]
-        for label, text in experiment.method_texts.items()
+        label: hashlib.sha256(json.dumps([*common, m.spec, content_digest(read_by(folder, m))]).encode()).hexdigest()[:16]
+        for label, m in experiment.planned.items()
     }
 
 

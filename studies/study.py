@@ -7,11 +7,12 @@ from functools import cached_property
 
 import numpy as np
 
-from harness.results import BASELINE, FloatArray, Score
+from harness.results import BASELINE, FloatArray, MethodRecord, Score
 from harness.statistics import Estimate, Interval, paired_difference, time_ratio
 from harness.storage.records import Run, read_measurement
 from reports.analysis.select import record_of, rounds_of
 
+ILF, ADAPTER, PAPER = "ilf", "ilf-adapter", "ilf-paper"  # the bundled feedback modules
 FULL20, BLIND = "20 steps", "5 steps"
 SCORES = ("fid", "clip_score", "clip_iqa", "image_reward")
 JUDGE = "distance_efficientnet"  # of a network that is not ours: ImageNet's, and no training here has seen it
@@ -47,6 +48,10 @@ class Study:
         if not isinstance(score, Score):
             raise SystemExit(f"{label}: {metric} could not be measured: {score.reason}")
         return score.per_image
+
+    def record(self, label: str) -> MethodRecord:
+        """What a method is."""
+        return self.run.records[label]
 
     def cost(self, label: str) -> float:
         """Block evaluations an image, counted."""
@@ -89,7 +94,8 @@ class Study:
 
     def trained(self) -> list[str]:
         """Rows of trained modules, on the steps that they were trained for."""
-        return [x for x in self.labels if x.startswith("ilf-") or (x.startswith("ilf(") and "feedback" not in x)]
+        found = {x: self.record(x) for x in self.labels}
+        return [x for x, record in found.items() if checkpoint_of(record) not in ("", ILF) or is_as_trained(record)]
 
     def worse_scores(self, label: str, rival: str) -> list[str]:
         """Scores that are worse than the rival's, the interval excluding zero."""
@@ -118,33 +124,51 @@ class Study:
 
 def standard(study: Study) -> list[str]:
     """The pipeline with fewer steps on its usual timesteps, with three solvers."""
-    return [
-        x
-        for x in study.labels
-        if x.split(" + ")[0].endswith("steps") and x != FULL20 and "spacing" not in x and x not in caches(study)
-    ]
+    return [x for x in study.labels if x != FULL20 and study.record(x).is_plain and not study.record(x).spacing]
 
 
 def spaced(study: Study) -> list[str]:
     """The pipeline with fewer steps on timesteps spaced as ILF's."""
-    return [x for x in study.labels if "spacing" in x]
+    return [x for x in study.labels if study.record(x).is_plain and study.record(x).spacing]
 
 
 def caches(study: Study) -> list[str]:
     """20 steps with a cache."""
-    return [x for x in study.labels if x.startswith(f"{FULL20} + ")]
+    known = study.record(FULL20).steps
+    return [x for x in study.labels if "less work per step" in study.record(x).kinds and study.record(x).steps == known]
+
+
+def modules(study: Study, checkpoint: str) -> list[str]:
+    """A trained module of this name, with the steps that it was trained for."""
+    return [x for x in study.trained() if checkpoint_of(study.record(x)) == checkpoint]
 
 
 def ours(study: Study) -> list[str]:
     """ILF with the steps that it was trained for."""
-    return [x for x in study.trained() if x.startswith("ilf(")]
+    return modules(study, ILF)
 
 
 def adapters(study: Study) -> list[str]:
     """The same without a second pass."""
-    return [x for x in study.trained() if x.startswith("ilf-adapter")]
+    return modules(study, ADAPTER)
 
 
 def learned(study: Study) -> list[str]:
     """Solvers learned end to end, without any module."""
-    return [x for x in study.labels if x.startswith("bespoke")]
+    return [x for x in study.labels if study.record(x).family == "bespoke"]
+
+
+def is_as_trained(record: MethodRecord) -> bool:
+    """Whether a method runs a feedback module on the steps that it was trained for."""
+    return bool(checkpoint_of(record)) and not feedback_of(record)
+
+
+def checkpoint_of(record: MethodRecord) -> str:
+    """The name of the feedback module that a method runs; empty where it runs none."""
+    chosen = [str(part.options.get("checkpoint") or ILF) for part in record.parts if part.name == ILF]
+    return next(iter(chosen), "")
+
+
+def feedback_of(record: MethodRecord) -> str:
+    """On which steps a feedback module loops, where that is not as it was trained; else empty."""
+    return next((str(part.options.get("feedback") or "") for part in record.parts if part.name == ILF), "")

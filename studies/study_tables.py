@@ -12,7 +12,7 @@ from harness.statistics import Estimate, Interval
 from reports.analysis.select import peak_memory, record_of, seconds_per_image
 from reports.analysis.upfront_cost import break_even
 from reports.render.markdown import plain_table
-from studies.study import FULL20, JUDGE, SCORES, Study, adapters, caches, learned, ours, spaced, standard
+from studies.study import FULL20, JUDGE, SCORES, Study, adapters, caches, feedback_of, learned, ours, spaced, standard
 
 Rows = list[list[str]]  # cells of text
 
@@ -43,7 +43,7 @@ def scores(study: Study, label: str) -> list[str]:
 def equal_cost(study: Study) -> Rows:
     """Each trained module against the next dearer rival of each kind."""
     rows: Rows = []
-    without = [x for x in study.labels if "feedback=none" in x]
+    without = [x for x in study.labels if feedback_of(study.record(x)) == "none"]
     families = standard(study), spaced(study), learned(study), without
     for label in [x for x in study.trained() if x not in adapters(study)]:
         rivals = [study.next_rival(label, family) for family in families]
@@ -65,9 +65,9 @@ def second_pass(study: Study) -> Rows:
     """ILF against the adapter, trained alike, of the same step count and of the next dearer one."""
     rows: Rows = []
     for label in ours(study):
-        same = label.replace("ilf(", "ilf-adapter(")
+        same = next((x for x in adapters(study) if study.record(x).steps == study.record(label).steps), None)
         dearer = study.next_rival(label, adapters(study))
-        for rival in dict.fromkeys(x for x in (same, dearer) if x in study.labels):
+        for rival in dict.fromkeys(x for x in (same, dearer) if x is not None):
             rows.append([*duel(study, label, rival), times(study.against(label, rival))])
     return rows
 
@@ -111,7 +111,7 @@ def no_loss(study: Study) -> str:
         failing, errors = study.loses_nothing(label)
         passes = errors and not failing
         rows.append([label, times(study.speed(label)), ", ".join(failing) or "none", yes(errors), yes(passes)])
-    untrained = [x for x in study.labels if x != FULL20 and not x.startswith(("ilf", "bespoke"))]
+    untrained = [x for x in study.labels if x != FULL20 and "learned" not in study.record(x).kinds]
     kinds = {
         "ILF": ours(study),
         "untrained rival": untrained,

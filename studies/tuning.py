@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from rich.progress import track
 
+from harness.config.description import describe_method
 from harness.config.methods import parse_method
 from harness.errors import HarnessError
 from harness.sampling.pipeline import Pipeline
@@ -119,7 +120,9 @@ class Tuner:
     def _key(self, rival: str) -> str:
         folder = self.pipeline.folder
         assert folder is not None
-        weights = [content_digest(read_by(folder, text)) for text in GRIDS[rival]]
+        plan = self.pipeline.plan()
+        records = [describe_method(text, text, parse_method(text, BUILT_IN), plan, {}) for text in GRIDS[rival]]
+        weights = [content_digest(read_by(folder, record)) for record in records]
         sampling = [SEED, self.prompts, self.pipeline.steps, self.pipeline.guidance, self.pipeline.solver]
         return hashlib.sha256(json.dumps([GRIDS[rival], weights, sampling]).encode()).hexdigest()[:16]
 

@@ -59,6 +59,7 @@ class Backbone:
 
 
 STEPS, SOLVER, TIMESTEPS, WORK = "the number of steps", "the solver", "the timesteps", "what its steps leave out"
+PRECISION, COMPILATION = "the precision of the weights", "compilation"
 
 
 RANK = {STEPS: 0, SOLVER: 0, TIMESTEPS: 1, WORK: 2}  # what is chosen later in a composition depends on what was before
@@ -69,8 +70,9 @@ class Plan:
     """What a run will evaluate, known before any weight is loaded.
 
     ``exact`` is False where a method decides from the data: its cost is then an upper bound, and the counted one stands.
-    ``timesteps`` are chosen ones, high to low; none: the solver's own. ``loops``: blocks run again on some steps, which a cache
-    may skip along with the blocks. ``chosen``: what the methods of a composition have decided so far.
+    ``timesteps`` are chosen ones, high to low, and ``spacing`` names the rule that chose them; none: the solver's own.
+    ``loops``: blocks run again on some steps, which a cache may skip along with the blocks. ``chosen``: what the methods of a
+    composition have decided so far.
     """
 
     backbone: Backbone
@@ -79,6 +81,7 @@ class Plan:
     solver: str = ""
     exact: bool = True
     timesteps: tuple[int, ...] = ()
+    spacing: str = ""
     loops: bool = False
     chosen: frozenset[str] = frozenset()
 
@@ -115,19 +118,20 @@ class Plan:
 
     def with_steps(self, steps: int) -> Plan:
         """The same cost a step, ``steps`` times, on the solver's own timesteps."""
-        return replace(self.choosing(STEPS), steps=(self.step_cost,) * steps, timesteps=())
+        return replace(self.choosing(STEPS), steps=(self.step_cost,) * steps, timesteps=(), spacing="")
 
     def with_solver(self, solver: str) -> Plan:
         """Every solver here calls the model once a step."""
-        return replace(self.choosing(SOLVER), solver=solver, timesteps=())
+        return replace(self.choosing(SOLVER), solver=solver, timesteps=(), spacing="")
 
-    def with_timesteps(self, timesteps: tuple[int, ...]) -> Plan:
-        """As many steps, elsewhere."""
-        return replace(self.choosing(TIMESTEPS), timesteps=timesteps)
+    def with_timesteps(self, timesteps: tuple[int, ...], spacing: str = "") -> Plan:
+        """As many steps, elsewhere. Timesteps of one ``spacing`` are compared as one curve over step counts."""
+        return replace(self.choosing(TIMESTEPS), timesteps=timesteps, spacing=spacing)
 
     def scheduled(self, steps: tuple[StepCost, ...], solver: str, timesteps: tuple[int, ...], *, loops: bool = False) -> Plan:
         """What a method chooses that brings steps, solver and timesteps of its own."""
-        return replace(self.choosing(STEPS, SOLVER, TIMESTEPS), steps=steps, solver=solver, timesteps=timesteps, loops=loops)
+        chosen = self.choosing(STEPS, SOLVER, TIMESTEPS)
+        return replace(chosen, steps=steps, solver=solver, timesteps=timesteps, spacing="", loops=loops)
 
     def saving(self, saved: Sequence[float]) -> Plan:
         """Step ``i`` costs ``saved[i]`` block evaluations less on each branch."""

@@ -6,23 +6,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.config.description import Plugin
 from harness.config.spec import ExperimentSpec
 from harness.contracts import Method, Trained, why_unscored
 from harness.errors import UsageError
-from harness.results import BASELINE
+from harness.results import BASELINE, MethodRecord
 from harness.storage.records import slug
 from harness.storage.samples import SampleSet
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A spec with its methods (by label, the baseline among them) and prompts; small, and can be sent to another process."""
+    """A spec with its methods (by label, the baseline among them) and prompts; small, and can be sent to another process.
+
+    ``planned``: what each method is, before it has run. ``plugins``: where the methods' names come from that are not ours.
+    """
 
     spec: ExperimentSpec
     methods: Mapping[str, Method]
-    method_texts: Mapping[str, str]
+    planned: Mapping[str, MethodRecord]
     prompts: tuple[str, ...]
     prompt_record: Mapping[str, str | int] = field(default_factory=dict)
+    plugins: Mapping[str, Plugin] = field(default_factory=dict)
 
     def folder(self, out: Path) -> Path:
         """Where the run lies: its name and the digest of its spec."""

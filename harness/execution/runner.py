@@ -19,7 +19,16 @@ from harness.execution.experiment import Experiment
 from harness.execution.tasks import Engine, Facts, Outcome, Role, Task
 from harness.results import BASELINE, Failure, Fault
 from harness.storage.locations import held_alone, is_local
-from harness.storage.records import FORMAT, read_json, read_timings, remove_leftovers, slug, write_json, write_score
+from harness.storage.records import (
+    FORMAT,
+    has_run,
+    read_json,
+    read_timings,
+    remove_leftovers,
+    write_json,
+    write_method,
+    write_score,
+)
 from harness.storage.samples import chunks
 
 SAME_THROUGHOUT = {"machine_key": "machine, torch and thread count", "weights": "weights", "prompts": "prompts"}
@@ -82,6 +91,9 @@ class Runner:
             write_json(self.folder / "environment.json", environment)
         if self._spec_differs(spec):
             write_json(self.folder / "spec.json", spec)
+        for label, record in self.experiment.planned.items():
+            if not has_run(self.folder, label):
+                write_method(self.folder, record)
 
     def _spec_differs(self, spec: dict[str, Any]) -> bool:
         """Whether the spec must be written (again): the folder's name holds its digest, so a damaged one can be replaced."""
@@ -130,7 +142,7 @@ class Runner:
         where = f" ({outcome.task.text})" if outcome.task.stop else ""
         self.failed.add(label)
         self.failures.append(Failure(label, "", outcome.error + where))
-        write_json(self.folder / "methods" / f"{slug(label)}.json", asdict(self.failures[-1]))
+        write_method(self.folder, self.experiment.planned[label], self.failures[-1].reason)
 
     def _time(self, progress: Progress) -> None:
         """Rounds of all methods that generated; a round is one file, so that a cut round starts again as a whole."""

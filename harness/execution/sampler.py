@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from harness.contracts import Trained
+from harness.config.description import describe_method
 from harness.execution.environment import describe, weights_digest
 from harness.execution.experiment import Experiment
 from harness.execution.tasks import Facts, Outcome, Task, shrinking
 from harness.models.loading import load_pipeline, quiet_libraries
-from harness.results import A_A, BASELINE, MethodRecord, UpfrontCost
+from harness.results import A_A, BASELINE
 from harness.sampling.counting import BlockCounter
 from harness.sampling.pipeline import Pipeline
 from harness.storage.images import Pixels
-from harness.storage.records import read_json, slug, write_json
+from harness.storage.records import has_run, write_method
 from harness.timing.rounds import Rounds
 
 TIMING_SEED_OFFSET = 1_000_000  # timed images are not the scored ones
@@ -83,19 +83,10 @@ class Sampler:
         self._attach(label)
         steps = self.pipeline.steps
         self._detach()
-        plan = self.pipeline.plan()
-        upfront_cost = method.upfront_cost(plan.backbone) if isinstance(method, Trained) else UpfrontCost(0.0, 0)
-        record = MethodRecord(
-            label,
-            self.experiment.method_texts[label],
-            steps,
-            method.plan(plan).block_evaluations,
-            self.experiment.samples(self.folder, label).finish(label),
-            upfront_cost.extra_parameters,
-            upfront_cost.training_s or None,
-            upfront_cost.calibration_s or None,
-        )
-        write_json(self.folder / "methods" / f"{slug(label)}.json", asdict(record))
+        text, plugins = self.experiment.planned[label].spec, self.experiment.plugins
+        record = describe_method(label, text, method, self.pipeline.plan(), plugins)
+        counted = self.experiment.samples(self.folder, label).finish(label)
+        write_method(self.folder, replace(record, steps=steps, block_evaluations=counted))
         return Outcome(task)
 
     def _attach(self, label: str) -> BlockCounter:
@@ -118,7 +109,7 @@ class Sampler:
         """One interleaved round of the methods that have a record, the baseline twice; before the first one, the warm-up."""
         if self.rounds is None:
             self._detach()
-            known = [label for label in self.experiment.methods if is_recorded(self.folder, label)]
+            known = [label for label in self.experiment.methods if has_run(self.folder, label)]
             methods = {label: self.experiment.methods[label] for label in known}
             if BASELINE in methods:
                 methods[A_A] = methods[BASELINE]
@@ -126,12 +117,6 @@ class Sampler:
             self.stack.enter_context(self.pipeline.compiled())
             self.rounds = Rounds(self.folder, self.spec.timing, self.pipeline, self.experiment.prompts, seed, methods)
         return Outcome(task, failures=tuple(self.rounds.record(task.start)))
-
-
-def is_recorded(folder: Path, label: str) -> bool:
-    """Whether a method has all its images and a record."""
-    path = folder / "methods" / f"{slug(label)}.json"
-    return path.exists() and "reason" not in read_json(path)
 
 
 def image_pixels(pipeline: Pipeline) -> int:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from harness.errors import ArtifactError
-from harness.results import Failure, FloatArray, MethodRecord, Score, TimingSample
+from harness.results import Failure, FloatArray, Score, TimingSample
 from harness.statistics import mean_interval
-from harness.storage.records import FORMAT, SEAL, Run, digest
+from harness.storage.records import FORMAT, SEAL, Run, digest, method_record
 
 DTYPES = ("float32", "float64")
 
@@ -59,7 +59,8 @@ def run_id(run: Run) -> str:
     timings = [timing_content(sample) for sample in sorted(run.timings, key=lambda t: (t.round, t.method))]
     methods = sorted((asdict(m) for m in run.methods), key=lambda m: str(m["label"]))
     failed = [asdict(failure) for failure in run.failed_methods]
-    everything = [run.spec, run.environment, methods, failed, scores, timings, run.complete]
+    planned = [asdict(record) for record in run.planned]
+    everything = [run.spec, run.environment, methods, planned, failed, scores, timings, run.complete]
     more = [timing_content(sample) for sample in (*run.warmups, *run.other_batches)]
     everything += [more] if more else []  # runs of before these were recorded keep their ids
     return hashlib.sha256(json.dumps(everything, sort_keys=True, default=dict).encode()).hexdigest()[:32]
@@ -81,6 +82,7 @@ def pack(run: Run) -> Packed:
         "spec": dict(run.spec),
         "environment": dict(run.environment),
         "methods": [asdict(m) for m in run.methods],
+        "planned": [asdict(m) for m in run.planned],
         "failed_methods": [asdict(f) for f in run.failed_methods],
         "scores": [_score_content(score) for score in scores],
         "timings": [timing_content(t) for t in run.timings],
@@ -125,17 +127,19 @@ def unpack(packed: Packed) -> Run:
         if header.get(VALUES, found := digest(packed.values)) != found:
             raise ValueError("other values than were stored")
         scores = list(_scores(header["scores"], zlib.decompress(packed.values)))
+        path = Path(header["path"])
         return Run(
-            path=Path(header["path"]),
+            path=path,
             spec=header["spec"],
             environment=header["environment"],
-            methods=tuple(MethodRecord(**m) for m in header["methods"]),
+            methods=tuple(method_record(m, path) for m in header["methods"]),
             failed_methods=tuple(Failure(**f) for f in header["failed_methods"]),
             scores={(s.method, s.metric): s for s in scores},
             timings=tuple(TimingSample(**t) for t in header["timings"]),
             complete=bool(header["complete"]),
             other_batches=tuple(TimingSample(**t) for t in header.get("other_batches", ())),
             warmups=tuple(TimingSample(**t) for t in header.get("warmups", ())),
+            planned=tuple(method_record(m, path) for m in header["planned"]),
         )
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise ArtifactError(expected="a whole record of a run", got=repr(error), remedy=AGAIN) from error

@@ -29,10 +29,9 @@ def verify_run(folder: Path, recorded: Run) -> Verified:
 def _pieces(run: Run) -> dict[str, object]:
     """Everything in a run by the file that holds it."""
     found: dict[str, object] = {"spec.json": dict(run.spec), "environment.json": dict(run.environment), "run.json": run.complete}
-    for method in run.methods:
-        found[f"methods/{slug(method.label)}.json"] = asdict(method)
-    for failure in run.failed_methods:
-        found[f"methods/{slug(failure.method)}.json"] = asdict(failure)
+    reasons = {failure.method: failure.reason for failure in run.failed_methods}
+    for method in run.described.values():
+        found[f"methods/{slug(method.label)}.json"] = (asdict(method), reasons.get(method.label, ""))
     for (method_label, metric), score in run.scores.items():
         found[f"scores/{slug(method_label)}/{metric}"] = _score(score)
     for number in sorted({t.round for t in run.timings}):

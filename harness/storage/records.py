@@ -2,7 +2,7 @@
 
 RUN/spec.json            the resolved ExperimentSpec
 RUN/environment.json     machine, packages, commit
-RUN/methods/SLUG.json    a MethodRecord, or a Failure
+RUN/methods/SLUG.json    a MethodRecord, without counted blocks before the method has run; with a reason where it failed
 RUN/samples/SLUG/        000000.png ... and manifest.json (indices, prompts, digests)
 RUN/measurements/SLUG/NAME.npy         what a metric measured, one row an image: shared by all metrics of that measurement
 RUN/measurements/SLUG/NAME.json        what it was measured with and on
@@ -26,7 +26,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -34,7 +34,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from harness.errors import ArtifactError
-from harness.results import Failure, Fault, FloatArray, MethodRecord, Score, TimingSample
+from harness.results import Failure, Fault, FloatArray, MethodPart, MethodRecord, Score, TimingSample
 from harness.storage.locations import is_local
 
 T = TypeVar("T")
@@ -54,7 +54,8 @@ class Run:
 
     ``timings`` are at the batch size that methods are compared at (``timing.batch`` of the spec), ``other_batches`` at the
     further ones; ``warmups`` came before both.
-    ``controls`` is keyed by (null control, metric name); see :func:`read_scores`.
+    ``controls`` is keyed by (null control, metric name); see :func:`read_scores`. ``planned``: what the methods are that have
+    failed, or not run yet.
     """
 
     path: Path
@@ -69,11 +70,17 @@ class Run:
     warmups: tuple[TimingSample, ...] = ()
     faults: tuple[Fault, ...] = ()
     controls: Mapping[tuple[str, str], Score | Failure] = field(default_factory=dict)
+    planned: tuple[MethodRecord, ...] = ()
 
     @cached_property
     def records(self) -> Mapping[str, MethodRecord]:
         """The methods that ran, by label."""
         return {record.label: record for record in self.methods}
+
+    @cached_property
+    def described(self) -> Mapping[str, MethodRecord]:
+        """What each method is, by label, whether it ran or not."""
+        return {record.label: record for record in (*self.planned, *self.methods)}
 
     @cached_property
     def timings_of(self) -> Mapping[str, tuple[TimingSample, ...]]:
@@ -184,6 +191,33 @@ def read_record(kind: type[T], content: Any, path: Path) -> T:
         ) from error
 
 
+def write_method(run: Path, record: MethodRecord, failure: str = "") -> None:
+    """What a method is and did, and why it has not run where it failed."""
+    content = asdict(record) | ({"reason": failure} if failure else {})
+    write_json(run / "methods" / f"{slug(record.label)}.json", content)
+
+
+def read_method(path: Path) -> tuple[MethodRecord, Failure | None]:
+    """The inverse of :func:`write_method`."""
+    content = dict(read_json(path))
+    reason = content.pop("reason", "")
+    record = method_record(content, path)
+    return record, Failure(record.label, "", reason) if reason else None
+
+
+def method_record(content: Mapping[str, Any], path: Path) -> MethodRecord:
+    """A record and its parts from JSON. Raises :class:`ArtifactError` where fields are missing or unknown."""
+    record = read_record(MethodRecord, content, path)
+    parts = tuple(read_record(MethodPart, part, path) for part in record.parts)
+    return replace(record, timesteps=tuple(record.timesteps), parts=parts)
+
+
+def has_run(run: Path, label: str) -> bool:
+    """Whether a method has all its images and its counted cost."""
+    path = run / "methods" / f"{slug(label)}.json"
+    return path.exists() and read_method(path)[0].block_evaluations is not None
+
+
 def write_score(run: Path, score: Score | Failure, part: Part = "scores") -> None:
     """The per-image values first, then the JSON that makes them count. ``part`` controls: ``method`` names a null control."""
     base = run / part / slug(score.method) / score.metric
@@ -260,17 +294,17 @@ def read_run(path: Path) -> Run:
     spec = read_json(path / "spec.json")
     if spec.get("format") != FORMAT:
         raise ArtifactError(expected=f"record format {FORMAT}", got=str(spec.get("format")), remedy="run again with this version")
-    methods = [(file, read_json(file)) for file in _files(path, "methods/*.json")]
+    methods = [read_method(file) for file in _files(path, "methods/*.json")]
     order = {label: i for i, label in enumerate(spec["method_labels"])}
-    records = [read_record(MethodRecord, m, file) for file, m in methods if "reason" not in m]
+    records = sorted((record for record, _ in methods), key=lambda m: order.get(m.label, len(order)))
     timed = [sample for file in _files(path, "timing/*.json") for sample in read_timings(file)]
     further = spec.get("timing", {}).get("batches", ())
     return Run(
         path=path,
         spec=spec,
         environment=read_json(path / "environment.json"),
-        methods=tuple(sorted(records, key=lambda m: order.get(m.label, len(order)))),
-        failed_methods=tuple(read_record(Failure, m, file) for file, m in methods if "reason" in m),
+        methods=tuple(record for record in records if record.block_evaluations is not None),
+        failed_methods=tuple(failure for _, failure in methods if failure is not None),
         scores=read_scores(path),
         timings=tuple(sample for sample in timed if sample.batch not in further or sample.batch == spec["timing"]["batch"]),
         complete=(path / "run.json").exists(),
@@ -278,6 +312,7 @@ def read_run(path: Path) -> Run:
         warmups=tuple(sample for file in _files(path, "warmup.json") for sample in read_timings(file)),
         faults=tuple(read_record(Fault, read_json(file), file) for file in _files(path, "faults/*.json")),
         controls=read_scores(path, "controls"),
+        planned=tuple(record for record in records if record.block_evaluations is None),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +10,13 @@ from typing import Any
 import numpy as np
 
 from harness.errors import ArtifactError
-from harness.results import A_A, BASELINE, Failure, FloatArray, MethodRecord, Score, TimingSample, method_parts
+from harness.results import A_A, BASELINE, Failure, FloatArray, MethodRecord, Score, TimingSample
 from harness.statistics import Interval, time_ratio
 from harness.storage.locations import inside
 from harness.storage.records import Run, read_json, slug
 
 STAGES = ("text", "denoise", "decode")
-FEWER_STEPS = re.compile(r"(\d+) steps|steps\((\d+)\)|steps:(?:steps=)?(\d+)")
-OTHER_SOLVER = re.compile(r"solver:(?:name=)?([^:]+)")
-TIMING = re.compile(r"timing(-batch-\d+)?")  # what harness/timing/rounds.py files a failure under
-SPACING = re.compile(r"spacing:(?:power=)?([0-9.]+)")
+TIMING = "timing"  # what a failure to time is filed under; at a further batch size, -batch- and the size follow
 
 
 @dataclass(frozen=True)
@@ -93,15 +89,20 @@ def method_order(run: Run) -> list[str]:
 
 def metric_order(run: Run) -> list[str]:
     """Every metric asked for or scored, in the order of the spec. A failure of the timing lies among the scores and is none."""
-    scored = (metric for _, metric in run.scores if not TIMING.fullmatch(metric))
+    scored = (metric for _, metric in run.scores if not is_timing(metric))
     return list(dict.fromkeys([*map(str, run.spec["metrics"]), *scored]))
+
+
+def is_timing(metric: str) -> bool:
+    """Whether what looks like a metric's name is that under which a failure to time was recorded."""
+    return metric == TIMING or metric.startswith(f"{TIMING}-batch-")
 
 
 def untimed(run: Run, label: str, batch: int | None = None) -> str:
     """Why a method has no times at the batch size that methods are compared at, or at a further one."""
     if record_of(run, label) is None:
         return _unrecorded(run, label)
-    found = run.scores.get((label, "timing" if batch is None else f"timing-batch-{batch}"))
+    found = run.scores.get((label, TIMING if batch is None else f"{TIMING}-batch-{batch}"))
     return found.reason if isinstance(found, Failure) else "not timed in this run"
 
 
@@ -156,21 +157,12 @@ class Plain:
 
 
 def plain_pipeline(run: Run, label: str) -> Plain | None:
-    """What a method is where it changes nothing but the step count and the solver; None where it does more, or failed."""
-    record = record_of(run, label)
-    solver = str(run.spec.get("solver", ""))
-    if record is None:
-        found = FEWER_STEPS.fullmatch(label)
-        return Plain(solver, int(next(filter(None, found.groups())))) if found else None
-    if label == BASELINE:
-        return Plain(solver, record.steps)
-    parts = method_parts(record.spec)
-    solvers = [found.group(1) for part in parts if (found := OTHER_SOLVER.fullmatch(part))]
-    spacings = [found.group(1) for part in parts if (found := SPACING.fullmatch(part))]
-    if len(solvers) + len(spacings) + sum(bool(FEWER_STEPS.fullmatch(part)) for part in parts) < len(parts):
+    """What a method, failed ones too, is where it changes only steps, solver and timesteps; None where it does more."""
+    record = run.described.get(label)
+    if record is None or record.steps is None or not record.is_plain:
         return None
-    name = solvers[-1] if solvers else solver
-    return Plain(f"{name} spaced {spacings[-1]}" if spacings else name, record.steps)
+    solver = record.solver or str(run.spec.get("solver", ""))
+    return Plain(f"{solver} spaced {record.spacing}" if record.spacing else solver, record.steps)
 
 
 def is_fewer_steps(run: Run, label: str) -> bool:

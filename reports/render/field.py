@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.results import BASELINE, method_parts
+from harness.results import BASELINE, Kind
 from harness.storage.records import Run
 from reports.analysis.answers import Answer, Outcome, answers
 from reports.analysis.evidence import BLOCKS, SECONDS
@@ -16,7 +16,7 @@ from reports.format import count, interval_text, number
 from reports.render.markdown import plain_table
 from reports.render.words import TINY_WARNING, facts, failures, title_of
 
-AXES = ("int8", "fp8", "compile", "cuda-graphs")
+AXES: tuple[Kind, ...] = ("precision", "compilation")
 LIKELY = 0.5  # methods that are on a front in fewer of the draws are left out of its line
 
 
@@ -112,9 +112,8 @@ def _gone(one: FieldRun) -> str:
 
 def is_axis(run: Run, label: str) -> bool:
     """Whether a method changes precision or compilation, so that only seconds can tell its cost."""
-    record = record_of(run, label)
-    parts = method_parts(record.spec if record else label)
-    return any(part.split(":")[0].split("(")[0] in AXES for part in parts)
+    record = run.described.get(label)
+    return record is not None and not record.kinds.isdisjoint(AXES)
 
 
 def _answers(run: Run, found: Sequence[Answer]) -> str:

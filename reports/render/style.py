@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cache
 from itertools import cycle, product
@@ -10,9 +9,9 @@ from itertools import cycle, product
 import numpy as np
 from matplotlib.markers import MarkerStyle
 
-from harness.results import A_A, BASELINE, method_parts
+from harness.results import A_A, BASELINE
 from harness.storage.records import Run
-from reports.analysis.select import is_fewer_steps, method_order, record_of
+from reports.analysis.select import is_fewer_steps, method_order
 
 # After Okabe and Ito; moved until each has a contrast of 3 to its paper and all differ for readers without red or green cones.
 LIGHT = ("#0072b2", "#e56716", "#00805c", "#b8578f", "#7f5c00", "#349dce", "#7d7200", "#612088", "#8c564b")
@@ -47,9 +46,8 @@ def family(run: Run, label: str) -> str:
     """What shares a hue: all step counts, and all settings of one method; a composition belongs to its first accelerator."""
     if is_fewer_steps(run, label):
         return "steps"
-    record = record_of(run, label)
-    parts = [re.split(r"[:=(,\s]", part, maxsplit=1)[0] for part in method_parts(record.spec if record else label)]
-    return next((part for part in parts if part not in ("steps", "solver")), parts[0])
+    record = run.described.get(label)
+    return record.family if record else label
 
 
 def families(run: Run) -> dict[str, list[str]]:

@@ -149,9 +149,9 @@ def _break_even(row: LedgerRow, column: Column) -> Cell:
 def _blocks(record: MethodRecord) -> Cell:
     name, unit, predicted = "block_evaluations", "evaluations per image", record.predicted_block_evaluations
     if record.block_evaluations is None:
-        return failed(name, unit, f"not counted (predicted {count(predicted)})", "lower")
+        return failed(name, unit, "not counted", "lower")
     text = count(record.block_evaluations)
-    if record.miscounted:
+    if record.miscounted and predicted is not None:
         text += f" (predicted {count(predicted)})"
     return Cell(name, unit, text, record.block_evaluations, direction="lower")
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.results import A_A, Failure, MethodRecord, Score, TimingSample
-from harness.storage.records import Run, read_run, slug, write_json, write_score
+from harness.results import A_A, Failure, Score, TimingSample
+from harness.storage.records import Run, read_run, slug, write_json, write_method, write_score
+from tests.records import method_record
 
 FLAGS = (
     "--headless=new",
@@ -75,12 +76,12 @@ def write_fake(out: Path, fake: Fake) -> Run:
     )
     for label, (steps, blocks, _, _) in fake.methods.items():
         ilf = label.startswith("ilf")
-        record = MethodRecord(label, label, steps, blocks, blocks, 3000 if ilf else 0, 900.0 if ilf else None)
-        write_json(out / "methods" / f"{slug(label)}.json", asdict(record))
+        trained = {"extra_parameters": 3000, "training_s": 900.0} if ilf else {}
+        write_method(out, method_record(label, blocks, steps=steps, **trained))
         _scores(out, fake, label)
         _samples(out, label)
     for label, reason in fake.failed_methods:
-        write_json(out / "methods" / f"{slug(label)}.json", asdict(Failure(label, "", reason)))
+        write_method(out, method_record(label, None), reason)
     _timings(out, fake)
     if fake.complete:
         write_json(out / "run.json", {"format": 1})

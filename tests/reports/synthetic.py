@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.results import A_A, MethodRecord, Score, TimingSample
+from harness.results import A_A, Score, TimingSample
 from harness.storage.records import Run
 from reports.analysis.select import Sample
+from tests.records import method_record
 
 FAMILIES = (
     "deepcache(interval={})",
@@ -39,7 +40,7 @@ def synthetic_run(path: Path, methods: int = 50, n: int = 2000, rounds: int = 8,
     """A run whose better methods cost more, with noise; nothing is written."""
     rng, names = np.random.default_rng(0), labels(methods)
     shares = dict(zip(names, [1.0, 0.75, 0.6, 0.5, 0.4, 0.3, *rng.uniform(0.15, 0.95, methods)], strict=False))
-    records = tuple(MethodRecord(k, k, 20, 480 * v, 480 * v, 1000, 60.0) for k, v in shares.items())
+    records = tuple(method_record(k, 480 * v, extra_parameters=1000, training_s=60.0) for k, v in shares.items())
     noise = rng.normal(size=n)
     scores = {}
     for metric, title, direction in metrics:

@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from harness.config.description import describe_method
+from harness.config.methods import parse_method
+from harness.cost.plan import Backbone, Plan
 from harness.execution.experiment import Experiment
 from harness.results import Score
 from harness.storage.records import read_json, read_run, slug
 from harness.storage.samples import SampleSet
 from ilf_bench import experiment as app
+from ilf_bench.registry import BUILT_IN
 from studies.reuse import KEYS, content_digest, image_keys, read_by, run_root, take_over
 from tests.harness.execution.test_runner import write_preset
 
@@ -64,9 +68,15 @@ def test_a_rival_trained_again_is_the_only_one_sampled_again(folder: Path, again
 
 def test_what_a_method_reads(folder: Path) -> None:
     parts = {"transformer", "vae", "scheduler"}
-    assert {path.name for path in read_by(folder, "steps:5+fora:2")} == parts
-    assert {path.name for path in read_by(folder, "steps:5+ecad:0.7")} == parts | {"ecad"}
-    assert {path.name for path in read_by(folder, "t-stitch:0.5")} == parts | {"dit-small"}
+    plan = Plan.full(Backbone(6, folder), 5, 1.0)
+
+    def names(text: str) -> set[str]:
+        record = describe_method(text, text, parse_method(text, BUILT_IN), plan, {})
+        return {path.name for path in read_by(folder, record)}
+
+    assert names("steps:5+fora:2") == parts
+    assert names("steps:5+ecad:0.7") == parts | {"ecad"}
+    assert names("t-stitch:0.5") == parts | {"dit-small"}
 
 
 def test_cards_and_training_records_change_no_image(folder: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from harness.results import BASELINE, FloatArray, Score
 from studies.study import SCORES, Study
 from studies.study_tables import against_caches, duel, equal_cost, second_pass, upfront_cost
+from tests.records import method_record
 
 COSTS = {
     BASELINE: 2400,
@@ -45,7 +46,7 @@ def study() -> Study:
         direction: Any = "lower" if metric == "fid" else "higher"
         return Score(label, metric, metric, "", direction, True, 0.0, 200, {}, np.zeros(200))
 
-    records = {label: SimpleNamespace(label=label, block_evaluations=cost) for label, cost in COSTS.items()}
+    records = {label: method_record(label, cost) for label, cost in COSTS.items()}
     timings = {
         label: [SimpleNamespace(round=r, latency_s=cost * (1 + 0.01 * r), batch=1) for r in range(10)]
         for label, cost in COSTS.items()

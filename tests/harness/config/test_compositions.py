@@ -17,7 +17,6 @@ from harness.errors import NotMeasured, UsageError
 from harness.execution.experiment import method_labels
 from harness.models.loading import load_pipeline
 from harness.paths import ROOT
-from harness.results import MethodRecord
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json
 from ilf_bench.cli import main
@@ -25,6 +24,7 @@ from ilf_bench.outcome import print_miscounted
 from ilf_bench.registry import BUILT_IN
 from ilf_bench.stand_ins import stand_in
 from tests.harness.execution.test_runner import write_preset
+from tests.records import method_record
 
 PIXART = ROOT / "zoo" / "tiny-pixart"
 PLAN = Plan.full(Backbone.of(read_json(PIXART / "transformer" / "config.json"), 12, PIXART), 20, 2.5, "dpm++")
@@ -178,7 +178,7 @@ def test_a_row_that_ran_otherwise_than_promised_is_called_out(capsys: pytest.Cap
     exact, bound = PLAN.with_steps(10), PLAN.at_most()
     prepared: Any = SimpleNamespace(plans={"10 steps": exact, "cache": bound, "full": PLAN})
     counted = {"10 steps": (86.2, 240.0), "cache": (300.0, 480.0), "full": (480.0, 480.0)}
-    records = {name: MethodRecord(name, name, 20, promised, ran) for name, (ran, promised) in counted.items()}
+    records = {name: method_record(name, ran, predicted_block_evaluations=promised) for name, (ran, promised) in counted.items()}
     run: Any = SimpleNamespace(records=records)
     print_miscounted(prepared, run, Console(width=200))
     assert capsys.readouterr().out == "WARNING: 10 steps ran 86.2 block evaluations where its parts promise 240\n"

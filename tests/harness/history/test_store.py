@@ -19,8 +19,9 @@ import pytest
 from harness.errors import ArtifactError, UsageError
 from harness.history.packing import run_id, timing_content
 from harness.history.store import History
-from harness.results import Failure, MethodRecord, Score, TimingSample
+from harness.results import Failure, Score, TimingSample
 from harness.storage.records import Run
+from tests.records import method_record
 
 
 def make_run(path: Path, seed: int = 0) -> Run:
@@ -32,7 +33,7 @@ def make_run(path: Path, seed: int = 0) -> Run:
         path=path,
         spec=spec,
         environment=environment,
-        methods=(MethodRecord("full", "full", 20, 480, 480), MethodRecord("8 steps", "steps:8", 8, 192, 192)),
+        methods=(method_record("full", 480), method_record("8 steps", 192)),
         failed_methods=(Failure("broken", "", "no such block"),),
         scores={("full", "good"): score, ("8 steps", "good"): Failure("8 steps", "good", "out of memory")},
         timings=tuple(TimingSample("full", i, 4, 1.0 + i, 0.1, 0.8, 0.1, 1000) for i in range(3)),

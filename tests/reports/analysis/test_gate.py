@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.errors import UsageError
-from harness.results import REFERENCE, Failure, MethodRecord, Score, TimingSample
+from harness.results import REFERENCE, Failure, Score, TimingSample
 from harness.statistics import holm
 from harness.storage.records import Run
 from ilf_bench.commands.gate import gate_runs, parse_limits
@@ -19,6 +19,7 @@ from reports.analysis.findings import LEVEL, p_value, upper_bound
 from reports.analysis.gate import GateResult, GateVerdict, Limits, gate, judge
 from reports.analysis.spread import Spread, Spreads
 from reports.render.gate_pages import gate_text
+from tests.records import method_record
 
 Make = Callable[..., Run]
 PASS, FAIL, INCONCLUSIVE, NOT_MEASURED = GateVerdict
@@ -272,7 +273,7 @@ def test_a_thousand_methods(make_run: Make) -> None:
         timings = [TimingSample(m, r, 1, float(np.exp(rng.normal(0, 0.01))), 0, 1, 0, 10**6) for r in range(4) for m in labels]
         score = base.scores["full", "good"]
         scores = {(label, "good"): replace(score, method=label) for label in labels}
-        records = tuple(MethodRecord(label, label, 20, 480, 480) for label in labels)
+        records = tuple(method_record(label, 480) for label in labels)
         spec = dict(base.spec) | {"method_labels": labels, "metrics": ["good"]}
         return replace(base, spec=spec, methods=records, scores=scores, timings=tuple(timings))
 
