@@ -25,10 +25,11 @@ from tqdm.std import TqdmDefaultWriteLock
 
 from harness.errors import ArtifactError
 from harness.history.store import History
+from harness.storage.layout import FOLDERS
 from harness.storage.records import read_run
 from ilf_bench.cli import entry, main
 
-KEPT = ("samples", "scores", "controls", "measurements", "methods")  # what must not depend on how a run was cut
+KEPT = tuple(sorted({*FOLDERS} - {"timing", "faults"}))  # what must not depend on how a run was cut
 TRAINING = ("--trajectories", "6", "--steps", "40", "--batch", "4", "--rounds", "4", "--grids", "2,3")
 NAMED = re.compile(r"(/\S+?\.(?:json|npy|npz|png|pt|sqlite))\b")
 Results = dict[str, bytes]

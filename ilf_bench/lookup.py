@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.history.store import History
+from harness.storage.layout import Layout
 from harness.storage.locations import history_path, place
 from harness.storage.records import Run, read_run
 
@@ -26,7 +27,7 @@ def kept_history(out: Path) -> History:
 
 def find_run(history: History, name: str) -> Run:
     """A run folder is read as it lies there; anything else is looked up in the history, which needs no folder."""
-    if (place(name) / "spec.json").exists():
+    if Layout(place(name)).spec.exists():
         return read_run(place(name))
     return history.load(history.find(name).run_id)
 

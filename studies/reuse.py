@@ -18,7 +18,8 @@ from harness.execution.environment import describe
 from harness.execution.experiment import Experiment
 from harness.results import MethodRecord
 from harness.sampling.pipeline import Pipeline
-from harness.storage.records import read_json, slug, write_json
+from harness.storage.layout import slug
+from harness.storage.records import read_json, write_json
 
 KEYS = "image-keys.json"
 SAMPLED = ("samples", "measurements")

@@ -11,7 +11,7 @@ from harness.config.spec import ExperimentSpec
 from harness.contracts import Method, Trained, why_unscored
 from harness.errors import UsageError
 from harness.results import BASELINE, MethodRecord
-from harness.storage.records import slug
+from harness.storage.layout import Layout
 from harness.storage.samples import SampleSet
 
 
@@ -36,7 +36,7 @@ class Experiment:
     def samples(self, run: Path, label: str) -> SampleSet:
         """The images of one method: of all prompts, or of the first batch where they serve the block count alone."""
         prompts = self.prompts[: self.spec.batch] if why_unscored(self.methods[label]) else self.prompts
-        return SampleSet(run / "samples" / slug(label), prompts, self.spec.batch)
+        return SampleSet(Layout(run).samples(label).path, prompts, self.spec.batch)
 
 
 def method_labels(methods: Sequence[Method]) -> dict[str, Method]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from harness.errors import ArtifactError
 from harness.results import FloatArray
-from harness.storage.records import digest, read_json, slug, write_bytes, write_json
+from harness.storage.layout import Layout, Pair
+from harness.storage.records import digest, read_json, write_bytes, write_json
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,13 @@ class Part:
     start: int
 
     @property
-    def base(self) -> Path:
-        """The path without its suffix."""
-        return self.run / "parts" / slug(self.method) / f"{self.start:06d}"
+    def files(self) -> Pair:
+        """Where it lies."""
+        return Layout(self.run).partial(self.method, self.start)
 
     def holds(self, key: str) -> bool:
         """Whether this very part has been written and is intact."""
-        receipt = self.base.with_suffix(".json")
+        receipt = self.files.record
         try:
             if not receipt.exists() or read_json(receipt).get("key") != key:
                 return False
@@ -51,16 +52,16 @@ class Part:
         """Rows [B, d] by metric, or why there are none: the arrays first, then the receipt that makes them count."""
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **rows)
-        write_bytes(self.base.with_suffix(".npz"), buffer.getvalue())
+        write_bytes(self.files.array, buffer.getvalue())
         reasons = {name: asdict(why) for name, why in missing.items()}
         content = {"key": key, "digest": digest(buffer.getvalue()), "metrics": list(rows), "missing": reasons}
-        write_json(self.base.with_suffix(".json"), content)
+        write_json(self.files.record, content)
 
     def read(self) -> tuple[dict[str, FloatArray], dict[str, Missing]]:
         """Rows and reasons by metric. Raises :class:`ArtifactError` where the part is missing or damaged."""
-        receipt = read_json(self.base.with_suffix(".json"))
+        receipt = read_json(self.files.record)
         try:
-            content = self.base.with_suffix(".npz").read_bytes()
+            content = self.files.array.read_bytes()
             if digest(content) != receipt["digest"]:
                 raise ValueError("another content than was written")
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
@@ -68,10 +69,10 @@ class Part:
             return rows, {name: Missing(**why) for name, why in receipt["missing"].items()}
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise ArtifactError(
-                expected=f"measurements at {self.base}", got=str(error), remedy="run again: that range is measured again"
+                expected=f"measurements at {self.files.array}", got=str(error), remedy="run again: that range is measured again"
             ) from error
 
     def remove(self) -> None:
         """The receipt first, so that a half-removed part does not count."""
-        for suffix in (".json", ".npz"):
-            self.base.with_suffix(suffix).unlink(missing_ok=True)
+        self.files.record.unlink(missing_ok=True)
+        self.files.array.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from harness.execution.dispatch import Dispatch
 from harness.execution.experiment import Experiment
 from harness.execution.tasks import Engine, Facts, Outcome, Role, Task
 from harness.results import BASELINE, Failure, Fault
+from harness.storage.layout import Layout
 from harness.storage.locations import held_alone, is_local
 from harness.storage.records import (
     FORMAT,
@@ -57,6 +58,7 @@ class Runner:
         self.experiment, self.spec, self.engine, self.console = experiment, experiment.spec, engine, console
         self.command = command
         self.folder = experiment.folder(out)
+        self.layout = Layout(self.folder)
         self.failures: list[Failure] = []
         self.failed: set[str] = set()  # methods without all their images
 
@@ -71,7 +73,7 @@ class Runner:
                 self._time(progress)
                 self._score(progress)
             if not self.failures:
-                write_json(self.folder / "run.json", {"format": FORMAT})
+                write_json(self.layout.complete, {"format": FORMAT})
         return self.failures
 
     def _prepare(self, facts: Facts) -> None:
@@ -84,20 +86,20 @@ class Runner:
             "anchor": None if self.spec.anchor is None else self.spec.anchor.model_dump(mode="json"),  # never ranked
         }
         remove_leftovers(self.folder)
-        (self.folder / "run.json").unlink(missing_ok=True)  # whole only when this call, too, has found or made everything
-        if (self.folder / "environment.json").exists():
+        self.layout.complete.unlink(missing_ok=True)  # whole only when this call, too, has found or made everything
+        if self.layout.environment.exists():
             self._check_same(environment)
         else:
-            write_json(self.folder / "environment.json", environment)
+            write_json(self.layout.environment, environment)
         if self._spec_differs(spec):
-            write_json(self.folder / "spec.json", spec)
+            write_json(self.layout.spec, spec)
         for label, record in self.experiment.planned.items():
             if not has_run(self.folder, label):
                 write_method(self.folder, record)
 
     def _spec_differs(self, spec: dict[str, Any]) -> bool:
         """Whether the spec must be written (again): the folder's name holds its digest, so a damaged one can be replaced."""
-        path = self.folder / "spec.json"
+        path = self.layout.spec
         if not path.exists():
             return True
         try:
@@ -113,7 +115,7 @@ class Runner:
 
     def _check_same(self, environment: dict[str, Any]) -> None:
         """A run is resumed with its own weights and prompts on its own machine, so that its records belong together."""
-        begun = read_json(self.folder / "environment.json")
+        begun = read_json(self.layout.environment)
         for key, what in SAME_THROUGHOUT.items():
             if begun.get(key) != environment[key]:
                 raise ArtifactError(
@@ -157,7 +159,7 @@ class Runner:
                 write_score(self.folder, self.failures[-1])
 
     def _is_timed(self, number: int) -> bool:
-        path = self.folder / "timing" / f"{number:03d}.json"
+        path = self.layout.round(number)
         try:
             return path.exists() and bool(read_timings(path))
         except ArtifactError as error:
@@ -190,8 +192,7 @@ class Runner:
 
     def _note(self, fault: Fault) -> None:
         """Record what was done again; this process is the folder's only writer of faults."""
-        number = len(list((self.folder / "faults").glob("*.json")))
-        write_json(self.folder / "faults" / f"{number:04d}.json", asdict(fault))
+        write_json(self.layout.fault(len(self.layout.faults())), asdict(fault))
         what = f"{fault.stage} {fault.method} {fault.start}"
         self.console.print(f"done again: {what}: {fault.reason}", markup=False, soft_wrap=True)
 

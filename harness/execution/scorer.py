@@ -20,7 +20,8 @@ from harness.execution.tasks import SCORE_BATCH, Outcome, Task, is_fatal, reason
 from harness.models.random_weights import is_random
 from harness.results import BASELINE, Failure, Fault, FloatArray, Score
 from harness.statistics.controls import CONTROLS, IDENTICAL
-from harness.storage.records import digest, has_measurement, read_measurement, read_score, slug, write_measurement, write_score
+from harness.storage.layout import Layout, Pair
+from harness.storage.records import digest, has_measurement, read_measurement, read_score, write_measurement, write_score
 from harness.storage.samples import SampleSet, chunks
 
 REPEAT = 1e-3  # of the largest measurement: what another batch size may change
@@ -125,12 +126,12 @@ class Scorer:
     def _todo(self, label: str) -> Todo:
         """Looked up once a method: it reads what is known of all its images."""
         given = {} if why_unscored(self.experiment.methods[label]) else self.metrics
-        n = len(self.experiment.samples(self.folder, label).prompts)
-        folder = self.folder / "scores" / slug(label)
+        n, files = len(self.experiment.samples(self.folder, label).prompts), Layout(self.folder)
+        built = {name: metric for name, metric in given.items() if not isinstance(metric, Failure)}
         lacking = {
             name: metric
-            for name, metric in given.items()
-            if not isinstance(metric, Failure) and not (_is_scored(folder, name, metric, n) and self._is_stored(label, metric))
+            for name, metric in built.items()
+            if not (_is_scored(files.score(label, name), metric, n) and self._is_stored(label, metric))
         }
         wanted = by_measurement(lacking)
         return Todo(label, lacking, {name: m for name, m in wanted.items() if self._stored(label, name, m) is None})
@@ -233,8 +234,8 @@ class Scorer:
         n = min(len(samples.prompts), IMAGES)
         whole: Batch | None = None
         for control in CONTROLS:
-            folder = self.folder / "controls" / slug(control)
-            lacking = {name: metric for name, metric in built.items() if not _is_scored(folder, name, metric, n)}
+            files = {name: Layout(self.folder).score(control, name, "controls") for name in built}
+            lacking = {name: metric for name, metric in built.items() if not _is_scored(files[name], metric, n)}
             if not lacking:
                 continue
             whole = whole or Batch(torch.from_numpy(samples.load(range(n))), samples.prompts[:n], range(n))
@@ -262,10 +263,10 @@ class Scorer:
             )
 
 
-def _is_scored(folder: Path, name: str, metric: Metric, n: int) -> bool:
-    """Whether this very metric (same fingerprint) has been scored in ``folder``, and the record is intact."""
+def _is_scored(files: Pair, metric: Metric, n: int) -> bool:
+    """Whether this very metric (same fingerprint) has been scored there, and the record is intact."""
     try:
-        score = read_score(folder / f"{name}.json")
+        score = read_score(files.record)
     except ArtifactError:
         return False
     return isinstance(score, Score) and dict(score.fingerprint) == fingerprint_at(metric, n)

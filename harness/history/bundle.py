@@ -18,11 +18,10 @@ from typing import Any
 
 from harness.errors import ArtifactError, UsageError
 from harness.history.packing import run_id
+from harness.storage.layout import FILES, FOLDERS
 from harness.storage.records import read_run, write_bytes
 
 KIND, VERSION, MANIFEST = "ilf-bench bundle", 1, "bundle.json"
-FOLDERS = ("methods", "scores", "timing", "measurements", "samples")
-FILES = ("spec.json", "environment.json", "warmup.json", "run.json")
 IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest moment a zip can hold: the archive's bytes depend on the run alone
 MOST_BYTES = 64 * 2**30

@@ -11,7 +11,7 @@ from typing import Any
 from harness.errors import ArtifactError, UsageError
 from harness.history.packing import inline
 from harness.history.store import History, HistoryEntry
-from harness.storage.records import slug
+from harness.storage.layout import slug
 
 TAG = "ilf-bench.run_id"
 BATCH = 500  # metrics in one call; MLflow takes at most 1,000 entities

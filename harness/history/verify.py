@@ -12,7 +12,8 @@ from harness.errors import ArtifactError
 from harness.history.bundle import IMAGES, Finding, Verified, record_files
 from harness.history.packing import timing_content
 from harness.results import Score
-from harness.storage.records import Run, read_json, read_run, slug
+from harness.storage.layout import Layout
+from harness.storage.records import Run, read_json, read_run
 
 
 def verify_run(folder: Path, recorded: Run) -> Verified:
@@ -28,15 +29,17 @@ def verify_run(folder: Path, recorded: Run) -> Verified:
 
 def _pieces(run: Run) -> dict[str, object]:
     """Everything in a run by the file that holds it."""
-    found: dict[str, object] = {"spec.json": dict(run.spec), "environment.json": dict(run.environment), "run.json": run.complete}
+    layout = Layout(Path())
+    found: dict[Path, object] = {layout.spec: dict(run.spec), layout.environment: dict(run.environment)}
+    found[layout.complete] = run.complete
     reasons = {failure.method: failure.reason for failure in run.failed_methods}
     for method in run.described.values():
-        found[f"methods/{slug(method.label)}.json"] = (asdict(method), reasons.get(method.label, ""))
+        found[layout.method(method.label)] = (asdict(method), reasons.get(method.label, ""))
     for (method_label, metric), score in run.scores.items():
-        found[f"scores/{slug(method_label)}/{metric}"] = _score(score)
+        found[layout.score(method_label, metric).record] = _score(score)
     for number in sorted({t.round for t in run.timings}):
-        found[f"timing/{number:03d}.json"] = [timing_content(t) for t in run.timings if t.round == number]
-    return found
+        found[layout.round(number)] = [timing_content(t) for t in run.timings if t.round == number]
+    return {path.as_posix(): content for path, content in found.items()}
 
 
 def _score(score: object) -> object:
@@ -57,15 +60,15 @@ def _differences(then: Mapping[str, object], now: Mapping[str, object]) -> Itera
 
 def _images(folder: Path) -> Iterator[Finding]:
     """Each image against the digest in its manifest; a folder whose images were all removed on purpose is not judged."""
-    for manifest in sorted((folder / "samples").glob("*/manifest.json")):
-        listed = {str(s["file"]): str(s["sha256"]) for s in read_json(manifest)["samples"]}
-        present = {path.name for path in manifest.parent.iterdir() if path.suffix.lower() in IMAGES}
-        where = manifest.parent.relative_to(folder).as_posix()
+    for samples in Layout(folder).sample_folders():
+        listed = {str(s["file"]): str(s["sha256"]) for s in read_json(samples.manifest)["samples"]}
+        present = {path.name for path in samples.path.iterdir() if path.suffix.lower() in IMAGES}
+        where = samples.path.relative_to(folder).as_posix()
         if not present:
             continue
         for name, digest in listed.items():
             if name not in present:
                 yield Finding("missing", f"{where}/{name}")
-            elif hashlib.sha256((manifest.parent / name).read_bytes()).hexdigest() != digest:
+            elif hashlib.sha256((samples.path / name).read_bytes()).hexdigest() != digest:
                 yield Finding("altered", f"{where}/{name}", "another digest than in its manifest")
         yield from (Finding("extra", f"{where}/{name}") for name in sorted(present - listed.keys()))

@@ -1,20 +1,7 @@
 """A run on disk: raw records, written once under a temporary name and renamed.
 
-RUN/spec.json            the resolved ExperimentSpec
-RUN/environment.json     machine, packages, commit
-RUN/methods/SLUG.json    a MethodRecord, without counted blocks before the method has run; with a reason where it failed
-RUN/samples/SLUG/        000000.png ... and manifest.json (indices, prompts, digests)
-RUN/measurements/SLUG/NAME.npy         what a metric measured, one row an image: shared by all metrics of that measurement
-RUN/measurements/SLUG/NAME.json        what it was measured with and on
-RUN/scores/SLUG/METRIC.json and .npy   a Score and its per-image values, or a Failure
-RUN/controls/CONTROL/METRIC.json and .npy  the same for a null control (harness/execution/controls.py)
-RUN/timing/ROUND.json    the TimingSamples of one interleaved round, at every batch size
-RUN/warmup.json          the TimingSamples of the rounds before it, with the seconds spent compiling
-RUN/faults/*.json        a Fault: work that was lost, or done at a smaller batch
-RUN/parts/               measurements under way; gone when a method is scored
-RUN/run.json             written last: the run is complete
-
-Every JSON file carries the SHA-256 of its content, and that of the arrays beside it: a damaged record is never used.
+Which file holds what says harness/storage/layout.py. Every JSON file carries the SHA-256 of its content, and that of the arrays
+beside it: a damaged record is never used.
 """
 
 from __future__ import annotations
@@ -23,18 +10,18 @@ import hashlib
 import io
 import json
 import os
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from harness.errors import ArtifactError
 from harness.results import Failure, Fault, FloatArray, MethodPart, MethodRecord, Score, TimingSample
+from harness.storage.layout import Layout, Scored
 from harness.storage.locations import is_local
 
 T = TypeVar("T")
@@ -45,7 +32,6 @@ os.umask(UMASK)  # the mask can only be read by setting it
 
 
 SEAL = "sha256"  # the key under which a JSON object holds the digest of all its other content
-Part = Literal["scores", "controls"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,12 +75,6 @@ class Run:
         for sample in sorted(self.timings, key=lambda t: t.round):
             found.setdefault(sample.method, []).append(sample)
         return {label: tuple(samples) for label, samples in found.items()}
-
-
-def slug(label: str) -> str:
-    """A file name for a method label: readable, and unique through a short digest."""
-    readable = re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-").lower()[:60]
-    return f"{readable}-{digest(label.encode())[:6]}"
 
 
 def digest(content: bytes) -> str:
@@ -194,7 +174,7 @@ def read_record(kind: type[T], content: Any, path: Path) -> T:
 def write_method(run: Path, record: MethodRecord, failure: str = "") -> None:
     """What a method is and did, and why it has not run where it failed."""
     content = asdict(record) | ({"reason": failure} if failure else {})
-    write_json(run / "methods" / f"{slug(record.label)}.json", content)
+    write_json(Layout(run).method(record.label), content)
 
 
 def read_method(path: Path) -> tuple[MethodRecord, Failure | None]:
@@ -214,18 +194,18 @@ def method_record(content: Mapping[str, Any], path: Path) -> MethodRecord:
 
 def has_run(run: Path, label: str) -> bool:
     """Whether a method has all its images and its counted cost."""
-    path = run / "methods" / f"{slug(label)}.json"
+    path = Layout(run).method(label)
     return path.exists() and read_method(path)[0].block_evaluations is not None
 
 
-def write_score(run: Path, score: Score | Failure, part: Part = "scores") -> None:
-    """The per-image values first, then the JSON that makes them count. ``part`` controls: ``method`` names a null control."""
-    base = run / part / slug(score.method) / score.metric
+def write_score(run: Path, score: Score | Failure, kind: Scored = "scores") -> None:
+    """The per-image values first, then the JSON that makes them count. ``kind`` controls: ``method`` names a null control."""
+    files = Layout(run).score(score.method, score.metric, kind)
     content = asdict(score)
     if isinstance(score, Score):
         content.pop("per_image")
-        content["digests"] = {"per_image": write_array(base.with_suffix(".npy"), score.per_image)}
-    write_json(base.with_suffix(".json"), content)
+        content["digests"] = {"per_image": write_array(files.array, score.per_image)}
+    write_json(files.record, content)
 
 
 def read_score(path: Path) -> Score | Failure:
@@ -245,29 +225,29 @@ def read_score(path: Path) -> Score | Failure:
     return score
 
 
-def read_scores(run: Path, part: Part = "scores") -> dict[tuple[str, str], Score | Failure]:
+def read_scores(run: Path, kind: Scored = "scores") -> dict[tuple[str, str], Score | Failure]:
     """Every score of a run by (method label, metric).
 
-    ``part`` controls: those of the null controls by (control, metric), with ``method`` naming the control (identical, jpeg50,
-    shuffled, constant, noise or black; harness/execution/controls.py). Each has the full run's first images, at most 100 of
+    ``kind`` controls: those of the null controls by (control, metric), with ``method`` naming the control (identical, jpeg50,
+    shuffled, constant, noise or black; harness/statistics/controls.py). Each has the full run's first images, at most 100 of
     them, and is to be held against ``identical``, which has the same N.
     A run of an earlier version has none.
     """
-    found = [read_score(file) for file in _files(run, f"{part}/*/*.json")]
+    found = [read_score(file) for file in Layout(run).scores(kind)]
     return {(score.method, score.metric): score for score in found}
 
 
 def write_measurement(run: Path, method: str, name: str, basis: Mapping[str, Any], rows: FloatArray) -> None:
     """Measurements [N, d] of one method, then the ``basis`` (networks, images) that makes them count."""
-    base = run / "measurements" / slug(method) / name
-    base.with_suffix(".json").unlink(missing_ok=True)
-    content = write_array(base.with_suffix(".npy"), rows)
-    write_json(base.with_suffix(".json"), {"digest": content, **basis})
+    files = Layout(run).measurement(method, name)
+    files.record.unlink(missing_ok=True)
+    content = write_array(files.array, rows)
+    write_json(files.record, {"digest": content, **basis})
 
 
 def has_measurement(run: Path, method: str, name: str) -> bool:
     """Whether :func:`read_measurement` would find anything, of whatever basis."""
-    return (run / "measurements" / slug(method) / name).with_suffix(".json").exists()
+    return Layout(run).measurement(method, name).record.exists()
 
 
 def read_measurement(run: Path, method: str, name: str, basis: Mapping[str, Any] | None = None) -> FloatArray | None:
@@ -277,40 +257,41 @@ def read_measurement(run: Path, method: str, name: str, basis: Mapping[str, Any]
     """
     if not has_measurement(run, method, name):
         return None
-    base = run / "measurements" / slug(method) / name
-    stored = read_json(base.with_suffix(".json"))
+    files = Layout(run).measurement(method, name)
+    stored = read_json(files.record)
     content = stored.pop("digest", None)
     if basis is not None and stored != dict(basis):
         return None
-    return read_array(base.with_suffix(".npy"), content)
+    return read_array(files.array, content)
 
 
 def read_run(path: Path) -> Run:
     """Everything a report needs. Raises :class:`ArtifactError` on a folder that is no run or has another format."""
-    if not (path / "spec.json").exists():
+    layout = Layout(path)
+    if not layout.spec.exists():
         raise ArtifactError(
-            expected=f"a run folder at {path}", got="no spec.json in it", remedy="name a folder made by ilf-bench run"
+            expected=f"a run folder at {path}", got=f"no {layout.spec.name} in it", remedy="name a folder made by ilf-bench run"
         )
-    spec = read_json(path / "spec.json")
+    spec = read_json(layout.spec)
     if spec.get("format") != FORMAT:
         raise ArtifactError(expected=f"record format {FORMAT}", got=str(spec.get("format")), remedy="run again with this version")
-    methods = [read_method(file) for file in _files(path, "methods/*.json")]
+    methods = [read_method(file) for file in layout.methods()]
     order = {label: i for i, label in enumerate(spec["method_labels"])}
     records = sorted((record for record, _ in methods), key=lambda m: order.get(m.label, len(order)))
-    timed = [sample for file in _files(path, "timing/*.json") for sample in read_timings(file)]
+    timed = [sample for file in layout.rounds() for sample in read_timings(file)]
     further = spec.get("timing", {}).get("batches", ())
     return Run(
         path=path,
         spec=spec,
-        environment=read_json(path / "environment.json"),
+        environment=read_json(layout.environment),
         methods=tuple(record for record in records if record.block_evaluations is not None),
         failed_methods=tuple(failure for _, failure in methods if failure is not None),
         scores=read_scores(path),
         timings=tuple(sample for sample in timed if sample.batch not in further or sample.batch == spec["timing"]["batch"]),
-        complete=(path / "run.json").exists(),
+        complete=layout.complete.exists(),
         other_batches=tuple(s for s in timed if s.batch in further and s.batch != spec["timing"]["batch"]),
-        warmups=tuple(sample for file in _files(path, "warmup.json") for sample in read_timings(file)),
-        faults=tuple(read_record(Fault, read_json(file), file) for file in _files(path, "faults/*.json")),
+        warmups=read_timings(layout.warmup) if layout.warmup.exists() else (),
+        faults=tuple(read_record(Fault, read_json(file), file) for file in layout.faults()),
         controls=read_scores(path, "controls"),
         planned=tuple(record for record in records if record.block_evaluations is None),
     )
@@ -322,7 +303,3 @@ def read_timings(path: Path) -> tuple[TimingSample, ...]:
     if not isinstance(content, list):
         raise ArtifactError(expected=f"a list at {path}", got=type(content).__name__, remedy="delete that file and run again")
     return tuple(read_record(TimingSample, sample, path) for sample in content)
-
-
-def _files(run: Path, pattern: str) -> list[Path]:
-    return sorted(run.glob(pattern))

@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.errors import ArtifactError
 from harness.storage.images import Pixels, decode_image, encode_png
+from harness.storage.layout import SampleFolder
 from harness.storage.records import digest, read_json, write_bytes, write_json
 
 Generate = Callable[[Sequence[str], Sequence[int]], Pixels]  # prompts and their sample indices to uint8 [B, 3, H, W]
@@ -38,19 +39,19 @@ class SampleSet:
 
     def image_path(self, index: int) -> Path:
         """Where sample ``index`` lies."""
-        return self.folder / f"{index:06d}.png"
+        return SampleFolder(self.folder).image(index)
 
     @property
     def manifest(self) -> Path:
         """Written when every image is there."""
-        return self.folder / "manifest.json"
+        return SampleFolder(self.folder).manifest
 
     def chunks(self) -> Iterator[range]:
         """Index ranges that are generated together, whatever was there before."""
         return chunks(len(self.prompts), self.chunk)
 
     def _receipt(self, start: int) -> Path:
-        return self.folder / f"chunk-{start:06d}.json"
+        return SampleFolder(self.folder).receipt(start)
 
     def _read_receipt(self, indices: range) -> Receipt:
         path = self._receipt(indices.start)

@@ -16,7 +16,8 @@ from harness.execution.tasks import is_fatal, reason
 from harness.results import Failure, TimingSample
 from harness.sampling.compiling import compile_seconds
 from harness.sampling.pipeline import Pipeline
-from harness.storage.records import read_json, slug, write_json, write_score
+from harness.storage.layout import Layout
+from harness.storage.records import read_json, write_json, write_score
 from harness.timing.nvml import Monitor
 from harness.timing.reference_workload import Workload
 from harness.timing.stages import StageTimer
@@ -108,11 +109,11 @@ class Rounds:
         if not self.warm:
             for label in self.methods:
                 for batch in self.alive:  # an earlier try's failure
-                    (self.folder / "scores" / slug(label) / f"{self._stage(batch)}.json").unlink(missing_ok=True)
+                    Layout(self.folder).score(label, self._stage(batch)).record.unlink(missing_ok=True)
             self._store_warmups([row for n in range(self.timing.warmup, 0, -1) for row in self._round(-n, failures)])
             self.warm = True
         rows = self._round(number, failures)
-        write_json(self.folder / "timing" / f"{number:03d}.json", [asdict(row) for row in rows])
+        write_json(Layout(self.folder).round(number), [asdict(row) for row in rows])
         return failures
 
     def _stage(self, batch: int) -> str:
@@ -121,7 +122,7 @@ class Rounds:
 
     def _store_warmups(self, rows: Sequence[TimingSample]) -> None:
         """After those of a run that was cut before."""
-        file = self.folder / "warmup.json"
+        file = Layout(self.folder).warmup
         before = read_json(file) if file.exists() else []
         write_json(file, [*before, *(asdict(row) for row in rows)])
 

@@ -46,10 +46,11 @@ def needed(
     """The table for a run folder (itself the pilot) or a preset (with a pilot, the newest recorded run of it, or assumptions)."""
     from harness.config.spec import load_spec
     from harness.statistics.power import Design
+    from harness.storage.layout import Layout
     from harness.storage.records import read_run
     from reports.analysis.power import SPEED, SPEED_EFFECT, deviations, margins, power_table, requirements
 
-    own = Path(what) / "spec.json"
+    own = Layout(Path(what)).spec
     run = read_run(Path(what)) if own.exists() else _pilot(load_spec(what), pilot, out, needed=not assumed)
     spec = run.spec if run is not None and own.exists() else load_spec(what).model_dump(mode="json")
     found = deviations(run) if run else {}
@@ -73,6 +74,7 @@ def needed(
 
 def _pilot(spec: ExperimentSpec, named: str | None, out: Path, *, needed: bool) -> Run | None:
     from harness.history.store import History
+    from harness.storage.layout import Layout
     from harness.storage.locations import history_path
     from harness.storage.records import read_run
 
@@ -85,7 +87,7 @@ def _pilot(spec: ExperimentSpec, named: str | None, out: Path, *, needed: bool) 
         return run
     store = history_path(out)
     entries = History(store).runs() if store.exists() else ()
-    paths = [entry.path for entry in entries if entry.preset == spec.name and (entry.path / "spec.json").exists()]
+    paths = [entry.path for entry in entries if entry.preset == spec.name and Layout(entry.path).spec.exists()]
     if paths:
         return read_run(paths[-1])
     if needed:

@@ -17,10 +17,11 @@ def tag(
     out: Out = DEFAULT_OUT,
 ) -> None:
     """Name a run, for gate and compare."""
+    from harness.storage.layout import Layout
     from harness.storage.records import read_run
     from ilf_bench.lookup import open_history
 
     history, folder = open_history(out), Path(run)
-    identity = history.append(read_run(folder)) if (folder / "spec.json").exists() else history.find(run).run_id
+    identity = history.append(read_run(folder)) if Layout(folder).spec.exists() else history.find(run).run_id
     history.tag(name, identity)
     print_line(f"{name}: run {identity}")

@@ -12,8 +12,9 @@ import numpy as np
 from harness.errors import ArtifactError
 from harness.results import A_A, BASELINE, Failure, FloatArray, MethodRecord, Score, TimingSample
 from harness.statistics import Interval, time_ratio
+from harness.storage.layout import Layout
 from harness.storage.locations import inside
-from harness.storage.records import Run, read_json, slug
+from harness.storage.records import Run, read_json
 
 STAGES = ("text", "denoise", "decode")
 TIMING = "timing"  # what a failure to time is filed under; at a further batch size, -batch- and the size follow
@@ -178,14 +179,14 @@ def accelerators(run: Run) -> list[str]:
 
 def samples_of(run: Run, label: str) -> list[Sample]:
     """The images of one method by index; empty where the run kept none. Raises :class:`ArtifactError` on a bad manifest."""
-    folder = run.path / "samples" / slug(label)
-    if not (folder / "manifest.json").exists():
+    folder = Layout(run.path).samples(label)
+    if not folder.manifest.exists():
         return []
-    manifest: Any = read_json(folder / "manifest.json")
+    manifest: Any = read_json(folder.manifest)
     try:
-        found = [Sample(int(s["index"]), str(s["prompt"]), inside(folder, s["file"])) for s in manifest["samples"]]
+        found = [Sample(int(s["index"]), str(s["prompt"]), inside(folder.path, s["file"])) for s in manifest["samples"]]
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
-            expected=f"samples with index, prompt and file in {folder / 'manifest.json'}", got=repr(error), remedy="run again"
+            expected=f"samples with index, prompt and file in {folder.manifest}", got=repr(error), remedy="run again"
         ) from error
     return sorted(found, key=lambda sample: sample.index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.storage.layout import Layout
 from harness.storage.records import Run, read_run, write_bytes
 from reports.render.figures import paper_figures
 from reports.render.gallery import gallery_page
@@ -59,4 +60,4 @@ def build_paper(run_path: Path, out: Path | None = None) -> Path:
 
 
 def _folder(run: Run, out: Path | None) -> Path:
-    return Path(out) if out is not None else run.path / "report"
+    return Path(out) if out is not None else Layout(run.path).report

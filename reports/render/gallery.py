@@ -12,7 +12,8 @@ from urllib.parse import quote
 import numpy as np
 
 from harness.results import BASELINE, Score
-from harness.storage.records import Run, slug
+from harness.storage.layout import Layout, slug
+from harness.storage.records import Run
 from reports.analysis.select import Sample, accelerators, metric_order, score_of
 from reports.render.grid import is_small
 from reports.render.page import embedded_json, render_page
@@ -42,7 +43,7 @@ def gallery_page(run: Run, stored: Mapping[str, Mapping[int, Sample]], folder: P
     methods = list(stored)[:DRAWN]
     indices = sorted(set().union(*(stored[label] for label in methods)))
     anyone = {index: stored[label][index] for label in reversed(methods) for index in stored[label]}
-    root = quote(Path(os.path.relpath(str(run.path / "samples"), str(folder))).as_posix())
+    root = quote(Path(os.path.relpath(str(Layout(run.path).all_samples), str(folder))).as_posix())
     pair = _pair(run, methods)
     data = {
         "root": root,
@@ -77,8 +78,9 @@ def _pair(run: Run, methods: list[str]) -> tuple[str, str]:
 def _method(label: str, samples: Mapping[int, Sample], indices: list[int]) -> dict[str, Any]:
     """Its folder, and its file names where they are not the usual ones; an empty name where a sample is missing."""
     files = [samples[i].path.name if i in samples else "" for i in indices]
-    usual = files == [f"{i:06d}.png" for i in indices]
-    return {"label": label, "folder": quote(slug(label)), "files": None if usual else files}
+    folder = Layout(Path()).samples(label)
+    usual = files == [folder.image(i).name for i in indices]
+    return {"label": label, "folder": quote(folder.path.name), "files": None if usual else files}
 
 
 def _metrics(

@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from harness.errors import ArtifactError
 from harness.results import A_A
-from harness.storage.records import Run, slug
+from harness.storage.layout import slug
+from harness.storage.records import Run
 from reports.analysis.select import Sample, method_order, samples_of
 from reports.render.plots import DRAWN
 

@@ -18,8 +18,9 @@ from benchmarks.campaign import SCENARIOS, resumed_run
 from benchmarks.trials import Bench, call, ended, forked, run_folder, write_preset
 from harness.errors import ArtifactError, UsageError
 from harness.models.checksums import SUMS, check_sums, write_sums
+from harness.storage.layout import slug
 from harness.storage.locations import held_alone, inside
-from harness.storage.records import read_array, read_json, read_run, slug, write_array, write_json
+from harness.storage.records import read_array, read_json, read_run, write_array, write_json
 from reports.analysis.select import samples_of
 from zoo.recipes.seal import ZOO
 

@@ -14,7 +14,8 @@ from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
 from harness.models.random_weights import ARCHITECTURES, transformer_config
 from harness.results import Failure
-from harness.storage.records import read_run, slug
+from harness.storage.layout import slug
+from harness.storage.records import read_run
 from ilf.forms import middle
 from ilf.untrained import UntrainedIlf
 from ilf_bench.cli import main

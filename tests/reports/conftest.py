@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from harness.results import A_A, Failure, Score, TimingSample
-from harness.storage.records import Run, read_run, slug, write_json, write_method, write_score
+from harness.storage.layout import slug
+from harness.storage.records import Run, read_run, write_json, write_method, write_score
 from tests.records import method_record
 
 FLAGS = (

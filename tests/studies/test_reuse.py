@@ -14,7 +14,8 @@ from harness.config.methods import parse_method
 from harness.cost.plan import Backbone, Plan
 from harness.execution.experiment import Experiment
 from harness.results import Score
-from harness.storage.records import read_json, read_run, slug
+from harness.storage.layout import slug
+from harness.storage.records import read_json, read_run
 from harness.storage.samples import SampleSet
 from ilf_bench import experiment as app
 from ilf_bench.registry import BUILT_IN

@@ -17,8 +17,9 @@ from harness.execution.tasks import Facts, Loss, Outcome, Role, Task, attempt, i
 from harness.results import REFERENCE, Failure, Fault, Score
 from harness.sampling.pipeline import Pipeline
 from harness.storage.images import decode_image
+from harness.storage.layout import slug
 from harness.storage.locations import place
-from harness.storage.records import read_json, read_run, slug
+from harness.storage.records import read_json, read_run
 from ilf_bench.cli import main
 from ilf_bench.engines import local_engine
 from ilf_bench.experiment import prepare

@@ -15,7 +15,8 @@ from rich.console import Console
 from harness.errors import UsageError
 from harness.execution.runner import Runner
 from harness.execution.tasks import Facts, Loss, Outcome, Task
-from harness.storage.records import read_json, read_run, slug
+from harness.storage.layout import slug
+from harness.storage.records import read_json, read_run
 from ilf_bench.engines import EngineMaker, cluster_engine, local_engine
 from ilf_bench.experiment import prepare
 from tests.harness.execution.test_dispatch import assert_same_images, check_failures, failing_preset

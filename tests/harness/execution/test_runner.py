@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from harness.results import A_A, REFERENCE, Failure, Score
-from harness.storage.records import read_json, read_run, slug, write_json
+from harness.storage.layout import slug
+from harness.storage.records import read_json, read_run, write_json
 from ilf_bench import experiment as app
 from ilf_bench.cli import main
 from tests.conftest import PROMPTS

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from harness.results import Score
-from harness.storage.records import Run, slug
+from harness.storage.layout import slug
+from harness.storage.records import Run
 from reports.render.gallery import gallery_page
 from reports.render.grid import sample_sheet, stored_samples
 from reports.render.html import INLINE_BYTES, html_report
