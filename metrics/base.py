@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ import torch
 from harness.contracts import Batch, Unmeasurable
 from harness.errors import UsageError
 from harness.results import Direction, FloatArray
+
+LpipsBackbone = Literal["alex", "vgg"]
 
 
 class FeatureExtractor(Protocol):
@@ -48,6 +50,16 @@ class PreferenceModel(Protocol):
 
     def __call__(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """float32 [B], higher is better, for uint8 [B, 3, H, W]."""
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Weights and preprocessing."""
+
+
+class PairDistance(Protocol):
+    """A network that compares an image with another."""
+
+    def __call__(self, images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        """float32 [B], 0 for identical images, for two batches uint8 [B, 3, H, W]."""
 
     def fingerprint(self) -> Mapping[str, str]:
         """Weights and preprocessing."""
@@ -95,6 +107,9 @@ class Networks(Protocol):
     @property
     def reward(self) -> PreferenceModel:
         """For ImageReward."""
+
+    def lpips(self, backbone: LpipsBackbone) -> PairDistance:
+        """For LPIPS."""
 
 
 class BaseMetric(ABC):

@@ -13,9 +13,10 @@ from metrics.feature_distance import FeatureDistance
 from metrics.frechet import FrechetDistance
 from metrics.image_reward import ImageReward
 from metrics.kernel import KernelDistance
+from metrics.lpips import LpipsDistance
 from metrics.manifold import Manifold, Side
 from metrics.psnr import Psnr
-from metrics.ssim import Ssim
+from metrics.ssim import MsSsim, Ssim
 
 
 def _fid(c: MetricContext) -> Metric:
@@ -76,6 +77,9 @@ METRICS: dict[str, Callable[[MetricContext], Metric]] = {
     "image_reward": lambda c: ImageReward(c.networks.reward, c.tiny),
     "psnr": lambda c: Psnr(),
     "ssim": lambda c: Ssim(),
+    "ms_ssim": lambda c: MsSsim(),
+    "lpips": lambda c: LpipsDistance(c.networks.lpips("alex")),
+    "lpips_vgg": lambda c: LpipsDistance(c.networks.lpips("vgg"), "lpips_vgg", "LPIPS (VGG) to the full run"),
     "feature_distance": lambda c: FeatureDistance(c.networks.fidelity_features, c.tiny),
     "kd_efficientnet": _kd_efficientnet,
     "fd_efficientnet": _fd_efficientnet,

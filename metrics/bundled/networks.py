@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import NotMeasured
-from metrics.base import FeatureExtractor
+from metrics.base import FeatureExtractor, LpipsBackbone, PairDistance
 from metrics.bundled.tiny import ClassifierFeatures, ProjectedClipFeatures, TinyClip, TinyReward
 
 Task = Literal["class", "text"]
@@ -70,6 +70,10 @@ class BundledNetworks:
     def clip_features(self) -> FeatureExtractor:
         """None."""
         raise _lacking("CMMD")
+
+    def lpips(self, backbone: LpipsBackbone) -> PairDistance:
+        """None."""
+        raise _lacking("LPIPS")
 
 
 def _lacking(title: str) -> NotMeasured:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from metrics.base import FeatureExtractor, ImageTextEncoder, PreferenceModel
+from metrics.base import FeatureExtractor, ImageTextEncoder, LpipsBackbone, PairDistance, PreferenceModel
 from metrics.published.clip_iqa import PROMPT_PAIRS, PyiqaEncoder
 from metrics.published.dinov2 import DinoFeatures
 from metrics.published.image_reward import RewardModel
 from metrics.published.inception import InceptionFeatures, SpatialFeatures, open_inception
+from metrics.published.lpips import ALEXNET, VGG16, Lpips
 from metrics.published.open_clip import OpenClipEncoder, OpenClipFeatures
 from metrics.published.spec import Scorers
 
@@ -67,3 +68,9 @@ class PublishedNetworks:
     def reward(self) -> PreferenceModel:
         """ImageReward."""
         return RewardModel(self.scorers.image_reward, self.device)
+
+    def lpips(self, backbone: LpipsBackbone) -> PairDistance:
+        """LPIPS with the named backbone."""
+        if backbone == "alex":
+            return Lpips(ALEXNET, self.scorers.lpips.alex, self.device)
+        return Lpips(VGG16, self.scorers.lpips.vgg, self.device)

@@ -47,7 +47,7 @@ def weights_of(what: str, remedy: str) -> Iterator[None]:
 def existing(path: Path, what: str) -> Path:
     """``path``, or :class:`NotMeasured` where it is not."""
     if not path.exists():
-        raise NotMeasured(expected=what, got=f"no {path}", remedy="mend the path in the scorers' YAML file")
+        raise NotMeasured(expected=what, got=f"no {path}", remedy="fix the path in the scorers' YAML file")
     return path
 
 
@@ -84,5 +84,9 @@ def checked(images: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def in_chunks(network: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, side: int = 0) -> torch.Tensor:
     """``network`` over checked images, so many at a time that large ones fit, ``side`` x ``side`` ones too; rows in float32."""
-    size = max(1, PIXELS // max(images.shape[2] * images.shape[3], side**2))
-    return torch.cat([network(part).float() for part in torch.split(checked(images), size)])
+    return torch.cat([network(part).float() for part in torch.split(checked(images), images_at_once(images, side))])
+
+
+def images_at_once(images: torch.Tensor, side: int = 0) -> int:
+    """How many images go through a network together, at their own size or at ``side`` x ``side``, whichever is larger."""
+    return max(1, PIXELS // max(images.shape[2] * images.shape[3], side**2))

@@ -47,6 +47,13 @@ class DinoV2(_Part):
     model: str = "facebook/dinov2-large"
 
 
+class LpipsWeights(_Part):
+    """Local files of torchvision's AlexNet and VGG-16; without one, torchvision's own download folder is looked into."""
+
+    alex: Path | None = None
+    vgg: Path | None = None
+
+
 class Scorers(_Part):
     """The whole file; a part that is left out keeps its default."""
 
@@ -56,6 +63,7 @@ class Scorers(_Part):
     image_reward: ImageRewardWeights = ImageRewardWeights()
     cmmd: OpenClip = OpenClip(model="ViT-L-14-336", pretrained="openai")
     dinov2: DinoV2 = DinoV2()
+    lpips: LpipsWeights = LpipsWeights()
 
 
 def read_scorers(path: Path) -> Scorers:

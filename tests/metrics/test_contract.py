@@ -29,7 +29,8 @@ TINY = {
     "image_reward",
     "feature_distance",
 }
-PUBLISHED = ("sfid", "cmmd", "fd_dinov2", "clip_iqa_natural", "kd_efficientnet", "fd_efficientnet", "distance_efficientnet")
+JUDGES = ("kd_efficientnet", "fd_efficientnet", "distance_efficientnet")
+PUBLISHED = ("sfid", "cmmd", "fd_dinov2", "clip_iqa_natural", "lpips", "lpips_vgg", "ms_ssim", *JUDGES)
 TABLE = [name for name in METRICS if name not in PUBLISHED]
 PAIRED = {"psnr", "ssim", "feature_distance"}
 
