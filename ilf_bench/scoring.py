@@ -11,8 +11,8 @@ from harness.config.prompts import load_prompts
 from harness.config.spec import ExperimentSpec, load_spec
 from harness.contracts import Batch, Metric
 from harness.errors import UsageError
-from harness.execution.scorer import FORESEEN, Measured, by_measurement, measure, to_score
-from harness.execution.tasks import SCORE_BATCH
+from harness.execution.scorer import Measured, by_measurement, measure, to_score
+from harness.execution.tasks import SCORE_BATCH, is_fatal, reason
 from harness.models.loading import quiet_libraries
 from harness.results import Failure
 from harness.statistics import mean_interval
@@ -76,7 +76,9 @@ def _score_row(name: str, metric: Metric | Failure, measured: Measured, n: int) 
         return (metric.title, "needs a full run on the same noise", "", ""), False
     try:
         score = to_score("", name, metric, metric.summarise(measured.of(metric)))
-    except FORESEEN as error:
-        return (metric.title, str(error), "", str(n)), False
+    except Exception as error:
+        if is_fatal(error):
+            raise
+        return (metric.title, reason(error), "", str(n)), False
     interval = mean_interval(score.per_image)
     return (score.title, f"{interval.value:.4f}", f"{interval.low:.4f} .. {interval.high:.4f}", str(n)), True

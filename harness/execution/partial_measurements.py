@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class Part:
-    """``key`` identifies the images and the metrics, so that a part of other ones is never taken for this."""
+    """Each measurement has a key of its images and its metric, so that rows of other ones are never taken for them."""
 
     run: Path
     method: str
@@ -37,28 +37,26 @@ class Part:
         """Where it lies."""
         return Layout(self.run).partial(self.method, self.start)
 
-    def holds(self, key: str) -> bool:
-        """Whether this very part has been written and is intact."""
-        receipt = self.files.record
+    def rows(self, keys: Mapping[str, str]) -> dict[str, FloatArray]:
+        """Rows [B, d] by measurement, of those that have been written under this very key and are intact."""
         try:
-            if not receipt.exists() or read_json(receipt).get("key") != key:
-                return False
-            self.read()
-        except ArtifactError:
-            return False
-        return True
+            known = read_json(self.files.record)["keys"] if self.files.record.exists() else {}
+            found = self.read()[0] if known else {}
+        except (ArtifactError, KeyError):
+            return {}
+        return {name: found[name] for name, key in keys.items() if known.get(name) == key and name in found}
 
-    def write(self, key: str, rows: Mapping[str, FloatArray], missing: Mapping[str, Missing]) -> None:
-        """Rows [B, d] by metric, or why there are none: the arrays first, then the receipt that makes them count."""
+    def write(self, keys: Mapping[str, str], rows: Mapping[str, FloatArray], missing: Mapping[str, Missing]) -> None:
+        """Rows by measurement, or why there are none: the arrays first, then the receipt that makes them count."""
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **rows)
         write_bytes(self.files.array, buffer.getvalue())
         reasons = {name: asdict(why) for name, why in missing.items()}
-        content = {"key": key, "digest": digest(buffer.getvalue()), "metrics": list(rows), "missing": reasons}
+        content = {"keys": dict(keys), "digest": digest(buffer.getvalue()), "metrics": list(rows), "missing": reasons}
         write_json(self.files.record, content)
 
     def read(self) -> tuple[dict[str, FloatArray], dict[str, Missing]]:
-        """Rows and reasons by metric. Raises :class:`ArtifactError` where the part is missing or damaged."""
+        """Rows and reasons by measurement. Raises :class:`ArtifactError` where the part is missing or damaged."""
         receipt = read_json(self.files.record)
         try:
             content = self.files.array.read_bytes()
@@ -71,6 +69,18 @@ class Part:
             raise ArtifactError(
                 expected=f"measurements at {self.files.array}", got=str(error), remedy="run again: that range is measured again"
             ) from error
+
+    def keep(self, names: Collection[str]) -> None:
+        """Only the rows of these measurements, for the next run to go on from; without any the part goes."""
+        try:
+            known = read_json(self.files.record)["keys"] if names else {}
+            rows = {name: found for name, found in (self.read()[0] if names else {}).items() if name in names}
+        except (ArtifactError, KeyError):
+            rows = {}
+        if rows:
+            self.write({name: known[name] for name in rows}, rows, {})
+        else:
+            self.remove()
 
     def remove(self) -> None:
         """The receipt first, so that a half-removed part does not count."""

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from harness.contracts import Batch, Metric, Unmeasurable, why_unscored
-from harness.errors import ArtifactError, HarnessError
+from harness.errors import ArtifactError
 from harness.execution.controls import IMAGES, control_batch
 from harness.execution.experiment import Experiment
+from harness.execution.measuring import measured_rows
 from harness.execution.partial_measurements import Missing, Part
 from harness.execution.tasks import SCORE_BATCH, Outcome, Task, is_fatal, reason, shrinking
 from harness.models.random_weights import is_random
@@ -25,7 +26,6 @@ from harness.storage.records import digest, has_measurement, read_measurement, r
 from harness.storage.samples import SampleSet, chunks
 
 REPEAT = 1e-3  # of the largest measurement: what another batch size may change
-FORESEEN = (HarnessError, Unmeasurable, RuntimeError, ValueError)
 
 
 def by_measurement(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
@@ -55,8 +55,10 @@ def measure(metrics: Mapping[str, Metric], batches: Iterable[Batch]) -> Measured
         for name, metric in metrics.items():
             if name not in measured.broken:
                 try:
-                    parts[name].append(metric.measure(batch))
-                except FORESEEN as error:
+                    parts[name].append(measured_rows(metric, batch))
+                except Exception as error:
+                    if is_fatal(error):
+                        raise
                     measured.broken[name] = error
     measured.rows = {name: np.concatenate(rows) for name, rows in parts.items() if name not in measured.broken and rows}
     return measured
@@ -160,16 +162,16 @@ class Scorer:
         label, metrics = task.method, todo.unmeasured
         samples, full = (self.experiment.samples(self.folder, name) for name in (label, BASELINE))
         sets = [samples, full] if full.manifest.exists() else [samples]
-        part = Part(self.folder, label, task.start)
-        if not metrics or part.holds(key := part_key(task.indices, metrics, sets)):
+        part, keys = Part(self.folder, label, task.start), part_keys(task.indices, metrics, sets)
+        rows = part.rows(keys)
+        if rows.keys() == metrics.keys():
             return Outcome(task)
         images = [torch.from_numpy(each.load(task.indices)) for each in sets]
         prompts = [samples.prompts[i] for i in task.indices]
         batch = Batch(images[0], prompts, list(task.indices), images[1] if len(images) > 1 else None)
-        rows: dict[str, FloatArray] = {}
         missing: dict[str, Missing] = {}
         faults: list[Fault] = []
-        for name, metric in metrics.items():
+        for name, metric in ((name, metric) for name, metric in metrics.items() if name not in rows):
             try:
                 rows[name], size = shrinking(task.batch, partial(in_pieces, metric, batch))
                 if size < task.batch:
@@ -178,13 +180,16 @@ class Scorer:
                 if is_fatal(error):
                     raise
                 missing[name] = Missing(reason(error), not isinstance(error, Unmeasurable))
-        part.write(key, rows, missing)
+        part.write(keys, rows, missing)
         return Outcome(task, faults=tuple(faults))
 
     def _summarise(self, task: Task, todo: Todo) -> Outcome:
-        """A score for every lacking metric, or the failure that explains why there is none."""
+        """A score for every lacking metric, or the failure that explains why there is none; ranges that a failed one has
+        measured stay for the next run.
+        """
         label = task.method
         failures: list[Failure] = []
+        unfinished: set[str] = set()
         unscored = why_unscored(self.experiment.methods[label])
         for name, metric in self.metrics.items():
             if unscored:
@@ -203,8 +208,9 @@ class Scorer:
                     raise
                 failures.append(Failure(label, name, reason(error)))
                 write_score(self.folder, failures[-1])
+                unfinished.add(metric.measurement)
         for part in self._parts(label):
-            part.remove()
+            part.keep(unfinished)
         self.todo = None
         return Outcome(task, failures=tuple(failures))
 
@@ -250,7 +256,9 @@ class Scorer:
                 if control == IDENTICAL:
                     self._check_repeats(name, metric, rows)
                 score: Score | Failure = to_score(control, name, metric, metric.values(metric.checked(rows)))
-            except FORESEEN as error:
+            except Exception as error:
+                if is_fatal(error):
+                    raise
                 score = Failure(control, name, reason(error))
             write_score(self.folder, score, "controls")
 
@@ -272,13 +280,12 @@ def _is_scored(files: Pair, metric: Metric, n: int) -> bool:
     return isinstance(score, Score) and dict(score.fingerprint) == fingerprint_at(metric, n)
 
 
-def part_key(indices: range, metrics: Mapping[str, Metric], sets: Sequence[SampleSet]) -> str:
-    """Identifies a range's images, the full run's beside them, and the measurements."""
-    images = [each.digests(indices) for each in sets]
-    prints = [sorted(metric.basis().items()) for metric in metrics.values()]
-    return digest(repr((images, list(metrics), prints)).encode())
+def part_keys(indices: range, metrics: Mapping[str, Metric], sets: Sequence[SampleSet]) -> dict[str, str]:
+    """For each measurement: what identifies a range's images, the full run's beside them, and the metric."""
+    images = [each.digests(indices) for each in sets] if metrics else []
+    return {name: digest(repr((images, name, sorted(metric.basis().items()))).encode()) for name, metric in metrics.items()}
 
 
 def in_pieces(metric: Metric, batch: Batch, size: int) -> FloatArray:
     """What the metric measures [B, d], ``size`` images at a time."""
-    return np.concatenate([metric.measure(piece) for piece in split_batch(batch, size)])
+    return np.concatenate([measured_rows(metric, piece) for piece in split_batch(batch, size)])
