@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -54,6 +55,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Is this accelerator really better than taking fewer steps, on my machine, at the quality I need?",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"ilf-bench {version('ilf-bench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
 for _name, _work in COMMANDS.items():
     app.command(_name)(flat(_work))
 

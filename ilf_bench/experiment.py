@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +24,10 @@ from harness.models.loading import find_backbone, load_pipeline, quiet_libraries
 from harness.paths import locate
 from harness.results import BASELINE, Failure
 from harness.sampling.pipeline import Pipeline
-from harness.storage.locations import history_path
+from harness.storage.locations import history_path, place
 from harness.storage.records import Run, read_run
 from harness.timing.stages import StageTimer
+from ilf_bench.console import console as terminal
 from ilf_bench.engines import EngineMaker, local_engine
 from ilf_bench.registry import BUILT_IN, check_metrics, load_plugins
 from ilf_bench.stand_ins import with_stand_ins
@@ -99,11 +98,35 @@ def predict(label: str, method: Method, plan: Plan) -> Plan | Failure:
         return Failure(label, "", str(error))
 
 
-def execute(prepared: Prepared, out: Path, console: Console, make_engine: EngineMaker = local_engine) -> Executed:
-    """Run, record in the history of ``out``, and build the report; the console shows how far it is."""
+def run(
+    preset: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    plugins: Sequence[Path] = (),
+    out: str | Path = "runs",
+    console: Console = terminal,
+) -> Executed:
+    """Compare methods in this process, from a preset's name (or a YAML file) to a recorded run and its report.
+
+    ``overrides`` replaces fields of the preset: ``{"methods": ("full", "steps:10"), "samples": 64, "timing": {"rounds": 4}}``.
+    ``plugins`` are Python files with methods of one's own, ``out`` is the folder of all runs and of their history. Calling it
+    again resumes what was interrupted. Raises :class:`harness.errors.HarnessError` before anything is sampled where the preset
+    is wrong; a method or metric that fails later stops no other and is in ``failures``.
+    """
+    called = f"ilf_bench.run({preset!r}, {dict(overrides or {})!r})"
+    return execute(prepare(preset, dict(overrides or {}), plugins), place(str(out)), console, command=called)
+
+
+def execute(
+    prepared: Prepared, out: Path, console: Console = terminal, make_engine: EngineMaker = local_engine, *, command: str = ""
+) -> Executed:
+    """Run, record in the history of ``out``, and build the report; the console shows how far it is.
+
+    ``command``: how the run can be started again, for its record.
+    """
     folder = prepared.experiment.folder(out)
     engine = make_engine(prepared.experiment, folder)
-    runner = Runner(prepared.experiment, engine, out, console, command=shlex.join(["ilf-bench", *sys.argv[1:]]))
+    runner = Runner(prepared.experiment, engine, out, console, command=command)
     console.print(f"run: {folder}", soft_wrap=True)
     try:
         failures = runner.run()

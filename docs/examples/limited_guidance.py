@@ -3,9 +3,7 @@
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from harness.errors import UsageError
-from harness.sampling.guidance import conditional_only
-from harness.sampling.patching import patched
+from ilf_bench import UsageError, conditional_only, patched
 
 
 @dataclass(frozen=True)

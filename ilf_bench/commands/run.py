@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -109,7 +111,8 @@ def run(
     if dry_run:
         outcome.print_dry_run(prepared, experiment.dry_run(prepared, out), console)
         return
-    executed = experiment.execute(prepared, out, console, make_engine)
+    command = shlex.join(["ilf-bench", *sys.argv[1:]])
+    executed = experiment.execute(prepared, out, console, make_engine, command=command)
     outcome.print_executed(prepared, executed, console)
     if mlflow is not None:
         _log_to_mlflow(out, mlflow)

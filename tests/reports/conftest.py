@@ -175,7 +175,7 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
 @pytest.fixture(scope="session")
 def report_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One built report with failures in it, shared by the tests that only read it."""
-    from reports import build_report
+    from reports.render.build import build_report
 
     out = tmp_path_factory.mktemp("report")
     fake = Fake(missing=(("8 steps", "good"),), failed_methods=(("broken", "expected 12 blocks | got <11>"),))

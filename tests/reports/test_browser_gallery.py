@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reports import build_report
+from reports.render.build import build_report
 from tests.reports.conftest import Fake, write_fake
 from tests.reports.pages import SCHEMES, SIZES, errors, open_page, violations
 

@@ -16,8 +16,8 @@ import pytest
 from harness.errors import ArtifactError
 from harness.results import Failure, Score
 from harness.storage.records import FORMAT, Run, read_json, write_json
-from reports import build_paper, build_report
 from reports.analysis.select import score_of, untimed
+from reports.render.build import build_paper, build_report
 from reports.render.grid import sample_sheet
 from reports.render.html import html_report
 from reports.render.plots import DRAWN, speed_plots, stage_plot

@@ -29,7 +29,7 @@ def test_a_run_is_logged_when_it_is_done(
 ) -> None:
     mlflow = pytest.importorskip("mlflow")
 
-    def execute(prepared: Any, out: Path, *_: object) -> SimpleNamespace:
+    def execute(prepared: Any, out: Path, *_: object, **options: object) -> SimpleNamespace:
         History(out / "history.sqlite").append(make_run(tmp_path / "1", 1))
         return SimpleNamespace(failures=[])
 

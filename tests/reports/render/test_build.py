@@ -15,9 +15,9 @@ from PIL import Image
 
 from harness.errors import ArtifactError
 from harness.storage.records import Run, read_run
-from reports import build_paper, build_report
 from reports.analysis.select import Sample
 from reports.format import interval_text, number, plus_minus
+from reports.render.build import build_paper, build_report
 from reports.render.cells import STAGE_COLUMNS
 from reports.render.grid import choose
 from reports.render.tables import comparison_table

@@ -10,8 +10,8 @@ import numpy as np
 
 from harness.results import Score
 from harness.storage.records import Run, read_run
-from reports import build_report
 from reports.analysis.published import anchor_sentence
+from reports.render.build import build_report
 from reports.render.conflicts import conflicts
 from reports.render.grid import stored_samples
 from reports.render.html import html_report
