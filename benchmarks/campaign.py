@@ -47,7 +47,8 @@ from harness.errors import ArtifactError
 from harness.execution import environment
 from harness.history.store import History
 from harness.results import Failure, MethodRecord
-from harness.storage.records import Run, write_bytes
+from harness.storage.files import write_bytes
+from harness.storage.records import Run
 from tests.conftest import save_pixart
 
 LOADING_S = 0.03, 0.11  # processor seconds between which an undisturbed run loads weights

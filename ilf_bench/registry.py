@@ -17,7 +17,7 @@ from harness.models.loading import resolve_device
 from harness.models.random_weights import is_random
 from harness.paths import locate
 from harness.results import Failure
-from harness.storage.records import digest
+from harness.storage.files import digest
 from ilf.method import ILF_METHODS
 from ilf.untrained import UNTRAINED_METHODS
 from metrics.context import MetricContext

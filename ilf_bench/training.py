@@ -19,7 +19,8 @@ from harness.errors import UsageError
 from harness.models.checksums import write_sums
 from harness.models.loading import load_pipeline, quiet_libraries
 from harness.sampling.pipeline import Pipeline
-from harness.storage.locations import held_alone
+from harness.storage.files import refuse_links
+from harness.storage.locks import held_alone
 from harness.storage.records import read_json, write_json
 from harness.training.fit import TrainRecord, TrainSettings
 from harness.training.trajectories import record, stored, union_grid
@@ -52,6 +53,7 @@ def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out:
     if chosen.budget is not None:
         trained_for = {"grids": settings.whole_counts if settings.whole_runs or settings.image_runs else settings.grids}
         choices(build_module(pipeline, settings).config | trained_for, pipeline.plan(), chosen.budget)  # raises
+    refuse_links(out)
     with held_alone(out / "work") if PartialState().is_main_process else nullcontext():
         options = {"pipeline": spec.pipeline} | chosen.model_dump(mode="json", exclude={"budget"})
         with PartialState().main_process_first():  # the other processes find the file

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,12 @@ import numpy as np
 import torch
 
 from harness.errors import ArtifactError
+from harness.storage.arrays import array_names, read_arrays
+from harness.storage.files import file_digest
 from harness.storage.images import IMAGE_SUFFIXES, stack_images
 from harness.storage.records import write_json
 from metrics.base import FeatureExtractor
-from metrics.reference import Reference, describe_reference, load_reference, write_reference
+from metrics.reference import Reference, describe_reference, load_reference, read_fingerprint, write_reference
 
 BATCH = 64
 
@@ -46,7 +47,7 @@ def folder_reference(folder: Path, extractor: FeatureExtractor, cache: Path | No
     :class:`ArtifactError` on a damaged image, on images of several sizes, and on fewer than two images.
     """
     files = image_files(folder)
-    contents = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    contents = {path: file_digest(path) for path in files}
     files.sort(key=lambda path: (contents[path], path.name))
     content = hashlib.sha256("".join(sorted(contents.values())).encode()).hexdigest()[:16]
     images = ImageSet(folder, len(files), content, lambda: _read(files))
@@ -60,13 +61,18 @@ def stored_reference(path: Path, extractor: FeatureExtractor, cache: Path | None
     serve every other.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            known = json.loads(str(archive["fingerprint"]))
-            if "images" not in archive or known.get("extractor") == extractor.fingerprint()["extractor"]:
-                return None
-            images = torch.from_numpy(archive["images"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        known = read_fingerprint(path)
+        if "images" not in array_names(path) or known["extractor"] == extractor.fingerprint()["extractor"]:
+            return None
+        images = torch.from_numpy(read_arrays(path, ("images",))["images"])
+    except (ValueError, KeyError):
         return None  # damaged, or another kind of file: whoever reads its features says so
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise ArtifactError(
+            expected=f"images uint8 [M, 3, H, W] in {path}",
+            got=f"{images.dtype} of shape {list(images.shape)}",
+            remedy="write the reference again",
+        )
     content = hashlib.sha256(images.numpy().tobytes()).hexdigest()[:16]
     return ImageSet(path, len(images), content, lambda: torch.split(images, BATCH)).features(extractor, known["data"], cache)
 

@@ -8,8 +8,6 @@ the network that took the features: only the width can be checked, and the file'
 from __future__ import annotations
 
 import hashlib
-import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +15,8 @@ import numpy as np
 
 from harness.errors import ArtifactError
 from harness.results import FloatArray
+from harness.storage.arrays import array_names, read_arrays
+from harness.storage.files import replacing
 from metrics.base import FeatureExtractor
 
 SYMMETRY = 1e-4  # files of float32 sums are that far from symmetric, relative to the largest variance
@@ -52,9 +52,8 @@ class Statistics:
 def holds_statistics(path: Path) -> bool:
     """Whether a file is an archive with a mean in it; a damaged one is not."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return "mu" in archive
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
+        return "mu" in array_names(path)
+    except ValueError:
         return False
 
 
@@ -62,14 +61,14 @@ def read_statistics(path: Path, *, spatial: bool = False) -> Statistics:
     """A statistics file; ``spatial`` takes ADM's ``mu_s`` and ``sigma_s`` (for sFID). Raises :class:`ArtifactError`."""
     names = ("mu_s", "sigma_s") if spatial else ("mu", "sigma")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            mean, covariance = (np.asarray(archive[name], dtype=np.float64) for name in names)
-            extractor = str(archive["extractor"]) if "extractor" in archive else ""
-            data = str(archive["data"]) if "data" in archive else f"{path.name} ({names[0]}, {names[1]})"
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        texts = [name for name in ("extractor", "data") if name in array_names(path)]
+        arrays = read_arrays(path, (*names, *texts))
+        mean, covariance = (np.asarray(arrays[name], dtype=np.float64) for name in names)
+    except ValueError as error:
         raise ArtifactError(expected=f"statistics {names[0]} and {names[1]} in {path}", got=str(error), remedy=REMEDY) from error
     _check_numbers(mean, covariance, path)
-    return Statistics(mean, (covariance + covariance.T) / 2, data, extractor)
+    data, extractor = (str(arrays[name]) if name in texts else "" for name in ("data", "extractor"))
+    return Statistics(mean, (covariance + covariance.T) / 2, data or f"{path.name} ({names[0]}, {names[1]})", extractor)
 
 
 def _check_numbers(mean: FloatArray, covariance: FloatArray, path: Path) -> None:
@@ -105,9 +104,7 @@ def check_statistics(statistics: Statistics, extractor: FeatureExtractor) -> Non
 
 def write_statistics(path: Path, statistics: Statistics) -> None:
     """An ``.npz`` that pytorch-fid, clean-fid and torch-fidelity can read too; under a temporary name first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with replacing(path) as file:
         np.savez(
             file,
             mu=statistics.mean,
@@ -115,4 +112,3 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
             data=np.array(statistics.data),
             extractor=np.array(statistics.extractor),
         )
-    os.replace(temporary, path)

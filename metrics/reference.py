@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +15,9 @@ import numpy.typing as npt
 
 from harness.errors import ArtifactError
 from harness.results import FloatArray
+from harness.storage.arrays import read_arrays
+from harness.storage.documents import parse_json
+from harness.storage.files import replacing
 from metrics.base import FeatureExtractor
 from metrics.moments import Statistics
 
@@ -67,30 +68,42 @@ def write_reference(
             got=f"shape {list(features.shape)}, fingerprint without {sorted(missing)}",
             remedy="take the features with the extractor of the metric",
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     content: dict[str, Any] = {
         "features": features.astype(np.float32),
         "fingerprint": np.array(json.dumps(dict(fingerprint), sort_keys=True)),
     }
-    with temporary.open("wb") as file:
+    with replacing(path) as file:
         if images is None:
             np.savez(file, **content)
         else:
             np.savez_compressed(file, images=images, **content)
-    os.replace(temporary, path)
 
 
 def load_reference(path: Path, extractor: FeatureExtractor) -> Reference:
     """The reference at ``path``, refused unless ``extractor`` took it."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            reference = Reference(archive["features"], json.loads(str(archive["fingerprint"])))
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        got = "no .npz archive" if path.is_file() and not zipfile.is_zipfile(path) else str(error)  # NumPy would advise pickle
-        raise ArtifactError(expected=f"a feature reference at {path}", got=got, remedy=REMEDY) from error
+        reference = Reference(read_arrays(path, ("features",))["features"], read_fingerprint(path))
+        _check_features(reference.features)
+    except ValueError as error:
+        raise ArtifactError(expected=f"a feature reference at {path}", got=str(error), remedy=REMEDY) from error
     check_reference(reference, extractor)
     return reference
+
+
+def read_fingerprint(path: Path) -> dict[str, str]:
+    """What took the features in a file, and of what. Raises :class:`ValueError` where the file does not say."""
+    found = parse_json(str(read_arrays(path, ("fingerprint",))["fingerprint"]).encode())
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise ValueError("a fingerprint that is no table of texts")
+    if missing := {"extractor", "data"} - set(found):
+        raise ValueError(f"a fingerprint without {', '.join(sorted(missing))}")
+    return found
+
+
+def _check_features(features: FloatArray) -> None:
+    """Raise :class:`ValueError` on what is no features."""
+    if features.ndim != 2 or features.dtype.kind != "f" or not np.isfinite(features).all():
+        raise ValueError(f"{features.dtype} of shape {list(features.shape)} where finite features [M, d] are expected")
 
 
 def check_reference(reference: Reference, extractor: FeatureExtractor, least: int = 2) -> None:

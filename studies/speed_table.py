@@ -25,7 +25,8 @@ from harness.cost.plan import Plan
 from harness.cost.training_cost import Speed
 from harness.models.random_weights import DTYPES
 from harness.results import BASELINE, Failure, TimingSample
-from harness.storage.records import Run, read_run, write_bytes
+from harness.storage.files import write_bytes
+from harness.storage.records import Run, read_run
 from ilf_bench.experiment import execute, prepare
 from ilf_bench.options import timing_overrides
 

@@ -29,6 +29,8 @@ from typing import Any
 from harness.errors import UsageError
 from harness.hub import PREFIX, explained, fetch_dataset_file, is_offline
 from harness.paths import locate
+from harness.storage.documents import parse_json
+from harness.storage.files import MIB, read_small
 
 COLUMNS = ("prompt", "caption", "text", "prompts", "captions")  # compared without regard to case
 KNOWN = {
@@ -39,6 +41,9 @@ KNOWN = {
     "coco-2014": "hub:sayakpaul/coco-30-val-2014",
 }
 LIMIT = 10_000
+ROW = 1_000_000  # characters of a table's row, all its columns together
+MOST_PROMPTS = 2_000_000
+PROMPT_BYTES = 96 * MIB  # COCO's captions of 2014 have 67
 CLASSES = "classes:"
 Entries = Iterator[tuple[int, str]]  # line or entry number from 1, and the prompt as it stands
 
@@ -109,6 +114,8 @@ def _checked(name: str, entries: Entries) -> PromptList:
     total = 0
     for number, entry in entries:
         total += 1
+        if total > MOST_PROMPTS:
+            raise UsageError(expected=f"at most {MOST_PROMPTS:,} prompts in {name}", got="more", remedy="shorten the list")
         text = entry.strip()
         if len(text) > LIMIT:
             raise UsageError(
@@ -132,7 +139,7 @@ def _recode(encoding: str) -> str:
 def read_text(path: Path, name: str) -> str:
     """A UTF-8 file, with or without byte-order mark. Raises :class:`UsageError`, which names the likely encoding."""
     try:
-        content = path.read_bytes()
+        content = read_small(path, PROMPT_BYTES)
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         raise UsageError(expected=f"a prompt list at {name}", got=str(error), remedy="name an existing file") from error
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -175,10 +182,21 @@ def _choose(known: list[str], column: str | None, name: str) -> str:
 
 
 def _table(text: str, delimiter: str, column: str | None, name: str) -> Entries:
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    taken = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal taken
+        for line in io.StringIO(text, newline=""):
+            taken += len(line)
+            if taken > ROW:
+                raise csv.Error(f"a row of more than {ROW:,} characters")
+            yield line
+
+    reader = csv.DictReader(lines(), delimiter=delimiter)
     try:
         chosen = _choose(list(reader.fieldnames or []), column, name)
         for row in reader:
+            taken = 0
             yield reader.line_num, row[chosen] or ""
     except csv.Error as error:
         raise UsageError(
@@ -200,8 +218,8 @@ def _pick(entry: Any, number: int, column: str | None, name: str) -> str:
 
 def _json(text: str, column: str | None, name: str) -> Entries:
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text.encode())
+    except ValueError as error:
         raise UsageError(expected=f"JSON in {name}", got=str(error), remedy="mend that place") from error
     if isinstance(content, Mapping):
         content = content["annotations"] if "annotations" in content else list(content.values())
@@ -219,8 +237,8 @@ def _json_lines(text: str, column: str | None, name: str) -> Entries:
             yield number, ""
             continue
         try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            entry = parse_json(line.encode())
+        except ValueError as error:
             raise UsageError(
                 expected=f"JSON in every line of {name}", got=f"{error} at line {number}", remedy="mend that line"
             ) from error

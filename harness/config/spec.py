@@ -7,14 +7,14 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.config.solvers import check_solver
 from harness.errors import UsageError
 from harness.paths import ROOT
+from harness.storage.documents import PRESET_BYTES, parse_yaml
+from harness.storage.files import read_small
 
-BRACKETS = 300  # the parser takes time with the square of their depth
 MOST = 10**7  # images or rounds: what lies above is a slip
 
 
@@ -175,11 +175,8 @@ def load_spec(preset: str, overrides: dict[str, Any] | None = None) -> Experimen
         known = ", ".join(preset_names())
         raise UsageError(expected=f"a preset ({known}) or a YAML file", got=repr(preset), remedy="see ilf-bench list presets")
     try:
-        text = path.read_text()
-        if text.count("[") + text.count("{") > BRACKETS:
-            raise ValueError(f"more than {BRACKETS} opening brackets")
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
+        content = parse_yaml(read_small(path, PRESET_BYTES))
+    except (ValueError, OSError) as error:
         raise UsageError(expected=f"valid YAML in {path}", got=str(error), remedy="mend that line") from error
     if not isinstance(content, dict):
         raise UsageError(expected=f"a mapping in {path}", got=type(content).__name__, remedy="see presets/tiny-text.yaml")

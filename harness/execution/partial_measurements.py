@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,8 +11,10 @@ import numpy as np
 
 from harness.errors import ArtifactError
 from harness.results import FloatArray
+from harness.storage.arrays import ARRAY_BYTES, read_arrays
+from harness.storage.files import digest, read_small, write_bytes
 from harness.storage.layout import Layout, Pair
-from harness.storage.records import digest, read_json, write_bytes, write_json
+from harness.storage.records import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,12 @@ class Part:
         """Rows and reasons by measurement. Raises :class:`ArtifactError` where the part is missing or damaged."""
         receipt = read_json(self.files.record)
         try:
-            content = self.files.array.read_bytes()
+            content = read_small(self.files.array, ARRAY_BYTES)
             if digest(content) != receipt["digest"]:
                 raise ValueError("another content than was written")
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                rows = {name: arrays[name] for name in receipt["metrics"]}
+            rows = read_arrays(content, receipt["metrics"])
             return rows, {name: Missing(**why) for name, why in receipt["missing"].items()}
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(
                 expected=f"measurements at {self.files.array}", got=str(error), remedy="run again: that range is measured again"
             ) from error

@@ -18,18 +18,11 @@ from harness.execution.dispatch import Dispatch
 from harness.execution.experiment import Experiment
 from harness.execution.tasks import Engine, Facts, Outcome, Role, Task
 from harness.results import BASELINE, Failure, Fault
+from harness.storage.files import remove_leftovers
 from harness.storage.layout import Layout
-from harness.storage.locations import held_alone, is_local
-from harness.storage.records import (
-    FORMAT,
-    has_run,
-    read_json,
-    read_timings,
-    remove_leftovers,
-    write_json,
-    write_method,
-    write_score,
-)
+from harness.storage.locations import is_local
+from harness.storage.locks import held_alone
+from harness.storage.records import FORMAT, has_run, read_json, read_timings, write_json, write_method, write_score
 from harness.storage.samples import chunks
 
 SAME_THROUGHOUT = {"machine_key": "machine, torch and thread count", "weights": "weights", "prompts": "prompts"}

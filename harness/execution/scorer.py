@@ -21,8 +21,9 @@ from harness.execution.tasks import SCORE_BATCH, Outcome, Task, is_fatal, reason
 from harness.models.random_weights import is_random
 from harness.results import BASELINE, Failure, Fault, FloatArray, Score
 from harness.statistics.controls import CONTROLS, IDENTICAL
+from harness.storage.files import digest
 from harness.storage.layout import Layout, Pair
-from harness.storage.records import digest, has_measurement, read_measurement, read_score, write_measurement, write_score
+from harness.storage.records import has_measurement, read_measurement, read_score, write_measurement, write_score
 from harness.storage.samples import SampleSet, chunks
 
 REPEAT = 1e-3  # of the largest measurement: what another batch size may change

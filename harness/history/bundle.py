@@ -18,8 +18,9 @@ from typing import Any
 
 from harness.errors import ArtifactError, UsageError
 from harness.history.packing import run_id
+from harness.storage.files import replacing, write_bytes
 from harness.storage.layout import FILES, FOLDERS
-from harness.storage.records import read_run, write_bytes
+from harness.storage.records import read_run
 
 KIND, VERSION, MANIFEST = "ilf-bench bundle", 1, "bundle.json"
 IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
@@ -68,18 +69,12 @@ def write_bundle(run: Path, target: Path, images: bool = False) -> str:
         "files": {name: {"sha256": _digest_of(path), "bytes": path.stat().st_size} for name, path in files.items()},
     }
     text = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
-    temporary = target.with_name(f".{target.name}.tmp")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with zipfile.ZipFile(temporary, "w") as archive:
-            archive.writestr(_entry(MANIFEST), text)
-            for name, path in files.items():
-                with path.open("rb") as source, archive.open(_entry(name), "w") as sink:
-                    while chunk := source.read(CHUNK):
-                        sink.write(chunk)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(target) as file, zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(_entry(MANIFEST), text)
+        for name, path in files.items():
+            with path.open("rb") as source, archive.open(_entry(name), "w") as sink:
+                while chunk := source.read(CHUNK):
+                    sink.write(chunk)
     return hashlib.sha256(text).hexdigest()
 
 

@@ -17,7 +17,8 @@ from harness.errors import ArtifactError, UsageError
 from harness.history.packing import Packed, outline, run_id, unpack
 from harness.history.schema import SCHEMA_VERSION, SUMMARY
 from harness.history.store import COLUMNS, TAG, History
-from harness.storage.records import read_json, write_bytes
+from harness.storage.files import write_bytes
+from harness.storage.records import read_json
 
 KIND = "ilf-bench history"
 TABLES = ("runs", "scores", "timings")

@@ -15,7 +15,8 @@ import numpy as np
 from harness.errors import ArtifactError
 from harness.results import Failure, FloatArray, Score, TimingSample
 from harness.statistics import mean_interval
-from harness.storage.records import FORMAT, SEAL, Run, digest, method_record
+from harness.storage.files import digest
+from harness.storage.records import FORMAT, SEAL, Run, method_record
 
 DTYPES = ("float32", "float64")
 

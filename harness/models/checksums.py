@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 
 from harness.errors import ArtifactError
+from harness.storage.files import write_bytes
 from harness.storage.locations import inside
-from harness.storage.records import write_bytes
 
 SUMS = "SHA256SUMS"
 WEIGHTS = (".safetensors", ".bin")

@@ -6,19 +6,12 @@ latter. Three things are local only: file locks, free space, and the SQLite hist
 
 from __future__ import annotations
 
-import fcntl
-import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 from upath import UPath
 
 from harness.errors import ArtifactError, UsageError
-
-LOCK = ".lock"
 
 
 def place(name: str | Path) -> Path:
@@ -56,33 +49,3 @@ def inside(folder: Path, name: object) -> Path:
     if not isinstance(name, str) or name in ("", ".", "..") or any(sign in name for sign in "/\\\0"):
         raise ArtifactError(expected=f"a bare file name in the records of {folder}", got=repr(name), remedy="run again")
     return folder / name
-
-
-@contextmanager
-def held_alone(folder: Path) -> Iterator[None]:
-    """Hold a run's folder against a second process, until the end of this one however it comes. Object stores have no locks.
-
-    Raises :class:`UsageError` where another process holds it, or the folder cannot be written.
-    """
-    if not is_local(folder):
-        yield
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("a+")
-    except OSError as error:
-        raise UsageError(expected=f"a writable folder {folder}", got=str(error), remedy="choose another --out") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise UsageError(
-                expected=f"{folder} to be nobody else's at the moment",
-                got=f"{file.read().strip() or 'another process'} at work",
-                remedy="wait for it, or stop it and call again: the run resumes",
-            ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield

@@ -6,11 +6,8 @@ beside it: a damaged record is never used.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -21,16 +18,14 @@ import numpy as np
 
 from harness.errors import ArtifactError
 from harness.results import Failure, Fault, FloatArray, MethodPart, MethodRecord, Score, TimingSample
+from harness.storage.arrays import ARRAY_BYTES, parse_array
+from harness.storage.documents import parse_json
+from harness.storage.files import digest, read_small, refuse_links, write_bytes
 from harness.storage.layout import Layout, Scored
-from harness.storage.locations import is_local
 
 T = TypeVar("T")
 
 FORMAT = 1
-UMASK = os.umask(0)
-os.umask(UMASK)  # the mask can only be read by setting it
-
-
 SEAL = "sha256"  # the key under which a JSON object holds the digest of all its other content
 
 
@@ -77,38 +72,6 @@ class Run:
         return {label: tuple(samples) for label, samples in found.items()}
 
 
-def digest(content: bytes) -> str:
-    """SHA-256 in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write under a temporary name in the same folder, then rename: a reader sees the whole file or none.
-
-    An object store needs no second name: it shows an object only when all of it has arrived.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not is_local(path):
-        path.write_bytes(content)
-        return
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), 0o666 & ~UMASK)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files that a killed process left; only the folder's sole owner may."""
-    if is_local(folder):
-        for path in folder.rglob(".*.tmp"):
-            path.unlink(missing_ok=True)
-
-
 def _canonical(content: Any) -> bytes:
     return json.dumps(content, sort_keys=True, allow_nan=False).encode()
 
@@ -129,12 +92,12 @@ def read_json(path: Path) -> Any:
     Raises :class:`ArtifactError`, which names the file, where it is missing, no JSON, or not what its digest says.
     """
     try:
-        content = json.loads(path.read_bytes().decode())
+        content = parse_json(read_small(path))
         if not isinstance(content, dict) or SEAL not in content:
             return content
         if content.pop(SEAL) != digest(_canonical(content)):
             raise ValueError("a content that its own digest does not fit: it is damaged, or was edited")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ArtifactError(
             expected=f"readable JSON at {path}", got=str(error), remedy="delete that file and run again"
         ) from error
@@ -152,11 +115,11 @@ def write_array(path: Path, content: FloatArray) -> str:
 def read_array(path: Path, expected: str | None) -> FloatArray:
     """The inverse of :func:`write_array`. Raises :class:`ArtifactError` on a damaged file, or one with another digest."""
     try:
-        content = path.read_bytes()
+        content = read_small(path, ARRAY_BYTES)
         if expected is not None and digest(content) != expected:
             raise ValueError("another content than was written")
-        values: FloatArray = np.load(io.BytesIO(content), allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        values: FloatArray = parse_array(content)
+    except (OSError, ValueError) as error:
         raise ArtifactError(expected=f"numbers at {path}", got=str(error), remedy="delete that file and run again") from error
     return values
 
@@ -272,6 +235,7 @@ def read_run(path: Path) -> Run:
         raise ArtifactError(
             expected=f"a run folder at {path}", got=f"no {layout.spec.name} in it", remedy="name a folder made by ilf-bench run"
         )
+    refuse_links(path)
     spec = read_json(layout.spec)
     if spec.get("format") != FORMAT:
         raise ArtifactError(expected=f"record format {FORMAT}", got=str(spec.get("format")), remedy="run again with this version")

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from harness.errors import ArtifactError
+from harness.storage.files import digest, write_bytes
 from harness.storage.images import Pixels, decode_image, encode_png
 from harness.storage.layout import SampleFolder
-from harness.storage.records import digest, read_json, write_bytes, write_json
+from harness.storage.records import read_json, write_json
 
 Generate = Callable[[Sequence[str], Sequence[int]], Pixels]  # prompts and their sample indices to uint8 [B, 3, H, W]
 

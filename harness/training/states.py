@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from harness.errors import ArtifactError
+from harness.storage.files import replacing
 
 DIGEST, KEY = "digest", "key"  # what a file holds beside its content
 REMEDY = "delete that file and train again: what it held is made anew"
@@ -41,10 +41,8 @@ def content_digest(value: Any) -> str:
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Under a temporary name, then renamed: the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    torch.save(state | {DIGEST: content_digest(state)}, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as file:
+        torch.save(state | {DIGEST: content_digest(state)}, file)
 
 
 def read_state(path: Path, remedy: str = REMEDY) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def gate(
     out: Out = DEFAULT_OUT,
 ) -> None:
     """Compare a run with a baseline: exit 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 NOT-MEASURED."""
-    from harness.storage.records import write_bytes
+    from harness.storage.files import write_bytes
     from reports.render.gate_pages import gate_junit, gate_markdown, gate_text
 
     result = gate_runs(out, run, against, parse_limits(tolerance, margin or []))

@@ -25,7 +25,7 @@ def history(
     out: Out = DEFAULT_OUT,
 ) -> None:
     """Every recorded run, newest last; trends, and the commits at which they moved."""
-    from harness.storage.records import write_bytes
+    from harness.storage.files import write_bytes
     from reports.render.dashboard import dashboard
 
     entries = chosen_entries(out, preset, add or [])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import UsageError
+from harness.storage.documents import PRESET_BYTES, parse_yaml
+from harness.storage.files import read_small
 
 
 class _Part(BaseModel):
@@ -69,8 +70,8 @@ class Scorers(_Part):
 def read_scorers(path: Path) -> Scorers:
     """The file at ``path``. Raises :class:`UsageError` with every wrong field."""
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = parse_yaml(read_small(path, PRESET_BYTES))
+    except (OSError, ValueError) as error:
         raise UsageError(
             expected=f"the folder of the bundled scorers, or a YAML file, at {path}",
             got=str(error),

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from harness.config.spec import Anchor
 from harness.errors import UsageError
 from harness.paths import ROOT
 from harness.results import Direction
+from harness.storage.documents import PRESET_BYTES, parse_yaml
+from harness.storage.files import read_small
 from harness.storage.records import Run
 
 FOLDER = ROOT / "presets" / "published"
@@ -97,9 +98,9 @@ class _Table(_Strict):
 def read_published(path: Path) -> list[PublishedNumber]:
     """The numbers of one file: a YAML list of tables, laid out as presets/published/ has them. Raises :class:`UsageError`."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(read_small(path, PRESET_BYTES))
         tables = TypeAdapter(tuple[_Table, ...]).validate_python(content)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(
             expected=f"tables of published numbers in {path}", got=str(error), remedy="see presets/published"
         ) from error

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.storage.files import write_bytes
 from harness.storage.layout import Layout
-from harness.storage.records import Run, read_run, write_bytes
+from harness.storage.records import Run, read_run
 from reports.render.figures import paper_figures
 from reports.render.gallery import gallery_page
 from reports.render.grid import Sheet, paper_grid, sample_sheet, stored_samples

@@ -10,8 +10,8 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from harness.errors import ArtifactError
 from harness.results import A_A
+from harness.storage.decoding import open_image
 from harness.storage.layout import slug
 from harness.storage.records import Run
 from reports.analysis.select import Sample, method_order, samples_of
@@ -71,11 +71,15 @@ def is_small(sample: Sample) -> bool:
 
 
 def thumbnail(label: str, sample: Sample, small: bool) -> Thumbnail:
-    """A small image as it is; a larger one at twice the size of its place, for sharp screens."""
+    """A small image at its own size, a larger one at twice the size of its place, for sharp screens; encoded again in any case.
+
+    So a page holds the pixels of an image, and nothing else that its file may hold.
+    """
     name = f"{slug(label)}-{sample.index:06d}"
-    if small:
-        return Thumbnail(f"{name}.png", "image/png", sample.path.read_bytes())
     image, buffer = _open(sample.path), io.BytesIO()
+    if small and max(image.size) < CELL:
+        image.save(buffer, format="PNG", optimize=True)
+        return Thumbnail(f"{name}.png", "image/png", buffer.getvalue())
     image.thumbnail((2 * CELL, 2 * CELL), Image.Resampling.LANCZOS)
     image.save(buffer, format="WEBP", quality=80)
     return Thumbnail(f"{name}.webp", "image/webp", buffer.getvalue())
@@ -157,10 +161,6 @@ def _cell(path: Path) -> Image.Image:
 
 
 def _open(path: Path) -> Image.Image:
-    try:
-        with Image.open(io.BytesIO(path.read_bytes())) as opened:
-            return opened.convert("RGB")
-    except OSError as error:
-        raise ArtifactError(
-            expected=f"a readable image at {path}", got=str(error), remedy="generate the samples again"
-        ) from error
+    image = open_image(path).convert("RGB")
+    image.info.clear()  # profiles and comments, which would be saved with it
+    return image

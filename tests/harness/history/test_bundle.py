@@ -19,8 +19,9 @@ from harness.errors import ArtifactError, UsageError
 from harness.history.bundle import MANIFEST, extract_bundle, is_safe, verify_bundle, write_bundle
 from harness.history.packing import run_id
 from harness.history.store import History
+from harness.storage.files import digest
 from harness.storage.layout import slug
-from harness.storage.records import digest, read_run, write_json, write_score
+from harness.storage.records import read_run, write_json, write_score
 from ilf_bench.cli import main
 from tests.harness.history.test_store import make_run
 

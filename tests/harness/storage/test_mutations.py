@@ -28,8 +28,9 @@ from harness.errors import ArtifactError, HarnessError
 from harness.history.store import run_id
 from harness.models.checksums import write_sums
 from harness.models.loading import load_pipeline
+from harness.storage.files import digest
 from harness.storage.images import decode_image, encode_png
-from harness.storage.records import digest, read_run
+from harness.storage.records import read_run
 from ilf_bench import experiment as app
 from ilf_bench import outcome
 from ilf_bench.cli import main

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.storage.locations import held_alone
+from harness.storage.locks import held_alone
 from harness.storage.records import read_json, read_run
 from ilf_bench.cli import main
 from tests.ilf_bench.test_cli import preset as preset

@@ -1,0 +1,65 @@
+"""One process at a time in a folder: a lock that ends with its process, however that ends."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from harness.errors import UsageError
+from harness.storage.files import refuse_links
+from harness.storage.locations import is_local
+
+LOCK = ".lock"
+
+
+@contextmanager
+def held_alone(folder: Path) -> Iterator[None]:
+    """Hold a folder against a second process until the block or this process ends. Object stores have no locks.
+
+    Raises :class:`UsageError` where another process holds it or the folder cannot be written, and
+    :class:`harness.errors.ArtifactError` where something in it is a link: what is written could replace any file.
+    """
+    if not is_local(folder):
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = _open(folder / LOCK)
+    except OSError as error:
+        raise UsageError(expected=f"a writable folder {folder}", got=str(error), remedy="choose another --out") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                expected=f"{folder} to be nobody else's at the moment",
+                got=f"{file.read(200).strip() or 'another process'} at work",
+                remedy="wait for it, or stop it and call again: the run resumes",
+            ) from error
+        refuse_links(folder)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def _open(path: Path) -> TextIO:
+    """The lock to read and write, made where there is none. Raises :class:`OSError` on a link: it would be overwritten."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "a link where a lock belongs", str(path)) from error
+        raise
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        os.close(handle)
+        raise OSError(errno.EINVAL, "no file of its own where a lock belongs", str(path))
+    return os.fdopen(handle, "r+", errors="replace")
