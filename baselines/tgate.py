@@ -64,10 +64,10 @@ class TGate:
         gate, guided = self.gate_step(pipeline.steps), pipeline.guidance > 1
         forward: Callable[..., Any] = pipeline.transformer.forward
 
-        folded = conditional_only(forward, pipeline.conditional_first)
+        conditional = conditional_only(forward, pipeline.conditional_first)
 
         def gated(*args: Any, **kwargs: Any) -> Any:
-            return (folded if guided and pipeline.clock.step >= gate else forward)(*args, **kwargs)
+            return (conditional if guided and pipeline.clock.step >= gate else forward)(*args, **kwargs)
 
         frozen = remembering(pipeline, lambda step, part: step < gate, _Mean if guided else Latest, parts=("attn2",))
         with frozen, patched(pipeline.transformer, "forward", gated):

@@ -17,7 +17,6 @@ from harness.sampling.solvers import build_bespoke, build_solver
 from ilf.attach import feedback_attached
 from ilf.checkpoint import load_module
 from ilf.module import FeedbackModule, block_settings
-from ilf.schedule import Schedule
 
 
 class Applied:
@@ -33,14 +32,14 @@ class Applied:
             raise
 
     def _attach(self) -> None:
-        config, pipe, clock, enter = self.module.config, self.pipe, StepClock(), self._stack.enter_context
-        schedule, own = Schedule.of(config), pipe.scheduler
-        scheduler = build_bespoke(schedule.table, own) if schedule.table else build_solver(config.solver, own)
+        module, pipe, clock, enter = self.module, self.pipe, StepClock(), self._stack.enter_context
+        schedule, own = module.schedule(), pipe.scheduler
+        scheduler = build_bespoke(schedule.table, own) if schedule.table else build_solver(module.settings.solver, own)
         set_timesteps = scheduler.set_timesteps
 
         def on_grid(num_inference_steps: int, device: Any = None, **kwargs: Any) -> None:
             nonlocal schedule
-            schedule = Schedule.of(config, num_inference_steps)
+            schedule = module.schedule(num_inference_steps)
             if schedule.table is not None:
                 scheduler.table = schedule.table
             set_timesteps(timesteps=list(schedule.timesteps), device=device)
@@ -49,7 +48,7 @@ class Applied:
         enter(clock.following(scheduler))
         enter(_running_on(pipe, scheduler))
         first = isinstance(pipe, DiTPipeline)
-        enter(feedback_attached(pipe.transformer, self.module, lambda: schedule, clock, config.guidance, first))
+        enter(feedback_attached(pipe.transformer, module, lambda: schedule, clock, module.config.guidance, first))
         if isinstance(scheduler, BespokeScheduler):
             enter(guidance_terms(pipe, scheduler, clock, first))
 
@@ -80,10 +79,9 @@ def apply(pipe: Any, module: str | Path | FeedbackModule) -> Applied:
         applied = ilf.apply(pipe, "folder-or-hub-id")
         images = pipe(prompt, num_inference_steps=8, guidance_scale=applied.module.config.guidance).images
 
-    Call the pipeline with the guidance scale that the module was trained for: on folded steps it is part of the weights.
-    ``module``: a folder, a hub id, or a module in memory. Solver and timesteps become the module's; one with
-    learned solvers takes the step counts that these are for. Raises
-    :class:`ArtifactError` where it was made for another backbone.
+    Call the pipeline with the guidance scale that the module was trained for: on guidance-distilled steps it is part of the
+    weights. ``module``: a folder, a hub id, or a module in memory. Solver and timesteps become the module's; one with learned
+    solvers takes the step counts that these are for. Raises :class:`ArtifactError` where it was made for another backbone.
     """
     if not isinstance(module, FeedbackModule):
         folder = Path(module)

@@ -12,11 +12,11 @@ from harness.errors import UsageError
 from harness.sampling.guidance import conditional_half, for_both_halves, halves
 from harness.sampling.patching import patched
 from ilf.loop import InnerLoop, Passage
-from ilf.module import FeedbackModule, Jump
+from ilf.module import FeedbackModule, Transition
 from ilf.schedule import Schedule
 
 NO_STEP_BEFORE = 1000.0
-Seen = Callable[[Jump, Passage, torch.Tensor], None]
+Seen = Callable[[Transition, Passage, torch.Tensor], None]
 
 
 class FeedbackForward:
@@ -24,7 +24,7 @@ class FeedbackForward:
     ``schedule`` is asked at each step.
 
     ``seen`` is called after each step with what the module was told and what the looped blocks saw, and the null
-    branch's noise prediction [B, C, H, W] (the conditional one's on folded steps): training records it.
+    branch's noise prediction [B, C, H, W] (the conditional one's on guidance-distilled steps): training records it.
     """
 
     def __init__(
@@ -43,25 +43,25 @@ class FeedbackForward:
         self._loops = False
 
     def __call__(self, hidden_states: torch.Tensor, **kwargs: Any) -> Any:
-        """As the transformer's own. On a folded step the answer is given to both halves, so that guidance keeps it."""
+        """As the transformer's own. On a guidance-distilled step both halves get the answer, so that guidance keeps it."""
         schedule, step = self.schedule(), self.clock.step
         if step == 0:
             self._previous = None
         guided = self.guidance > 1
-        folded = guided and step in schedule.folded
+        distilled = guided and step in schedule.distilled
         self._loops = step in schedule.feedback
         rows = hidden_states.shape[0]
         sample = conditional_half(hidden_states, rows, self.conditional_first) if guided else hidden_states
-        told = self._jump(sample, folded)
-        if folded:
+        told = self._transition(sample, distilled)
+        if distilled:
             output = for_both_halves(self._run(sample, conditional_half(kwargs, rows, self.conditional_first), told, None, None))
-        elif guided and self.loop.module.config.branches == "conditional":
+        elif guided and self.loop.module.settings.branches == "conditional":
             half = rows // 2
             upper, lower = slice(0, half), slice(half, rows)
             looping, others = (upper, lower) if self.conditional_first else (lower, upper)
             output = self._run(hidden_states, kwargs, told, looping, others)
         else:
-            output = self._run(hidden_states, kwargs, self._jump(hidden_states, False), None, None)
+            output = self._run(hidden_states, kwargs, self._transition(hidden_states, False), None, None)
         conditional, null = self._halves(output, sample)
         self._previous = (self.clock.t, null + self.guidance * (conditional - null) if guided else conditional)
         if self.seen is not None and self.loop.passage is not None:
@@ -69,25 +69,31 @@ class FeedbackForward:
         return output
 
     def _run(
-        self, hidden_states: torch.Tensor, kwargs: dict[str, Any], told: Jump, rows: slice | None, null: slice | None
+        self, hidden_states: torch.Tensor, kwargs: dict[str, Any], told: Transition, rows: slice | None, null: slice | None
     ) -> Any:
         loop = self.loop
         loop.rows, loop.null, loop.sizes = rows, null, kwargs.get("added_cond_kwargs") or {}
-        loop.jump = told if self._loops else None
+        loop.transition = told if self._loops else None
         try:
             return self.forward(hidden_states, **kwargs)
         finally:
-            loop.jump = None
+            loop.transition = None
 
-    def _jump(self, sample: torch.Tensor, folded: bool) -> Jump:
+    def _transition(self, sample: torch.Tensor, distilled: bool) -> Transition:
         def full(value: float) -> torch.Tensor:
             return torch.full((sample.shape[0],), float(value), device=sample.device)
 
         before, previous = self._previous or (NO_STEP_BEFORE, sample)
         if previous.shape[0] != sample.shape[0]:  # both branches loop, from the same guided history
             previous = torch.cat([previous, previous])
-        return Jump(
-            full(self.clock.t), full(self.clock.t_next), full(before), sample, previous, full(folded).bool(), full(self.guidance)
+        return Transition(
+            full(self.clock.t),
+            full(self.clock.t_next),
+            full(before),
+            sample,
+            previous,
+            full(distilled).bool(),
+            full(self.guidance),
         )
 
     def _halves(self, output: Any, sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -98,12 +104,13 @@ class FeedbackForward:
         return halves(eps, self.conditional_first)
 
 
-def check_guidance(config: Any, guidance: float) -> None:
-    """Raise :class:`UsageError` where the module, or its solvers, have learned another guidance scale than the pipeline's."""
-    folds = (config["folded"] != "none" and not config["guidance_input"]) or config.get("solvers")
-    if folds and guidance != config["guidance"]:
+def check_guidance(module: FeedbackModule, guidance: float) -> None:
+    """Raise :class:`UsageError` where the module, or its solvers, were trained for another guidance scale than the pipeline's."""
+    settings, trained = module.settings, module.config.guidance
+    bound = (settings.guidance_distilled != "none" and not settings.guidance_input) or module.config.solvers
+    if bound and guidance != trained:
         raise UsageError(
-            expected=f"guidance {config['guidance']}, for which this module was trained",
+            expected=f"guidance {trained}, for which this module was trained",
             got=f"guidance {guidance}",
             remedy="set that guidance, or use a module that was trained for yours",
         )
@@ -120,7 +127,7 @@ def feedback_attached(
     seen: Seen | None = None,
 ) -> Iterator[InnerLoop]:
     """Attach a module that is in memory; timesteps and solver stay as they are."""
-    check_guidance(module.config, guidance)
+    check_guidance(module, guidance)
     loop = InnerLoop(transformer, module, seen is not None, clock)
     forward = FeedbackForward(transformer.forward, loop, schedule, clock, guidance, first, seen)
     with ExitStack() as stack:

@@ -12,6 +12,7 @@ from harness.errors import ArtifactError, NotMeasured, UsageError
 from harness.models.checksums import check_sums
 from harness.sampling.pipeline import Pipeline
 from ilf.module import FeedbackModule, block_settings
+from ilf.settings import IlfSettings
 
 TRAIN = "name one: ilf:checkpoint=FOLDER; or train one: ilf-bench train PRESET"
 
@@ -38,22 +39,22 @@ def find_checkpoint(name: str | None, pipeline_folder: Path | None) -> Path:
     return folder
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The module's configuration without its weights."""
+def read_settings(folder: Path) -> tuple[IlfSettings, dict[str, Any]]:
+    """A module's settings and its learned solvers by step count, without its weights. Raises :class:`ArtifactError`."""
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-        if config.get("_class_name") != "FeedbackModule":
-            raise ValueError(f"a {config.get('_class_name')}")
-    except ValueError as error:
+        if config.get("_class_name") != "FeedbackModule" or "settings" not in config:
+            raise ValueError(f"a {config.get('_class_name')} with {', '.join(config)}")
+        return IlfSettings(**config["settings"]), config.get("solvers") or {}
+    except (ValueError, TypeError, UsageError) as error:
         raise ArtifactError(
-            expected=f"a FeedbackModule config in {folder}", got=str(error), remedy="restore or retrain it"
+            expected=f"a FeedbackModule's settings in {folder}", got=str(error), remedy="restore or retrain it"
         ) from error
-    return config
 
 
 def load_module(folder: Path) -> FeedbackModule:
     """The module in float32, eval mode. Raises :class:`ArtifactError` on missing, truncated or foreign weights."""
-    read_config(folder)
+    read_settings(folder)
     check_sums(folder)
     try:
         module = FeedbackModule.from_pretrained(folder, low_cpu_mem_usage=False)
@@ -66,9 +67,9 @@ def check_fits(module: FeedbackModule, pipeline: Pipeline, folder: Path) -> None
     """Raise :class:`ArtifactError` where the module was made for another backbone."""
     config: Any = pipeline.transformer.config
     wanted, found = block_settings(config), dict(module.config.block_settings)
-    if found != wanted or module.config.last > len(pipeline.blocks):
+    if found != wanted or module.settings.blocks[1] > len(pipeline.blocks):
         raise ArtifactError(
             expected=f"a module for {len(pipeline.blocks)} blocks like {wanted}",
-            got=f"one for blocks up to {module.config.last} like {found} in {folder}",
+            got=f"one for blocks up to {module.settings.blocks[1]} like {found} in {folder}",
             remedy="use the module that was trained on this backbone",
         )

@@ -14,7 +14,7 @@ from harness.errors import NotMeasured
 from harness.sampling.clock import StepClock
 from harness.sampling.guidance import select_rows
 from harness.sampling.patching import patched
-from ilf.module import FeedbackModule, Jump
+from ilf.module import FeedbackModule, Transition
 
 Forward = Callable[..., torch.Tensor]
 
@@ -35,7 +35,7 @@ class InnerLoop:
 
         h = f_in;  u = module(f_out);  for block j of the loop: h = block(h + u[j])
 
-    Set :attr:`jump` before a feedback step and to None for a plain one. ``rows`` are those that loop (None: all), ``null``
+    Set :attr:`transition` before a feedback step and to None for a plain one. ``rows`` are those that loop (None: all), ``null``
     the null branch's. With :attr:`stored` set, the first pass is skipped and the loop starts from those hidden states: the
     backbone is frozen, so a training computes it once. :attr:`passage` keeps the latest first pass where ``keep`` is set.
     """
@@ -44,7 +44,7 @@ class InnerLoop:
         self.transformer: Any = transformer
         self.clock = clock or StepClock()
         self.module, self.keep = module, keep
-        self.jump: Jump | None = None
+        self.transition: Transition | None = None
         self.rows: slice | None = None
         self.null: slice | None = None
         self.sizes: dict[str, Any] = {}  # PixArt's resolution and aspect ratio, where its time embedding has them
@@ -55,13 +55,13 @@ class InnerLoop:
     @contextmanager
     def hooked(self) -> Iterator[None]:
         """Replace the ``forward`` of the blocks up to the last looped one inside the context."""
-        config = self.module.config
+        first, last = self.module.settings.blocks
         blocks: list[nn.Module] = list(self.transformer.transformer_blocks)
-        forwards: list[Forward] = [block.forward for block in blocks[config.first - 1 : config.last]]
+        forwards: list[Forward] = [block.forward for block in blocks[first - 1 : last]]
         with ExitStack() as stack:
-            for number, block in enumerate(blocks[: config.last], start=1):
-                ends = number == config.last
-                wrapped = self._skippable(block.forward, number == config.first)
+            for number, block in enumerate(blocks[:last], start=1):
+                ends = number == last
+                wrapped = self._skippable(block.forward, number == first)
                 stack.enter_context(patched(block, "forward", self._loop(wrapped, forwards) if ends else wrapped))
             yield
 
@@ -76,13 +76,13 @@ class InnerLoop:
     def _loop(self, forward: Forward, forwards: list[Forward]) -> Forward:
         def call(hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
             left = forward(hidden_states, **kwargs) if self.stored is None else self.stored.left
-            if self.jump is None and not self.keep:
+            if self.transition is None and not self.keep:
                 return left
             passage = self._passage(left, kwargs)
             self.passage = passage if self.keep else None
-            if self.jump is None:
+            if self.transition is None:
                 return left
-            looped = self._second_pass(passage, self.jump, forwards)
+            looped = self._second_pass(passage, self.transition, forwards)
             if self.rows is None:
                 return looped
             first = self.rows.start in (None, 0)
@@ -100,7 +100,7 @@ class InnerLoop:
                 got="a first looped block that was skipped",
                 remedy="cache all of the loop's blocks, or none",
             )
-        rows = len(self.jump.sample) * (1 if self.rows is None else 2) if self.jump else len(left)
+        rows = len(self.transition.sample) * (1 if self.rows is None else 2) if self.transition else len(left)
         if len(left) != rows:
             raise NotMeasured(
                 expected="a cache that skips by the number of the step",
@@ -113,12 +113,12 @@ class InnerLoop:
         conditioning = select_rows(kwargs, len(left), self.rows)
         return Passage(entered[self.rows], left[self.rows], left[self.null], conditioning)
 
-    def _second_pass(self, passage: Passage, jump: Jump, forwards: list[Forward]) -> torch.Tensor:
-        feedback = self.module(passage.left, passage.null, jump, passage.conditioning)
-        if not self.module.config.inner_pass:
+    def _second_pass(self, passage: Passage, transition: Transition, forwards: list[Forward]) -> torch.Tensor:
+        feedback = self.module(passage.left, passage.null, transition, passage.conditioning)
+        if not self.module.settings.inner_pass:
             added: torch.Tensor = feedback[0]
             return passage.left + added
-        conditioning = self._at_inner_time(passage.conditioning, jump)
+        conditioning = self._at_inner_time(passage.conditioning, transition)
         hidden: torch.Tensor = passage.entered
         self.clock.is_second_pass = True
         try:
@@ -128,13 +128,13 @@ class InnerLoop:
             self.clock.is_second_pass = False
         return hidden
 
-    def _at_inner_time(self, conditioning: dict[str, Any], jump: Jump) -> dict[str, Any]:
+    def _at_inner_time(self, conditioning: dict[str, Any], transition: Transition) -> dict[str, Any]:
         """The blocks' conditioning at the second pass's time. DiT's blocks embed the timestep, PixArt's get it embedded."""
-        if self.module.config.inner_time == "same":
+        if self.module.settings.inner_time == "same":
             return conditioning
-        t = jump.t_next if self.module.config.inner_time == "next" else (jump.t + jump.t_next) / 2
+        t = transition.t_next if self.module.settings.inner_time == "next" else (transition.t + transition.t_next) / 2
         t = t.clamp(min=0)
         embedded: Any = t.to(conditioning["timestep"].dtype)
         if hasattr(self.transformer, "adaln_single"):
-            embedded, _ = self.transformer.adaln_single(t, self.sizes, batch_size=len(t), hidden_dtype=jump.sample.dtype)
+            embedded, _ = self.transformer.adaln_single(t, self.sizes, batch_size=len(t), hidden_dtype=transition.sample.dtype)
         return {**conditioning, "timestep": embedded}

@@ -77,7 +77,7 @@ def landing_error(landed: torch.Tensor, target: torch.Tensor, t_next: torch.Tens
     """Mean squared error [B] at the landing point, weighted by how much of it is left in the clean image.
 
     Measured on the bundled text model by perturbing one step of the teacher's run: errors that land above t = 500 or on
-    the clean image come through whole, those between 350 and 500 at 0.7, later ones at a third: the denoiser mends them.
+    the clean image come through in full, those between 350 and 500 at 0.7, later ones at a third: the denoiser corrects them.
     """
     left = torch.where((t_next >= 500) | (t_next < 0), 1.0, torch.where(t_next >= 350, 0.7, 0.33))
     return left * (landed - target).square().flatten(1).mean(dim=1)

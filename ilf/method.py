@@ -15,7 +15,7 @@ from harness.sampling.pipeline import Pipeline
 from harness.sampling.schedulers.bespoke import LEARNED
 from harness.storage.records import read_json
 from ilf.attach import Seen, feedback_attached
-from ilf.checkpoint import check_fits, find_checkpoint, load_module, read_config
+from ilf.checkpoint import check_fits, find_checkpoint, load_module, read_settings
 from ilf.loop import InnerLoop
 from ilf.module import FeedbackModule
 from ilf.schedule import Schedule
@@ -25,15 +25,16 @@ from ilf.schedule import Schedule
 class Ilf:
     """A trained feedback module on its backbone.
 
-    ``steps``: denoising steps (default: the checkpoint's). ``feedback``: on which of them the loop runs, and ``folded``: on
-    which of these only the conditional branch does: ``all``, ``none``, ``first-4``, ``last-4``, ``paper-4``, ``above-700``
-    (timesteps) or 0-based numbers joined by commas in YAML (dots on the command line). ``checkpoint``: a folder with
+    ``steps``: denoising steps (default: the checkpoint's). ``feedback``: the steps on which the loop runs;
+    ``guidance_distilled``: those of them on which the module stands for guidance as well and only the conditional branch runs.
+    Both are ``all``, ``none``, ``first-4``, ``last-4``, ``paper-4``, ``above-700`` (timesteps) or 0-based step numbers joined by
+    commas in YAML (dots on the command line). ``checkpoint``: a folder with
     config.json and safetensors, or the name of one inside the pipeline's folder (default: ``ilf``).
     """
 
     steps: int | None = None
     feedback: str | None = None
-    folded: str | None = None
+    guidance_distilled: str | None = None
     checkpoint: str | None = None
 
     def __post_init__(self) -> None:
@@ -44,16 +45,16 @@ class Ilf:
     def label(self) -> str:
         """For example ``ilf(10 steps)``."""
         parts = [f"{self.steps} steps"] if self.steps else []
-        parts += [f"{name}={value}" for name in ("feedback", "folded") if (value := getattr(self, name))]
+        parts += [f"{name}={value}" for name in ("feedback", "guidance_distilled") if (value := getattr(self, name))]
         name = Path(self.checkpoint).name if self.checkpoint else "ilf"
         return f"{name}({', '.join(parts)})" if parts else name
 
     def plan(self, plan: Plan) -> Plan:
         """A feedback step costs depth + looped + 1 block evaluations on the branches that loop."""
-        config = read_config(find_checkpoint(self.checkpoint, plan.backbone.folder))
-        schedule = Schedule.of(config, self.steps, self.feedback, self.folded)
-        solver = LEARNED if schedule.table else config["solver"]
-        return plan.scheduled(schedule.plan(config, plan), solver, schedule.timesteps, loops=bool(schedule.feedback))
+        settings, solvers = read_settings(find_checkpoint(self.checkpoint, plan.backbone.folder))
+        schedule = Schedule.of(settings, solvers, self.steps, self.feedback, self.guidance_distilled)
+        solver = LEARNED if schedule.table else settings.solver
+        return plan.scheduled(schedule.plan(settings, plan), solver, schedule.timesteps, loops=bool(schedule.feedback))
 
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """Training seconds from the record beside the weights (0 where there is none) and the module's parameters."""
@@ -68,7 +69,7 @@ class Ilf:
         folder = find_checkpoint(self.checkpoint, pipeline.folder)
         module = load_module(folder).to(pipeline.device, next(pipeline.transformer.parameters()).dtype)
         check_fits(module, pipeline, folder)
-        with running(pipeline, module, Schedule.of(module.config, self.steps, self.feedback, self.folded)):
+        with running(pipeline, module, module.schedule(self.steps, self.feedback, self.guidance_distilled)):
             yield
 
 
@@ -77,7 +78,7 @@ def running(pipeline: Pipeline, module: FeedbackModule, schedule: Schedule) -> I
     """A module in memory attached, on its schedule's timesteps and its solver."""
     with ExitStack() as stack:
         if schedule.table is None:
-            stack.enter_context(pipeline.sampling(timesteps=schedule.timesteps, solver=module.config.solver))
+            stack.enter_context(pipeline.sampling(timesteps=schedule.timesteps, solver=module.settings.solver))
         stack.enter_context(attach_module(pipeline, module, schedule))
         if schedule.table is not None:
             stack.enter_context(pipeline.sampling(table=schedule.table))

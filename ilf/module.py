@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,9 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.embeddings import get_timestep_embedding
 from torch import nn
+
+from ilf.schedule import Schedule
+from ilf.settings import IlfSettings
 
 BLOCK_SETTINGS = (
     "num_attention_heads",
@@ -41,13 +44,13 @@ def build_block(settings: dict[str, Any]) -> BasicTransformerBlock:
 
 
 @dataclass(frozen=True)
-class Jump:
-    """What a feedback step knows of itself; tensors have the looped rows [B] in front.
+class Transition:
+    """What the module is told about the step that it runs in; tensors have the looped rows [B] in front.
 
-    ``t``, ``t_next``, ``t_before``: timesteps of this step, of where it lands (-1: the clean image) and of the step before
-    (1000: there was none), float. ``sample`` and ``previous``: the noisy latent and the guided noise prediction of the step
-    before (this step's own sample where there was none), [B, C, H, W]. ``folded``: True where only the conditional branch
-    runs. ``guidance``: float [B].
+    ``t``, ``t_next``, ``t_before``: float timesteps of this step, of where it lands (-1: the clean image) and of the step before
+    (1000: there was none). ``sample`` and ``previous``: the noisy latent, and the guided noise prediction of the step before
+    (this step's own sample where there was none), [B, C, H, W]. ``distilled``: True where only the conditional branch runs and
+    the module stands for guidance. ``guidance``: the scale, float [B].
     """
 
     t: torch.Tensor
@@ -55,77 +58,70 @@ class Jump:
     t_before: torch.Tensor
     sample: torch.Tensor
     previous: torch.Tensor
-    folded: torch.Tensor
+    distilled: torch.Tensor
     guidance: torch.Tensor
 
 
 class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Reads the hidden states that leave the looped blocks; returns what is added to each looped block's input.
 
-    The paper's form is ``FeedbackModule(settings, first, last)``: one block, and one scale a looped block, which starts at
+    The paper's form, ``IlfSettings.of({"form": "paper"})``, has one block, and one scale per looped block, which starts at
     zero, so that the untrained module changes nothing. The source states these. Everything else is our choice:
 
-    - ``first``, ``last``: the looped blocks, 1-based, inclusive. ``inner_pass=False``: no second pass; the feedback is added
-      to what leaves block ``last`` (the adapter without a loop, for comparison).
+    - ``loop``: the looped blocks. ``inner_pass=False``: no second pass; the feedback is added to what leaves the last of them
+      (an adapter without a loop, for comparison).
     - ``depth``: blocks in the module. ``separate``: a linear map of its own for each looped block.
-    - ``gating``: ``fixed`` numbers, or ``time``: a gate a channel, a function of the jump.
-    - ``jump_embedding``: the module is told t and where this step lands.
+    - ``gating``: ``fixed`` numbers, or ``time``: a gate per channel, a function of the transition.
+    - ``transition_embedding``: the module is told t and where this step lands.
     - ``context``: it also sees the null branch's hidden states, the noisy latent, and the guided prediction and timestep of
       the step before, of which a solver's second order is made.
     - ``branches``: ``both`` loops on both guidance branches; ``conditional`` on the conditional one only.
-    - ``guidance``: the scale it was trained for; ``guidance_input``: it is told the scale and works at others.
+    - ``guidance_input``: it is told the guidance scale and works at scales other than ``guidance``, which it was trained for.
     - ``inner_time``: the second pass runs at ``same`` time, the ``next`` one or their ``middle``.
-    - ``solver``, ``power`` (of the timesteps), ``grids`` (step counts), ``folded`` (on which steps only the conditional
-      branch runs), ``feedback`` (on which the loop runs) and ``steps``: what it was trained for, and a method's defaults.
-    - ``solvers``: a learned solver for each step count (see :class:`SolverTable`), which then takes the place of these.
+
+    ``block_settings``, ``patch_size`` and ``channels`` are the backbone's; ``settings`` the resolved :class:`IlfSettings`.
+    ``solvers``: a learned solver for each step count (see :class:`SolverTable`), which replaces the settings' solver and power.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         block_settings: dict[str, Any],
-        first: int,
-        last: int,
-        inner_pass: bool = True,
-        depth: int = 1,
-        separate: bool = False,
-        gating: str = "fixed",
-        jump_embedding: bool = False,
-        context: bool = False,
-        branches: str = "both",
+        settings: dict[str, Any],
         guidance: float = 1.5,
-        guidance_input: bool = False,
-        inner_time: str = "same",
-        solver: str = "dpm++",
-        power: float = 1.0,
-        grids: list[int] | None = None,
-        folded: str = "none",
-        feedback: str = "all",
-        steps: int = 10,
         patch_size: int = 2,
         channels: int = 4,
         solvers: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        width = block_settings["num_attention_heads"] * block_settings["attention_head_dim"]
-        self.width = width
-        self.blocks = nn.ModuleList(build_block(block_settings) for _ in range(depth))
-        times = 3 if context else 2
-        self.jump = _mlp(times * width, width) if jump_embedding else None
-        if context:
+        chosen = self.settings = IlfSettings(**settings)
+        width = self.width = block_settings["num_attention_heads"] * block_settings["attention_head_dim"]
+        self.blocks = nn.ModuleList(build_block(block_settings) for _ in range(chosen.depth))
+        times = 3 if chosen.context else 2
+        self.transition = _mlp(times * width, width) if chosen.transition_embedding else None
+        if chosen.context:
             self.read = nn.Linear(2 * width, width)
             self.patches = nn.Conv2d(2 * channels, width, patch_size, patch_size)
-            self.mode = nn.Embedding(2, width)  # both branches, or folded
-        self.strength = _mlp(width, width) if guidance_input else None
-        if gating == "time":
+            self.mode = nn.Embedding(2, width)  # both branches, or guidance-distilled
+        self.strength = _mlp(width, width) if chosen.guidance_input else None
+        if chosen.gating == "time":
             self.gates = _zero(_mlp(times * width, self.fed * width))
         else:
             self.scales = nn.Parameter(torch.zeros(self.fed))
-        self.maps = nn.ModuleList(nn.Linear(width, width) for _ in range(self.fed)) if separate else None
+        self.maps = nn.ModuleList(nn.Linear(width, width) for _ in range(self.fed)) if chosen.separate else None
         self.eval()  # in train mode a DiT block would drop class labels at random
 
+    def schedule(self, steps: int | None = None, feedback: str | None = None, guidance_distilled: str | None = None) -> Schedule:
+        """The module's own :class:`Schedule`, or with another step count or other steps chosen."""
+        return Schedule.of(self.settings, self.config.solvers, steps, feedback, guidance_distilled)
+
+    def reschedule(self, **changes: Any) -> None:
+        """Change ``steps``, ``feedback`` or ``power`` of the settings, in the configuration that is saved as well."""
+        self.settings = replace(self.settings, **changes)
+        self.register_to_config(settings=self.settings.content())
+
     def forward(
-        self, left: torch.Tensor, null: torch.Tensor | None, jump: Jump, conditioning: dict[str, Any]
+        self, left: torch.Tensor, null: torch.Tensor | None, transition: Transition, conditioning: dict[str, Any]
     ) -> list[torch.Tensor]:
         """Additions [B, tokens, width] to the inputs of the looped blocks.
 
@@ -135,46 +131,41 @@ class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
         own = next(self.parameters()).dtype
         mixed = own == torch.float32 and left.dtype in (torch.bfloat16, torch.float16)  # in training, beside a half backbone
         with torch.autocast(left.device.type, left.dtype) if mixed else nullcontext():
-            return self._additions(left, null, jump, conditioning)
+            return self._additions(left, null, transition, conditioning)
 
     def _additions(
-        self, left: torch.Tensor, null: torch.Tensor | None, jump: Jump, conditioning: dict[str, Any]
+        self, left: torch.Tensor, null: torch.Tensor | None, transition: Transition, conditioning: dict[str, Any]
     ) -> list[torch.Tensor]:
         hidden = left
-        if self.config.context:
+        if self.settings.context:
             both = [nn.functional.layer_norm(x, (self.width,)) for x in (left, left if null is None else null)]
-            seen = torch.cat([jump.sample, jump.previous - jump.sample], dim=1)
+            seen = torch.cat([transition.sample, transition.previous - transition.sample], dim=1)
             hidden = self.read(torch.cat(both, dim=-1)) + self.patches(seen).flatten(2).transpose(1, 2)
-            hidden = hidden + self.mode(jump.folded.long())[:, None]
-        where = self._where(jump).to(left.dtype)
-        if self.jump is not None:
-            hidden = hidden + self.jump(where)[:, None]
+            hidden = hidden + self.mode(transition.distilled.long())[:, None]
+        where = self._where(transition).to(left.dtype)
+        if self.transition is not None:
+            hidden = hidden + self.transition(where)[:, None]
         if self.strength is not None:
-            told = get_timestep_embedding(100 * jump.guidance, self.width, max_period=10000)
+            told = get_timestep_embedding(100 * transition.guidance, self.width, max_period=10000)
             hidden = hidden + self.strength(told.to(left.dtype))[:, None]
         for block in self.blocks:
             hidden = block(hidden, **conditioning)
         fed = [hidden] * self.fed if self.maps is None else [linear(hidden) for linear in self.maps]
         return [(gate * x).to(left.dtype) for gate, x in zip(self._gates(where), fed, strict=True)]
 
-    def _where(self, jump: Jump) -> torch.Tensor:
-        times = [jump.t, jump.t_next + 1] + ([jump.t_before] if self.config.context else [])
+    def _where(self, transition: Transition) -> torch.Tensor:
+        times = [transition.t, transition.t_next + 1] + ([transition.t_before] if self.settings.context else [])
         return torch.cat([get_timestep_embedding(x, self.width, max_period=10000) for x in times], dim=1)
 
     def _gates(self, where: torch.Tensor) -> list[torch.Tensor]:
-        if self.config.gating == "fixed":
+        if self.settings.gating == "fixed":
             return list(self.scales)
         return list(self.gates(where).view(len(where), self.fed, 1, self.width).unbind(1))
 
     @property
-    def looped(self) -> int:
-        """How many blocks run a second time."""
-        return int(self.config.last - self.config.first + 1) if self.config.inner_pass else 0
-
-    @property
     def fed(self) -> int:
         """How many places the feedback goes to."""
-        return max(1, self.looped)
+        return max(1, self.settings.looped)
 
 
 def _mlp(inputs: int, outputs: int) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""The loss of one batch of jumps."""
+"""The loss of one batch of transitions."""
 
 from __future__ import annotations
 
@@ -10,63 +10,65 @@ import torch
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.precision import autocast
 from harness.training.trajectories import Trajectories, map_tensors
-from ilf.jumps import Jumps
 from ilf.loop import InnerLoop, Passage
 from ilf.losses import coefficients, fad_error, first_order, landing_error, second_order, teacher_steps
+from ilf.transitions import Transitions
 
 
 class Objective:
     """Predictions of the looped model from stored first passes, and the error that they cause.
 
-    ``target``: ``jump`` (land on the teacher's converged state), ``jump2`` (the same through the solver's second-order
-    step), ``teacher-steps`` (on noised data, land where ``count`` steps of the teacher land) or ``fad`` (the paper's).
+    ``target``: ``first-order`` (a first-order step lands on the teacher's converged state), ``second-order`` (the solver's
+    second-order step does), ``teacher-steps`` (on noised data, land where ``count`` steps of the teacher land) or ``fad`` (the
+    paper's).
     """
 
     def __init__(self, pipeline: Pipeline, loop: InnerLoop, data: Trajectories, target: str, count: int = 2) -> None:
         self.pipeline, self.loop, self.data, self.target, self.count = pipeline, loop, data, target, count
         self.alphas: torch.Tensor = pipeline.pipe.scheduler.alphas_cumprod.float().to(pipeline.device)
 
-    def __call__(self, jumps: Jumps, generator: torch.Generator) -> torch.Tensor:
-        """The mean loss (scalar) of jumps that lie on the CPU."""
-        jumps = jumps.to(self.pipeline.device)
+    def __call__(self, transitions: Transitions, generator: torch.Generator) -> torch.Tensor:
+        """The mean loss (scalar) of transitions that lie on the CPU."""
+        transitions = transitions.to(self.pipeline.device)
         if self.target == "fad":
-            return self._fad(jumps, generator).mean()
+            return self._fad(transitions, generator).mean()
         if self.target == "teacher-steps":
-            return self._teacher_steps(jumps, generator).mean()
-        eps = self.guided(jumps)
-        if self.target == "jump2":
-            landed = second_order(jumps.sample, eps, jumps.t, jumps.t_next, self.alphas, jumps.t_before, jumps.clean_before)
+            return self._teacher_steps(transitions, generator).mean()
+        eps = self.guided(transitions)
+        step = transitions.sample, eps, transitions.t, transitions.t_next, self.alphas
+        if self.target == "second-order":
+            landed = second_order(*step, transitions.t_before, transitions.clean_before)
         else:
-            landed = first_order(jumps.sample, eps, jumps.t, jumps.t_next, self.alphas)
-        return landing_error(landed, jumps.target, jumps.t_next).mean()
+            landed = first_order(*step)
+        return landing_error(landed, transitions.target, transitions.t_next).mean()
 
-    def guided(self, jumps: Jumps) -> torch.Tensor:
-        """The guided noise prediction [B, C, H, W] as the pipeline will use it: a folded step's output is that itself."""
-        conditional = self.predict(jumps, self._conditioning(jumps), self._passage(jumps))
+    def guided(self, transitions: Transitions) -> torch.Tensor:
+        """The guided noise prediction [B, C, H, W] of the pipeline, which a guidance-distilled step's output already is."""
+        conditional = self.predict(transitions, self._conditioning(transitions), self._passage(transitions))
         if not self.data.null:
             return conditional
-        scale = jumps.guidance[:, None, None, None]
-        guided = jumps.null_eps + scale * (conditional - jumps.null_eps)
-        return torch.where(jumps.folded[:, None, None, None], conditional, guided)
+        scale = transitions.guidance[:, None, None, None]
+        guided = transitions.null_eps + scale * (conditional - transitions.null_eps)
+        return torch.where(transitions.distilled[:, None, None, None], conditional, guided)
 
-    def _conditioning(self, jumps: Jumps) -> dict[str, Any]:
-        return self._on_device(self.data.rows(jumps.row.cpu()))
+    def _conditioning(self, transitions: Transitions) -> dict[str, Any]:
+        return self._on_device(self.data.rows(transitions.row.cpu()))
 
     def _on_device(self, tree: dict[str, Any]) -> dict[str, Any]:
         return map_tensors(tree, lambda x: x.to(self.pipeline.device))
 
-    def _passage(self, jumps: Jumps) -> Passage:
-        """The stored first pass. A folded step sees its own hidden states for the null branch's, as in a run."""
+    def _passage(self, transitions: Transitions) -> Passage:
+        """The stored first pass. A guidance-distilled step sees its own hidden states for the null branch's, as in sampling."""
         null = None
         if self.data.null:
-            null = torch.where(jumps.folded[:, None, None], jumps.left, jumps.null).float()
-        return Passage(jumps.entered.float(), jumps.left.float(), null, {})
+            null = torch.where(transitions.distilled[:, None, None], transitions.left, transitions.null).float()
+        return Passage(transitions.entered.float(), transitions.left.float(), null, {})
 
-    def predict(self, jumps: Jumps, conditioning: dict[str, Any], stored: Passage | None) -> torch.Tensor:
+    def predict(self, transitions: Transitions, conditioning: dict[str, Any], stored: Passage | None) -> torch.Tensor:
         """The looped branch's noise prediction [B, C, H, W]."""
         self.loop.stored, self.loop.rows = stored, None
-        self.loop.jump = jumps.told()
-        return self._call(jumps.sample, jumps.t, conditioning)
+        self.loop.transition = transitions.told()
+        return self._call(transitions.sample, transitions.t, conditioning)
 
     def _call(self, sample: torch.Tensor, t: torch.Tensor, conditioning: dict[str, Any]) -> torch.Tensor:
         self.loop.sizes = conditioning.get("added_cond_kwargs") or {}
@@ -74,35 +76,35 @@ class Objective:
             with autocast(self.pipeline.precision, self.pipeline.device):
                 output = self.pipeline.transformer(sample, timestep=t, **conditioning).sample
         finally:
-            self.loop.jump = self.loop.stored = None
+            self.loop.transition = self.loop.stored = None
         eps: torch.Tensor = output[:, : sample.shape[1]].float()
         return eps
 
-    def _fad(self, jumps: Jumps, generator: torch.Generator) -> torch.Tensor:
+    def _fad(self, transitions: Transitions, generator: torch.Generator) -> torch.Tensor:
         """On noised data: the clean ends of the teacher's runs. Half of a guided batch is the null branch, which loops too."""
-        clean, noise, sample = self._noised(jumps, generator)
-        half = jumps.t // 2
+        clean, noise, sample = self._noised(transitions, generator)
+        half = transitions.t // 2
         a_half, s_half = coefficients(self.alphas, half)
-        conditioning = self._conditioning(jumps)
+        conditioning = self._conditioning(transitions)
         if self.data.null:
-            conditioning = with_null_rows(conditioning, self._on_device(self.data.null), len(jumps) // 2)
+            conditioning = with_null_rows(conditioning, self._on_device(self.data.null), len(transitions) // 2)
         with torch.no_grad():
             teacher = self._call(a_half * clean + s_half * noise, half, conditioning)
-        noised = replace(jumps, sample=sample)
+        noised = replace(transitions, sample=sample)
         return fad_error(self.predict(noised, conditioning, None), teacher, noise)
 
-    def _noised(self, jumps: Jumps, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _noised(self, transitions: Transitions, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Clean ends of the teacher's runs, fresh noise, and both mixed at t."""
-        clean = self.data.states[jumps.row.cpu(), -1].to(jumps.sample)
+        clean = self.data.states[transitions.row.cpu(), -1].to(transitions.sample)
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
-        a_t, s_t = coefficients(self.alphas, jumps.t)
+        a_t, s_t = coefficients(self.alphas, transitions.t)
         return clean, noise, a_t * clean + s_t * noise
 
-    def _teacher_steps(self, jumps: Jumps, generator: torch.Generator) -> torch.Tensor:
-        _, _, sample = self._noised(jumps, generator)
-        conditioning, rows = self._conditioning(jumps), len(jumps)
+    def _teacher_steps(self, transitions: Transitions, generator: torch.Generator) -> torch.Tensor:
+        _, _, sample = self._noised(transitions, generator)
+        conditioning, rows = self._conditioning(transitions), len(transitions)
         null = map_tensors(self._on_device(self.data.null), lambda x: x.expand(rows, *x.shape[1:]))
-        scale = jumps.guidance[:, None, None, None]
+        scale = transitions.guidance[:, None, None, None]
 
         def teacher(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
             conditional = self._call(x, t, conditioning)
@@ -112,15 +114,15 @@ class Objective:
             return without + scale * (conditional - without)
 
         with torch.no_grad():
-            target = teacher_steps(teacher, sample, jumps.t, jumps.t_next, self.alphas, self.count)
-            without = self._call(sample, jumps.t, null) if null else None
-        first = torch.full_like(jumps.t_before, len(self.alphas))
-        noised = replace(jumps, sample=sample, previous=sample, t_before=first)
+            target = teacher_steps(teacher, sample, transitions.t, transitions.t_next, self.alphas, self.count)
+            without = self._call(sample, transitions.t, null) if null else None
+        first = torch.full_like(transitions.t_before, len(self.alphas))
+        noised = replace(transitions, sample=sample, previous=sample, t_before=first)
         eps = self.predict(noised, conditioning, None)
         if without is not None:
-            eps = torch.where(jumps.folded[:, None, None, None], eps, without + scale * (eps - without))
-        landed = first_order(sample, eps, jumps.t, jumps.t_next, self.alphas)
-        return landing_error(landed, target, jumps.t_next)
+            eps = torch.where(transitions.distilled[:, None, None, None], eps, without + scale * (eps - without))
+        landed = first_order(sample, eps, transitions.t, transitions.t_next, self.alphas)
+        return landing_error(landed, target, transitions.t_next)
 
 
 def with_null_rows(conditioning: dict[str, Any], null: dict[str, Any], rows: int) -> dict[str, Any]:

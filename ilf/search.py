@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,18 +11,19 @@ import torch
 from harness.cost.plan import Plan
 from harness.errors import UsageError
 from harness.sampling.pipeline import Pipeline
-from harness.training.learned_solver import whole_run_error
+from harness.training.learned_solver import rms_distance
 from harness.training.trajectories import Recorder, Trajectories
 from ilf.method import running
 from ilf.module import FeedbackModule
 from ilf.schedule import Schedule
+from ilf.settings import IlfSettings
 
 POWERS = (1.0, 1.25, 1.5, 1.75, 2.0)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One schedule: what a module's configuration says of it, and its cost in block evaluations an image."""
+    """One schedule: as a module's settings have it, and its cost in block evaluations per image."""
 
     steps: int
     feedback: str
@@ -32,31 +33,35 @@ class Choice:
 
 @dataclass(frozen=True)
 class Tried:
-    """``error``: mean distance of the run's end to the teacher's, a root mean square over the latent."""
+    """``error``: mean distance of the final latents to the teacher's, each a root mean square."""
 
     choice: Choice
     error: float
 
 
-def choices(config: Mapping[str, Any], plan: Plan, budget: float) -> list[Choice]:
+def choices(settings: IlfSettings, solvers: Mapping[str, Any] | None, plan: Plan, budget: float) -> list[Choice]:
     """All step counts that the module was trained for, each without the loop, and with it on as many steps as the budget allows:
     the first ones, the last ones, spread evenly, or all. Timesteps: those of its learned solvers, or :data:`POWERS`.
 
     Raises :class:`UsageError` where the budget allows none.
     """
-    solvers = config.get("solvers") or {}
-    counts = sorted(map(int, solvers)) or range(min(config["grids"]), max(config["grids"]) + 1)
-    powers = (config["power"],) if solvers else POWERS
-    found = [Choice(n, text, power, _cost(config, plan, n, text)) for n in counts for power in powers for text in _positions(n)]
-    fitting = [choice for choice in found if choice.cost <= budget]
+    counts = sorted(map(int, solvers or ())) or range(min(settings.grids), max(settings.grids) + 1)
+    powers = (settings.power,) if solvers else POWERS
+
+    def choice(steps: int, power: float, feedback: str) -> Choice:
+        schedule = Schedule.of(settings, solvers, steps, feedback)
+        return Choice(steps, feedback, power, sum(step.evaluations for step in schedule.plan(settings, plan)))
+
+    found = [choice(n, power, text) for n in counts for power in powers for text in _positions(n)]
+    fitting = [one for one in found if one.cost <= budget]
     if not fitting:
-        least = min(choice.cost for choice in found)
+        least = min(one.cost for one in found)
         raise UsageError(expected=f"a budget of at least {least:g} block evaluations", got=f"{budget:g}", remedy="raise it")
-    dearest: dict[tuple[int, float, str], Choice] = {}
-    for choice in fitting:
-        kind = choice.steps, choice.power, choice.feedback.partition("-")[0]
-        dearest[kind] = max(dearest.get(kind, choice), choice, key=lambda c: c.cost)
-    return list(dearest.values())
+    best: dict[tuple[int, float, str], Choice] = {}
+    for one in fitting:
+        kind = one.steps, one.power, one.feedback.partition("-")[0]
+        best[kind] = max(best.get(kind, one), one, key=lambda c: c.cost)
+    return list(best.values())
 
 
 def _positions(steps: int) -> Iterator[str]:
@@ -65,23 +70,20 @@ def _positions(steps: int) -> Iterator[str]:
         yield from (f"{kind}-{k}" for k in range(1, steps))
 
 
-def _cost(config: Mapping[str, Any], plan: Plan, steps: int, feedback: str) -> float:
-    return sum(step.evaluations for step in Schedule.of(config, steps, feedback).plan(config, plan))
-
-
 def search(
     pipeline: Pipeline, module: FeedbackModule, data: Trajectories, prompts: Sequence[str], seed: int, budget: float
 ) -> list[Tried]:
     """Run every choice from the noise (``seed``, i) of trajectory i, on prompt i, best first, and put the best into the
     module's configuration. The trajectories should be none that the module was trained on."""
     tried = []
-    for choice in choices(module.config, pipeline.plan(), budget):
-        config = dict(module.config) | {"power": choice.power}
+    for choice in choices(module.settings, module.config.solvers, pipeline.plan(), budget):
+        settings = replace(module.settings, power=choice.power)
+        schedule = Schedule.of(settings, module.config.solvers, choice.steps, choice.feedback)
         recorder = Recorder(pipeline, len(data.states))
-        with running(pipeline, module, Schedule.of(config, choice.steps, choice.feedback)), recorder.recording(), torch.no_grad():
+        with running(pipeline, module, schedule), recorder.recording(), torch.no_grad():
             pipeline.generate(list(prompts), seed, range(len(data.states)))
-        tried.append(Tried(choice, float(whole_run_error(recorder.states[-1], data.states[:, -1]).mean())))
+        tried.append(Tried(choice, float(rms_distance(recorder.states[-1], data.states[:, -1]).mean())))
     tried.sort(key=lambda one: (one.error, one.choice.cost))
-    best = asdict(tried[0].choice)
-    module.register_to_config(**{name: best[name] for name in ("steps", "feedback", "power")})
+    best = tried[0].choice
+    module.reschedule(steps=best.steps, feedback=best.feedback, power=best.power)
     return tried

@@ -27,6 +27,7 @@ from harness.sampling.pipeline import Pipeline
 from harness.storage.locations import history_path, place
 from harness.storage.records import Run, read_run
 from harness.timing.stages import StageTimer
+from ilf.settings import IlfSettings
 from ilf_bench.console import console as terminal
 from ilf_bench.engines import EngineMaker, local_engine
 from ilf_bench.registry import BUILT_IN, check_metrics, load_plugins
@@ -70,6 +71,7 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path] = ()
     """Validate everything that can be validated before a weight is loaded; the device only where the work is done ``here``."""
     quiet_libraries()
     spec = load_spec(preset, overrides)
+    IlfSettings.of(spec.training, spec.task)  # refuses a wrong training section
     check_metrics(spec.metrics)
     if not (scorers := locate(spec.scorers)).is_dir():
         read_scorers(scorers)

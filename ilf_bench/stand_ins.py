@@ -1,25 +1,20 @@
-"""What stands in for a method whose trained weights are not at hand, and what training them is predicted to cost."""
+"""What stands in for a method whose trained weights are not available, and what training them is predicted to cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
-
 from harness.config.methods import Composition, StandIn
 from harness.config.spec import ExperimentSpec
 from harness.contracts import Method
-from harness.cost.device_speed import measured_speed
+from harness.cost.device_speed import training_speed
 from harness.cost.plan import Backbone, Plan
-from harness.cost.training_cost import ASSUMED, Speed, TrainingPlan, predict_training
 from harness.errors import NotMeasured
 from harness.models.loading import resolve_device
-from harness.training.learned_solver import FINE
-from harness.training.trajectories import WIDEST_GAP, union_grid
-from ilf.forms import settings_for
-from ilf.jumps import STATE_BYTES
 from ilf.method import Ilf
+from ilf.settings import IlfSettings
+from ilf.training_cost import predict_training
 from ilf.untrained import UntrainedIlf
 
 
@@ -66,48 +61,24 @@ def stand_in(method: Method, plan: Plan, spec: ExperimentSpec) -> Method | None:
 
 
 def _fresh(spec: ExperimentSpec, method: Ilf) -> UntrainedIlf:
-    training = spec.training
-    first, last = training.loop or (None, None)
-    steps, folded = method.steps or training.steps, method.folded or training.folded
-    return UntrainedIlf(steps, method.feedback or training.feedback, folded, first, last, training.form)
+    training = IlfSettings.of(spec.training, spec.task)
+    first, last = (None, None) if isinstance(training.loop, str) else training.loop
+    distilled = method.guidance_distilled or training.guidance_distilled
+    return UntrainedIlf(
+        method.steps or training.steps,
+        method.feedback or training.feedback,
+        distilled,
+        first,
+        last,
+        spec.training.get("form", "ours"),
+    )
 
 
 def training_offer(backbone: Backbone, spec: ExperimentSpec, preset: str) -> str:
-    """The command that trains the preset's module, and its predicted device hours and disk."""
-    cost = predict_training(backbone.geometry, training_plan(backbone, spec))
-    return (
-        f"name one: ilf:checkpoint=FOLDER; or train one: ilf-bench train {preset} ({cost.text(sustained_speed(backbone, spec))})"
-    )
-
-
-def training_plan(backbone: Backbone, spec: ExperimentSpec) -> TrainingPlan:
-    """The preset's ``training`` section in the numbers that decide its cost."""
-    training, geometry = spec.training, backbone.geometry
-    settings = settings_for(training, backbone.depth, geometry.tokens * geometry.width * STATE_BYTES)
-    first, last = settings.loop
-    whole = settings.whole_runs + settings.image_runs
-    stored = settings.target != "fad"
-    return TrainingPlan(
-        looped=last - first + 1 if settings.inner_pass else 0,
-        after=backbone.depth - last,
-        parameters=_fresh(spec, Ilf()).upfront_cost(backbone).extra_parameters,
-        steps=training.optimiser_steps,
-        batch=training.batch,
-        trajectories=training.trajectories,
-        teacher_steps=len(union_grid(training.grids, training.power, WIDEST_GAP)),
-        branches=2 if spec.guidance > 1 else 1,
-        collected=settings.rounds * settings.runs * sum(training.grids) if stored else 0,
-        remembered=min(settings.rounds, settings.remembered) * settings.runs * sum(training.grids),
-        whole=whole * settings.whole_batch * sum(settings.whole_counts) // len(settings.whole_counts),
-        fine=settings.image_targets if settings.image_runs else 0,
-        fine_steps=len(FINE),
-    )
-
-
-def sustained_speed(backbone: Backbone, spec: ExperimentSpec) -> Speed:
-    """Measured where the run's device is a GPU; on a CPU, where nobody trains such a model, assumed."""
-    device = resolve_device(spec.device)
-    if not device.startswith("cuda"):
-        return ASSUMED
-    dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return measured_speed(backbone.geometry, device, dtype)
+    """The command that trains the preset's module, and its predicted device time and disk."""
+    geometry = backbone.geometry
+    settings = IlfSettings.of(spec.training, spec.task).resolved(backbone.depth, geometry.tokens * geometry.width)
+    parameters = _fresh(spec, Ilf()).upfront_cost(backbone).extra_parameters
+    cost = predict_training(geometry, settings, 2 if spec.guidance > 1 else 1, parameters)
+    speed = training_speed(geometry, resolve_device(spec.device), spec.precision)
+    return f"name one: ilf:checkpoint=FOLDER; or train one: ilf-bench train {preset} ({cost.text(speed)})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,40 +22,43 @@ from harness.sampling.pipeline import Pipeline
 from harness.storage.files import refuse_links
 from harness.storage.locks import held_alone
 from harness.storage.records import read_json, write_json
-from harness.training.fit import TrainRecord, TrainSettings
+from harness.training.fit import TrainRecord
 from harness.training.trajectories import record, stored, union_grid
-from ilf.forms import settings_for
-from ilf.jumps import STATE_BYTES
+from ilf.end_to_end import train_all
 from ilf.module import FeedbackModule
 from ilf.search import Tried, choices, search
-from ilf.train import IlfSettings, build_module
-from ilf.whole_run import train_all
+from ilf.settings import IlfSettings
 
-TUNING = 64  # runs on which schedules are compared
+TUNING = 64  # trajectories on which schedules are compared
 
 
 def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out: Path, console: Console) -> Path:
-    """Record the teacher's trajectories once, train, save module and record; the same command resumes a cut training.
+    """Record the teacher's trajectories once, train, save module and record; the same command resumes an interrupted training.
 
     ``training`` overrides the preset's section of that name. Returns the module's folder; trajectories and checkpoints lie
     in its ``work``. What can be refused is refused before the first trajectory.
     """
     quiet_libraries()
     spec = load_spec(preset, overrides)
-    spec = load_spec(preset, overrides | {"training": spec.training.model_dump() | training})
-    chosen = spec.training
-    if chosen.seed <= spec.seed <= chosen.seed + 2:  # trajectories, finer runs, and the search of a schedule
-        raise UsageError(expected="training seeds that are not judged on", got=str(chosen.seed), remedy="--seed another")
+    chosen = IlfSettings.of(spec.training | training, spec.task)
+    if chosen.seed <= spec.seed <= chosen.seed + 2:  # trajectories, converged ones, and the search of a schedule
+        raise UsageError(
+            expected=f"a training seed that is not evaluated on: {spec.seed} is the preset's, and training uses three",
+            got=f"seed {chosen.seed}",
+            remedy="choose another --seed",
+        )
     prompts = load_prompts(spec.prompts).texts
     pipeline = load_pipeline(spec)
     geometry = pipeline.plan().backbone.geometry
-    settings = settings_for(chosen, len(pipeline.blocks), geometry.tokens * geometry.width * STATE_BYTES)
-    if chosen.budget is not None:
-        trained_for = {"grids": settings.whole_counts if settings.whole_runs or settings.image_runs else settings.grids}
-        choices(build_module(pipeline, settings).config | trained_for, pipeline.plan(), chosen.budget)  # raises
+    settings = chosen.resolved(len(pipeline.blocks), geometry.tokens * geometry.width)
+    if settings.budget is not None:
+        end_to_end = settings.end_to_end_steps or settings.image_steps
+        trained_for = replace(settings, grids=settings.end_to_end_counts) if end_to_end else settings
+        choices(trained_for, None, pipeline.plan(), settings.budget)  # raises
     refuse_links(out)
     with held_alone(out / "work") if PartialState().is_main_process else nullcontext():
-        options = {"pipeline": spec.pipeline} | chosen.model_dump(mode="json", exclude={"budget"})
+        options = {"pipeline": spec.pipeline} | chosen.content()
+        del options["budget"]
         with PartialState().main_process_first():  # the other processes find the file
             claim(out / "work" / "options.json", options)
         _train(spec, pipeline, prompts, settings, out, console)
@@ -65,23 +68,15 @@ def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out:
 def _train(
     spec: ExperimentSpec, pipeline: Pipeline, prompts: Sequence[str], settings: IlfSettings, out: Path, console: Console
 ) -> None:
-    chosen = spec.training
     grid = union_grid(settings.grids, settings.power)
-    key = repr((spec.pipeline, spec.prompts, chosen.trajectories, grid, chosen.seed, pipeline.guidance))
-    texts = [prompts[i % len(prompts)] for i in range(chosen.trajectories)]
+    key = repr((spec.pipeline, spec.prompts, settings.trajectories, grid, settings.seed, pipeline.guidance))
+    texts = [prompts[i % len(prompts)] for i in range(settings.trajectories)]
     with PartialState().main_process_first():  # the other processes find the file
-        data = stored(out / "work" / "trajectories.pt", key, lambda: record(pipeline, texts, chosen.seed, grid, spec.batch))
-    plan = TrainSettings(
-        chosen.optimiser_steps,
-        chosen.lr,
-        warmup=min(100, chosen.optimiser_steps // 10),
-        ema=0.998,
-        checkpoint_every=max(1, chosen.optimiser_steps // 20),
-    )
-    module, made = train_all(pipeline, data, prompts, chosen.seed, settings, plan, out / "work" / f"{chosen.form}.pt")
+        data = stored(out / "work" / "trajectories.pt", key, lambda: record(pipeline, texts, settings.seed, grid, spec.batch))
+    module, made = train_all(pipeline, data, prompts, settings, out / "work" / "training.pt")
     if PartialState().is_main_process:
-        if chosen.budget is not None:
-            found = searched(pipeline, module, texts[:TUNING], spec, grid, chosen.budget)
+        if settings.budget is not None:
+            found = searched(pipeline, module, texts[:TUNING], spec, grid, settings.budget)
             write_json(out / "schedules.json", [asdict(one) for one in found])
             console.print(described(found), soft_wrap=True)
         module.save_pretrained(out)
@@ -108,7 +103,7 @@ def searched(
     pipeline: Pipeline, module: FeedbackModule, texts: Sequence[str], spec: ExperimentSpec, grid: Sequence[int], budget: float
 ) -> list[Tried]:
     """Schedules of the module by their error on runs of a seed that is neither trained nor judged on, best first."""
-    seed = spec.training.seed + 2
+    seed = module.settings.seed + 2
     return search(pipeline, module, record(pipeline, texts, seed, grid, spec.batch), texts, seed, budget)
 
 

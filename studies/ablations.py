@@ -1,6 +1,6 @@
 """What does each part of ILF earn? Variants are trained alike, from nothing, and judged alike; rebuilds docs/ilf-ablations.md.
 
-    python -m studies.ablations                             # resumes; about 1.5 h of one thread a model
+    python -m studies.ablations                             # resumes; about 1.5 h of one thread per model
     python -m studies.ablations --only ilf-study-class      # one model; printed, not written to docs/
 
 All variants run 8 steps and see the same trajectories. They are judged as in the study: same held-out seed and captions, error to
@@ -20,48 +20,60 @@ from rich.console import Console
 from harness.paths import ROOT
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json, read_run
-from harness.training.fit import TrainSettings
 from harness.training.learned_solver import latent_error
 from harness.training.trajectories import Trajectories
-from ilf.train import IlfSettings, build_module, paper_form
-from ilf.whole_run import WholeRuns, train_all, train_whole_runs, whole_plan
+from ilf.end_to_end import EndToEnd, end_to_end_optimisation, train_all, train_end_to_end
+from ilf.settings import IlfSettings
+from ilf.train import build_module
 from ilf_bench.experiment import execute, prepare
 from studies.ilf_study import MODELS
 from studies.study import FULL20, Study
 from studies.study_tables import percent, put_tables, table, times
-from zoo.recipes.ilf import DIT, PIXART, TRAIN_SEED, teacher, training_prompts, trajectories
+from zoo.recipes.ilf import DIT, PIXART, teacher, training_prompts, trajectories
 
 RECIPES = {"ilf-study-text": PIXART, "ilf-study-class": DIT}
 STEPS, SPACED = 8, "8 steps + spacing(1.5)"
 TRAJECTORIES, SAMPLES = 2048, 400
-FIRST, WHOLE = 600, 100  # optimiser steps on single jumps, and end to end
-FIRST_A_MINUTE, WHOLE_A_MINUTE = 200, 50  # what a minute of one thread is spent on
+TRANSITION_STEPS, END_TO_END_STEPS = 600, 100  # optimiser steps on single transitions, and end to end
+PER_MINUTE = 200, 50  # of the two, what a minute of one thread is spent on
 DOC = ROOT / "docs" / "ilf-ablations.md"
-OURS = IlfSettings(loop=(12, 12), grids=(STEPS,), steps=STEPS, power=1.5, rounds=4, runs=256)
+OURS = IlfSettings(loop=(12, 12), grids=(STEPS,), steps=STEPS, trajectories=TRAJECTORIES, rounds=4, runs=256)
+PAPER = IlfSettings.of(
+    {
+        "form": "paper",
+        "loop": (12, 12),
+        "grids": (STEPS,),
+        "steps": STEPS,
+        "power": 1.5,
+        "trajectories": TRAJECTORIES,
+        "runs": 256,
+    }
+)
+TEACHER_STEPS = replace(OURS, target="teacher-steps", context=False)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A module's settings, and how many steps it is trained on single jumps and then end to end.
+    """A module's settings, and how many steps it is trained on single transitions and then end to end.
 
-    Without a ``first`` stage the module stays as it was made, which changes nothing: the solver alone learns. ``asked``: more
-    of the method's options.
+    Without ``transition_steps`` the module stays as it was initialised, which changes nothing: only the solver learns.
+    ``options``: more of the method's options.
     """
 
     what: str
     settings: IlfSettings = OURS
-    first: int = FIRST
-    whole: int = WHOLE
-    asked: str = ""
+    transition_steps: int = TRANSITION_STEPS
+    end_to_end_steps: int = END_TO_END_STEPS
+    options: str = ""
 
     def label(self, name: str) -> str:
         """Of its row."""
-        return f"{name}({STEPS} steps{', ' if self.asked else ''}{self.asked})"
+        return f"{name}({STEPS} steps{', ' if self.options else ''}{self.options})"
 
 
 PARTS = {
     "ours": Variant("loop over the last block, from scratch, on every step"),
-    "solver-alone": Variant("no module: the learned solver by itself", first=0, asked="feedback=none"),
+    "solver-alone": Variant("no module: the learned solver by itself", transition_steps=0, options="feedback=none"),
     "no-loop": Variant(
         "an adapter: the module's output is added to the last block's, no second pass", replace(OURS, inner_pass=False)
     ),
@@ -76,43 +88,48 @@ PARTS = {
     "no-context": Variant("the module sees neither the null branch nor the step before", replace(OURS, context=False)),
 }
 TARGETS = {
-    "jump2": Variant("ours: land where the teacher does, through the second-order step", whole=0),
-    "jump": Variant("land where the teacher does, through a first-order step", replace(OURS, target="jump"), whole=0),
+    "second-order": Variant("ours: land where the teacher does, through the second-order step", end_to_end_steps=0),
+    "first-order": Variant(
+        "land where the teacher does, through a first-order step", replace(OURS, target="first-order"), end_to_end_steps=0
+    ),
     "teacher-steps": Variant(
-        "two steps of the teacher in one, on noised data", replace(OURS, target="teacher-steps", context=False), whole=0
+        "two steps of the teacher in one, on noised data",
+        TEACHER_STEPS,
+        end_to_end_steps=0,
     ),
-    "fad": Variant(
-        "the paper's form and target, on the last block", replace(paper_form((12, 12), (STEPS,), STEPS), power=1.5), whole=0
+    "fad": Variant("the paper's form and target, on the last block", PAPER, end_to_end_steps=0),
+    "guidance-distilled": Variant(
+        "ours, and the module stands for the null branch too", replace(OURS, guidance_distilled="all"), end_to_end_steps=0
     ),
-    "folded": Variant("ours, and the module stands for the null branch too", replace(OURS, folded="all"), whole=0),
 }
 MINUTES = {
-    f"minutes-{n}": Variant(f"ours, about {n} min of one thread", first=n * FIRST_A_MINUTE, whole=n * WHOLE_A_MINUTE)
+    f"minutes-{n}": Variant(f"ours, about {n} min of one thread", OURS, n * PER_MINUTE[0], n * PER_MINUTE[1])
     for n in (1, 3, 10, 30)
 }
-GROUPS = {"Parts, trained end to end": PARTS, "Targets, single jumps only": TARGETS, "Minutes of training": MINUTES}
+GROUPS = {"Parts, trained end to end": PARTS, "Targets, single transitions only": TARGETS, "Minutes of training": MINUTES}
 
 
 def train(variant: Variant, pipeline: Pipeline, data: Trajectories, prompts: Sequence[str], folder: Path) -> None:
     """Train and save a variant in ``folder``; nothing where that was done."""
     if (folder / "training.json").exists():
         return
-    settings, checkpoint = replace(variant.settings, whole_runs=variant.whole), folder.with_suffix(".pt")
-    if variant.first:
-        plan = TrainSettings(variant.first, lr=2e-3, warmup=min(100, variant.first // 10), ema=0.998, checkpoint_every=200)
-        module, made = train_all(pipeline, data, prompts, TRAIN_SEED, settings, plan, checkpoint)
+    settings, checkpoint = replace(variant.settings, end_to_end_steps=variant.end_to_end_steps), folder.with_suffix(".pt")
+    if variant.transition_steps:
+        settings = replace(settings, optimiser_steps=variant.transition_steps)
+        module, made = train_all(pipeline, data, prompts, settings, checkpoint)
     else:
         module = build_module(pipeline, settings)
-        runs = WholeRuns(pipeline, module.requires_grad_(False), settings.grids)
-        made = train_whole_runs(runs, data, settings, whole_plan(variant.whole), checkpoint, latent_error)
-        runs.keep_solvers()
+        student = EndToEnd(pipeline, module.requires_grad_(False), settings.grids)
+        plan = end_to_end_optimisation(variant.end_to_end_steps)
+        made = train_end_to_end(student, data, settings, plan, checkpoint, latent_error)
+        student.keep_solvers()
     module.save_pretrained(folder)
     made.save(folder / "training.json")
 
 
 def study(preset: str, work: Path, console: Console) -> Study:
     """Train what is missing, run all of it, and read the run."""
-    recipe = replace(RECIPES[preset], trajectories=TRAJECTORIES, ilf=OURS)
+    recipe = replace(RECIPES[preset], settings=OURS)
     pipeline = teacher(recipe.preset, ROOT / "zoo" / recipe.model)
     prompts, data = training_prompts(recipe, pipeline), trajectories(recipe, pipeline, work / "trajectories.pt")
     methods = ["full", f"steps:{FULL20.split()[0]}", f"steps:{STEPS}+spacing:1.5"]
@@ -120,7 +137,7 @@ def study(preset: str, work: Path, console: Console) -> Study:
         for name, variant in variants.items():
             console.print(f"{preset}: {name}")
             train(variant, pipeline, data, prompts, work / name)
-            options = [f"steps={STEPS}", *filter(None, [variant.asked]), f"checkpoint={(work / name).resolve()}"]
+            options = [f"steps={STEPS}", *filter(None, [variant.options]), f"checkpoint={(work / name).resolve()}"]
             methods.append(":".join(["ilf", *options]))
     prepared = prepare(preset, {"samples": SAMPLES, "methods": methods, "metrics": ["psnr", "feature_distance"]}, ())
     execute(prepared, work / "runs", console)
@@ -128,10 +145,10 @@ def study(preset: str, work: Path, console: Console) -> Study:
 
 
 def compared(done: Study, variants: dict[str, Variant], work: Path) -> str:
-    """A table with a line a variant, in the given order; differences are to the first."""
+    """A table with a line per variant, in the given order; differences are to the first."""
     head = (
         "variant",
-        "what it is",
+        "description",
         "training, s",
         "block evaluations",
         "times faster than 20 steps",

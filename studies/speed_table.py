@@ -20,9 +20,8 @@ import torch
 from rich.console import Console
 
 from harness.config.spec import load_spec
-from harness.cost.device_speed import measured_speed, published_peak
+from harness.cost.device_speed import Speed, measured_speed, published_peak
 from harness.cost.plan import Plan
-from harness.cost.training_cost import Speed
 from harness.models.random_weights import DTYPES
 from harness.results import BASELINE, Failure, TimingSample
 from harness.storage.files import write_bytes
@@ -36,7 +35,7 @@ PROMPTS = "presets/speed-prompts.txt"
 
 
 def methods(steps: int) -> tuple[str, ...]:
-    """Full, 12/20 and 10/20 of the steps, the cache at 326 and ILF at 332 blocks of 560, and ILF with guidance folded."""
+    """Full, 12/20 and 10/20 of the steps, the cache at 326 and ILF at 332 blocks of 560, and ILF with guidance distilled."""
     twelve, half = max(2, round(0.6 * steps)), max(2, steps // 2)
     fewer = dict.fromkeys([f"steps:{twelve}", f"steps:{half}"])
     fed = max(1, round(0.4 * half))
@@ -45,7 +44,7 @@ def methods(steps: int) -> tuple[str, ...]:
         *fewer,
         "deepcache:interval=3",
         f"ilf-untrained:steps={half}:feedback=paper-{fed}",
-        f"ilf-untrained:steps={half}:feedback=all:folded=all",
+        f"ilf-untrained:steps={half}:feedback=all:guidance_distilled=all",
     )
 
 

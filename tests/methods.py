@@ -11,7 +11,8 @@ from harness.config.methods import parse_method
 from harness.contracts import Method
 from harness.sampling.pipeline import Pipeline
 from ilf.method import ILF_METHODS
-from ilf.train import IlfSettings, build_module
+from ilf.settings import IlfSettings
+from ilf.train import build_module
 from ilf.untrained import UNTRAINED_METHODS
 
 TEXTS = (
@@ -83,10 +84,10 @@ def applies(text: str, pipeline: Pipeline) -> bool:
     return not (text.startswith(("t-gate", "bottleneck")) and pipeline.is_class_conditional)
 
 
-def save_random_module(pipeline: Pipeline, folder: Path, scale: float = 0.3, folded: str = "none") -> Path:
+def save_random_module(pipeline: Pipeline, folder: Path, scale: float = 0.3, guidance_distilled: str = "none") -> Path:
     """A random feedback module for blocks 2 to 5 with scales that matter."""
     torch.manual_seed(3)
-    settings = IlfSettings(loop=(2, 5), grids=(4,), steps=4, gating="fixed", folded=folded)
+    settings = IlfSettings(loop=(2, 5), grids=(4,), steps=4, power=1.0, gating="fixed", guidance_distilled=guidance_distilled)
     module = build_module(pipeline, settings)
     module.scales.data.fill_(scale)
     module.save_pretrained(folder)

@@ -25,7 +25,7 @@ from harness.sampling.solvers import power_grid
 from harness.storage.records import read_json, write_json
 from harness.training.attention import explicit_attention
 from harness.training.fit import TrainRecord, TrainSettings, fit, share
-from harness.training.learned_solver import Error, LearnedSolver, fine_runs, image_error, latent_error, whole_run
+from harness.training.learned_solver import Error, LearnedSolver, converged_trajectories, final_latents, image_error, latent_error
 from harness.training.trajectories import Trajectories, record, stored
 
 NAME, FILE = LEARNED, "solvers.json"
@@ -95,7 +95,7 @@ def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequen
     key = repr((texts, settings.seed, settings.power, pipeline.guidance))
     grid = power_grid(40, settings.power)
     data = stored(checkpoint.with_suffix(".runs.pt"), key, lambda: record(pipeline, texts, settings.seed, grid))
-    fine = fine_runs(pipeline, texts, settings.seed + 1, checkpoint.with_suffix(".fine.pt"))
+    fine = converged_trajectories(pipeline, texts, settings.seed + 1, checkpoint.with_suffix(".fine.pt"))
     seconds, tables = data.seconds + fine.seconds, {}
     pipeline.transformer.requires_grad_(False)
     stages = (("pt", settings.training, data, latent_error), ("images.pt", settings.images, fine, image_error(pipeline)))
@@ -122,7 +122,7 @@ def _train(
 ) -> TrainRecord:
     def loss(generator: torch.Generator) -> torch.Tensor:
         rows = share(torch.randint(len(data.states), (batch,), generator=generator))
-        return error(whole_run(solver, pipeline, data, rows, StepClock()), data.states[rows, -1].to(pipeline.device))
+        return error(final_latents(solver, pipeline, data, rows, StepClock()), data.states[rows, -1].to(pipeline.device))
 
     with explicit_attention(pipeline.transformer):
         return fit(solver, loss, training, checkpoint, f"{NAME} {solver.steps} steps")

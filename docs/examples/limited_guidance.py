@@ -36,11 +36,11 @@ class LimitedGuidance:
     def attach(self, pipeline):
         """Replace the transformer's forward; the clock says which step is running."""
         inside, forward = self.guided(pipeline.steps), pipeline.transformer.forward
-        folded = conditional_only(forward, pipeline.conditional_first)
+        conditional = conditional_only(forward, pipeline.conditional_first)
 
         def call(*args, **kwargs):
             plain = pipeline.clock.step in inside or pipeline.guidance <= 1
-            return (forward if plain else folded)(*args, **kwargs)
+            return (forward if plain else conditional)(*args, **kwargs)
 
         with patched(pipeline.transformer, "forward", call):
             yield

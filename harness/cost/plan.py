@@ -14,7 +14,7 @@ from harness.errors import NotMeasured, UsageError
 
 @dataclass(frozen=True)
 class StepCost:
-    """One denoising step: ``branches`` is 2 with classifier-free guidance and 1 without or with it folded."""
+    """One denoising step: ``branches`` is 2 with classifier-free guidance and 1 without it, or where it is distilled."""
 
     branches: int
     blocks: float

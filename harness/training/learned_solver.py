@@ -1,4 +1,4 @@
-"""Learning a :class:`SolverTable` by gradient through whole runs of few steps."""
+"""Learning a :class:`SolverTable` by gradient through full trajectories of few steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.sampling.solvers import power_grid
 from harness.training.trajectories import Trajectories, concatenate, map_tensors, record, stored
 
 RATE = 10.0  # coefficients move this much faster than a network's weights under one learning rate
-FINE = tuple(range(999, -1, -10))  # 100 evenly spaced timesteps
+CONVERGED_GRID = tuple(range(999, -1, -10))  # 100 evenly spaced timesteps
 Error = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of ends and targets, both latents [B, C, H, W]; a scalar
 Predict = Callable[[int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
@@ -102,21 +102,21 @@ class LearnedSolver(nn.Module):
             )
 
 
-def whole_run_error(ends: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Root mean squared distance [B] of each latent to its target: not squared, so that a few lost images do not rule."""
+def rms_distance(ends: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Root mean squared distance [B] of each latent to its target: not squared, so that a few outliers do not dominate."""
     return (ends - targets).square().flatten(1).mean(dim=1).sqrt()
 
 
-def whole_run(
+def final_latents(
     solver: LearnedSolver, pipeline: Pipeline, data: Trajectories, rows: torch.Tensor, clock: StepClock
 ) -> torch.Tensor:
-    """Latents [B, C, H, W] at the end of the solver's runs from the noise of trajectories ``rows`` (int64 [B])."""
+    """Latents [B, C, H, W] that the solver reaches from the noise of trajectories ``rows`` (int64 [B]), with gradients."""
     return solver(denoiser(pipeline, data, rows, clock), data.states[rows, 0].to(pipeline.device))  # type: ignore[no-any-return]
 
 
 def latent_error(ends: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The mean :func:`whole_run_error`, scalar."""
-    return whole_run_error(ends, targets).mean()
+    """The mean :func:`rms_distance`, scalar."""
+    return rms_distance(ends, targets).mean()
 
 
 def image_error(pipeline: Pipeline) -> Error:
@@ -131,13 +131,13 @@ def image_error(pipeline: Pipeline) -> Error:
             decoded: torch.Tensor = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
         return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
-    return lambda ends, targets: whole_run_error(images(ends), images(targets)).mean()
+    return lambda ends, targets: rms_distance(images(ends), images(targets)).mean()
 
 
-def fine_runs(pipeline: Pipeline, prompts: Sequence[str], seed: int, store: Path) -> Trajectories:
-    """Beginnings and ends of converged runs, of noise that no other training saw: what images are compared with. Made once."""
-    key = repr((prompts, seed, FINE, pipeline.guidance))
-    return stored(store, key, lambda: record(pipeline, prompts, seed, FINE).ends())
+def converged_trajectories(pipeline: Pipeline, prompts: Sequence[str], seed: int, store: Path) -> Trajectories:
+    """Noise and final latents of converged trajectories of ``seed``: what decoded images are compared with. Recorded once."""
+    key = repr((prompts, seed, CONVERGED_GRID, pipeline.guidance))
+    return stored(store, key, lambda: record(pipeline, prompts, seed, CONVERGED_GRID).ends())
 
 
 def denoiser(pipeline: Pipeline, data: Trajectories, rows: torch.Tensor, clock: StepClock) -> Predict:

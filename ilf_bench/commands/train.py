@@ -22,8 +22,8 @@ class TrainOptions(ModelOptions):
     batch: Annotated[int | None, typer.Option(help="Transitions per optimizer step, over all processes.")] = None
     rounds: Annotated[int | None, typer.Option(help="How often the module's own trajectories are collected again.")] = None
     grids: Annotated[str | None, typer.Option(help="Step counts to train for, comma-separated.")] = None
-    folded: Annotated[
-        str | None, typer.Option(help="Steps on which the module also replaces guidance: none, all, above-700.")
+    guidance_distilled: Annotated[
+        str | None, typer.Option(help="Steps on which the module stands for guidance as well: none, all, first-4, above-700.")
     ] = None
     budget: Annotated[float | None, typer.Option(help="Then search the schedule within so many block evaluations.")] = None
     seed: Annotated[int | None, typer.Option(help="Of noise and training; not the preset's.")] = None
@@ -38,7 +38,7 @@ class TrainOptions(ModelOptions):
             "batch": self.batch,
             "rounds": self.rounds,
             "grids": split(self.grids),
-            "folded": self.folded,
+            "guidance_distilled": self.guidance_distilled,
             "seed": self.seed,
             "gradient_checkpointing": self.gradient_checkpointing or None,
             "budget": self.budget,

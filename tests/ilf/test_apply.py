@@ -43,7 +43,7 @@ def test_two_lines_do_what_the_harness_does_and_leave_no_trace(
     kind: str, learned: bool, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     harness = open_pipeline(folders[kind], steps=4)
-    folder = save_random_module(harness, tmp_path / "module", folded="first-2")
+    folder = save_random_module(harness, tmp_path / "module", guidance_distilled="first-2")
     if learned:
         module = load_module(folder)
         module.register_to_config(solvers={"4": random_table(4).content()})

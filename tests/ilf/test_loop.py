@@ -12,14 +12,15 @@ from harness.errors import ArtifactError, UsageError
 from harness.sampling.pipeline import Pipeline
 from ilf.checkpoint import load_module
 from ilf.method import Ilf, attach_module
-from ilf.module import FeedbackModule, Jump
+from ilf.module import FeedbackModule, Transition
 from ilf.schedule import Schedule
-from ilf.train import IlfSettings, build_module, paper_form
+from ilf.settings import IlfSettings
+from ilf.train import build_module
 from tests.conftest import PROMPTS, open_pipeline
 from tests.methods import save_random_module
 
-PAPER = paper_form((2, 5), (4,), 4)
-OURS = IlfSettings(loop=(5, 6), grids=(4,), steps=4)
+PAPER = IlfSettings.of({"form": "paper", "loop": (2, 5), "grids": (4,), "steps": 4})
+OURS = IlfSettings(loop=(5, 6), grids=(4,), steps=4, power=1.0)
 FORMS = {
     "paper": PAPER,
     "ours": OURS,
@@ -32,7 +33,7 @@ FORMS = {
 
 def schedule(module: FeedbackModule, **changes: str) -> Schedule:
     """The module's own at 4 steps."""
-    return Schedule.of(module.config, 4, **changes)
+    return module.schedule(4, **changes)
 
 
 def record_outputs(pipeline: Pipeline) -> list[torch.Tensor]:
@@ -65,8 +66,8 @@ def test_an_untrained_module_changes_nothing(pipeline: Pipeline, form: str) -> N
     assert (images.int() - plain_images.int()).abs().max() <= 1
 
 
-def test_zero_scales_folded_are_the_conditional_branch_bit_for_bit(pipeline: Pipeline) -> None:
-    module = build_module(pipeline, replace(PAPER, folded="all", target="jump"))
+def test_zero_scales_guidance_distilled_are_the_conditional_branch_bit_for_bit(pipeline: Pipeline) -> None:
+    module = build_module(pipeline, replace(PAPER, guidance_distilled="all", target="first-order"))
     seen: list[tuple[torch.Tensor, dict[str, object]]] = []
     forward = type(pipeline.transformer).forward
 
@@ -101,12 +102,14 @@ def first_call(pipeline: Pipeline, module: FeedbackModule) -> tuple[torch.Tensor
     return *entered[0], left[-1] if len(left) == 4 else left[0]
 
 
-def jump(pipeline: Pipeline, rows: int) -> Jump:
+def transition(pipeline: Pipeline, rows: int) -> Transition:
     """The first step's, for a module without context."""
     grid = pipeline.clock.timesteps
     t, t_next = torch.full((rows,), grid[0]), torch.full((rows,), grid[1])
     nothing = torch.zeros(rows, *pipeline.latent_shape)
-    return Jump(t, t_next, torch.full((rows,), 1000.0), nothing, nothing, torch.zeros(rows).bool(), torch.full((rows,), 2.0))
+    return Transition(
+        t, t_next, torch.full((rows,), 1000.0), nothing, nothing, torch.zeros(rows).bool(), torch.full((rows,), 2.0)
+    )
 
 
 def test_the_papers_loop_equals_a_hand_written_one(pipeline: Pipeline) -> None:
@@ -143,8 +146,8 @@ def test_feedback_on_the_conditional_branch_leaves_the_null_branch_alone(pipelin
 def test_context_is_this_steps_latent_and_the_last_steps_guided_prediction(pipeline: Pipeline) -> None:
     module = build_module(pipeline, replace(OURS, gating="fixed"))
     module.scales.data.fill_(0.2)
-    told: list[Jump] = []
-    with attach_module(pipeline, module, schedule(module), lambda jump, passage, null: told.append(jump)):
+    told: list[Transition] = []
+    with attach_module(pipeline, module, schedule(module), lambda transition, passage, null: told.append(transition)):
         outputs = record_outputs(pipeline)
     assert [int(j.t_before[0]) for j in told] == [1000, *(int(j.t[0]) for j in told[:-1])]
     assert torch.equal(told[0].previous, told[0].sample)
@@ -164,8 +167,8 @@ def test_first_order_solver_is_ddim(folders: dict[str, Path]) -> None:
     assert (ddim - first_order).abs().max() <= 1
 
 
-def test_guidance_that_was_not_folded_in_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
-    module = save_random_module(pipeline, tmp_path / "module", folded="first-2")
+def test_guidance_that_was_not_distilled_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+    module = save_random_module(pipeline, tmp_path / "module", guidance_distilled="first-2")
     pipeline.guidance = 4.0
     with pytest.raises(UsageError, match=r"guidance 2\.0"), Ilf(checkpoint=str(module)).attach(pipeline):
         pass

@@ -23,7 +23,7 @@ def times(*values: int, rows: int = 5) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(("t", "t_next"), [(999, 899), (500, 250), (99, -1)])
-def test_the_exact_jump_has_no_error(t: int, t_next: int) -> None:
+def test_the_exact_transition_has_no_error(t: int, t_next: int) -> None:
     toy = GaussianDenoiser()
     x = torch.randn(5, 1, 2, 2, dtype=torch.float64) * toy.spread(t)
     landing = toy.flow(x, t, t_next)

@@ -1,25 +1,18 @@
-"""Which steps loop, which fold, and what that costs."""
+"""Which steps loop, which are guidance-distilled, and what that costs."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
 from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
-from ilf.schedule import Schedule, chosen_steps
+from ilf.schedule import Schedule
+from ilf.settings import IlfSettings, chosen_steps
 
 GRID = (999, 799, 599, 399, 199)
-CONFIG = {
-    "first": 9,
-    "last": 20,
-    "inner_pass": True,
-    "depth": 1,
-    "branches": "both",
-    "steps": 10,
-    "power": 1.0,
-    "feedback": "all",
-    "folded": "none",
-}
+PAPER = IlfSettings.of({"form": "paper", "steps": 10}).resolved(28)
 
 
 @pytest.mark.parametrize(
@@ -53,18 +46,18 @@ def plan(guidance: float = 1.0) -> Plan:
 
 def test_the_papers_setting_costs_332_block_evaluations() -> None:
     """28 blocks, 12 looped, feedback on 4 of 10 steps, one branch: as in the paper's table."""
-    schedule = Schedule.of(CONFIG, 10, feedback="paper-4")
-    assert sum(cost.evaluations for cost in schedule.plan(CONFIG, plan())) == 332
-    assert sum(cost.evaluations for cost in schedule.plan(CONFIG, plan(4.5))) == 664
+    schedule = Schedule.of(PAPER, None, 10, feedback="paper-4")
+    assert sum(cost.evaluations for cost in schedule.plan(PAPER, plan())) == 332
+    assert sum(cost.evaluations for cost in schedule.plan(PAPER, plan(4.5))) == 664
 
 
-def test_a_folded_step_costs_one_branch_and_a_conditional_loop_one_loop() -> None:
-    ours = CONFIG | {"first": 28, "last": 28, "branches": "conditional", "folded": "first-2"}
-    schedule = Schedule.of(ours, 5)
+def test_a_guidance_distilled_step_costs_one_branch_and_a_conditional_loop_one_loop() -> None:
+    ours = replace(PAPER, loop=(28, 28), branches="conditional", guidance_distilled="first-2")
+    schedule = Schedule.of(ours, None, 5)
     assert [cost.evaluations for cost in schedule.plan(ours, plan(4.5))] == [30, 30, 58, 58, 58]
-    adapter = ours | {"inner_pass": False}
-    assert [cost.evaluations for cost in Schedule.of(adapter, 5).plan(adapter, plan(4.5))] == [29, 29, 57, 57, 57]
+    adapter = replace(ours, inner_pass=False)
+    assert [cost.evaluations for cost in Schedule.of(adapter, None, 5).plan(adapter, plan(4.5))] == [29, 29, 57, 57, 57]
 
 
-def test_folding_needs_feedback() -> None:
-    assert Schedule.of(CONFIG, 5, feedback="last-2", folded="first-4").folded == {3}
+def test_guidance_distillation_needs_feedback() -> None:
+    assert Schedule.of(PAPER, None, 5, feedback="last-2", guidance_distilled="first-4").distilled == {3}

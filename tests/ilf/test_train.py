@@ -14,16 +14,17 @@ from harness.sampling.pipeline import Pipeline
 from harness.sampling.solvers import power_grid
 from harness.training.fit import TrainSettings
 from harness.training.trajectories import Trajectories, record, stored, union_grid
-from ilf.jumps import collect
 from ilf.loop import InnerLoop
 from ilf.objective import Objective
-from ilf.schedule import Schedule
-from ilf.train import IlfSettings, build_module, paper_form, train_module
+from ilf.settings import IlfSettings
+from ilf.train import build_module, train_module
+from ilf.transitions import collect
 from tests.conftest import PROMPTS
 
-OURS = IlfSettings(loop=(6, 6), grids=(2, 4), steps=4, batch=8, rounds=2, runs=5, power=1.5, folded="first-1")
-TRAINING = TrainSettings(steps=30, lr=1e-2, warmup=2, ema=0.9, checkpoint_every=10)
 SEED = 7
+OURS = IlfSettings(loop=(6, 6), grids=(2, 4), steps=4, batch=8, rounds=2, runs=5, seed=SEED, guidance_distilled="first-1")
+PAPER = IlfSettings.of({"form": "paper", "loop": (2, 5), "grids": (4,), "steps": 4, "seed": SEED})
+TRAINING = TrainSettings(steps=30, lr=1e-2, warmup=2, ema=0.9, checkpoint_every=10)
 
 
 def teacher(pipeline: Pipeline, settings: IlfSettings, copies: int = 1) -> Trajectories:
@@ -51,56 +52,57 @@ def test_trajectories_are_made_once_and_refused_for_another_recipe(pipeline: Pip
 
 
 def test_the_modules_own_run_is_what_the_pipeline_does(pipeline: Pipeline, tmp_path: Path) -> None:
-    """An untrained module's jumps on its own path: the states of the plain run; forced: the teacher's."""
-    settings = replace(OURS, folded="none")
+    """An untrained module's transitions on its own path: the states of the plain run; forced: the teacher's."""
+    settings = replace(OURS, guidance_distilled="none")
     data, module = teacher(pipeline, settings), build_module(pipeline, settings)
-    schedule = Schedule.of(module.config, 4)
-    own = collect(pipeline, module, schedule, data, PROMPTS, SEED, torch.arange(5))
+    schedule = module.schedule(4)
+    own = collect(pipeline, module, 4, data, PROMPTS, SEED, torch.arange(5))
     plain = record(pipeline, PROMPTS, SEED, schedule.timesteps)
     for step, t in enumerate(schedule.timesteps):
-        at = own.t == t
-        assert torch.allclose(own.sample[at], plain.states[:, step], atol=1e-5)
+        at, expected = own.t == t, plain.states[:, step]
+        rounding = 1e-6 * float(expected.abs().max())  # random weights lead to states of some hundreds
+        assert torch.allclose(own.sample[at], expected, rtol=0, atol=max(1e-5, rounding))
         assert torch.equal(own.target[at], data.states[:, data.column(own.t_next[at])[0]])
-    forced = collect(pipeline, module, schedule, data, PROMPTS, SEED, torch.arange(5), forced=True)
+    forced = collect(pipeline, module, 4, data, PROMPTS, SEED, torch.arange(5), forced=True)
     for t in schedule.timesteps:
         at = forced.t == t
         assert torch.equal(forced.sample[at], data.states[:, data.column(forced.t[at])[0]])
 
 
 def test_only_steps_with_feedback_are_learned_from(pipeline: Pipeline) -> None:
-    settings = replace(OURS, folded="none", feedback="last-2")
+    settings = replace(OURS, guidance_distilled="none", feedback="last-2")
     data, module = teacher(pipeline, settings), build_module(pipeline, settings)
-    schedule = Schedule.of(module.config, 4)
-    jumps = collect(pipeline, module, schedule, data, PROMPTS, SEED, torch.arange(5))
-    assert sorted(set(jumps.t.tolist())) == sorted(schedule.timesteps[2:])
-    assert module.config.feedback == "last-2"
+    schedule = module.schedule(4)
+    transitions = collect(pipeline, module, 4, data, PROMPTS, SEED, torch.arange(5))
+    assert sorted(set(transitions.t.tolist())) == sorted(schedule.timesteps[2:])
+    assert module.settings.feedback == "last-2"
 
 
-@pytest.mark.parametrize("folded", ["none", "first-2", "all"])
-def test_the_objective_predicts_what_a_run_uses(pipeline: Pipeline, folded: str) -> None:
+@pytest.mark.parametrize("guidance_distilled", ["none", "first-2", "all"])
+def test_the_objective_predicts_what_a_run_uses(pipeline: Pipeline, guidance_distilled: str) -> None:
     """From stored hidden states the loss sees the guided prediction of the run, whose landing is the run's next state."""
-    settings = replace(OURS, folded=folded, gating="fixed")
+    settings = replace(OURS, guidance_distilled=guidance_distilled, gating="fixed")
     data, module = teacher(pipeline, settings), build_module(pipeline, settings)
     module.scales.data.fill_(0.3)
-    jumps = collect(pipeline, module, Schedule.of(module.config, 4), data, PROMPTS, SEED, torch.arange(5))
+    transitions = collect(pipeline, module, 4, data, PROMPTS, SEED, torch.arange(5))
     loop = InnerLoop(pipeline.transformer, module)
     with torch.no_grad(), loop.hooked():
-        eps = Objective(pipeline, loop, data, "jump2").guided(jumps)
+        eps = Objective(pipeline, loop, data, "second-order").guided(transitions)
     for t, after in zip(
-        sorted(set(jumps.t.tolist()), reverse=True), sorted(set(jumps.t.tolist()), reverse=True)[1:], strict=False
+        sorted(set(transitions.t.tolist()), reverse=True), sorted(set(transitions.t.tolist()), reverse=True)[1:], strict=False
     ):
-        used = jumps.previous[jumps.t == after]
-        assert torch.allclose(eps[jumps.t == t], used, atol=0.02, rtol=0.02), "bfloat16 storage"
+        used = transitions.previous[transitions.t == after]
+        assert torch.allclose(eps[transitions.t == t], used, atol=0.02, rtol=0.02), "bfloat16 storage"
 
 
 def test_gradients_reach_the_module_and_only_the_module(pipeline: Pipeline) -> None:
     data, module = teacher(pipeline, OURS), build_module(pipeline, OURS)
     torch.nn.init.normal_(module.gates[-1].weight, std=0.1)
     pipeline.transformer.requires_grad_(False)
-    jumps = collect(pipeline, module, Schedule.of(module.config, 4), data, PROMPTS, SEED, torch.arange(5))
+    transitions = collect(pipeline, module, 4, data, PROMPTS, SEED, torch.arange(5))
     loop = InnerLoop(pipeline.transformer, module)
     with loop.hooked():
-        Objective(pipeline, loop, data, "jump2")(jumps, torch.Generator()).backward()
+        Objective(pipeline, loop, data, "second-order")(transitions, torch.Generator()).backward()
     missing = {n for n, p in module.named_parameters() if p.grad is None}
     assert all("class_embedder" in name or "scale_shift" in name for name in missing), missing
     assert all(p.grad is None for p in pipeline.transformer.parameters())
@@ -109,20 +111,20 @@ def test_gradients_reach_the_module_and_only_the_module(pipeline: Pipeline) -> N
 FORCED = replace(OURS, forced=True, rounds=1, grids=(4,))
 TARGETS = {
     "ours": FORCED,
-    "first order": replace(FORCED, target="jump"),
+    "first order": replace(FORCED, target="first-order"),
     "teacher steps": replace(FORCED, target="teacher-steps", context=False),
-    "paper": replace(paper_form((2, 5), (4,), 4), batch=8, runs=5),
+    "paper": replace(PAPER, batch=8, runs=5),
     "adapter": replace(FORCED, inner_pass=False, gradient_checkpointing=True, copy=True),
 }
 
 
 def loss_of(pipeline: Pipeline, module: torch.nn.Module, data: Trajectories, settings: IlfSettings) -> float:
-    """The training loss on one set of jumps that every module is asked about."""
+    """The training loss on one set of transitions that every module is asked about."""
     untrained = build_module(pipeline, settings)
-    jumps = collect(pipeline, untrained, Schedule.of(untrained.config, 4), data, PROMPTS, SEED, torch.arange(5), forced=True)
+    transitions = collect(pipeline, untrained, 4, data, PROMPTS, SEED, torch.arange(5), forced=True)
     loop = InnerLoop(pipeline.transformer, module)  # type: ignore[arg-type]
     with torch.no_grad(), loop.hooked():
-        return float(Objective(pipeline, loop, data, settings.target)(jumps, torch.Generator().manual_seed(1)))
+        return float(Objective(pipeline, loop, data, settings.target)(transitions, torch.Generator().manual_seed(1)))
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -130,7 +132,7 @@ def test_training_lowers_the_loss_and_leaves_the_backbone(pipeline: Pipeline, na
     settings = TARGETS[name]
     before = {n: p.clone() for n, p in pipeline.transformer.state_dict().items()}
     data = teacher(pipeline, settings)
-    module, made = train_module(pipeline, data, PROMPTS, SEED, settings, TRAINING, tmp_path / "work.pt")
+    module, made = train_module(pipeline, data, PROMPTS, settings, tmp_path / "work.pt", TRAINING)
     assert loss_of(pipeline, module, data, settings) < loss_of(pipeline, build_module(pipeline, settings), data, settings)
     assert made.seconds > 0 and len(made.loss_curve) == 3
     after = pipeline.transformer.state_dict()
@@ -156,14 +158,14 @@ def train_until(pipeline: Pipeline, data: Trajectories, checkpoint: Path, last: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", dying)
         with pytest.raises(Killed):
-            train_module(pipeline, data, PROMPTS, SEED, OURS, TRAINING, checkpoint)
+            train_module(pipeline, data, PROMPTS, OURS, checkpoint, TRAINING)
 
 
 def test_a_killed_training_resumes_to_the_identical_curve(pipeline: Pipeline, tmp_path: Path) -> None:
     data = teacher(pipeline, OURS)
-    whole, record_whole = train_module(pipeline, data, PROMPTS, SEED, OURS, TRAINING, tmp_path / "whole.pt")
+    whole, record_whole = train_module(pipeline, data, PROMPTS, OURS, tmp_path / "whole.pt", TRAINING)
     train_until(pipeline, data, tmp_path / "cut.pt", 17)
-    resumed, record_resumed = train_module(pipeline, data, PROMPTS, SEED, OURS, TRAINING, tmp_path / "cut.pt")
+    resumed, record_resumed = train_module(pipeline, data, PROMPTS, OURS, tmp_path / "cut.pt", TRAINING)
     assert record_whole.loss_curve == record_resumed.loss_curve and len(record_whole.loss_curve) == 3
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
@@ -175,28 +177,28 @@ def test_what_a_round_met_is_not_made_again_by_another_module(pipeline: Pipeline
     met.write_bytes(met.read_bytes()[:-1])
     for said in (r"intact.*round-0\.pt", r"round-0\.pt.*no such file"):
         with pytest.raises(ArtifactError, match=rf"{said}.*delete it and .*cut\.pt"):
-            train_module(pipeline, data, PROMPTS, SEED, OURS, TRAINING, tmp_path / "cut.pt")
+            train_module(pipeline, data, PROMPTS, OURS, tmp_path / "cut.pt", TRAINING)
         met.unlink(missing_ok=True)
     (tmp_path / "cut.pt").unlink()
-    train_module(pipeline, data, PROMPTS, SEED, OURS, TRAINING, tmp_path / "cut.pt")
+    train_module(pipeline, data, PROMPTS, OURS, tmp_path / "cut.pt", TRAINING)
 
 
 def test_another_recipe_does_not_resume(pipeline: Pipeline, tmp_path: Path) -> None:
     data = teacher(pipeline, OURS)
     train_until(pipeline, data, tmp_path / "cut.pt", 13)
     with pytest.raises(ArtifactError, match="batch=4"):
-        train_module(pipeline, data, PROMPTS, SEED, replace(OURS, batch=4), TRAINING, tmp_path / "cut.pt")
+        train_module(pipeline, data, PROMPTS, replace(OURS, batch=4), tmp_path / "cut.pt", TRAINING)
 
 
 def test_forms_that_cannot_be_trained_are_refused() -> None:
-    with pytest.raises(UsageError, match="jump2"):
-        replace(OURS, target="guess")
+    with pytest.raises(UsageError, match=r"training\.target.*second-order"):
+        IlfSettings.of({"target": "guess"})
     with pytest.raises(UsageError, match="target=fad"):
-        replace(OURS, branches="both", folded="none")
+        replace(OURS, branches="both", guidance_distilled="none")
     with pytest.raises(UsageError, match="context=False"):
         replace(OURS, target="teacher-steps")
     for feedback in ("none", "above-1001", "lust-4"):
         with pytest.raises(UsageError, match=feedback):
-            replace(OURS, feedback=feedback)
+            replace(OURS, feedback=feedback).resolved(6)
     with pytest.raises(UsageError, match="recombined"):
         replace(OURS, recombined=3000)

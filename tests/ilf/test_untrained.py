@@ -16,9 +16,10 @@ from harness.models.random_weights import ARCHITECTURES, transformer_config
 from harness.results import Failure
 from harness.storage.layout import slug
 from harness.storage.records import read_run
-from ilf.forms import middle
+from ilf.settings import middle
 from ilf.untrained import UntrainedIlf
 from ilf_bench.cli import main
+from ilf_bench.experiment import prepare
 from ilf_bench.registry import BUILT_IN
 from tests.harness.execution.test_runner import write_preset
 
@@ -55,7 +56,7 @@ def test_a_preset_without_a_module_still_runs(
     preset = write(tmp_path, folders["pixart"], training={"steps": 3, "loop": [2, 3]})
     assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 0
     said = capsys.readouterr().out
-    assert said.count(f"ilf-bench train {preset} (predicted: ") == 2 and "device hours" in said
+    assert said.count(f"ilf-bench train {preset} (predicted: ") == 2 and "of device time at" in said
     (folder,) = (tmp_path / "runs").glob("random-*")
     run = read_run(folder)
     by_label = {method.label: method for method in run.methods}
@@ -65,9 +66,9 @@ def test_a_preset_without_a_module_still_runs(
     for label in ("ilf", "ilf + fora(interval=2)"):
         for metric in ("psnr", "ssim"):
             score = run.scores[label, metric]
-            assert isinstance(score, Failure) and score.reason.startswith("NOT-MEASURED") and "device hours" in score.reason
+            assert isinstance(score, Failure) and score.reason.startswith("NOT-MEASURED") and "of device time at" in score.reason
     assert sum(sample.method == "ilf" for sample in run.timings) == 2 and run.complete
-    assert "device hours" in (folder / "report" / "index.html").read_text()
+    assert "of device time at" in (folder / "report" / "index.html").read_text()
 
 
 def test_a_dry_run_says_it_too(folders: Mapping[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,6 +90,6 @@ def test_the_training_section_changes_no_digest(folders: Mapping[str, Path], tmp
     one, other = (
         load_spec(str(write(tmp_path, folders["dit"], training={"steps": steps, "trajectories": 7}))) for steps in (3, 5)
     )
-    assert one.training.steps == 3 and one.digest() == other.digest()
+    assert one.training["steps"] == 3 and one.digest() == other.digest()
     with pytest.raises(UsageError, match=r"training\.batch"):
-        load_spec(str(write(tmp_path, folders["dit"], training={"batch": 0})))
+        prepare(str(write(tmp_path, folders["dit"], training={"batch": 0})), {})

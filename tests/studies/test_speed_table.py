@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.config.methods import parse_method
+from harness.cost.device_speed import Speed
 from harness.cost.plan import Backbone, Plan
-from harness.cost.training_cost import Speed
 from harness.models.random_weights import ARCHITECTURES, transformer_config
 from harness.results import REFERENCE, Failure, TimingSample
 from harness.storage.records import Run

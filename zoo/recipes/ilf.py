@@ -9,52 +9,43 @@ from pathlib import Path
 from harness.config.spec import ExperimentSpec, load_spec
 from harness.models.loading import load_pipeline
 from harness.sampling.pipeline import Pipeline
-from harness.training.fit import TrainSettings
 from harness.training.trajectories import Trajectories, record, stored, union_grid
-from ilf.train import IlfSettings, paper_form
-from ilf.whole_run import train_all
-
-TRAIN_SEED = 0  # presets judge on seed 1000 and above
+from ilf.end_to_end import train_all
+from ilf.settings import IlfSettings
 
 
 @dataclass(frozen=True)
 class IlfRecipe:
-    """``trajectories`` teacher runs on ``prompts``, then a module by ``ilf`` and ``training``, saved under its name."""
+    """A module for a bundled ``model``, trained by ``settings`` on captions of the file ``prompts``, and saved under its name."""
 
     preset: str
     model: str
     prompts: str
-    trajectories: int
-    ilf: IlfSettings
-    training: TrainSettings
+    settings: IlfSettings
 
 
-OURS = IlfSettings(
-    loop=(12, 12), grids=(5, 6, 8, 10), steps=8, power=1.5, rounds=16, runs=256, whole_runs=3200, whole_grids=(5, 6, 7, 8, 9, 10)
-)
-TRAINING = TrainSettings(steps=8000, lr=2e-3, warmup=100, ema=0.998, checkpoint_every=250)
+OURS = IlfSettings(loop=(12, 12), trajectories=8192, runs=256, end_to_end_steps=3200, end_to_end_grids=(5, 6, 7, 8, 9, 10))
 PIXART = IlfRecipe(
     "tiny-text",
     "tiny-pixart",
     "zoo/tiny-pixart/prompts-train.txt",
-    8192,
-    replace(OURS, image_runs=2600, image_targets=8192, recombined=6144),
-    TRAINING,
+    replace(OURS, image_steps=2600, image_targets=8192, recombined=6144),
 )
-DIT = IlfRecipe(
-    "tiny-class", "tiny-dit", "zoo/tiny-dit/prompts-all.txt", 8192, replace(OURS, image_runs=2200, image_targets=5120), TRAINING
+DIT = IlfRecipe("tiny-class", "tiny-dit", "zoo/tiny-dit/prompts-all.txt", replace(OURS, image_steps=2200, image_targets=5120))
+PAPER = IlfSettings.of(
+    {"form": "paper", "loop": (4, 9), "grids": (10,), "steps": 10, "runs": 256, "trajectories": 512, "optimiser_steps": 800}
 )
 
 
 def variants(recipe: IlfRecipe) -> dict[str, IlfRecipe]:
-    """``ilf`` is ours; ``ilf-paper`` the paper's form at its setting; ``ilf-adapter`` ours without a second pass, trained
-    alike; ``ilf-jumps`` ours before end-to-end training."""
-    paper = paper_form((4, 9), (10,), 10)
+    """``ilf`` is ours; ``ilf-paper`` the paper's form at its setting, after some minutes of training; ``ilf-adapter`` ours
+    without a second pass, trained alike; ``ilf-transitions`` ours without end-to-end training, on half of the trajectories."""
+    ours = recipe.settings
     return {
         "ilf": recipe,
-        "ilf-jumps": replace(recipe, ilf=replace(recipe.ilf, whole_runs=0, image_runs=0)),
-        "ilf-adapter": replace(recipe, ilf=replace(recipe.ilf, inner_pass=False)),
-        "ilf-paper": replace(recipe, ilf=paper),
+        "ilf-transitions": replace(recipe, settings=replace(ours, trajectories=4096, end_to_end_steps=0, image_steps=0)),
+        "ilf-adapter": replace(recipe, settings=replace(ours, inner_pass=False)),
+        "ilf-paper": replace(recipe, settings=PAPER),
     }
 
 
@@ -74,24 +65,24 @@ def training_prompts(recipe: IlfRecipe, pipeline: Pipeline) -> list[str]:
 
 def trajectories(recipe: IlfRecipe, pipeline: Pipeline, store: Path) -> Trajectories:
     """The teacher's runs, recorded once and kept in ``store``."""
-    grid = union_grid(recipe.ilf.grids, recipe.ilf.power, widest_gap=40)
-    prompts = training_prompts(recipe, pipeline)
-    chosen = [prompts[i % len(prompts)] for i in range(recipe.trajectories)]
-    key = repr((recipe.prompts, recipe.trajectories, grid, TRAIN_SEED, pipeline.guidance))
-    return stored(store, key, lambda: record(pipeline, chosen, TRAIN_SEED, grid))
+    settings, prompts = recipe.settings, training_prompts(recipe, pipeline)
+    grid = union_grid(settings.grids, settings.power)
+    chosen = [prompts[i % len(prompts)] for i in range(settings.trajectories)]
+    key = repr((recipe.prompts, settings.trajectories, grid, settings.seed, pipeline.guidance))
+    return stored(store, key, lambda: record(pipeline, chosen, settings.seed, grid))
 
 
 def build_ilf(name: str, work: Path, out: Path) -> None:
     """Train one of ``RECIPES`` and save it inside the pipeline's folder."""
     recipe = RECIPES[name]
     pipeline = teacher(recipe.preset, out / recipe.model)
-    power = f"{recipe.ilf.power:g}-{'-'.join(map(str, recipe.ilf.grids))}"
-    data = trajectories(recipe, pipeline, work / f"trajectories-{recipe.model}-{power}.pt")
+    settings = recipe.settings
+    grid = f"{settings.trajectories}-{settings.power:g}-{'-'.join(map(str, settings.grids))}"
+    data = trajectories(recipe, pipeline, work / f"trajectories-{recipe.model}-{grid}.pt")
     prompts = training_prompts(recipe, pipeline)
     checkpoint = work / f"{name.replace('/', '-')}.pt"
-    module, training = train_all(pipeline, data, prompts, TRAIN_SEED, recipe.ilf, recipe.training, checkpoint)
+    module, training = train_all(pipeline, data, prompts, settings, checkpoint)
     folder = out / name
-    module.save_pretrained(folder)  # in half precision it would lose some 5% of what it has won
+    module.save_pretrained(folder)  # in half precision some 5% of its gain would be lost
     training.save(folder / "training.json")
-    content = {"trajectories": recipe.trajectories, "prompts": recipe.prompts}
-    (folder / "recipe.json").write_text(json.dumps(content, indent=1) + "\n")
+    (folder / "recipe.json").write_text(json.dumps({"prompts": recipe.prompts}, indent=1) + "\n")

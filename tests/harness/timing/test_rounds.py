@@ -216,7 +216,11 @@ def test_no_graph_break_in_the_whole_transformer(folders: dict[str, Path], name:
 def test_inductor_compiles_a_run(folders: dict[str, Path], tmp_path: Path) -> None:
     """Needs a C++ compiler. The seconds of compiling are in the warm-up, and not in the rounds."""
     preset = write_preset(
-        tmp_path, folders["dit"], methods=["full", "ilf-untrained:steps=2:feedback=all:folded=all"], metrics=[], samples=4
+        tmp_path,
+        folders["dit"],
+        methods=["full", "ilf-untrained:steps=2:feedback=all:guidance_distilled=all"],
+        metrics=[],
+        samples=4,
     )
     assert main(["run", str(preset), "--out", str(tmp_path / "runs"), "--compile", "--batches", "3"]) == 0
     (folder,) = (tmp_path / "runs").glob("random-*")

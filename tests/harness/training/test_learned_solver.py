@@ -16,7 +16,7 @@ from harness.sampling.pipeline import Pipeline
 from harness.sampling.schedulers.bespoke import BespokeScheduler, SolverTable
 from harness.sampling.solvers import on_timesteps, power_grid
 from harness.training.fit import TrainSettings, fit
-from harness.training.learned_solver import LearnedSolver, denoiser, image_error, whole_run_error
+from harness.training.learned_solver import LearnedSolver, denoiser, image_error, rms_distance
 from harness.training.trajectories import Recorder, record
 from tests.conftest import PROMPTS, random_table
 from tests.gaussian import ALPHAS, GaussianDenoiser
@@ -55,10 +55,10 @@ def test_training_finds_the_exact_flow(tmp_path: Path) -> None:
     toy, solver = GaussianDenoiser(), LearnedSolver(2, 1.5, ALPHAS)
     x = torch.randn(64, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * toy.spread(999)
     target = toy.flow(x, 999, -1)
-    before = float(whole_run_error(solver(gaussian_predict(toy), x), target).mean().detach())
+    before = float(rms_distance(solver(gaussian_predict(toy), x), target).mean().detach())
     settings = TrainSettings(steps=300, lr=1e-3, warmup=5, ema=0.5, checkpoint_every=300)
-    fit(solver, lambda g: whole_run_error(solver(gaussian_predict(toy), x), target).mean(), settings, tmp_path / "s.pt", "toy")
-    after = float(whole_run_error(run(BespokeScheduler(table=solver.table().content()), toy, x, 2), target).mean())
+    fit(solver, lambda g: rms_distance(solver(gaussian_predict(toy), x), target).mean(), settings, tmp_path / "s.pt", "toy")
+    after = float(rms_distance(run(BespokeScheduler(table=solver.table().content()), toy, x, 2), target).mean())
     assert after < before / 10, (before, after)
 
 

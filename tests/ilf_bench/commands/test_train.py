@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,13 +20,19 @@ from tests.ilf_bench.test_cli import preset as preset
 SHORT = ["--trajectories", "6", "--steps", "4", "--batch", "4", "--rounds", "2", "--grids", "2,3"]
 
 
+def settings_in(folder: Path) -> dict[str, Any]:
+    """Of a saved module."""
+    settings: dict[str, Any] = json.loads((folder / "config.json").read_text())["settings"]
+    return settings
+
+
 @pytest.mark.parametrize("task", ["text", "class"])
 def test_a_trained_module_runs(preset: Callable[..., str], task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, out = preset(task), tmp_path / "module"
     assert main(["train", path, *SHORT, "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "memory" in said and "final loss" in said and f"ilf:checkpoint={out}" in said
-    assert json.loads((out / "config.json").read_text())["steps"] == 3, "the preset's 8 are more than it was trained for"
+    assert settings_in(out)["steps"] == 3, "the preset's 8 are more than it was trained for"
     runs = tmp_path / "runs"
     assert main(["run", path, "--methods", f"full,ilf:checkpoint={out}:steps=3", "--out", str(runs)]) == 0
     run = read_run(next(runs.glob("toy-*")))
@@ -40,7 +47,7 @@ def test_a_trained_module_runs(preset: Callable[..., str], task: str, tmp_path: 
     assert "SHA256SUMS" in capsys.readouterr().out, "an altered module is named, and not used"
 
 
-@pytest.mark.parametrize("changed", [["--folded", "all"], ["--rounds", "1"], ["--form", "adapter"], ["--steps", "5"]])
+@pytest.mark.parametrize("changed", [["--guidance-distilled", "all"], ["--rounds", "1"], ["--form", "adapter"], ["--steps", "5"]])
 def test_a_folder_keeps_the_training_it_was_begun_with(
     preset: Callable[..., str], changed: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,7 +66,7 @@ def test_other_forms(preset: Callable[..., str], form: str, tmp_path: Path) -> N
     assert (
         main(["train", preset("class"), *SHORT, "--form", form, "--gradient-checkpointing", "--out", str(tmp_path / form)]) == 0
     )
-    assert json.loads((tmp_path / form / "config.json").read_text())["inner_pass"] is (form == "paper")
+    assert settings_in(tmp_path / form)["inner_pass"] is (form == "paper")
 
 
 def test_a_schedule_is_searched_within_a_budget(
@@ -67,7 +74,7 @@ def test_a_schedule_is_searched_within_a_budget(
 ) -> None:
     path, out = preset("class"), tmp_path / "module"
     assert main(["train", path, *SHORT, "--budget", "30", "--out", str(out)]) == 0
-    tried, config = read_json(out / "schedules.json"), json.loads((out / "config.json").read_text())
+    tried, config = read_json(out / "schedules.json"), settings_in(out)
     assert f"best of {len(tried)} schedules" in capsys.readouterr().out
     best = tried[0]["choice"]
     assert {name: config[name] for name in ("steps", "feedback", "power")} == {k: v for k, v in best.items() if k != "cost"}

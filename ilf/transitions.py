@@ -1,4 +1,4 @@
-"""What a feedback module learns from: single steps of a run, its own (on-policy) or the teacher's, with what they should hit."""
+"""What a feedback module learns from: single steps of trajectories, its own (on-policy) or the teacher's, with their targets."""
 
 from __future__ import annotations
 
@@ -15,27 +15,24 @@ from harness.training.trajectories import Trajectories
 from ilf.loop import Passage
 from ilf.losses import coefficients
 from ilf.method import attach_module
-from ilf.module import FeedbackModule, Jump
-from ilf.schedule import Schedule
-
-STATE_BYTES = 2  # of a hidden state, kept as bfloat16
+from ilf.module import FeedbackModule, Transition
 
 
 @dataclass(frozen=True)
-class Jumps:
+class Transitions:
     """n steps. Times are int64 [n] (-1: clean, 1000: none before), latents float32 [n, C, H, W], ``row`` a trajectory's number.
 
     ``previous`` is the guided noise prediction of the step before and ``clean_before`` the clean image it stood for;
     ``target`` is where the teacher's run of the same noise is at ``t_next``. ``entered``, ``left`` and ``null`` bfloat16
     [n, tokens, width] are the frozen blocks' hidden states of the first pass, computed once, and ``null_eps`` the null branch's
-    noise prediction (a folded step has no null branch: zeros, and its own prediction).
+    noise prediction (a guidance-distilled step has no null branch: zeros, and its own prediction).
     """
 
     row: torch.Tensor
     t: torch.Tensor
     t_next: torch.Tensor
     t_before: torch.Tensor
-    folded: torch.Tensor
+    distilled: torch.Tensor
     sample: torch.Tensor
     previous: torch.Tensor
     clean_before: torch.Tensor
@@ -49,36 +46,36 @@ class Jumps:
     def __len__(self) -> int:
         return len(self.t)
 
-    def take(self, index: torch.Tensor) -> Jumps:
+    def take(self, index: torch.Tensor) -> Transitions:
         """Some of them."""
-        return Jumps(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+        return Transitions(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
-    def to(self, device: str) -> Jumps:
+    def to(self, device: str) -> Transitions:
         """On another device."""
-        return Jumps(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        return Transitions(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
     @classmethod
-    def join(cls, parts: Sequence[Jumps]) -> Jumps:
+    def join(cls, parts: Sequence[Transitions]) -> Transitions:
         """All of them."""
         return cls(**{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)})
 
-    def told(self) -> Jump:
-        """As the module is told them in a run."""
+    def told(self) -> Transition:
+        """As the module is told them when it samples."""
         times = (self.t.float(), self.t_next.float(), self.t_before.float())
-        return Jump(*times, self.sample, self.previous, self.folded, self.guidance)
+        return Transition(*times, self.sample, self.previous, self.distilled, self.guidance)
 
 
 class _Collector:
-    """Turns one pipeline call into jumps."""
+    """Turns one pipeline call into transitions."""
 
     def __init__(self, pipeline: Pipeline, data: Trajectories, rows: torch.Tensor) -> None:
         self.data, self.rows = data, rows
         self.alphas = pipeline.pipe.scheduler.alphas_cumprod.float()
-        self.parts: list[Jumps] = []
+        self.parts: list[Transitions] = []
 
-    def see(self, jump: Jump, passage: Passage, null_eps: torch.Tensor) -> None:
-        t, t_next, before = (x.round().long().cpu() for x in (jump.t, jump.t_next, jump.t_before))
-        sample, previous = jump.sample.float().cpu(), jump.previous.float().cpu()
+    def see(self, transition: Transition, passage: Passage, null_eps: torch.Tensor) -> None:
+        t, t_next, before = (x.round().long().cpu() for x in (transition.t, transition.t_next, transition.t_before))
+        sample, previous = transition.sample.float().cpu(), transition.previous.float().cpu()
         clean = torch.zeros_like(sample)
         if self.parts:
             a, s = coefficients(self.alphas, before)
@@ -87,12 +84,12 @@ class _Collector:
         null = torch.zeros_like(left) if passage.null is None else passage.null.bfloat16().cpu()
         target = self.data.states[self.rows, self.data.column(t_next)]
         self.parts.append(
-            Jumps(
+            Transitions(
                 self.rows,
                 t,
                 t_next,
                 before,
-                jump.folded.cpu(),
+                transition.distilled.cpu(),
                 sample,
                 previous,
                 clean,
@@ -101,7 +98,7 @@ class _Collector:
                 left,
                 null,
                 null_eps.float().cpu(),
-                jump.guidance.cpu(),
+                transition.guidance.cpu(),
             )
         )
 
@@ -127,7 +124,7 @@ def _forced(scheduler: Any, collector: _Collector) -> Iterator[None]:
 def collect(
     pipeline: Pipeline,
     module: FeedbackModule,
-    schedule: Schedule,
+    steps: int,
     data: Trajectories,
     prompts: Sequence[str],
     seed: int,
@@ -135,13 +132,13 @@ def collect(
     *,
     forced: bool = False,
     batch: int = 64,
-) -> Jumps:
-    """Run the pipeline with the module on trajectories ``rows`` (int64) and keep every step that carries feedback.
+) -> Transitions:
+    """Sample ``steps`` steps with the module on trajectories ``rows`` (int64) and keep every step with feedback.
 
     ``forced``: each step starts from the teacher's state (off-policy); else from where the step before landed.
     """
-    found: list[Jumps] = []
-    with pipeline.sampling(timesteps=schedule.timesteps, solver=module.config.solver):
+    schedule, found = module.schedule(steps), list[Transitions]()
+    with pipeline.sampling(timesteps=schedule.timesteps, solver=module.settings.solver):
         for scale in sorted(set(data.guidance[rows].tolist())):
             for chunk in torch.split(rows[data.guidance[rows] == scale], batch):
                 collector = _Collector(pipeline, data, chunk)
@@ -153,4 +150,4 @@ def collect(
                 ):
                     pipeline.generate([prompts[i % len(prompts)] for i in numbers], seed, numbers)
                 found += [collector.parts[step] for step in sorted(schedule.feedback)]
-    return Jumps.join(found)
+    return Transitions.join(found)

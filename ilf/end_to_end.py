@@ -1,0 +1,118 @@
+"""End-to-end training: a module, and a solver for each step count, by gradient through full trajectories of few steps."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.sampling.clock import StepClock
+from harness.sampling.pipeline import Pipeline
+from harness.training.attention import explicit_attention
+from harness.training.fit import TrainRecord, TrainSettings, fit, share
+from harness.training.learned_solver import Error, LearnedSolver, converged_trajectories, final_latents, image_error, latent_error
+from harness.training.trajectories import Trajectories
+from ilf.attach import feedback_attached
+from ilf.module import FeedbackModule
+from ilf.settings import IlfSettings
+from ilf.train import checkpointed, train_module
+
+
+class EndToEnd(nn.Module):
+    """The module and one :class:`LearnedSolver` per step count: what is trained together."""
+
+    def __init__(self, pipeline: Pipeline, module: FeedbackModule, grids: Sequence[int]) -> None:
+        super().__init__()
+        power, alphas = module.settings.power, pipeline.pipe.scheduler.alphas_cumprod
+        self.pipeline, self.module = pipeline, module
+        self.solvers = nn.ModuleDict({str(n): LearnedSolver(n, power, alphas) for n in grids})
+
+    def solver(self, steps: int) -> LearnedSolver:
+        """The one for a step count."""
+        solver = self.solvers[str(steps)]
+        assert isinstance(solver, LearnedSolver)
+        return solver
+
+    def ends(self, steps: int, data: Trajectories, rows: torch.Tensor) -> torch.Tensor:
+        """Latents [B, C, H, W] that ``steps`` steps reach from the noise of trajectories ``rows`` (int64 [B])."""
+        pipeline, solver, clock = self.pipeline, self.solver(steps), StepClock()
+        clock.timesteps = tuple(solver.timesteps().tolist())
+        schedule = replace(self.module.schedule(steps), timesteps=tuple(int(t) for t in clock.timesteps))
+        attached = feedback_attached(
+            pipeline.transformer, self.module, lambda: schedule, clock, pipeline.guidance, pipeline.conditional_first
+        )
+        with attached:
+            return final_latents(solver, pipeline, data, rows, clock)
+
+    def keep_solvers(self) -> None:
+        """Put what was learned into the module's configuration."""
+        tables: dict[str, Any] = {count: self.solver(int(count)).table().content() for count in self.solvers}
+        self.module.register_to_config(solvers=tables)
+
+
+def train_end_to_end(
+    student: EndToEnd, data: Trajectories, settings: IlfSettings, training: TrainSettings, checkpoint: Path, error: Error
+) -> TrainRecord:
+    """Train a module and its solvers further, so that their trajectories end where the teacher's do.
+
+    Each optimiser step takes one step count of ``settings.end_to_end_counts`` and ``settings.end_to_end_batch`` trajectories.
+    """
+    pipeline, module, counts = student.pipeline, student.module, settings.end_to_end_counts
+    pipeline.transformer.requires_grad_(False)
+
+    def loss(generator: torch.Generator) -> torch.Tensor:
+        steps = counts[int(torch.randint(len(counts), (), generator=generator))]
+        rows = share(torch.randint(len(data.states), (settings.end_to_end_batch,), generator=generator))
+        return error(student.ends(steps, data, rows), data.states[rows, -1].to(pipeline.device))
+
+    lean = checkpointed(pipeline.transformer) if settings.gradient_checkpointing else nullcontext()
+    with explicit_attention(pipeline.transformer, module), lean:
+        return fit(student, loss, training, checkpoint, "end-to-end")
+
+
+def recombined(prompts: Sequence[str], count: int, seed: int) -> list[str]:
+    """``count`` captions of two or three words, each drawn from all words of ``prompts``."""
+    words = sorted({word for prompt in prompts for word in prompt.split()})
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(words, k=draw.choice((2, 3)))) for _ in range(count)]
+
+
+def end_to_end_optimisation(steps: int) -> TrainSettings:
+    """The optimisation of ``steps`` steps of end-to-end training."""
+    return TrainSettings(steps, lr=2e-4, warmup=min(20, steps // 10), ema=0.98, checkpoint_every=25)
+
+
+def train_all(
+    pipeline: Pipeline,
+    data: Trajectories,
+    prompts: Sequence[str],
+    settings: IlfSettings,
+    checkpoint: Path,
+    training: TrainSettings | None = None,
+) -> tuple[FeedbackModule, TrainRecord]:
+    """:func:`train_module`, then the end-to-end training that the settings ask for: by final latents, then by decoded images.
+
+    Resumes in any of the three. Uses noise of ``settings.seed`` and the next seed.
+    """
+    module, made = train_module(pipeline, data, prompts, settings, checkpoint, training)
+    if not settings.end_to_end_steps and not settings.image_steps:
+        return module, made
+    student = EndToEnd(pipeline, module.requires_grad_(True), settings.end_to_end_counts).to(pipeline.device)
+    if settings.end_to_end_steps:
+        plan, store = end_to_end_optimisation(settings.end_to_end_steps), checkpoint.with_suffix(".end-to-end.pt")
+        made = made.followed_by(train_end_to_end(student, data, settings, plan, store, latent_error))
+    if settings.image_steps:
+        seed, plain = settings.seed + 1, settings.image_targets - settings.recombined
+        texts = [*(prompts[i % len(prompts)] for i in range(plain)), *recombined(prompts, settings.recombined, seed)]
+        fine = converged_trajectories(pipeline, texts, seed, checkpoint.with_suffix(".converged.pt"))
+        plan, store = end_to_end_optimisation(settings.image_steps), checkpoint.with_suffix(".images.pt")
+        last = train_end_to_end(student, fine, settings, plan, store, image_error(pipeline))
+        made = made.followed_by(replace(last, seconds=last.seconds + fine.seconds))
+    student.keep_solvers()
+    return module, made

@@ -1,0 +1,260 @@
+"""Everything that decides a feedback module: its architecture, its inference schedule and its training, in one class."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+
+from harness.errors import UsageError
+from harness.sampling.solvers import power_grid
+
+HIDDEN_STATE_BYTES = 2  # hidden states are stored as bfloat16
+ROUND_BYTES = 1e9  # of hidden states in one round; four rounds are remembered
+Count = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Blocks = tuple[int, int] | Literal["last", "middle"]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class IlfSettings:
+    """A feedback module's architecture, schedule and training; also a preset's ``training`` section, and part of a checkpoint.
+
+    Architecture (:class:`ilf.module.FeedbackModule` says what the source states and what is our choice):
+
+    - ``loop``: first and last looped block, 1-based and inclusive; ``last`` is the last block alone, ``middle`` the middle
+      12/28 of the blocks, our reading of the paper's 332 block evaluations. ``inner_pass``: whether these blocks run twice.
+    - ``depth``, ``separate``, ``gating``, ``transition_embedding``, ``context``, ``branches``, ``guidance_input``,
+      ``inner_time``: see :class:`ilf.module.FeedbackModule`. ``copy``: the module starts as a copy of the blocks before the
+      loop's end, not from scratch.
+
+    Schedule, see :func:`chosen_steps` for the texts:
+
+    - ``steps``: denoising steps that the module is used with. ``power``: spacing of the timesteps. ``feedback``: the steps
+      with feedback. ``guidance_distilled``: the steps with feedback on which the module stands for guidance as well, so that
+      only the conditional branch runs.
+
+    Training on single transitions from one timestep to the next:
+
+    - ``grids``: step counts that are trained for. ``optimiser_steps`` with peak learning rate ``lr``, each on ``batch``
+      transitions. ``target``: the loss, see :class:`ilf.objective.Objective`, and ``teacher_steps`` its count.
+    - ``trajectories`` of the teacher are recorded from noise of ``seed``. ``rounds``: how often the module's own trajectories
+      are collected, ``runs`` for each step count (None: as many as keep the hidden states of a round within 1 GB); the
+      transitions of the last ``remembered`` rounds are learned from. ``forced``: they start from the teacher's states only.
+    - ``gradient_checkpointing``: activations are recomputed in the backward pass: less memory, more time.
+
+    End-to-end training through full trajectories of few steps, which also learns a solver for each step count of
+    ``end_to_end_grids`` (none: ``grids``):
+
+    - ``end_to_end_steps`` optimiser steps of ``end_to_end_batch`` trajectories whose error is that of the final latents; then
+      ``image_steps`` whose error is that of the decoded images of ``image_targets`` converged trajectories of the teacher. The
+      last ``recombined`` of these have captions of words drawn from all captions, so that the module does not memorise a few.
+
+    ``budget``: block evaluations per image within which the schedule is searched after training. How much training gives
+    good quality at full size is not known.
+    """
+
+    loop: Blocks = "last"
+    inner_pass: bool = True
+    depth: Count = 1
+    separate: bool = False
+    gating: Literal["time", "fixed"] = "time"
+    transition_embedding: bool = True
+    context: bool = True
+    branches: Literal["conditional", "both"] = "conditional"
+    guidance_input: bool = False
+    inner_time: Literal["same", "next", "middle"] = "same"
+    copy: bool = False
+    steps: Count = 8
+    power: Annotated[float, Field(gt=0, lt=10)] = 1.5
+    feedback: str = "all"
+    guidance_distilled: str = "none"
+    grids: Annotated[tuple[Count, ...], Field(min_length=1)] = (5, 6, 8, 10)
+    optimiser_steps: Count = 8_000
+    lr: Positive = 2e-3
+    batch: Count = 64
+    target: Literal["second-order", "first-order", "teacher-steps", "fad"] = "second-order"
+    teacher_steps: Count = 2
+    trajectories: Count = 1_536
+    seed: int = 0
+    rounds: Count = 16
+    runs: Count | None = None
+    remembered: Count = 4
+    forced: bool = False
+    gradient_checkpointing: bool = False
+    end_to_end_steps: NonNegative = 0
+    end_to_end_batch: Count = 32
+    end_to_end_grids: tuple[Count, ...] = ()
+    image_steps: NonNegative = 0
+    image_targets: Count = 2_048
+    recombined: NonNegative = 0
+    budget: Positive | None = None
+
+    def __post_init__(self) -> None:
+        for text in (self.feedback, self.guidance_distilled):
+            chosen_steps(text, power_grid(max(self.all_grids), self.power))
+        if (self.end_to_end_steps or self.image_steps) and self.guidance_input:  # a learned solver belongs to one scale
+            raise UsageError(
+                expected="one guidance scale with end-to-end training",
+                got="guidance_input",
+                remedy="set end_to_end_steps or guidance_input, not both",
+            )
+        if self.target == "teacher-steps" and self.context:
+            raise UsageError(
+                expected="context=False with target=teacher-steps, whose noised data have no step before",
+                got="context=True",
+                remedy="edit context",
+            )
+        if self.target != "fad" and self.branches == "both" and self.guidance_distilled != "all":
+            raise UsageError(
+                expected=f"branches=conditional or guidance_distilled=all with target={self.target}",
+                got="feedback on both branches",
+                remedy="use target=fad for the paper's form",
+            )
+        if self.recombined > self.image_targets:
+            raise UsageError(
+                expected=f"at most all {self.image_targets} image_targets recombined",
+                got=str(self.recombined),
+                remedy="edit recombined",
+            )
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any], task: str = "text") -> IlfSettings:
+        """Settings from a preset's ``training`` section; its key ``form`` names other defaults, see :data:`FORMS`.
+
+        ``task``: the preset's, ``class`` or ``text``. Raises :class:`UsageError` that names every wrong field.
+        """
+        given = dict(section)
+        form = given.pop("form", "ours")
+        if form not in FORMS:
+            raise UsageError(expected=f"training.form out of {', '.join(FORMS)}", got=repr(form), remedy="edit the form")
+        try:
+            settings = cls(**(FORMS[form] | given))
+        except ValidationError as error:
+            raise UsageError(
+                expected="a valid training section",
+                got="; ".join(f"training.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()),
+                remedy="edit the preset's training section or the option",
+            ) from error
+        if task == "class" and settings.recombined:
+            raise UsageError(
+                expected="training.recombined only with captions",
+                got="class names, which cannot be recombined",
+                remedy="remove it",
+            )
+        return settings
+
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """First and last looped block, 1-based, of settings that were :meth:`resolved`."""
+        assert not isinstance(self.loop, str), "settings of a module are resolved"
+        return self.loop
+
+    @property
+    def looped(self) -> int:
+        """How many blocks run a second time, of settings that were :meth:`resolved`."""
+        first, last = self.blocks
+        return last - first + 1 if self.inner_pass else 0
+
+    @property
+    def solver(self) -> str:
+        """The named solver that the module is trained for."""
+        return "dpm++1" if self.target in ("first-order", "teacher-steps") else "dpm++"
+
+    @property
+    def end_to_end_counts(self) -> tuple[int, ...]:
+        """The step counts of the end-to-end training."""
+        return self.end_to_end_grids or self.grids
+
+    @property
+    def all_grids(self) -> tuple[int, ...]:
+        """The step counts of every stage."""
+        return (*self.grids, *self.end_to_end_grids)
+
+    def resolved(self, depth: int, hidden_values: int = 1) -> IlfSettings:
+        """These settings on a backbone of ``depth`` blocks, whose hidden state of one image has ``hidden_values`` values.
+
+        ``loop`` becomes numbers, ``runs`` a count, ``rounds`` at most one per optimiser step, and ``steps`` is brought within
+        the step counts that are trained for. Raises :class:`UsageError` on a loop that the backbone does not have, and where no
+        step would carry feedback.
+        """
+        if not any(chosen_steps(self.feedback, power_grid(n, self.power)) for n in self.end_to_end_counts):
+            raise UsageError(expected="at least one step with feedback", got=repr(self.feedback), remedy="edit feedback")
+        first, last = {"last": (depth, depth), "middle": middle(depth)}[self.loop] if isinstance(self.loop, str) else self.loop
+        if not 1 <= first <= last <= depth:
+            raise UsageError(expected=f"1 <= first <= last <= {depth}", got=f"{first} and {last}", remedy="edit the loop")
+        fitting = int(ROUND_BYTES / (3 * HIDDEN_STATE_BYTES * hidden_values * sum(self.grids)))
+        return replace(
+            self,
+            loop=(first, last),
+            runs=self.runs or max(1, min(256, self.trajectories, fitting)),
+            rounds=min(self.rounds, self.optimiser_steps),
+            steps=min(max(self.steps, min(self.all_grids)), max(self.all_grids)),
+        )
+
+    def content(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "ours": {},
+    "adapter": {"inner_pass": False},
+    # one block from scratch, a scale per looped block, both branches, FAD at t/2, trailing timesteps
+    "paper": {
+        "loop": "middle",
+        "target": "fad",
+        "gating": "fixed",
+        "transition_embedding": False,
+        "context": False,
+        "branches": "both",
+        "power": 1.0,
+        "rounds": 1,
+        "forced": True,
+    },
+}
+
+
+def middle(depth: int) -> tuple[int, int]:
+    """The middle 12 of 28 blocks, in proportion: 1-based first and last (9 and 20 of 28)."""
+    looped = max(1, round(depth * 12 / 28))
+    first = (depth - looped) // 2 + 1
+    return first, first + looped - 1
+
+
+def chosen_steps(text: str, timesteps: Sequence[int]) -> frozenset[int]:
+    """0-based numbers of the steps that ``text`` chooses.
+
+    ``all``, ``none``, ``first-K``, ``last-K``, ``paper-K`` (K steps spread evenly by i * (n / m): our reading of the
+    paper's "feedback-aware inference scheduling", whose exact form is not published), ``above-T`` (those that start at
+    timestep T or more), ``between-S-T`` (at S or more and below T), or numbers joined by ``.`` or ``,``.
+    """
+    steps = len(timesteps)
+    window = re.fullmatch(r"above-(\d+)|between-(\d+)-(\d+)", text)
+    if window:
+        low, high = int(window[1] or window[2]), int(window[3] or 1000)
+        return frozenset(i for i, t in enumerate(timesteps) if low <= t < high)
+    named = re.fullmatch(r"(first|last|paper)-(\d+)", text)
+    if named:
+        count = min(int(named[2]), steps)
+        every = {
+            "first": range(count),
+            "last": range(steps - count, steps),
+            "paper": (int(i * steps / count) for i in range(count)),
+        }
+        return frozenset(every[named[1]])
+    if text in ("all", "none"):
+        return frozenset(range(steps) if text == "all" else ())
+    numbers = re.split(r"[.,]", text)
+    if not all(n.isdecimal() and int(n) < steps for n in numbers):
+        raise UsageError(
+            expected=f"all, none, first-K, last-K, paper-K, above-T, between-S-T or step numbers below {steps}",
+            got=repr(text),
+            remedy="edit feedback= or guidance_distilled=",
+        )
+    return frozenset(int(n) for n in numbers)

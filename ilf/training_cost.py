@@ -1,0 +1,92 @@
+"""What training a feedback module will cost, predicted before it begins: FLOPs and bytes counted, time at a stated speed.
+
+Counted from shapes alone (:mod:`harness.cost.flops`), so the time is as good as the speed that it is divided by, which a short
+probe of the device measures (:func:`harness.cost.device_speed.training_speed`). Loading, text encoding, decoding and the
+optimiser are left out; gradient checkpointing would add about one more forward pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.cost.device_speed import Speed
+from harness.cost.flops import FLOPS_PER_MAC, Geometry
+from harness.training.learned_solver import CONVERGED_GRID
+from harness.training.trajectories import WIDEST_GAP, union_grid
+from ilf.settings import HIDDEN_STATE_BYTES, IlfSettings
+
+STATE_BYTES = 4  # latents are stored as float32
+CAPTION_BYTES = 4  # per value of a caption's embedding, at most
+OPTIMISER_COPIES = 4  # parameters, their moving average, and AdamW's two moments, float32 each
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """FLOPs of the teacher's trajectories and of the training itself, and bytes on disk at the end."""
+
+    teacher_flops: float
+    training_flops: float
+    disk_bytes: int
+
+    def seconds(self, speed: Speed) -> float:
+        """Device seconds at a sustained speed."""
+        return (self.teacher_flops + self.training_flops) / speed.flops_per_s
+
+    def text(self, speed: Speed) -> str:
+        """For example ``predicted: 3.1 h of device time at ..., 12 GB of disk``."""
+        seconds, disk = self.seconds(speed), self.disk_bytes / 1e9
+        unit, length = next(
+            (unit, length) for unit, length in (("h", 3600), ("min", 60), ("s", 1)) if seconds >= length or length == 1
+        )
+        amount = f"{seconds / length:.2g}" if seconds < 100 * length else f"{seconds / length:,.0f}"
+        return f"predicted: {amount} {unit} of device time at {speed.source}, {disk:.2g} GB of disk"
+
+
+def predict_training(geometry: Geometry, settings: IlfSettings, branches: int, parameters: int) -> TrainingCost:
+    """FLOPs and bytes of resolved settings on a model with ``branches`` guidance branches, for a module of ``parameters``.
+
+    Every number follows from shapes; :func:`step_macs` and :func:`end_to_end_step_macs` have those of the training steps. FAD
+    needs no stored hidden states: each of its optimiser steps runs the whole model, and its teacher.
+    """
+    looped, after = settings.looped, geometry.depth - settings.blocks[1]
+    teacher_steps = len(union_grid(settings.grids, settings.power, WIDEST_GAP))
+    converged = settings.image_targets if settings.image_steps else 0
+    teacher = (settings.trajectories * teacher_steps + converged * len(CONVERGED_GRID)) * branches * geometry.forward_macs
+    on_policy = settings.target != "fad"
+    round_steps = (settings.runs or 0) * sum(settings.grids)
+    collected = settings.rounds * round_steps if on_policy else 0
+    counts = settings.end_to_end_counts
+    end_to_end = (settings.end_to_end_steps + settings.image_steps) * settings.end_to_end_batch * sum(counts) // len(counts)
+    training = settings.optimiser_steps * settings.batch * step_macs(geometry, looped, after, stored=on_policy)
+    training += collected * (branches * geometry.forward_macs + (looped + 1) * geometry.block_macs)
+    training += end_to_end * end_to_end_step_macs(geometry, looped, branches)
+    stored = max(collected, min(settings.rounds, settings.remembered) * round_steps)
+    hidden = stored * 3 * geometry.tokens * geometry.width * HIDDEN_STATE_BYTES
+    channels, height, width = geometry.latent
+    latent = channels * height * width * STATE_BYTES
+    caption = geometry.caption_tokens * geometry.caption_width * CAPTION_BYTES
+    recordings = settings.trajectories * ((teacher_steps + 1) * latent + caption) + converged * (2 * latent + caption)
+    checkpoint = OPTIMISER_COPIES * STATE_BYTES * parameters
+    return TrainingCost(float(FLOPS_PER_MAC * teacher), float(FLOPS_PER_MAC * training), recordings + hidden + checkpoint)
+
+
+def end_to_end_step_macs(geometry: Geometry, looped: int, branches: int) -> int:
+    """Multiply-accumulates of one denoising step of end-to-end training; all frozen blocks pass the gradient on."""
+    attention = 2 * geometry.tokens**2 * geometry.width
+    frozen = branches * (2 * geometry.forward_macs + geometry.depth * attention)
+    return frozen + looped * (2 * geometry.block_macs + attention) + 3 * geometry.block_macs
+
+
+def step_macs(geometry: Geometry, looped: int, after: int, *, stored: bool) -> int:
+    """Multiply-accumulates of one transition: forward with the inner loop, backward through what the gradient must cross.
+
+    Frozen blocks pass the gradient on (as many products as forward, and self-attention twice as many, since both factors of
+    its products depend on the input) but need none for their weights; the module needs both. The first pass and the blocks
+    before the loop see no gradient at all; with ``stored`` hidden states they do not run either, else the teacher does too.
+    """
+    block = geometry.block_macs
+    attention = 2 * geometry.tokens**2 * geometry.width
+    head = geometry.tokens * geometry.width * geometry.patch**2 * geometry.out_channels
+    forward = (looped + after + 1) * block + head if stored else 2 * geometry.forward_macs + (looped + 1) * block
+    crossed = (looped + after) * (block + attention) + 2 * block
+    return forward + crossed + head
