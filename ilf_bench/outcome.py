@@ -29,7 +29,7 @@ def print_executed(prepared: Prepared, executed: Executed, console: Console) -> 
     if found:
         console.print("Better than fewer steps at its cost? The report has the reasons and the intervals.")
     for answer in found:
-        console.print(f"  {answer.label}: {answer.headline}", markup=False, highlight=False)
+        console.print(f"  {answer.label}: {answer.text}", markup=False, highlight=False)
     print_unscored(prepared.experiment, console)
     for failure in executed.failures:
         console.print(f"failed: {failure.method} {failure.metric}: {failure.reason}", markup=False, soft_wrap=True)

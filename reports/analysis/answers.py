@@ -18,15 +18,17 @@ from reports.analysis.compare import Difference, Verdict, compare_within, is_con
 from reports.analysis.evidence import BLOCKS, SECONDS, Evidence, evidence_of
 from reports.analysis.select import accelerators, failure_of, record_of, score_of
 
-Place = Literal["within", "cheaper", "dearer"]  # of a method's cost on a fewer-steps curve
+Place = Literal["within", "cheaper", "more expensive"]  # of a method's cost on a fewer-steps curve
 LEVEL = 0.05  # of the whole family: methods x metrics
+FEW_IMAGES, FEW_ROUNDS = 50, 5  # below either every decided answer is provisional
 
 
 class Outcome(Enum):
     """Better than fewer steps at equal cost?"""
 
     YES = "yes"
-    NO = "no"
+    WORSE = "worse"
+    NO_GAIN = "not better, more expensive"
     CANNOT_TELL = "can't tell"
     NOT_MEASURED = "not measured"
 
@@ -45,7 +47,7 @@ class Ruling:
 
     ``advantage`` is the method's mean score less the rival's, turned so that positive is better; its interval stands alone,
     while ``p_adjusted`` is corrected (Holm) for every method and metric of the table, and decides. ``solver`` names the curve
-    and ``rival`` the one or two rows mixed to the method's cost. ``reason`` is never empty where the answer is not yes or no.
+    and ``rival`` the one or two rows mixed to the method's cost. ``reason`` is never empty where the answer is not yes or worse.
     """
 
     outcome: Outcome
@@ -74,25 +76,40 @@ class Opponent:
 class Answer:
     """Whether one accelerator is better than fewer steps at its cost in ``unit``, by metric in ``rulings``.
 
-    ``dearer`` and ``cheaper`` are the neighbours among the rows of the preset's own solver; either may be None.
+    ``costlier`` and ``cheaper`` are the neighbours among the rows of the preset's own solver; either may be None.
     """
 
     label: str
     unit: str
     cost: Interval | None
     rulings: Mapping[str, Ruling]
-    dearer: Opponent | None = None
+    costlier: Opponent | None = None
     cheaper: Opponent | None = None
     failure: str = ""
+    provisional: str = ""
 
     @property
     def headline(self) -> str:
-        """``yes`` or ``no`` where no metric says the opposite, ``mixed`` where one does, else the outcome in between."""
+        """The most telling outcome of all metrics; ``mixed`` where one says yes and another that it is worse or no gain."""
         found = {ruling.outcome for ruling in self.rulings.values()}
-        if {Outcome.YES, Outcome.NO} <= found:
+        if Outcome.YES in found and found & {Outcome.WORSE, Outcome.NO_GAIN}:
             return "mixed"
-        order = (Outcome.YES, Outcome.NO, Outcome.CANNOT_TELL)
+        order = (Outcome.YES, Outcome.WORSE, Outcome.NO_GAIN, Outcome.CANNOT_TELL)
         return next((outcome for outcome in order if outcome in found), Outcome.NOT_MEASURED).value
+
+    @property
+    def text(self) -> str:
+        """The headline, marked where few images or rounds make it provisional: ``yes (provisional: N = 8)``."""
+        decided = self.headline not in (Outcome.CANNOT_TELL.value, Outcome.NOT_MEASURED.value)
+        return f"{self.headline} (provisional: {self.provisional})" if decided and self.provisional else self.headline
+
+
+def provisional(run: Run, unit: str) -> str:
+    """What is too few for a firm answer at equal cost in ``unit``, for example ``N = 8``; empty where nothing is."""
+    images = min((score.n for score in run.scores.values() if isinstance(score, Score)), default=FEW_IMAGES)
+    rounds = len({sample.round for sample in run.timings}) if unit == SECONDS else FEW_ROUNDS
+    found = [f"N = {images}"] if images < FEW_IMAGES else []
+    return ", ".join([*found, f"{rounds} timing round{'s' * (rounds != 1)}"] if rounds < FEW_ROUNDS else found)
 
 
 def default_unit(run: Run) -> str:
@@ -122,11 +139,11 @@ def _answer(evidence: Evidence, label: str, unit: str, costs: dict[str, Cost], r
     cost = costs[label].value
     own = str(run.spec.get("solver", ""))
     rows = {name: costs[name].value for name, plain in evidence.plain.items() if name in costs and plain.solver == own}
-    dearer = min((name for name in rows if rows[name] >= cost), key=lambda name: rows[name], default=None)
+    costlier = min((name for name in rows if rows[name] >= cost), key=lambda name: rows[name], default=None)
     cheaper = max((name for name in rows if rows[name] < cost), key=lambda name: rows[name], default=None)
     mine = {metric: rulings[label, metric] for metric in evidence.metrics}
-    above, below = (_opponent(evidence, label, name, rows) for name in (dearer, cheaper))
-    return Answer(label, unit, evidence.cost_interval(label, unit), mine, above, below)
+    above, below = (_opponent(evidence, label, name, rows) for name in (costlier, cheaper))
+    return Answer(label, unit, evidence.cost_interval(label, unit), mine, above, below, provisional=provisional(run, unit))
 
 
 def _opponent(evidence: Evidence, label: str, other: str | None, costs: dict[str, float]) -> Opponent | None:
@@ -183,12 +200,12 @@ def _against(evidence: Evidence, score: Score, costs: dict[str, Cost], solver: s
 def _place(method: Cost, knots: list[Cost]) -> Place:
     """Where the method's cost lies on the curve; it counts as beyond an end only where 97.5% of the draws say so."""
     if float(np.mean(method.draws > knots[-1].draws)) >= 1 - LEVEL / 2:
-        return "dearer"
+        return "more expensive"
     return "cheaper" if float(np.mean(method.draws < knots[0].draws)) >= 1 - LEVEL / 2 else "within"
 
 
 def _decide(ruling: Ruling, p_adjusted: float | None) -> Ruling:
-    """The outcome, and why where it is neither yes nor no. Beyond the curve's ends nothing is extrapolated."""
+    """The outcome, and why where it is neither yes nor worse. Beyond the curve's ends nothing is extrapolated."""
     estimate = ruling.advantage
     if estimate is None or p_adjusted is None:
         return ruling
@@ -198,14 +215,14 @@ def _decide(ruling: Ruling, p_adjusted: float | None) -> Ruling:
     sure = p_adjusted < LEVEL
     better, worse = sure and estimate.value > 0, sure and estimate.value < 0
     outcome, reason = Outcome.CANNOT_TELL, f"the difference may be chance (p = {p_adjusted:.2g} over all methods and metrics)"
-    if ruling.place == "dearer":
+    if ruling.place == "more expensive":
         beyond = "it costs more than every row that this score can be held against"
-        outcome = Outcome.CANNOT_TELL if better else Outcome.NO
-        reason = f"{beyond}: add steps:N of its cost" if better else f"{beyond}, and is not better than the dearest"
+        outcome = Outcome.CANNOT_TELL if better else Outcome.WORSE if worse else Outcome.NO_GAIN
+        reason = f"{beyond}: add steps:N of its cost" if better else f"{beyond}, and is not better than the most expensive"
     elif better:
         outcome, reason = Outcome.YES, ""
     elif ruling.place == "cheaper":
         reason = "it costs less than every row that this score can be held against: add steps:N of its cost"
     elif worse:
-        outcome, reason = Outcome.NO, ""
+        outcome, reason = Outcome.WORSE, ""
     return replace(ruling, outcome=outcome, p_adjusted=p_adjusted, reason=reason)

@@ -65,7 +65,7 @@ def _against_full(evidence: Evidence, method: str, rows: list[Trial]) -> Disagre
 def _against_fewer_steps(evidence: Evidence, answer: Answer) -> Disagreement | None:
     better = tuple(metric for metric, r in answer.rulings.items() if r.outcome is Outcome.YES)
     worse = tuple(
-        metric for metric, r in answer.rulings.items() if r.outcome is Outcome.NO and r.advantage and r.advantage.excludes_zero
+        metric for metric, r in answer.rulings.items() if r.outcome is Outcome.WORSE and r.advantage and r.advantage.excludes_zero
     )
     rivals = {metric: {rung.label: rung.share for rung in answer.rulings[metric].rival} for metric in worse}
     return _found(evidence, answer.label, "fewer steps at equal cost", better, worse, rivals)

@@ -15,7 +15,6 @@ from reports.render.plots import BLOCK_AXIS, SECONDS_AXIS, CostAxis
 from reports.render.words import explain, title_of
 
 AXES = {SECONDS: SECONDS_AXIS, BLOCKS: BLOCK_AXIS}
-WORDS = {Outcome.YES: "yes", Outcome.NO: "no", Outcome.CANNOT_TELL: "can't tell", Outcome.NOT_MEASURED: "not measured"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class Duel:
 
     label: str
     headline: str
+    text: str
     cost: str
     sentence: str
     reasons: tuple[Reason, ...]
@@ -62,14 +62,14 @@ def _duel(run: Run, answer: Answer) -> Duel:
     else:
         cost = f"{number(answer.cost.value)} s" if answer.unit == SECONDS else f"{count(answer.cost.value)} blocks"
     reasons = tuple(_reason(run, metric, answer.rulings[metric]) for metric in metric_order(run))
-    return Duel(answer.label, answer.headline, cost, explain(run, answer), reasons)
+    return Duel(answer.label, answer.headline, answer.text, cost, explain(run, answer), reasons)
 
 
 def _reason(run: Run, metric: str, ruling: Ruling) -> Reason:
     found, p = ruling.advantage, ruling.p_adjusted
     advantage = interval_text(found, signed=True) if found is not None and math.isfinite(found.standard_error) else ""
     p_value = "" if p is None else "< 0.0001" if p < 1e-4 else number(p, 2)
-    return Reason(metric, title_of(run, metric), WORDS[ruling.outcome], advantage, p_value, _rival(ruling), ruling.reason)
+    return Reason(metric, title_of(run, metric), ruling.outcome.value, advantage, p_value, _rival(ruling), ruling.reason)
 
 
 def _rival(ruling: Ruling) -> str:
@@ -80,4 +80,7 @@ def _rival(ruling: Ruling) -> str:
 
 def headlines(rows: Sequence[Duel]) -> dict[str, int]:
     """How many accelerators have each headline."""
-    return {word: sum(row.headline == word for row in rows) for word in ("yes", "mixed", "can't tell", "no", "not measured")}
+    return {
+        word: sum(row.headline == word for row in rows)
+        for word in ("yes", "mixed", *(outcome.value for outcome in tuple(Outcome)[1:]))
+    }

@@ -50,7 +50,7 @@ cost is block evaluations an image, counted while sampling; the opponent is the 
 hardest to beat, better spaced timesteps among them, mixed to just that cost. The number is the method's advantage (positive
 is better) with its 95% interval, which stands alone; yes and no hold for all methods and metrics of a model together (Holm).
 Solvers are judged by their own rows and are part of the curve. A method that costs more than every fewer-steps row gets a no
-unless it is better than the dearest of them.
+unless it is better than the most expensive of them.
 
 How the knobs were set. Every rival, ILF among them, was tried in six settings on training prompts and a tuning seed
 ({tuned}), with the same number of images each ({images} a rival). For each of two budgets (60% and 40% of the full run's
@@ -90,8 +90,8 @@ def _sections(one: FieldRun) -> list[str]:
 def _tally(run: Run, found: Sequence[Answer]) -> str:
     """How often each answer was given, metric by metric, and to whom yes."""
     judged = [answer for answer in found if answer.cost is not None]
-    outcomes = (Outcome.YES, Outcome.CANNOT_TELL, Outcome.NO)
-    lines = [["Score", *(outcome.value for outcome in outcomes), "better than fewer steps"], ["---"] * 5]
+    outcomes = (Outcome.YES, Outcome.CANNOT_TELL, Outcome.WORSE, Outcome.NO_GAIN)
+    lines = [["Score", *(outcome.value for outcome in outcomes), "better than fewer steps"], ["---"] * 6]
     for metric in metric_order(run):
         given = {outcome: [a.label for a in judged if a.rulings[metric].outcome is outcome] for outcome in outcomes}
         lines.append([title_of(run, metric), *(str(len(given[o])) for o in outcomes), ", ".join(given[Outcome.YES]) or "none"])

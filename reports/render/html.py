@@ -11,15 +11,18 @@ from markupsafe import Markup, escape
 from harness.results import BASELINE, Score
 from harness.storage.records import Run
 from reports.analysis.compare import Verdict
+from reports.analysis.overview import overview
 from reports.analysis.published import anchor_sentence, published_for
 from reports.analysis.select import Sample, has_tiny_scorers, metric_order, throttled_calls
 from reports.render.cells import STAGE_COLUMNS, TRAINING_COLUMNS, Column, Table
 from reports.render.conflicts import conflicts
-from reports.render.duels import duels, headlines
+from reports.render.duels import Duels, duels, headlines
 from reports.render.grid import Sheet, Thumbnail
+from reports.render.lead_plot import NARROW_FRAME, WIDE_FRAME, lead_plot
 from reports.render.markdown import heading
 from reports.render.matrix import front_matrices, standing_matrix
 from reports.render.nulls import blind_metrics, null_matrix
+from reports.render.overview import chips, rows, sentence, strip, subtitle, title
 from reports.render.page import data_uri, render_page
 from reports.render.plots import COST_AXES, DRAWN, Plot, Stages
 from reports.render.published_plots import published_plots
@@ -48,11 +51,25 @@ def html_report(
     numbers = {row.label: i for i, row in enumerate(table.rows)}
     style = looks(run)
     found = duels(run)
+    first = overview(run)
+    main = tuple(column for key in first.shown for column in table.metrics if column.key == key)
+    frames = (WIDE_FRAME, NARROW_FRAME) if main else ()
+    pictures = strip(first, sheet)
     published = published_for(run)
     apart = {label: len(numbers) + i for i, label in enumerate(dict.fromkeys(number.label for number in published))}
     seen = {plot.axis for plot in plots} | {part.axis for part in found}
     context: dict[str, Any] = {
-        "title": str(run.spec.get("title") or run.spec["name"]),
+        "title": title(run),
+        "subtitle": subtitle(run),
+        "chips": chips(run, first),
+        "sentence": sentence(run, first),
+        "overview": rows(run, first),
+        "lead_plots": [drawing for frame in frames if (drawing := lead_plot(run, first, main[0], numbers, frame))],
+        "main": main,
+        "strip": pictures,
+        "thumb": lambda thumbnail: _source(thumbnail, sheet) if sheet else "",
+        "command": str(run.environment.get("command") or ""),
+        "contents": _contents(run, found, plots, table, stored),
         "run": run,
         "page": {
             "looks": _drawn(style, table, plots),
@@ -122,12 +139,31 @@ def breakable(label: str) -> Markup:
 
 
 def _sources(sheet: Sheet) -> dict[str, Any]:
-    def source(thumbnail: Thumbnail) -> str:
-        return data_uri(thumbnail.content, thumbnail.kind) if is_inline(sheet) else f"thumbs/{thumbnail.name}"
-
     lazy = Markup("") if is_inline(sheet) else Markup(' loading="lazy"')
-    rows = {label: [source(thumbnail) for thumbnail in row] for label, row in sheet.rows.items()}
+    rows = {label: [_source(thumbnail, sheet) for thumbnail in row] for label, row in sheet.rows.items()}
     return {"columns": sheet.columns, "rows": rows, "small": sheet.small, "left_out": sheet.left_out, "lazy": lazy}
+
+
+def _source(thumbnail: Thumbnail, sheet: Sheet) -> str:
+    return data_uri(thumbnail.content, thumbnail.kind) if is_inline(sheet) else f"thumbs/{thumbnail.name}"
+
+
+def _contents(
+    run: Run, found: list[Duels], plots: list[Plot], table: Table, stored: Mapping[str, Mapping[int, Sample]]
+) -> list[tuple[str, str]]:
+    """The page's sections by the name of their heading, without those that it lacks."""
+    return [
+        ("overview", "Overview"),
+        ("answer", "Against fewer steps"),
+        *([("standing", "Against the full run")] if standing_matrix(run) else []),
+        *([("pictures", "Plots")] if plots else []),
+        ("cost", "Cost"),
+        *([("quality", "Quality")] if table.metrics else []),
+        *([("samples", "Samples")] if stored else []),
+        ("time", "Stages"),
+        ("failures", "Failures"),
+        ("how", "How it was measured"),
+    ]
 
 
 def is_inline(sheet: Sheet) -> bool:

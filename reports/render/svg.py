@@ -102,11 +102,11 @@ def _axes(plot: Plot, across: Scale, upward: Scale) -> Markup:
     better = "↖ better" if plot.metric.direction == "higher" else "↙ better"
     xs = _join(
         '<path class="gl" d="M{0:.1f} {1}V{2}"/><text class="tk" x="{0:.1f}" y="{3}" text-anchor="middle">{4}</text>',
-        ((across(t), TOP, HEIGHT - BOTTOM, HEIGHT - BOTTOM + 14, _tick(t)) for t in across.ticks),
+        ((across(t), TOP, HEIGHT - BOTTOM, HEIGHT - BOTTOM + 14, tick_text(t)) for t in across.ticks),
     )
     ys = _join(
         '<path class="gl" d="M{1} {0:.1f}H{2}"/><text class="tk" x="{3}" y="{4:.1f}" text-anchor="end">{5}</text>',
-        ((upward(t), LEFT, WIDTH - RIGHT, LEFT - 5, upward(t) + 3.5, _tick(t)) for t in upward.ticks),
+        ((upward(t), LEFT, WIDTH - RIGHT, LEFT - 5, upward(t) + 3.5, tick_text(t)) for t in upward.ticks),
     )
     texts = Markup(
         '<text class="ax" x="{}" y="{}" text-anchor="end">{}</text><text class="ax" x="4" y="14">{}{}</text>'
@@ -115,7 +115,8 @@ def _axes(plot: Plot, across: Scale, upward: Scale) -> Markup:
     return xs + ys + texts
 
 
-def _tick(value: float) -> str:
+def tick_text(value: float) -> str:
+    """A number beside an axis, with a true minus sign."""
     return f"{value:g}".replace("-", "−")
 
 
@@ -165,7 +166,7 @@ def _labels(plot: Plot, numbers: dict[str, int], across: Scale, upward: Scale) -
         places = [(at[i][0] + dx, at[i][1] + dy, anchor) for dx, dy, anchor in PLACES]
         free = [place for place in places if _inside(box := _box(place, text)) and not _hits(box, taken[:i] + taken[i + 1 :])]
         if free:
-            x, y, anchor = min(free, key=lambda place: sum(_overlap(_box(place, text), line) for line in lines))
+            x, y, anchor = min(free, key=lambda place: sum(overlap(_box(place, text), line) for line in lines))
             taken.append(_box((x, y, anchor), text))
             label = Markup('<text class="lb" data-m="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
             found += label.format(numbers[plot.points[i].label], x, y, anchor, text)
@@ -192,10 +193,10 @@ def _inside(box: Box) -> bool:
 
 
 def _hits(box: Box, others: list[Box]) -> bool:
-    return any(_overlap(box, other) for other in others)
+    return any(overlap(box, other) for other in others)
 
 
-def _overlap(a: Box, b: Box) -> bool:
+def overlap(a: Box, b: Box) -> bool:
     """Whether two boxes meet; a line is a box without width."""
     return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
 

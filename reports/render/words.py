@@ -47,7 +47,7 @@ def answer_sentences(run: Run) -> list[str]:
             "This run has no accelerator in it, only step counts and solvers, so there is nothing to hold against fewer steps."
         ]
     counted = {answer.label: answer for answer in answers(run, BLOCKS)}
-    return [f"{answer.label}: {answer.headline}. {explain(run, answer)}{_otherwise(run, answer, counted)}" for answer in found]
+    return [f"{answer.label}: {answer.text}. {explain(run, answer)}{_otherwise(run, answer, counted)}" for answer in found]
 
 
 def _otherwise(run: Run, answer: Answer, counted: Mapping[str, Answer]) -> str:
@@ -90,7 +90,8 @@ def _cost(cost: Interval, unit: str) -> str:
 def _tally(run: Run, answer: Answer) -> str:
     words = {
         Outcome.YES: "better on",
-        Outcome.NO: "not better on",
+        Outcome.WORSE: "worse on",
+        Outcome.NO_GAIN: "not better on",
         Outcome.CANNOT_TELL: "can't tell on",
         Outcome.NOT_MEASURED: "not measured on",
     }

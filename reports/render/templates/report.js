@@ -109,4 +109,11 @@ for (const plot of all(".plot:not(.bars)")) {
     if (shown.length) markPoint(shown[at < 0 ? (step > 0 ? 0 : shown.length - 1) : (at + step + shown.length) % shown.length]);
   });
 }
+// The command that made this run, for the clipboard.
+for (const button of all("button[data-copy]")) {
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.textContent = "copied";
+  });
+}
 addEventListener("scroll", unmark, { passive: true });

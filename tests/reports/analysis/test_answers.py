@@ -28,13 +28,13 @@ def one(run: Run, unit: str | None = None) -> Answer:
 
 def test_the_answer_names_the_next_dearer_and_the_next_cheaper_row(make_run: Make) -> None:
     (answer,) = answers(make_run())
-    assert answer.dearer is not None and answer.dearer.label == "12 steps"
+    assert answer.costlier is not None and answer.costlier.label == "12 steps"
     assert answer.cheaper is not None and answer.cheaper.label == "8 steps"
     assert answer.headline == "yes"
-    assert answer.dearer.metrics(Verdict.BETTER) == ["good", "far"]
+    assert answer.costlier.metrics(Verdict.BETTER) == ["good", "far"]
 
 
-@pytest.mark.parametrize(("quality", "headline"), [(9.9, "yes"), (7.0, "no"), (8.5, "can't tell"), (9.0, "yes")])
+@pytest.mark.parametrize(("quality", "headline"), [(9.9, "yes"), (7.0, "worse"), (8.5, "can't tell"), (9.0, "yes")])
 def test_headlines(make_run: Make, quality: float, headline: str) -> None:
     methods = {"full": (20, 480, 1.0, 10.0), "12 steps": (12, 288, 0.6, 9.0), "8 steps": (8, 192, 0.4, 8.0)}
     (answer,) = answers(make_run(methods=methods | {"cache(interval=2)": (20, 250, 0.5, quality)}))
@@ -44,7 +44,7 @@ def test_headlines(make_run: Make, quality: float, headline: str) -> None:
 def test_an_accelerator_dearer_than_full_is_no_answer(make_run: Make) -> None:
     methods = {"full": (20, 480, 1.0, 10.0), "cache(interval=2)": (20, 500, 1.2, 10.0)}
     (answer,) = answers(make_run(methods=methods))
-    assert answer.dearer is None and answer.headline == "no"
+    assert answer.costlier is None and answer.headline == "not better, more expensive"
 
 
 def test_the_rival_is_the_mixture_of_equal_cost(make_run: Make) -> None:
@@ -78,10 +78,10 @@ def test_nothing_is_extrapolated_below_the_cheapest_row(make_run: Make, quality:
     assert outcome is Outcome.YES or "add steps:N" in ruling.reason
 
 
-@pytest.mark.parametrize(("quality", "outcome"), [(10.0, Outcome.NO), (9.0, Outcome.NO), (11.0, Outcome.CANNOT_TELL)])
+@pytest.mark.parametrize(("quality", "outcome"), [(10.0, Outcome.NO_GAIN), (9.0, Outcome.WORSE), (11.0, Outcome.CANNOT_TELL)])
 def test_nothing_is_extrapolated_above_the_dearest_row(make_run: Make, quality: float, outcome: Outcome) -> None:
     ruling = one(make_run(methods=LADDER | {"cache(x)": (20, 600, 1.4, quality)}), SECONDS).rulings["good"]
-    assert (ruling.outcome, ruling.place) == (outcome, "dearer")
+    assert (ruling.outcome, ruling.place) == (outcome, "more expensive")
     assert "costs more than every row" in ruling.reason
 
 
@@ -91,7 +91,7 @@ def test_every_solver_must_be_beaten(make_run: Make) -> None:
     assert one(make_run("own", methods=methods), BLOCKS).rulings["good"].outcome is Outcome.YES
     run = make_run("other", methods=methods | {"steps:10+solver:unipc": (10, 240, 0.5, 9.8)})
     ruling = one(run, BLOCKS).rulings["good"]
-    assert (ruling.outcome, ruling.solver) == (Outcome.NO, "unipc")
+    assert (ruling.outcome, ruling.solver) == (Outcome.WORSE, "unipc")
     assert ruling.rival == (Rung("steps:10+solver:unipc", 1.0),)
 
 
@@ -152,7 +152,7 @@ def test_sentences_say_where_seconds_and_blocks_disagree(make_run: Make) -> None
     """Half the blocks but nearly the time of the full run: a win when blocks are counted, none by the clock."""
     run = make_run(methods=LADDER | {"cache(x)": (20, 240, 0.98, 9.5)})
     (sentence,) = answer_sentences(run)
-    assert sentence.startswith("cache(x): no. It costs") and "At equal block evaluations: mixed" not in sentence
+    assert sentence.startswith("cache(x): worse. It costs") and "At equal block evaluations: mixed" not in sentence
     assert "At equal block evaluations: yes." in sentence
 
 

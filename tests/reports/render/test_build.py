@@ -49,7 +49,9 @@ def test_what_came_from_the_run_is_escaped(page: str) -> None:
 def test_nothing_is_loaded_from_outside(report_folder: Path, name: str, local: str) -> None:
     page = (report_folder / name).read_text()
     sources = re.findall(r"(?:src|srcset|href)=\"([^\"]*)\"", page)
-    assert sources and all(source.startswith(("data:", "#mk-", "index.html", local)) for source in sources)
+    assert sources and all(source.startswith(("data:", "#", "index.html", local)) for source in sources)
+    inside = {source[1:] for source in sources if source.startswith("#")}
+    assert inside <= set(re.findall(r"\sid=\"([^\"]*)\"", page))
     assert "url(" not in page and "@import" not in page and not re.search(r"https?://", page)
     assert not re.search(r"\sstyle=|\son[a-z]+=|javascript:", page)
 

@@ -38,7 +38,7 @@ def test_every_rival_has_its_answer_its_interval_and_its_ledger(make_run: Callab
     ilf, fora = _cells(page, "ilf(steps=10)"), _cells(page, "fora(interval=3)")
     assert ilf[1:3] == ["240", "0.50"] and ilf[3].startswith(("1.9", "2.0")) and ilf[4] == "yes" and ilf[5:7] == ["900", "3,000"]
     assert ilf[7].startswith("yes: +1.400 [+1.3")
-    assert fora[5:7] == ["–", "–"] and fora[7].startswith("no: ") and fora[4] == "no"
+    assert fora[5:7] == ["–", "–"] and fora[7].startswith("worse: ") and fora[4] == "worse"
     assert (
         "(96 a rival)" in page
         and "tuning seed (500)" in " ".join(page.split())
@@ -50,7 +50,7 @@ def test_every_rival_has_its_answer_its_interval_and_its_ledger(make_run: Callab
 
 def test_the_answers_are_counted_and_the_winners_named(make_run: Callable[..., Run]) -> None:
     page = _page(make_run(methods=METHODS))
-    assert _cells(page.split("### In short")[1], "Good score") == ["Good score", "1", "0", "1", "ilf(steps=10)"]
+    assert _cells(page.split("### In short")[1], "Good score") == ["Good score", "1", "0", "1", "0", "ilf(steps=10)"]
     assert "2 settings of 2 could be judged" in page
 
 

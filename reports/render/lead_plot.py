@@ -1,0 +1,244 @@
+"""The large plot of a report: speed-up against one metric, every drawn point named beside it or by a leader line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from markupsafe import Markup
+
+from harness.results import BASELINE, Score
+from harness.storage.records import Run
+from reports.analysis.overview import Line, Overview
+from reports.analysis.select import noise_spread, plain_pipeline, score_of
+from reports.render.cells import Column
+from reports.render.plots import DRAWN
+from reports.render.style import Look, looks
+from reports.render.svg import LINE, RADIUS, Box, Scale, mark, overlap, shorten, tick_text
+from reports.render.tables import score_cell
+
+LEFT, RIGHT, TOP, BOTTOM = 54, 14, 26, 40
+TURNS = 16  # directions in which a label is tried
+REACHES = (11, 18, 28, 42, 60, 84, 112, 150)  # distances in pixels from the marker, nearest first
+LEADER = 17  # a label farther away than this has a line to its marker
+LETTERS = 26
+TRACES = 12  # points along a piece of a curve
+WIDE = 7.4  # width of an average bold letter
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The drawing's size in pixels, axes and their texts included."""
+
+    width: int
+    height: int
+
+    @property
+    def right(self) -> int:
+        """Where the axes end."""
+        return self.width - RIGHT
+
+    @property
+    def floor(self) -> int:
+        """Where the lower axis lies."""
+        return self.height - BOTTOM
+
+
+WIDE_FRAME, NARROW_FRAME = Frame(620, 330), Frame(390, 300)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A point of the plot: pixels of its marker and of its intervals, and what its tooltip says."""
+
+    label: str
+    number: int
+    look: Look
+    is_plain: bool
+    x: float
+    y: float
+    bars: tuple[Box, ...]
+    text: str
+
+
+def lead_plot(run: Run, found: Overview, metric: Column, numbers: dict[str, int], frame: Frame) -> Markup | None:
+    """Speed-up (higher is faster) against ``metric``; None where fewer than two methods have both."""
+    lines = [line for line in found.lines if line.speed_up and isinstance(score_of(run, line.label, metric.key), Score)]
+    if len(lines) < 2:
+        return None
+    drawn = [line for line in lines if not line.is_plain][:DRAWN] + [line for line in lines if line.is_plain][:DRAWN]
+    cells = {line.label: score_cell(score_of(run, line.label, metric.key), metric) for line in drawn}
+    across = _across(drawn, frame)
+    ends = [v for cell in cells.values() for v in (cell.value, cell.low, cell.high) if v is not None and math.isfinite(v)]
+    margin = 0.1 * (max(ends) - min(ends)) or 0.1 * abs(ends[0]) or 1.0
+    upward = Scale(min(ends) - margin, max(ends) + margin, frame.floor, TOP)
+    style = looks(run)
+    points = []
+    for line in drawn:
+        cell, speed = cells[line.label], line.speed_up
+        assert cell.value is not None and speed is not None
+        x, y = across(speed.value), upward(cell.value)
+        bars = [(across(_within(speed.low, across)), y, across(_within(speed.high, across)), y)]
+        if cell.low is not None and cell.high is not None and math.isfinite(cell.high - cell.low):
+            bars.append((x, upward(cell.high), x, upward(cell.low)))
+        text = f"{line.label}\n{metric.title} {cell.text}\n{speed.value:.2f}× the full run's speed"
+        points.append(Named(line.label, numbers[line.label], style[line.label], line.is_plain, x, y, tuple(bars), text))
+    curves = _curves(run, points)
+    body = [_axes(metric, across, upward, found.timed, frame), _band(run, across, found.timed, frame), _drawn(curves)]
+    body += [_point(point) for point in sorted(points, key=lambda point: not point.is_plain)]
+    body.append(_labels(points, _traces(curves), frame))
+    alt = f"{metric.title} against speed-up for {len(points)} methods. " + "; ".join(p.text.replace("\n", ", ") for p in points)
+    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        frame.width, frame.height, alt, Markup().join(body)
+    )
+
+
+def _across(lines: Sequence[Line], frame: Frame) -> Scale:
+    """Logarithmic, because speed-ups are ratios; from a little below the slowest to a little above the fastest."""
+    values = [line.speed_up.value for line in lines if line.speed_up]
+    return Scale(min(*values, 1.0) / 1.12, max(*values, 1.0) * 1.22, LEFT, frame.right, log=True)
+
+
+def _within(value: float, scale: Scale) -> float:
+    return min(max(value, scale.low), scale.high)
+
+
+def _ticks(scale: Scale) -> list[float]:
+    candidates = (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
+    inside = [value for value in candidates if scale.low <= value <= scale.high]
+    kept: list[float] = []
+    for value in inside:
+        if not kept or scale(value) - scale(kept[-1]) >= 34:
+            kept.append(value)
+    return kept
+
+
+def _axes(metric: Column, across: Scale, upward: Scale, timed: bool, frame: Frame) -> Markup:
+    floor = frame.floor
+    xs = [
+        Markup(
+            '<path class="gl" d="M{0:.1f} {1}V{2}"/><text class="tk" x="{0:.1f}" y="{3}" text-anchor="middle">{4}×</text>'
+        ).format(across(t), TOP, floor, floor + 15, tick_text(t))
+        for t in _ticks(across)
+    ]
+    ys = [
+        Markup('<path class="gl" d="M{1} {0:.1f}H{2}"/><text class="tk" x="{3}" y="{4:.1f}" text-anchor="end">{5}</text>').format(
+            upward(t), LEFT, frame.right, LEFT - 6, upward(t) + 3.5, tick_text(t)
+        )
+        for t in upward.ticks
+    ]
+    what = "speed-up over the full run, end to end" if timed else "speed-up over the full run in block evaluations"
+    arrow = "↑" if metric.direction == "higher" else "↓"
+    unit = f" ({metric.unit})" if metric.unit else ""
+    texts = Markup(
+        '<text class="ax" x="{}" y="{}" text-anchor="end">{} →</text><text class="ax" x="4" y="14">{}{} {}</text>'
+    ).format(frame.right, frame.height - 8, what, metric.title, unit, arrow)
+    return Markup().join([*xs, *ys, texts])
+
+
+def _band(run: Run, across: Scale, timed: bool, frame: Frame) -> Markup:
+    spread = noise_spread(run)
+    if not timed or spread is None:
+        return Markup()
+    left, right = across(_within(1 / (1 + spread), across)), across(_within(1 + spread, across))
+    return Markup('<rect class="band" x="{:.1f}" y="{}" width="{:.1f}" height="{}"/>').format(
+        left, TOP, max(right - left, 1), frame.floor - TOP
+    )
+
+
+def _curves(run: Run, points: Sequence[Named]) -> list[list[Named]]:
+    """The rows of each solver by speed: fewer and fewer of its steps, the full run among the preset's own."""
+    curves: dict[str, list[Named]] = {}
+    for point in sorted(points, key=lambda point: point.x):
+        plain = plain_pipeline(run, point.label)
+        if plain is not None:
+            curves.setdefault(plain.solver, []).append(point)
+    return [row for row in curves.values() if len(row) > 1]
+
+
+def _drawn(curves: Sequence[Sequence[Named]]) -> Markup:
+    paths = ("M" + "L".join(f"{p.x:.1f} {p.y:.1f}" for p in row) for row in curves)
+    return Markup().join(Markup('<path class="curve" d="{}"/>').format(path) for path in paths)
+
+
+def _traces(curves: Sequence[Sequence[Named]]) -> list[Box]:
+    """Small boxes along the curves, which labels avoid where they can."""
+    shares = [(i + 0.5) / TRACES for i in range(TRACES)]
+    pairs = [pair for row in curves for pair in pairwise(row)]
+    spots = [(a.x + share * (b.x - a.x), a.y + share * (b.y - a.y)) for a, b in pairs for share in shares]
+    return [(x, y, x, y) for x, y in spots]
+
+
+def _point(point: Named) -> Markup:
+    bars = "".join(f"M{left:.1f} {top:.1f}L{right:.1f} {bottom:.1f}" for left, top, right, bottom in point.bars)
+    css = " plain" if point.is_plain and point.label != BASELINE else ""
+    return Markup('<g class="pt h{}{}" data-m="{}"><title>{}</title><path class="ci" d="{}"/>{}</g>').format(
+        point.look.hue, css, point.number, point.text, bars, mark(point.look, point.x, point.y)
+    )
+
+
+def _labels(points: Sequence[Named], curves: Sequence[Box], frame: Frame) -> Markup:
+    """Accelerators first: each label where it meets no marker and no other label, with a leader line where it is far away."""
+    taken: list[Box] = [(p.x - RADIUS - 1, p.y - RADIUS - 1, p.x + RADIUS + 1, p.y + RADIUS + 1) for p in points]
+    bars = [bar for point in points for bar in point.bars] + list(curves)
+    found = Markup()
+    for point in sorted(points, key=lambda point: (point.is_plain and point.label != BASELINE, -point.x)):
+        text = shorten(point.label, LETTERS)
+        place = _place(point, text, taken, bars, frame)
+        if place is None:
+            continue  # no room: its tooltip and the table name it
+        box, distance = place
+        taken.append(box)
+        if distance > LEADER or _is_doubtful(point, box, points):
+            found += _leader(point, box)
+        css = "lb plain" if point.is_plain and point.label != BASELINE else f"lb h{point.look.hue}"
+        label = Markup('<text class="{}" data-m="{}" x="{:.1f}" y="{:.1f}">{}</text>')
+        found += label.format(css, point.number, box[0], box[3] - 3, text)
+    return found
+
+
+def _place(point: Named, text: str, taken: Sequence[Box], bars: Sequence[Box], frame: Frame) -> tuple[Box, float] | None:
+    """The nearest free box for a label; of several at one distance, the one that crosses the fewest intervals."""
+    for reach in REACHES:
+        free = []
+        for turn in range(TURNS):
+            angle = 2 * math.pi * turn / TURNS
+            box = _box(point.x + reach * math.cos(angle), point.y + reach * math.sin(angle), math.cos(angle), text)
+            if _inside(box, frame) and not any(overlap(box, other) for other in taken):
+                free.append((sum(overlap(box, bar) for bar in bars), turn, box))
+        if free:
+            return min(free)[2], float(reach)
+    return None
+
+
+def _box(x: float, y: float, toward: float, text: str) -> Box:
+    """The box of a label whose side that faces the marker is at (x, y)."""
+    width = WIDE * len(text) + 2
+    left = x if toward > 0.3 else x - width if toward < -0.3 else x - width / 2
+    return left, y - LINE / 2 - 1, left + width, y + LINE / 2 + 2
+
+
+def _inside(box: Box, frame: Frame) -> bool:
+    return box[0] >= LEFT + 2 and box[1] >= TOP and box[2] <= frame.width - 2 and box[3] <= frame.floor
+
+
+def _is_doubtful(point: Named, box: Box, points: Sequence[Named]) -> bool:
+    """Whether another marker lies about as near to the label as its own."""
+    near = 1.6 * _gap(box, point) + 5
+    return any(_gap(box, other) < near for other in points if other is not point)
+
+
+def _gap(box: Box, point: Named) -> float:
+    """Pixels from a label to a marker's middle."""
+    return math.hypot(max(0.0, box[0] - point.x, point.x - box[2]), max(0.0, box[1] - point.y, point.y - box[3]))
+
+
+def _leader(point: Named, box: Box) -> Markup:
+    """A thin line from the marker's edge to the nearest side of the label."""
+    x, y = min(max(point.x, box[0]), box[2]), min(max(point.y, box[1]), box[3])
+    length = math.hypot(x - point.x, y - point.y) or 1.0
+    start = (point.x + (x - point.x) * RADIUS / length, point.y + (y - point.y) * RADIUS / length)
+    line = Markup('<path class="leader" data-m="{}" d="M{:.1f} {:.1f}L{:.1f} {:.1f}"/>')
+    return line.format(point.number, *start, x, y)

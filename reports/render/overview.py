@@ -1,0 +1,252 @@
+"""The first screen of a report: title, chips, one sentence, one plot, a strip of images, and a row for each method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.results import BASELINE
+from harness.storage.records import Run
+from reports.analysis.answers import Outcome
+from reports.analysis.compare import Difference
+from reports.analysis.evidence import SECONDS
+from reports.analysis.overview import Contrast, Line, Overview, images_needed
+from reports.analysis.select import accelerators, has_tiny_scorers, noise_spread, throttled_calls
+from reports.format import interval_text, megabytes, number
+from reports.render.grid import Sheet, Thumbnail
+from reports.render.style import families
+from reports.render.words import explain, title_of
+
+ACRONYMS = {"ilf", "fora", "pab", "ecad", "lcm", "tgate", "deis", "ddim", "bdia", "ghvb"}
+NAMED = 3  # methods named in the title, and in each part of the sentence
+STRIP_PROMPTS, STRIP_METHODS = 3, 6
+QUIET = 0.05  # timing noise above this share of the time is a warning
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A short mark beside the title; ``warn`` where it limits what the page may claim."""
+
+    text: str
+    why: str
+    warn: bool = True
+
+
+@dataclass(frozen=True)
+class OverviewRow:
+    """One method, ready to print. ``verdict`` and ``reasons`` are empty for rows that the question is not asked of."""
+
+    label: str
+    is_plain: bool
+    speed_up: str
+    verdict: str
+    text: str
+    reasons: str
+    rival: str
+    contrasts: tuple[tuple[str, str, str, str], ...]  # to full with its tone, to the rival with its tone
+    memory: str
+    training: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A few prompts, each with the images of the full run, of fewer steps at equal cost and of the accelerators."""
+
+    heads: tuple[tuple[str, str], ...]  # label, speed-up
+    rows: tuple[tuple[str, int, tuple[Thumbnail, ...]], ...]  # prompt, sample index, a thumbnail for each method
+    small: bool
+
+
+def title(run: Run) -> str:
+    """What was run, for example ``DeepCache and ILF against fewer steps: tiny-text``."""
+    asked = set(accelerators(run))
+    names = [_name(family) for family, labels in families(run).items() if set(labels) & asked]
+    if not names:
+        return f"Fewer steps and other solvers against the full run: {run.spec['name']}"
+    more = len(names) - NAMED
+    listed = names if more <= 0 else [*names[:NAMED], f"{more} more"]
+    return f"{_listed(listed)} against fewer steps: {run.spec['name']}"
+
+
+def _name(family: str) -> str:
+    return family.upper() if family in ACRONYMS else family
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def subtitle(run: Run) -> list[str]:
+    """Model, steps, N, machine, threads and date, each one a few words."""
+    spec, env = run.spec, run.environment
+    threads = env.get("threads")
+    device = str(env.get("device_name") or env.get("device") or "device not recorded")
+    return [
+        str(spec.get("title") or spec.get("pipeline", "model not recorded")),
+        f"{spec['steps']} steps of {spec['solver']}, guidance {spec['guidance']:g}",
+        f"N = {spec['samples']}",
+        device + (f", {threads} thread{'s' * (threads != 1)}" if threads else ""),
+        str(env.get("created") or "date not recorded")[:10],
+    ]
+
+
+def chips(run: Run, found: Overview) -> list[Chip]:
+    """What a reader must know before any number."""
+    marks = []
+    if has_tiny_scorers(run):
+        marks.append(Chip("tiny scorers", "Scores from small bundled networks: comparable within this report only"))
+    spread = noise_spread(run)
+    if spread is not None:
+        why = "Two timings of the full run in the same rounds differ by up to this share"
+        marks.append(Chip(f"timing noise {spread:.1%}", why, spread > QUIET))
+    if found.provisional:
+        marks.append(Chip(f"provisional: {found.provisional}", "Too few images or timing rounds for a firm answer"))
+    if throttled_calls((*run.timings, *run.other_batches)):
+        marks.append(Chip("throttled", "The device held its clock down during timed calls; the cost table counts them"))
+    if not run.complete:
+        marks.append(Chip("partial run", "This run is not finished; what is missing is listed under failures"))
+    return marks
+
+
+def sentence(run: Run, found: Overview) -> str:
+    """The answer in plain words: who beats fewer steps and by how much, who does not, and what it would take to tell."""
+    lines = found.accelerators
+    if not lines:
+        return "This run has no accelerator in it, only step counts and solvers, so there is nothing to hold against fewer steps."
+    by = {line.label: line.answer.headline for line in lines if line.answer}
+    best = [line for line in lines if by[line.label] == Outcome.YES.value]
+    parts = [_winner(run, found, best[0])] if best else [_none_better(found)]
+    if len(best) > 1:
+        parts.append(f"{_some(best[1:])} {'beats' if len(best) == 2 else 'beat'} them too.")
+    parts += [_mixed(line) for line in lines if by[line.label] == "mixed"][:NAMED]
+    losing = [line for line in lines if by[line.label] in (Outcome.WORSE.value, Outcome.NO_GAIN.value)]
+    if losing:
+        parts.append(f"{_some(losing)} {'does' if len(losing) == 1 else 'do'} not.")
+    open_ = [line for line in lines if by[line.label] == Outcome.CANNOT_TELL.value]
+    if open_:
+        tests = len(lines) * _metrics(open_[0])
+        parts.append(f"{_some(open_)} cannot be told from fewer steps{_would_take(run, open_[0], tests)}.")
+    missing = [line for line in lines if by[line.label] == Outcome.NOT_MEASURED.value]
+    if missing:
+        parts.append(f"{_some(missing)} {'was' if len(missing) == 1 else 'were'} not measured.")
+    return " ".join(parts)
+
+
+def _winner(run: Run, found: Overview, line: Line) -> str:
+    assert line.answer is not None
+    better, worse = _counts(line)
+    speed = f"is {_times(line)} as fast as the full run" if line.speed_up else "has no speed"
+    unit = "time" if line.answer.unit == SECONDS else "block evaluations"
+    worse_text = "is worse on none" if worse == 0 else f"is worse on {worse}"
+    return f"{line.label} {speed}, beats fewer steps at equal {unit} on {better} of {_metrics(line)} metrics and {worse_text}."
+
+
+def _none_better(found: Overview) -> str:
+    unit = "time" if found.timed else "block evaluations"
+    return f"No accelerator is shown to beat fewer steps at equal {unit}."
+
+
+def _mixed(line: Line) -> str:
+    better, worse = _counts(line)
+    return f"{line.label} is better on {better} and worse on {worse} of {_metrics(line)} metrics."
+
+
+def _counts(line: Line) -> tuple[int, int]:
+    outcomes = [ruling.outcome for ruling in line.answer.rulings.values()] if line.answer else []
+    return outcomes.count(Outcome.YES), outcomes.count(Outcome.WORSE) + outcomes.count(Outcome.NO_GAIN)
+
+
+def _metrics(line: Line) -> int:
+    return sum(r.outcome is not Outcome.NOT_MEASURED for r in line.answer.rulings.values()) if line.answer else 0
+
+
+def _some(lines: Sequence[Line]) -> str:
+    names = [f"{line.label} ({_times(line)})" if line.speed_up else line.label for line in lines[:NAMED]]
+    more = len(lines) - NAMED
+    return _listed([*names, f"{more} more"] if more > 0 else names)
+
+
+def _times(line: Line) -> str:
+    return "1×" if line.label == BASELINE else f"{number(line.speed_up.value)}×" if line.speed_up else "not timed"
+
+
+def _would_take(run: Run, line: Line, tests: int) -> str:
+    needed = images_needed(run, line.answer, tests) if line.answer else None
+    if needed is None:
+        return ""
+    metric, images = needed
+    return f" (about {_rounded(images):,} images would settle {title_of(run, metric)} for {line.label})"
+
+
+def _rounded(images: int) -> int:
+    """Two significant digits, upwards: an estimate of a size is no count."""
+    unit: int = 10 ** max(0, len(str(images)) - 2)
+    return -(-images // unit) * unit
+
+
+def rows(run: Run, found: Overview) -> list[OverviewRow]:
+    """A row for each method, the fastest first."""
+    return [_row(run, line) for line in found.lines]
+
+
+def _row(run: Run, line: Line) -> OverviewRow:
+    answer = line.answer
+    spent = (line.training_s or 0.0) + (line.calibration_s or 0.0)
+    training = f"{number(spent)} s" if spent else "none"
+    return OverviewRow(
+        line.label,
+        line.is_plain,
+        _speed(line),
+        answer.headline if answer else "",
+        answer.text if answer else "",
+        explain(run, answer) if answer else "",
+        line.rival or "",
+        tuple(_cells(contrast) for contrast in line.contrasts),
+        megabytes(line.memory_bytes) if line.memory_bytes is not None else "–",
+        training,
+    )
+
+
+def _speed(line: Line) -> str:
+    if line.label == BASELINE:
+        return "1 (reference)"
+    if line.speed_up is None:
+        return "not timed"
+    if line.speed_up.low == line.speed_up.high:
+        return f"{number(line.speed_up.value)}×"
+    value, bounds = interval_text(line.speed_up).split(" ", 1)
+    return f"{value}× {bounds}"
+
+
+def _cells(contrast: Contrast) -> tuple[str, str, str, str]:
+    return (*_difference(contrast.to_full), *_difference(contrast.to_rival))
+
+
+def _difference(difference: Difference | None) -> tuple[str, str]:
+    if difference is None or difference.interval is None:
+        return "–", difference.verdict.name.lower() if difference else ""
+    return interval_text(difference.interval, signed=True), difference.verdict.name.lower()
+
+
+def strip(found: Overview, sheet: Sheet | None) -> Strip | None:
+    """The first prompts of the sheet for the full run, the rival of equal cost and the accelerators; None without images."""
+    if sheet is None:
+        return None
+    shown = _shown(found, sheet.rows)
+    speeds = {line.label: _times(line) for line in found.lines}
+    heads = tuple((label, speeds[label]) for label in shown)
+    columns = sheet.columns[:STRIP_PROMPTS]
+    body = tuple((s.prompt, s.index, tuple(sheet.rows[label][i] for label in shown)) for i, s in enumerate(columns))
+    return Strip(heads, body, sheet.small)
+
+
+def _shown(found: Overview, stored: Mapping[str, object]) -> list[str]:
+    """The full run, then accelerators in the order of what the page says of them, each rival before its accelerator."""
+    order = [outcome.value for outcome in Outcome]
+    lines = [line for line in found.accelerators if line.label in stored]
+    lines.sort(key=lambda line: order.index(line.answer.headline) if line.answer and line.answer.headline in order else 0)
+    rival = next((line.rival for line in lines if line.rival in stored and line.rival != BASELINE), None)
+    chosen = [BASELINE, *([rival] if rival else []), *(line.label for line in lines)]
+    if not lines:
+        chosen += [line.label for line in found.lines if line.label != BASELINE]
+    return [label for label in dict.fromkeys(chosen) if label in stored][:STRIP_METHODS]

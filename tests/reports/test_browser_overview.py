@@ -1,0 +1,115 @@
+"""The report's first screen in a real browser: what must be seen without scrolling, at each width, on screen and in print."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.render.build import build_report
+from tests.reports.conftest import Fake, write_fake
+from tests.reports.pages import SCHEMES, cut_texts, errors, open_page, violations
+
+pytestmark = pytest.mark.browser
+WIDTHS = [((1280, 900), 900), ((820, 1180), 900), ((390, 844), 1700)]
+METHODS = {
+    "full": (20, 480, 1.0, 10.0),
+    "12 steps": (12, 288, 0.6, 9.0),
+    "8 steps": (8, 192, 0.4, 8.0),
+    "5 steps": (5, 120, 0.26, 6.0),
+    "ilf(steps=10)": (10, 240, 0.5, 9.9),
+    "ilf(steps=6)": (6, 150, 0.32, 9.4),
+    "deepcache(interval=3)": (20, 240, 0.52, 8.3),
+    "fora(interval=2)": (20, 260, 0.56, 8.75),
+}
+
+
+@pytest.fixture(scope="module")
+def first_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("first")
+    write_fake(folder, Fake(methods=METHODS))
+    return build_report(folder)
+
+
+def bottoms(browser: Any) -> dict[str, float]:
+    """Where each part of the first screen ends, in pixels from the page's top; of the table, its fourth row."""
+    script = """
+    const parts = {title: 'h1', sentence: '.sentence', plot: '.lead-plot .plot svg', strip: '.strip table',
+                   rows: '.overview > .scroll tbody tr:nth-child(4)'};
+    const found = {};
+    for (const [name, selector] of Object.entries(parts)) {
+      const shown = [...document.querySelectorAll(selector)].filter(e => e.getClientRects().length);
+      found[name] = shown[0].getBoundingClientRect().bottom + scrollY;
+    }
+    return found;"""
+    return dict(browser.execute_script(script))
+
+
+@pytest.mark.parametrize(("size", "most"), WIDTHS)
+def test_the_answer_needs_no_scrolling(browser: Any, first_page: Path, size: tuple[int, int], most: int) -> None:
+    open_page(browser, first_page, size, "light")
+    found = bottoms(browser)
+    assert max(found.values()) <= most, found
+    assert errors(browser) == []
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("size", "most"), WIDTHS)
+def test_it_is_accessible_and_nothing_is_cut(
+    browser: Any, first_page: Path, size: tuple[int, int], most: int, scheme: str
+) -> None:
+    open_page(browser, first_page, size, scheme)
+    assert violations(browser) == []
+    assert cut_texts(browser, ".lead-plot svg") == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0]
+
+
+@pytest.mark.parametrize(("size", "most"), WIDTHS)
+def test_labels_never_lie_about_their_marker(browser: Any, first_page: Path, size: tuple[int, int], most: int) -> None:
+    """A label touches no marker of another method, and without a leader line its own marker is the nearest one."""
+    open_page(browser, first_page, size, "light")
+    script = """
+    const bad = [];
+    const svg = [...document.querySelectorAll('.lead-plot svg')].find(s => s.getClientRects().length);
+    const box = e => e.getBoundingClientRect();
+    const marks = [...svg.querySelectorAll('.pt')].map(g => [g.dataset.m, box(g.querySelector('use'))]);
+    const led = new Set([...svg.querySelectorAll('.leader')].map(l => l.dataset.m));
+    const apart = (low, high, least, most) => Math.max(0, least - high, low - most);
+    const gap = (a, b) => Math.hypot(apart(a.left, a.right, b.left, b.right), apart(a.top, a.bottom, b.top, b.bottom));
+    for (const text of svg.querySelectorAll('.lb')) {
+      const here = box(text);
+      const gaps = marks.map(([m, b]) => [gap(here, b), m]).sort((a, b) => a[0] - b[0]);
+      for (const [m, b] of marks)
+        if (m !== text.dataset.m && gap(here, b) === 0) bad.push(`${text.textContent} over the marker of ${m}`);
+      if (!led.has(text.dataset.m) && gaps[0][1] !== text.dataset.m) bad.push(`${text.textContent} is nearest to ${gaps[0][1]}`);
+    }
+    return [bad, svg.querySelectorAll('.lb:not(.plain)').length];"""
+    bad, named = browser.execute_script(script)
+    assert bad == [] and named == 5  # the full run and every accelerator
+
+
+def test_a_row_opens_its_reasons(browser: Any, first_page: Path) -> None:
+    open_page(browser, first_page, (1280, 900), "light")
+    first = browser.find_element("css selector", ".why-row")
+    assert first.text == "yes"
+    first.find_element("css selector", "summary").click()
+    assert "It costs" in first.text and "Against" in first.text
+
+
+def test_nothing_is_cut_in_print(browser: Any, first_page: Path) -> None:
+    """In print every table fits the paper's width: no container hides a part that nobody can scroll to."""
+    open_page(browser, first_page, (1280, 900), "light")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    paper = {"width": 1047, "height": 740, "deviceScaleFactor": 1, "mobile": False}  # A4, landscape, less its margins
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", paper)
+    script = """
+    return [...document.querySelectorAll('table')].filter(t => t.getClientRects().length)
+      .map(t => [t.caption ? t.caption.textContent.slice(0, 40) : '', t.getBoundingClientRect().right])
+      .filter(([, right]) => right > innerWidth + 1);"""
+    cut = browser.execute_script(script)
+    printed = browser.execute_cdp_cmd("Page.printToPDF", {"landscape": True, "printBackground": True})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert cut == []
+    assert base64.b64decode(printed["data"]).startswith(b"%PDF")
