@@ -14,7 +14,6 @@ from harness.storage.records import Run
 from reports.analysis.overview import Line, Overview
 from reports.analysis.select import noise_spread, plain_pipeline, score_of
 from reports.render.cells import Column
-from reports.render.plots import DRAWN
 from reports.render.style import Look, looks
 from reports.render.svg import LINE, RADIUS, Box, Scale, mark, overlap, shorten, tick_text
 from reports.render.tables import score_cell
@@ -23,6 +22,7 @@ LEFT, RIGHT, TOP, BOTTOM = 54, 14, 26, 40
 TURNS = 16  # directions in which a label is tried
 REACHES = (11, 18, 28, 42, 60, 84, 112, 150)  # distances in pixels from the marker, nearest first
 LEADER = 17  # a label farther away than this has a line to its marker
+MOST = 30  # accelerators, and rows of plain steps, that are drawn at most: the fastest
 LETTERS = 26
 TRACES = 12  # points along a piece of a curve
 WIDE = 7.4  # width of an average bold letter
@@ -68,7 +68,8 @@ def lead_plot(run: Run, found: Overview, metric: Column, numbers: dict[str, int]
     lines = [line for line in found.lines if line.speed_up and isinstance(score_of(run, line.label, metric.key), Score)]
     if len(lines) < 2:
         return None
-    drawn = [line for line in lines if not line.is_plain][:DRAWN] + [line for line in lines if line.is_plain][:DRAWN]
+    plain = sorted((line for line in lines if line.is_plain), key=lambda line: line.label != BASELINE)
+    drawn = [line for line in lines if not line.is_plain][:MOST] + plain[:MOST]
     cells = {line.label: score_cell(score_of(run, line.label, metric.key), metric) for line in drawn}
     across = _across(drawn, frame)
     ends = [v for cell in cells.values() for v in (cell.value, cell.low, cell.high) if v is not None and math.isfinite(v)]
