@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/$(PIP) --constraint $(CONSTRAINTS)
 LOCK := constraints/ci.lock
 # The long suites, one marker of pytest each. `make test` leaves them out; each runs in a process of its own.
-LONG := slow
+LONG := slow simulated
 SHORT := not gpu and not weights$(foreach suite,$(LONG), and not $(suite))
 
 .PHONY: run test test-all $(LONG:%=test-%) metrics test-metrics lint audit clean

@@ -22,6 +22,7 @@ from harness.errors import NotMeasured, UsageError
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.schedulers.bespoke import LEARNED
+from harness.sampling.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,11 @@ class _Switch:
 
 def _renoised(scheduler: Any, eps: torch.Tensor, t: Any, sample: torch.Tensor, size: int, generator: Any) -> torch.Tensor:
     """The clean latent that the step saw, at another size and the next step's noise level."""
-    bars = scheduler.alphas_cumprod.to(sample.device)
+    bars = scheduler.alphas_cumprod.cpu()
     following = int(scheduler.timesteps[scheduler.step_index])
     clean = (sample - (1 - bars[int(t)]).sqrt() * eps) / bars[int(t)].sqrt()
     resized = F.interpolate(clean.float(), size=(size, size), mode="bilinear", antialias=True).to(sample.dtype)
-    noise = randn_tensor(resized.shape, generator=generator, device=sample.device, dtype=sample.dtype)
+    noise = to_device(randn_tensor(resized.shape, generator=generator, dtype=sample.dtype), sample.device)
     moved: torch.Tensor = bars[following].sqrt() * resized + (1 - bars[following]).sqrt() * noise
     return moved
 

@@ -28,6 +28,7 @@ from harness.results import UpfrontCost
 from harness.sampling.guidance import select_rows
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
+from harness.sampling.transfer import to_device
 from harness.storage.records import read_json
 
 NAME = "deediff"
@@ -145,15 +146,16 @@ class _Exits:
         uncertainty = self.heads.uncertainty(number, hidden_states, t)
         if self.pipeline.guidance > 1:
             uncertainty = uncertainty.view(2, -1).amax(dim=0).repeat(2)
-        done = uncertainty < self.threshold
+        done = (uncertainty < self.threshold).cpu()  # on a GPU the host waits here, once a block
         if not done.any():
             return hidden_states
         if self.inside is None:
             self.inside = torch.arange(len(hidden_states), device=hidden_states.device)
-        leaving = self.heads.leave(number, hidden_states[done]).to(hidden_states.dtype)
-        self.left = self.left.to(hidden_states.dtype).index_copy(0, self.inside[done], leaving)
-        self.inside = self.inside[~done]
-        return hidden_states[~done]
+        go, stay = (to_device(rows.nonzero()[:, 0], hidden_states.device) for rows in (done, ~done))
+        leaving = self.heads.leave(number, hidden_states[go]).to(hidden_states.dtype)
+        self.left = self.left.to(hidden_states.dtype).index_copy(0, self.inside[go], leaving)
+        self.inside = self.inside[stay]
+        return hidden_states[stay]
 
     def _merge(self, output: torch.Tensor) -> torch.Tensor:
         """All rows again."""

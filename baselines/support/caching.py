@@ -17,6 +17,7 @@ from harness.errors import UsageError
 from harness.sampling.guidance import select_rows
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
+from harness.sampling.transfer import to_device
 
 Forward = Callable[..., torch.Tensor]
 Chooser = Callable[[torch.Tensor, dict[str, Any]], "bool | torch.Tensor"]
@@ -59,12 +60,12 @@ class RangeCache:
     def _enter(self, hidden_states: torch.Tensor, kwargs: dict[str, Any]) -> torch.Tensor:
         """The rows that will run."""
         chosen = self.choose(hidden_states, kwargs)
-        some = chosen if isinstance(chosen, bool) else bool(chosen.any())
+        known = torch.tensor([chosen]) if isinstance(chosen, bool) else chosen.cpu()  # on a GPU the host waits here, once a step
         self._entered = hidden_states
-        if not some:
+        if not known.any():
             self._rows = torch.empty(0, dtype=torch.long)
             return hidden_states[:0]
-        self._rows = None if isinstance(chosen, bool) or bool(chosen.all()) else chosen.nonzero()[:, 0]
+        self._rows = None if known.all() else to_device(known.nonzero()[:, 0], hidden_states.device)
         return hidden_states if self._rows is None else hidden_states[self._rows]
 
     def _leave(self, output: torch.Tensor) -> torch.Tensor:

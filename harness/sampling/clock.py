@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
+import torch
+
 from harness.sampling.patching import patched
+from harness.sampling.transfer import to_device
 
 
 class StepClock:
@@ -31,20 +34,30 @@ class StepClock:
         return self.timesteps[self.step + 1] if self.step + 1 < len(self.timesteps) else -1.0
 
     @contextmanager
-    def following(self, scheduler: Any) -> Iterator[None]:
-        """Count the steps of ``scheduler`` inside the context; every ``set_timesteps`` starts again from 0."""
-        set_timesteps, step = scheduler.set_timesteps, scheduler.step
+    def following(self, scheduler: Any, device: str = "cpu") -> Iterator[None]:
+        """Count the steps of ``scheduler`` inside the context; every ``set_timesteps`` starts again from 0.
 
-        def counted_set(*args: Any, **kwargs: Any) -> Any:
+        The pipeline gets its timesteps on ``device``. The scheduler keeps them on the host, where it reads them: a value that
+        it had to fetch from a GPU would stop the host at every step.
+        """
+        set_timesteps, step = scheduler.set_timesteps, scheduler.step
+        on_host: list[torch.Tensor] = []
+
+        def counted_set(*args: Any, device: Any = None, **kwargs: Any) -> Any:
             result = set_timesteps(*args, **kwargs)
+            on_host[:] = [scheduler.timesteps]
             self.timesteps, self.step = tuple(scheduler.timesteps.tolist()), 0
+            scheduler.timesteps = to_device(scheduler.timesteps, followed)
             return result
 
         @wraps(step)  # a pipeline looks at the signature before it passes a generator to a stochastic scheduler
-        def counted_step(*args: Any, **kwargs: Any) -> Any:
-            result = step(*args, **kwargs)
+        def counted_step(output: Any, timestep: Any, *args: Any, **kwargs: Any) -> Any:
+            (known,) = on_host
+            with patched(scheduler, "timesteps", known):
+                result = step(output, known[self.step], *args, **kwargs)
             self.step += 1
             return result
 
+        followed = device
         with patched(scheduler, "set_timesteps", counted_set), patched(scheduler, "step", counted_step):
             yield

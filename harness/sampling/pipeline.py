@@ -182,7 +182,7 @@ class Pipeline:
             "guidance_scale": self.guidance,
         }
         mixed = self.precision if self.dtype == "float32" else "fp32"
-        with torch.inference_mode(), autocast(mixed, self.device), self.clock.following(self.pipe.scheduler):
+        with torch.inference_mode(), autocast(mixed, self.device), self.clock.following(self.pipe.scheduler, self.device):
             if self.is_class_conditional:
                 images = self.pipe(class_labels=self.class_labels(prompts), output_type="np", **arguments).images
             else:
