@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ilf_bench.console import console
+from ilf_bench.console import console, print_line
 from ilf_bench.options import (
     DEFAULT_OUT,
     EXIT_PARTIAL,
@@ -100,6 +100,11 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cost, expected time and disk; sample nothing.")] = False,
 ) -> None:
     """Compare methods: generate, time, score, report."""
+    from harness.config.spec import load_spec
+
+    spec = load_spec(preset, options.overrides())  # what is wrong in it is said at once, before torch is loaded
+    print_line(f"{spec.name}: {len(spec.methods)} methods, {spec.samples} images each; loading torch and diffusers")
+
     from harness.history.mlflow import import_mlflow
     from ilf_bench import experiment, outcome
     from ilf_bench.engines import choose_engine
