@@ -41,7 +41,14 @@ def swallow(*_: object, **__: object) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "place", ["loading._check_files", "pipeline.Pipeline.generate", "timing.time_once", "scoring.in_pieces", "scoring.to_score"]
+    "place",
+    [
+        "models.loading._check_files",
+        "sampling.pipeline.Pipeline.generate",
+        "timing.rounds.time_once",
+        "execution.scorer.in_pieces",
+        "execution.scorer.to_score",
+    ],
 )
 @pytest.mark.usefixtures("listening")
 def test_a_lost_interrupt_is_no_failure(
