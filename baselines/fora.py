@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from baselines.support.caching import at_least, remembering
+from baselines.support.caching import at_least, parts_cached
 from harness.cost.plan import Plan
 from harness.sampling.pipeline import Pipeline
 
@@ -36,5 +36,5 @@ class Fora:
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Remember each part's output inside the context."""
-        with remembering(pipeline, lambda step, part: step % self.interval == 0):
+        with parts_cached(pipeline, lambda step, block, part: step % self.interval == 0):
             yield

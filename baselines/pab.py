@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from baselines.support.caching import at_least, remembering
+from baselines.support.caching import at_least, parts_cached
 from harness.cost.plan import Plan
 from harness.errors import UsageError
 from harness.sampling.pipeline import Pipeline
@@ -60,5 +60,5 @@ class PAB:
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Remember attention outputs inside the context; the first step of a call always runs."""
         plan = pipeline.plan()
-        with remembering(pipeline, lambda i, part: self.runs(i, part, plan), parts=("attn1", "attn2")):
+        with parts_cached(pipeline, lambda i, block, part: self.runs(i, part, plan), parts=("attn1", "attn2")):
             yield

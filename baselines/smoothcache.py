@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from baselines.support.caching import at_least, parts_of, remembering
+from baselines.support.caching import at_least, parts_cached, parts_of
 from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
 from harness.results import UpfrontCost
@@ -76,7 +76,7 @@ class SmoothCache:
         """Measure, or read, the distances; then skip by schedule."""
         curves = calibrate(self, pipeline, "smoothcache", lambda sample: measure(pipeline, sample)).curves
         runs = self.full_steps(curves)
-        with remembering(pipeline, lambda step, part: runs[part][step]):
+        with parts_cached(pipeline, lambda step, block, part: runs[part][step]):
             yield
 
 

@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from baselines.support.caching import at_least, remembering
+from baselines.support.caching import at_least, parts_cached
 from harness.cost.plan import Plan
 from harness.sampling.pipeline import Pipeline
 
@@ -71,5 +71,5 @@ class TaylorSeer:
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """A series for each part of each block inside the context."""
-        with remembering(pipeline, lambda step, part: self.is_full(step), partial(Series, self.order)):
+        with parts_cached(pipeline, lambda step, block, part: self.is_full(step), partial(Series, self.order)):
             yield

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from baselines.support.caching import Latest, remembering
+from baselines.support.caching import Latest, parts_cached
 from harness.cost.plan import Plan
 from harness.errors import NotMeasured, UsageError
 from harness.sampling.guidance import conditional_only
@@ -69,7 +69,7 @@ class TGate:
         def gated(*args: Any, **kwargs: Any) -> Any:
             return (conditional if guided and pipeline.clock.step >= gate else forward)(*args, **kwargs)
 
-        frozen = remembering(pipeline, lambda step, part: step < gate, _Mean if guided else Latest, parts=("attn2",))
+        frozen = parts_cached(pipeline, lambda step, block, part: step < gate, _Mean if guided else Latest, parts=("attn2",))
         with frozen, patched(pipeline.transformer, "forward", gated):
             yield
 

@@ -40,6 +40,7 @@ from harness.models.loading import load_pipeline
 from harness.results import BASELINE, REFERENCE, MethodRecord, TimingSample
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
+from harness.storage.files import write_bytes
 from harness.storage.records import Run
 from harness.timing.reference_workload import Workload
 from harness.timing.rounds import time_once
@@ -122,7 +123,8 @@ def record(processes: int) -> None:
             continue
         if processes == 0:
             return
-        RESULTS.write_text("".join(json.dumps(line) + "\n" for line in lines if line["process"] != process))
+        kept = [line for line in lines if line["process"] != process]
+        write_bytes(RESULTS, "".join(json.dumps(line) + "\n" for line in kept).encode())
         command = [sys.executable, "-m", "benchmarks.gate_power", "process", "--number", str(process)]
         subprocess.run(command, cwd=ROOT, check=True)
         processes -= 1

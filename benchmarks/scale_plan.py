@@ -13,6 +13,7 @@ from typing import Any
 from rich.table import Table
 
 from harness.execution.environment import cpu_name
+from harness.storage.files import write_bytes
 
 RESULTS = Path(__file__).parent / "results"
 SIDE = 256  # pixels of the planned images
@@ -79,7 +80,7 @@ def machine() -> dict[str, Any]:
 def write_result(part: str, content: dict[str, Any]) -> None:
     """The raw numbers of one part."""
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"scaling-{part}.json").write_text(json.dumps(content, indent=1) + "\n")
+    write_bytes(RESULTS / f"scaling-{part}.json", (json.dumps(content, indent=1) + "\n").encode())
 
 
 def read_result(part: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from harness.config.spec import load_spec
 from harness.models.loading import load_pipeline, quiet_libraries
 from harness.paths import ROOT
 from harness.sampling.pipeline import Pipeline
+from harness.storage.files import write_bytes
 from harness.storage.records import read_run
 from ilf_bench import experiment as app
 from ilf_bench.outcome import print_dry_run
@@ -111,9 +112,9 @@ def main(
     prepared = [prepare(preset, overrides, out, console) for preset in PRESETS]
     runs = [run_preset(one, console) for one in prepared]
     for one in runs:
-        (DOCS / "images" / f"{one.run.spec['name']}.png").write_bytes(field_figure(one.run, one.chosen))
+        write_bytes(DOCS / "images" / f"{one.run.spec['name']}.png", field_figure(one.run, one.chosen))
     page = DOCS / "field.md"
-    page.write_text(field_page(runs, command(samples, rounds)))
+    write_bytes(page, field_page(runs, command(samples, rounds)).encode())
     console.print(f"page: {page}")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.results import BASELINE
 from harness.statistics import Estimate, Interval
+from harness.storage.files import write_bytes
 from reports.analysis.select import peak_memory, record_of, seconds_per_image
 from reports.analysis.upfront_cost import break_even
 from reports.render.markdown import plain_table
@@ -188,4 +189,4 @@ def section(title: str, study: Study) -> str:
 def put_tables(page: Path, tables: str) -> None:
     """Replace what stands behind the page's mark; the words before it stay."""
     head, mark, _ = page.read_text().partition("<!-- tables -->")
-    page.write_text(f"{head}{mark}\n\n{tables}")
+    write_bytes(page, f"{head}{mark}\n\n{tables}".encode())

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from baselines.learned.folder import learned_folder
-from baselines.support.parts import NAMES, ReuseTable
+from baselines.support.parts import ReuseTable
+from harness.cost.macs import PARTS
 from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, NotMeasured, UsageError
 from harness.results import UpfrontCost
@@ -21,6 +22,7 @@ from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json
 
 NAME = "ecad"
+NAMES = tuple(PARTS)
 
 
 def encode(table: ReuseTable) -> list[str]:
@@ -74,7 +76,7 @@ class Ecad:
         return content
 
     def table(self, pipeline_folder: Path | None) -> ReuseTable:
-        """The schedule of least error within the budget. Raises :class:`NotMeasured` where all are dearer."""
+        """The schedule of least error within the budget. Raises :class:`NotMeasured` where all are more expensive."""
         content = self._read(pipeline_folder)
         try:
             within = [found for found in content["front"] if found["cost"] <= self.budget]

@@ -9,7 +9,7 @@ is a part's output before the gate, so that it is added under the step's own gat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,11 +18,11 @@ import torch
 from torch import nn
 
 from baselines.learned.folder import learned_folder
+from baselines.support.caching import parts_replaced
 from baselines.support.parts import ReuseTable
 from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, UsageError
 from harness.results import UpfrontCost
-from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json, write_json
 
@@ -58,17 +58,13 @@ class MixedParts:
         self.keep: torch.Tensor | None = None
         self.kept = [[NONE for _ in parts] for _ in self.blocks]
 
-    @contextmanager
-    def attached(self) -> Iterator[None]:
-        """Replace the parts' ``forward`` inside the context."""
-        with ExitStack() as stack:
-            for b, block in enumerate(self.blocks):
-                for p, name in enumerate(self.parts):
-                    part: Any = getattr(block, name)
-                    stack.enter_context(patched(part, "forward", self._mixing(part.forward, b, p)))
-            yield
+    def attached(self) -> AbstractContextManager[None]:
+        """Mix inside the context."""
+        return parts_replaced(self.blocks, self.parts, self._mixing)
 
-    def _mixing(self, forward: Callable[..., torch.Tensor], block: int, part: int) -> Callable[..., torch.Tensor]:
+    def _mixing(self, forward: Callable[..., torch.Tensor], block: int, name: str) -> Callable[..., torch.Tensor]:
+        part = self.parts.index(name)
+
         def call(*args: Any, **kwargs: Any) -> torch.Tensor:
             output = forward(*args, **kwargs)
             if self.keep is not None:

@@ -12,7 +12,8 @@ import torch
 from rich.progress import track
 
 from baselines.learned.ecad import encode
-from baselines.support.parts import ReuseTable, part_names
+from baselines.support.caching import parts_of
+from baselines.support.parts import ReuseTable
 from harness.execution.environment import device_name
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json, write_json
@@ -67,7 +68,7 @@ class Search:
     def __init__(self, pipeline: Pipeline, prompts: Sequence[str], settings: SearchSettings, store: Path) -> None:
         self.pipeline, self.settings, self.store = pipeline, settings, store
         self.prompts = [prompts[i * len(prompts) // settings.images] for i in range(settings.images)]
-        self.parts = part_names(not pipeline.is_class_conditional)
+        self.parts = parts_of(pipeline.blocks[0])
         self.known: dict[str, Fitness] = {}
         self.seconds = 0.0
         if store.exists():

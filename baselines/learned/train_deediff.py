@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from baselines.learned.deediff import ExitHeads
-from baselines.learned.rollout import Denoiser, Rollouts, Tree, roll_out
+from baselines.learned.denoiser import Denoiser, Tree, one_branch
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 from harness.training.fit import TrainRecord, TrainSettings, fit
+from harness.training.trajectories import Trajectories, record
 
 
 @dataclass(frozen=True)
 class ExitSettings:
-    """``batch``: single branches a training step; ``rollouts``: prompts in all."""
+    """``batch``: single branches per training step; ``trajectories``: prompts in all."""
 
     training: TrainSettings
     batch: int = 32
-    rollouts: int = 96
+    trajectories: int = 96
     seed: int = 0
 
 
@@ -59,17 +60,18 @@ class ExitLoss:
     minus the uncertainty, as in the paper, so that an exit that cannot be good is not made good at the cost of others.
     """
 
-    def __init__(self, pipeline: Pipeline, heads: ExitHeads, data: Rollouts, batch: int) -> None:
+    def __init__(self, pipeline: Pipeline, heads: ExitHeads, data: Trajectories, batch: int) -> None:
         self.pipeline, self.heads, self.data, self.batch = pipeline, heads, data, batch
         self.denoise, self.blocks = Denoiser(pipeline), _Blocks(pipeline)
-        self.t = torch.tensor(data.timesteps, device=pipeline.device)
+        self.t = data.timesteps[:-1].to(pipeline.device)
 
     def __call__(self, generator: torch.Generator) -> torch.Tensor:
         """The loss (scalar) of one batch drawn from ``generator``."""
-        index = torch.randint(self.data.states.shape[1], (self.batch,), generator=generator)
-        branch = torch.randint(len(self.data.branches), (self.batch,), generator=generator)
-        step = torch.randint(len(self.data.timesteps), (self.batch,), generator=generator)
-        x, t, conditioning = self.data.states[step, index], self.t[step], self.data.mixed(index, branch)
+        index = torch.randint(len(self.data.states), (self.batch,), generator=generator)
+        branch = torch.randint(self.data.branches, (self.batch,), generator=generator)
+        step = torch.randint(len(self.t), (self.batch,), generator=generator)
+        x, t = self.data.states[index, step], self.t[step]
+        conditioning = one_branch(self.data, index, branch, self.pipeline.conditional_first)
         with torch.no_grad():
             self.blocks.played, self.blocks.outputs = None, []
             target = self.denoise(x, t, conditioning)
@@ -94,15 +96,16 @@ def train_heads(
     torch.manual_seed(settings.training.seed)
     config: Any = pipeline.transformer.config
     heads: Any = ExitHeads(len(pipeline.blocks), config.num_attention_heads * config.attention_head_dim).to(pipeline.device)
-    chosen = [prompts[i % len(prompts)] for i in range(settings.rollouts)]
-    loss = ExitLoss(pipeline, heads, roll_out(pipeline, chosen, settings.seed), settings.batch)
+    chosen = [prompts[i % len(prompts)] for i in range(settings.trajectories)]
+    data = record(pipeline, chosen, settings.seed).to(pipeline.device)
+    loss = ExitLoss(pipeline, heads, data, settings.batch)
     with loss.blocks.attached():
-        record = fit(heads, loss, settings.training, checkpoint, "deediff")
-    return heads, record
+        made = fit(heads, loss, settings.training, checkpoint, "deediff")
+    return heads, replace(made, seconds=made.seconds + data.seconds)
 
 
 def build_heads(settings: ExitSettings, pipeline: Pipeline, prompts: Sequence[str], folder: Path, checkpoint: Path) -> None:
     """Train, and save weights in half precision with ``training.json``."""
-    heads, record = train_heads(settings, pipeline, prompts, checkpoint)
+    heads, made = train_heads(settings, pipeline, prompts, checkpoint)
     heads.half().save_pretrained(folder)
-    record.save(folder / "training.json")
+    made.save(folder / "training.json")

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from baselines.learned.rollout import Denoiser, Rollouts, roll_out
+from baselines.learned.denoiser import Denoiser, one_branch
 from baselines.learned.routers import HarmoniCa, LearningToCache, MixedParts, Router
-from baselines.support.parts import part_names
+from baselines.support.caching import parts_of
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.solvers import build_solver
 from harness.training.fit import TrainRecord, TrainSettings, fit
+from harness.training.trajectories import Trajectories, record
 
 
 @dataclass(frozen=True)
 class RouterSettings:
     """``price``: what a full block evaluation may cost in error, relative to the error of re-using everything.
 
-    ``batch``: prompts (HarmoniCa) or single branches (Learning-to-Cache) a training step. ``rollouts``: prompts in all.
+    ``batch``: prompts (HarmoniCa) or single branches (Learning-to-Cache) per training step. ``trajectories``: prompts in all.
     """
 
     training: TrainSettings
     price: float
     batch: int
-    rollouts: int = 96
+    trajectories: int = 96
     seed: int = 0
 
 
@@ -35,13 +36,13 @@ class _Trainer:
 
     interval = 1  # every how many steps one is routed
 
-    def __init__(self, pipeline: Pipeline, data: Rollouts, settings: RouterSettings) -> None:
+    def __init__(self, pipeline: Pipeline, data: Trajectories, settings: RouterSettings) -> None:
         self.pipeline, self.data, self.settings = pipeline, data, settings
-        steps, parts = len(data.timesteps), part_names(not pipeline.is_class_conditional)
+        self.t = data.timesteps[:-1].to(pipeline.device)
+        steps, parts = len(self.t), parts_of(pipeline.blocks[0])
         self.router = Router(steps, len(pipeline.blocks), parts, range(1, steps, self.interval)).to(pipeline.device)
         self.denoise = Denoiser(pipeline)
         self.mixed = MixedParts(pipeline, self.router.parts)
-        self.t = torch.tensor(data.timesteps, device=pipeline.device)
         shares = [pipeline.macs().share(name) for name in self.router.parts]
         self.share = torch.tensor(shares, device=pipeline.device) / (len(pipeline.blocks) * sum(shares))
 
@@ -66,13 +67,14 @@ class _LearningToCacheLoss(_Trainer):
     interval = 2
 
     def __call__(self, generator: torch.Generator) -> torch.Tensor:
-        size, count = self.settings.batch, len(self.data.timesteps)
-        index = torch.randint(self.data.states.shape[1], (size,), generator=generator)
-        branch = torch.randint(len(self.data.branches), (size,), generator=generator)
+        size, count, states = self.settings.batch, len(self.t), self.data.states
+        index = torch.randint(len(states), (size,), generator=generator)
+        branch = torch.randint(self.data.branches, (size,), generator=generator)
         step = 1 + 2 * torch.randint(count // 2, (size,), generator=generator)
-        conditioning, x, t = self.data.mixed(index, branch), self.data.states[step, index], self.t[step]
+        conditioning = one_branch(self.data, index, branch, self.pipeline.conditional_first)
+        x, t = states[index, step], self.t[step]
         target = self.plain(x, t, conditioning)
-        self.plain(self.data.states[step - 1, index], self.t[step - 1], conditioning)
+        self.plain(states[index, step - 1], self.t[step - 1], conditioning)
         kept = [list(row) for row in self.mixed.kept]
         keep = self.router.keep[step]
         with torch.no_grad():
@@ -84,19 +86,19 @@ class _LearningToCacheLoss(_Trainer):
 
 
 class _HarmoniCaLoss(_Trainer):
-    """A whole run with the router (the paper's step-wise denoising training): its error at every step, and the price.
+    """A full trajectory with the router (the paper's step-wise denoising training): its error at every step, and the price.
 
     The error of a step is weighted by what re-using everything on that step alone does to the final latent (the paper's
     image error proxy, measured here once, before training).
     """
 
-    def __init__(self, pipeline: Pipeline, data: Rollouts, settings: RouterSettings) -> None:
+    def __init__(self, pipeline: Pipeline, data: Trajectories, settings: RouterSettings) -> None:
         super().__init__(pipeline, data, settings)
         with self.mixed.attached():
-            self.proxy, self.worst = self._measure_proxy(torch.arange(min(8, data.states.shape[1])))
+            self.proxy, self.worst = self._measure_proxy(torch.arange(min(8, len(data.states))))
 
     def __call__(self, generator: torch.Generator) -> torch.Tensor:
-        index = torch.randint(self.data.states.shape[1], (self.settings.batch,), generator=generator)
+        index = torch.randint(len(self.data.states), (self.settings.batch,), generator=generator)
         keep = self.router.keep
         errors, _ = self._run(index, keep)
         weighted = sum(w * e / b for w, e, b in zip(self.proxy, errors, self.worst, strict=True))
@@ -105,11 +107,12 @@ class _HarmoniCaLoss(_Trainer):
     def _run(self, index: torch.Tensor, keep: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
         """The error at every step but the first, and the final latent, of a run with ``keep`` [steps, blocks, parts]."""
         scheduler = build_solver(self.pipeline.solver, self.pipeline.own_scheduler)
-        scheduler.set_timesteps(len(self.data.timesteps), device=self.pipeline.device)
-        conditioning, x = self.data.conditioning(index), self.data.states[0, index]
+        scheduler.set_timesteps(len(self.t), device=self.pipeline.device)
+        conditioning = self.data.guidance_batch(index, self.pipeline.conditional_first)
+        x, branches = self.data.states[index, 0], self.data.branches
         errors = []
         for step, t in enumerate(scheduler.timesteps):
-            states, times = torch.cat([x] * len(self.data.branches)), self.t[step].expand(len(index) * len(self.data.branches))
+            states, times = torch.cat([x] * branches), self.t[step].expand(len(index) * branches)
             kept = [list(row) for row in self.mixed.kept]
             target = eps = self.plain(states, times, conditioning)
             if step:
@@ -144,17 +147,18 @@ def train_router(
     name: str, settings: RouterSettings, pipeline: Pipeline, prompts: Sequence[str], checkpoint: Path
 ) -> tuple[Router, TrainRecord]:
     """Train the router of ``learning-to-cache`` or ``harmonica`` on a pipeline, which is left as it was."""
-    chosen = [prompts[i % len(prompts)] for i in range(settings.rollouts)]
-    loss = LOSSES[name](pipeline, roll_out(pipeline, chosen, settings.seed), settings)
+    chosen = [prompts[i % len(prompts)] for i in range(settings.trajectories)]
+    data = record(pipeline, chosen, settings.seed).to(pipeline.device)
+    loss = LOSSES[name](pipeline, data, settings)
     with loss.mixed.attached():
-        record = fit(loss.router, loss, settings.training, checkpoint, name)
-    return loss.router, record
+        made = fit(loss.router, loss, settings.training, checkpoint, name)
+    return loss.router, replace(made, seconds=made.seconds + data.seconds)
 
 
 def build_router_files(
     name: str, settings: RouterSettings, pipeline: Pipeline, prompts: Sequence[str], folder: Path, checkpoint: Path
 ) -> None:
     """Train, and write ``router.json`` and ``training.json``."""
-    router, record = train_router(name, settings, pipeline, prompts, checkpoint)
+    router, made = train_router(name, settings, pipeline, prompts, checkpoint)
     router.save(folder / "router.json", pipeline.solver, pipeline.guidance)
-    record.save(folder / "training.json")
+    made.save(folder / "training.json")

@@ -6,7 +6,7 @@ Step numbers are 0-based. The first step of every call must run everything, so t
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -21,6 +21,7 @@ from harness.sampling.transfer import to_device
 
 Forward = Callable[..., torch.Tensor]
 Chooser = Callable[[torch.Tensor, dict[str, Any]], "bool | torch.Tensor"]
+Runs = Callable[[int, int, str], bool]  # (0-based step, 0-based block, part)
 
 
 class RangeCache:
@@ -106,41 +107,47 @@ class Latest:
 
 
 @contextmanager
-def remembering(
-    pipeline: Pipeline,
-    runs: Callable[[int, str], bool],
-    memory: Callable[[], Memory] = Latest,
-    parts: Collection[str] = tuple(PARTS),
+def parts_replaced(
+    blocks: Sequence[nn.Module], parts: Collection[str], replacement: Callable[[Forward, int, str], Forward]
 ) -> Iterator[None]:
-    """Each of ``parts`` of every block runs where ``runs(step, part)`` says so, and else is recalled from its own memory.
+    """The ``forward`` of each of ``parts`` of every block becomes ``replacement(forward, block number, part)`` in the context.
 
-    What a part returns is its output before the gate, so that a recalled one is added under the step's fresh gate.
+    What a part returns is its output before the gate, so that one from an earlier step is added under the step's fresh gate.
     """
     with ExitStack() as stack:
-        for block in pipeline.blocks:
+        for number, block in enumerate(blocks):
             for name in parts_of(block, parts):
                 part = getattr(block, name)
-                stack.enter_context(patched(part, "forward", _remembering(part.forward, name, runs, memory(), pipeline)))
+                stack.enter_context(patched(part, "forward", replacement(part.forward, number, name)))
         yield
 
 
-def parts_of(block: nn.Module, parts: Collection[str] = tuple(PARTS)) -> list[str]:
-    """Those of ``parts`` that a block has."""
-    return [name for name in parts if getattr(block, name, None) is not None]
+def parts_cached(
+    pipeline: Pipeline, runs: Runs, memory: Callable[[], Memory] = Latest, parts: Collection[str] = tuple(PARTS)
+) -> AbstractContextManager[None]:
+    """Each of ``parts`` of every block runs where ``runs(step, block number, part)`` says so, else its memory is recalled."""
+
+    def caching(forward: Forward, block: int, part: str) -> Forward:
+        remembered = memory()
+
+        def call(*args: Any, **kwargs: Any) -> torch.Tensor:
+            step = pipeline.clock.step
+            if pipeline.clock.is_second_pass:
+                return forward(*args, **kwargs)
+            if not runs(step, block, part):
+                return remembered.recall(step)
+            output = forward(*args, **kwargs)
+            remembered.keep(output, step)
+            return output
+
+        return call
+
+    return parts_replaced(pipeline.blocks, parts, caching)
 
 
-def _remembering(forward: Forward, name: str, runs: Callable[[int, str], bool], memory: Memory, pipeline: Pipeline) -> Forward:
-    def call(*args: Any, **kwargs: Any) -> torch.Tensor:
-        step = pipeline.clock.step
-        if pipeline.clock.is_second_pass:
-            return forward(*args, **kwargs)
-        if not runs(step, name):
-            return memory.recall(step)
-        output = forward(*args, **kwargs)
-        memory.keep(output, step)
-        return output
-
-    return call
+def parts_of(block: nn.Module, parts: Collection[str] = tuple(PARTS)) -> tuple[str, ...]:
+    """Those of ``parts`` that a block has; only PixArt's attend to a caption."""
+    return tuple(name for name in parts if getattr(block, name, None) is not None)
 
 
 def over_branches(values: torch.Tensor, pipeline: Pipeline) -> torch.Tensor:

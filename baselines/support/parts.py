@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-
+from baselines.support.caching import parts_cached
 from harness.cost.plan import Plan
 from harness.errors import ArtifactError, NotMeasured
-from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
-
-NAMES = ("attn1", "attn2", "ff")
-
-
-def part_names(has_captions: bool) -> tuple[str, ...]:
-    """The parts of every block by diffusers' names; only PixArt's attend to a caption."""
-    return NAMES if has_captions else ("attn1", "ff")
 
 
 @dataclass(frozen=True)
@@ -55,25 +44,7 @@ class ReuseTable:
         share = plan.backbone.block.share
         return plan.saving([sum(share(part) for block in step for part in block) for step in self.reuse])
 
-    @contextmanager
-    def attached(self, pipeline: Pipeline, name: str) -> Iterator[None]:
-        """Replace the parts' ``forward`` inside the context; what is kept lives and dies with it."""
+    def attached(self, pipeline: Pipeline, name: str) -> AbstractContextManager[None]:
+        """Re-use inside the context; what is kept is gone after it."""
         self.check(pipeline.steps, len(pipeline.blocks), name)
-        with ExitStack() as stack:
-            for number, block in enumerate(pipeline.blocks):
-                for part_name in part_names(not pipeline.is_class_conditional):
-                    part = getattr(block, part_name)
-                    steps = frozenset(i for i, row in enumerate(self.reuse) if part_name in row[number])
-                    stack.enter_context(patched(part, "forward", _keeping(part.forward, pipeline, steps)))
-            yield
-
-
-def _keeping(forward: Callable[..., torch.Tensor], pipeline: Pipeline, steps: frozenset[int]) -> Callable[..., torch.Tensor]:
-    kept: list[torch.Tensor] = []
-
-    def call(*args: Any, **kwargs: Any) -> torch.Tensor:
-        if pipeline.clock.step not in steps:
-            kept[:] = [forward(*args, **kwargs)]
-        return kept[0]
-
-    return call
+        return parts_cached(pipeline, lambda step, block, part: part not in self.reuse[step][block])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from torch import nn
 
 from harness.errors import ArtifactError
 from harness.execution.environment import device_name
+from harness.storage.records import write_json
 from harness.training.states import read_state, write_state
 
 LossFunction = Callable[[torch.Generator], torch.Tensor]
@@ -57,8 +57,7 @@ class TrainRecord:
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        write_json(path, asdict(self))
 
 
 def learning_rate(settings: TrainSettings, step: int) -> float:
@@ -160,7 +159,7 @@ def fit(
             running = _advance(state, loss, running)
             state.seconds += time.perf_counter() - started
             progress.update(task, completed=state.step, description=f"{title} loss {running:.4f}")
-            if state.step % settings.checkpoint_every == 0:
+            if state.step % settings.checkpoint_every == 0 or state.step == settings.steps:
                 state.curve.append((state.step, running))
                 state.save(checkpoint)
                 progress.console.print(f"{title} step {state.step} loss {running:.5f} {state.seconds:.0f} s")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +14,7 @@ from harness.sampling.pipeline import Pipeline
 from harness.sampling.precision import autocast
 from harness.sampling.schedulers.bespoke import SolverTable
 from harness.sampling.solvers import power_grid
-from harness.training.trajectories import Trajectories, concatenate, map_tensors, record, stored
+from harness.training.trajectories import Trajectories, map_tensors, record, stored
 
 RATE = 10.0  # coefficients move this much faster than a network's weights under one learning rate
 CONVERGED_GRID = tuple(range(999, -1, -10))  # 100 evenly spaced timesteps
@@ -146,14 +145,8 @@ def denoiser(pipeline: Pipeline, data: Trajectories, rows: torch.Tensor, clock: 
     ``clock`` is told the step. Whatever is attached to the transformer takes part, with gradients.
     """
 
-    def on_device(tree: dict[str, Any]) -> dict[str, Any]:
-        return map_tensors(tree, lambda x: x.to(pipeline.device))
-
-    conditioning, guided = on_device(data.rows(rows)), bool(data.null)
-    if guided:
-        null = map_tensors(on_device(data.null), lambda x: x.expand(len(rows), *x.shape[1:]))
-        first = pipeline.conditional_first
-        conditioning = concatenate([conditioning, null] if first else [null, conditioning])
+    first, guided = pipeline.conditional_first, bool(data.null)
+    conditioning = map_tensors(data.guidance_batch(rows, first), lambda x: x.to(pipeline.device))
 
     def predict(step: int, t: torch.Tensor, sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         clock.step = step

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,24 @@ class Trajectories:
     def rows(self, index: torch.Tensor) -> dict[str, Any]:
         """The conditioning of some trajectories."""
         return map_tensors(self.conditioning, lambda x: x[index])
+
+    @property
+    def branches(self) -> int:
+        """Guidance branches: 2, or 1 without guidance."""
+        return 2 if self.null else 1
+
+    def guidance_batch(self, index: torch.Tensor, conditional_first: bool) -> dict[str, Any]:
+        """The conditioning of trajectories (int64 [B]) on every branch, in the pipeline's order: tensors [branches * B, ...]."""
+        conditioning = self.rows(index)
+        if not self.null:
+            return conditioning
+        null = map_tensors(self.null, lambda x: x.expand(len(index), *x.shape[1:]))
+        return concatenate([conditioning, null] if conditional_first else [null, conditioning])
+
+    def to(self, device: str) -> Trajectories:
+        """On another device."""
+        conditioning, null = (map_tensors(tree, lambda x: x.to(device)) for tree in (self.conditioning, self.null))
+        return replace(self, states=self.states.to(device), conditioning=conditioning, null=null)
 
 
 def map_tensors(tree: dict[str, Any], function: Callable[[torch.Tensor], Any]) -> dict[str, Any]:
@@ -125,17 +143,18 @@ def record(
     pipeline: Pipeline,
     prompts: Sequence[str],
     seed: int,
-    timesteps: Sequence[int],
+    timesteps: Sequence[int] | None = None,
     batch: int = 64,
     guidances: Sequence[float] = (),
 ) -> Trajectories:
-    """Sample prompt i from noise (seed, i) with second-order DPM-Solver++ on ``timesteps`` and keep every state on the way.
+    """Sample prompt i from noise (seed, i) and keep every state on the way.
 
-    ``guidances``: scales that the batches take in turn (default: the pipeline's own).
+    With second-order DPM-Solver++ on ``timesteps``; None: on the pipeline's own timesteps with its own solver. ``guidances``:
+    scales that the batches take in turn (default: the pipeline's own).
     """
     states, conditions, scales = [], [], []
     started = time.perf_counter()
-    with pipeline.sampling(timesteps=timesteps, solver="dpm++"):
+    with nullcontext() if timesteps is None else pipeline.sampling(timesteps=timesteps, solver="dpm++"):
         for number, start in enumerate(track(range(0, len(prompts), batch), description="teacher trajectories")):
             chunk = prompts[start : start + batch]
             recorder = Recorder(pipeline, len(chunk))
@@ -145,7 +164,7 @@ def record(
             states.append(torch.stack(recorder.states, dim=1).clone())
             conditions.append(recorder.conditioning)
             scales += [scale] * len(chunk)
-    grid = torch.tensor([*timesteps, -1])
+        grid = torch.tensor([*(int(t) for t in pipeline.clock.timesteps), -1])
     return Trajectories(
         grid, torch.cat(states), concatenate(conditions), recorder.null, torch.tensor(scales), time.perf_counter() - started
     )

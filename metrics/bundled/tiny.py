@@ -21,6 +21,7 @@ from transformers import CLIPConfig, CLIPModel, T5Tokenizer
 
 from harness.errors import ArtifactError, UsageError
 from harness.models.checksums import check_sums
+from harness.storage.files import write_bytes
 from metrics.bundled.degradations import KINDS
 
 IMAGE_SIZE = 32
@@ -156,7 +157,7 @@ def round_to_stored(model: nn.Module) -> None:
 def save_network(model: ImageClassifier | RewardModel, folder: Path) -> None:
     """Write config.json and float16 weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).write_text(json.dumps(model.config) + "\n")
+    write_bytes(folder / CONFIG, (json.dumps(model.config) + "\n").encode())
     state = {name: tensor.detach().half().contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, folder / WEIGHTS)
 

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.learned.ecad import Ecad, decode, encode
+from baselines.learned.ecad import NAMES, Ecad, decode, encode
 from baselines.learned.routers import HarmoniCa, LearningToCache, Router
-from baselines.support.parts import NAMES, ReuseTable
+from baselines.support.parts import ReuseTable
 from harness.cost.plan import Backbone
 from harness.errors import ArtifactError, NotMeasured, UsageError
 from harness.sampling.pipeline import Pipeline

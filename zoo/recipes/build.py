@@ -18,6 +18,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DPMSolverMultis
 
 from baselines.learned.train import TRAININGS
 from harness.errors import HarnessError, UsageError
+from harness.storage.files import write_bytes
 from harness.training.fit import TrainRecord, TrainSettings
 from zoo.recipes import digits, emoji
 from zoo.recipes.backbone import build_class_denoiser, build_text_denoiser, train_backbone
@@ -61,7 +62,7 @@ def save_labels(folder: Path, names: list[str]) -> None:
     """Put class names into a saved DiTPipeline's index, where ``from_pretrained`` looks; ``save_pretrained`` drops them."""
     index = folder / "model_index.json"
     content = json.loads(index.read_text()) | {"id2label": {str(i): name for i, name in enumerate(names)}}
-    index.write_text(json.dumps(content, indent=2) + "\n")
+    write_bytes(index, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def build_backbone(name: str, work: Path, out: Path) -> None:
@@ -84,7 +85,7 @@ def build_backbone(name: str, work: Path, out: Path) -> None:
     if recipe.data == "digits":
         save_labels(folder, digits.captions())
     for part, lines in prompts.items():
-        (folder / f"prompts-{part}.txt").write_text("\n".join(lines) + "\n")
+        write_bytes(folder / f"prompts-{part}.txt", ("\n".join(lines) + "\n").encode())
     vae_record.save(folder / "training-vae.json")
     record.save(folder / "training-transformer.json")
     write_card(folder)

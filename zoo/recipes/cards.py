@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from harness.storage.files import write_bytes
+
 ABOUT = {
     "tiny-dit": (
         "Class-to-image: `DiTPipeline`, 12 blocks of width 96 on 16 tokens of an 8x8x4 latent, 32x32 pixels, 10 classes.",
@@ -64,4 +66,4 @@ def write_card(folder: Path) -> None:
             "",
         ]
         lines += [f"- {name.replace('_', ' ')}: {value}" for name, value in json.loads(quality.read_text()).items()]
-    (folder / "README.md").write_text("\n".join(lines) + "\n")
+    write_bytes(folder / "README.md", ("\n".join(lines) + "\n").encode())

@@ -19,6 +19,7 @@ from PIL import Image
 from rich.progress import track
 
 from harness.sampling.pipeline import Pipeline
+from harness.storage.files import write_bytes
 from zoo.recipes import digits, emoji
 from zoo.recipes.build import ZOO
 from zoo.recipes.cards import write_card
@@ -141,7 +142,8 @@ def main(
     for name in names or list(CHECKS):
         report, good = CHECKS[name](zoo / name)
         passed &= good
-        (zoo / name / "quality.json").write_text(json.dumps(report | {"passed": good}, indent=1) + "\n")
+        content = json.dumps(report | {"passed": good}, indent=1) + "\n"
+        write_bytes(zoo / name / "quality.json", content.encode())
         write_card(zoo / name)
         print(f"{name}: {'PASS' if good else 'MISSED'} {json.dumps(report)}")
     sys.exit(0 if passed else 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.config.spec import ExperimentSpec, load_spec
 from harness.models.loading import load_pipeline
 from harness.sampling.pipeline import Pipeline
+from harness.storage.files import write_bytes
 from harness.training.trajectories import Trajectories, record, stored, union_grid
 from ilf.end_to_end import train_all
 from ilf.settings import IlfSettings
@@ -85,4 +86,4 @@ def build_ilf(name: str, work: Path, out: Path) -> None:
     folder = out / name
     module.save_pretrained(folder)  # in half precision some 5% of its gain would be lost
     training.save(folder / "training.json")
-    (folder / "recipe.json").write_text(json.dumps({"prompts": recipe.prompts}, indent=1) + "\n")
+    write_bytes(folder / "recipe.json", (json.dumps({"prompts": recipe.prompts}, indent=1) + "\n").encode())

@@ -76,7 +76,7 @@ def test_cost_is_announced_as_a_bound(pipeline: Pipeline) -> None:
 
 def test_training_lowers_the_loss_and_leaves_the_pipeline_alone(pipeline: Pipeline, tmp_path: Path) -> None:
     before = pipeline.generate(PROMPTS, 0, range(5))
-    settings = ExitSettings(TrainSettings(steps=40, lr=1e-2, warmup=2, ema=0.5, checkpoint_every=10), batch=16, rollouts=8)
+    settings = ExitSettings(TrainSettings(steps=40, lr=1e-2, warmup=2, ema=0.5, checkpoint_every=10), batch=16, trajectories=8)
     heads, record = train_heads(settings, pipeline, PROMPTS, tmp_path / "heads.pt")
     assert record.loss_curve[-1][1] < 0.7 * record.loss_curve[0][1]
     assert heads.exits[0].weight.abs().max() > 0
