@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from harness.text import said
+
 
 class HarnessError(Exception):
     """A foreseen failure. The command line prints it without a traceback and leaves with ``exit_code``."""
@@ -12,8 +14,8 @@ class HarnessError(Exception):
     exit_code = 65
 
     def __init__(self, *, expected: str, got: str, remedy: str) -> None:
-        super().__init__(f"expected {expected}; got {got}; remedy: {remedy}")
-        self.expected, self.got, self.remedy = expected, got, remedy
+        self.expected, self.got, self.remedy = said(expected), said(got), said(remedy)
+        super().__init__(f"expected {self.expected}; got {self.got}; remedy: {self.remedy}")
 
     def __reduce__(self) -> tuple[Any, ...]:  # it may have to travel from another process
         return partial(type(self), expected=self.expected, got=self.got, remedy=self.remedy), ()

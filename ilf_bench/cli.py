@@ -12,6 +12,8 @@ from rich.console import Console
 
 from harness.errors import HarnessError
 from harness.interrupts import interrupted, listen
+from harness.terminal import make_console
+from harness.text import without_credentials
 from ilf_bench.commands.bundle import bundle
 from ilf_bench.commands.compare import compare
 from ilf_bench.commands.doctor import doctor
@@ -27,6 +29,7 @@ from ilf_bench.commands.score import score
 from ilf_bench.commands.tag import tag
 from ilf_bench.commands.train import train
 from ilf_bench.commands.verify import verify
+from ilf_bench.console import print_line
 from ilf_bench.options import flat
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -77,10 +80,10 @@ for _name, _work in COMMANDS.items():
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; foreseen errors print one message and no traceback."""
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    errors = make_console(stderr=True, soft_wrap=True)
     code = _dispatch(arguments, errors)
     if code == EXIT_INTERRUPTED:
-        errors.print("interrupted; the same command resumes where it stopped", markup=False)
+        print_line("interrupted; the same command resumes where it stopped", errors)
     return code
 
 
@@ -97,13 +100,14 @@ def _dispatch(arguments: list[str] | None, errors: Console) -> int:
         if interrupted():
             return EXIT_INTERRUPTED
         if isinstance(error, HarnessError):
-            errors.print(f"error: {error}", markup=False)
+            print_line(f"error: {error}", errors)
             return error.exit_code
         if isinstance(error, OSError):
-            errors.print(f"error: the system refused: {error}; remedy: free disk space or choose another --out", markup=False)
+            remedy = "free disk space or choose another --out"
+            print_line(f"error: the system refused: {without_credentials(str(error))}; remedy: {remedy}", errors)
             return EXIT_IO
         if hasattr(error, "format_message"):  # the usage errors of typer and of click share no base class
-            errors.print(f"usage error: {error.format_message()}", markup=False)
+            print_line(f"usage error: {without_credentials(error.format_message())}", errors)
             return EXIT_USAGE
         raise
 

@@ -29,6 +29,7 @@ from harness.storage.records import Run, read_run
 from harness.timing.stages import StageTimer
 from ilf.settings import IlfSettings
 from ilf_bench.console import console as terminal
+from ilf_bench.console import print_line
 from ilf_bench.engines import EngineMaker, local_engine
 from ilf_bench.registry import BUILT_IN, check_metrics, load_plugins
 from ilf_bench.stand_ins import with_stand_ins
@@ -129,7 +130,7 @@ def execute(
     folder = prepared.experiment.folder(out)
     engine = make_engine(prepared.experiment, folder)
     runner = Runner(prepared.experiment, engine, out, console, command=command)
-    console.print(f"run: {folder}", soft_wrap=True)
+    print_line(f"run: {folder}", console)
     try:
         failures = runner.run()
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from harness.contracts import why_unscored
@@ -12,7 +11,8 @@ from harness.execution.experiment import Experiment
 from harness.results import Failure
 from harness.storage.locations import history_path, is_local
 from harness.storage.records import Run
-from ilf_bench.console import print_whole
+from harness.terminal import terminal_text
+from ilf_bench.console import print_line, print_whole
 from ilf_bench.experiment import DryRun, Executed, Prepared
 from reports.analysis.answers import answers
 from reports.render.terminal import terminal_table
@@ -22,18 +22,18 @@ def print_executed(prepared: Prepared, executed: Executed, console: Console) -> 
     """The table, a sentence for each accelerator, every failure by name, and where the report lies."""
     out = executed.run.path.parent
     if not is_local(out):
-        console.print(f"history: {history_path(out)}: SQLite needs a local disk", soft_wrap=True)
+        print_line(f"history: {history_path(out)}: SQLite needs a local disk", console)
     print_whole(console, terminal_table(executed.run))
     print_miscounted(prepared, executed.run, console)
     found = answers(executed.run)
     if found:
         console.print("Better than fewer steps at its cost? The report has the reasons and the intervals.")
     for answer in found:
-        console.print(f"  {answer.label}: {answer.text}", markup=False, highlight=False)
+        print_line(f"  {answer.label}: {answer.text}", console)
     print_unscored(prepared.experiment, console)
     for failure in executed.failures:
-        console.print(f"failed: {failure.method} {failure.metric}: {failure.reason}", markup=False, soft_wrap=True)
-    console.print(f"report: {executed.page}", soft_wrap=True)
+        print_line(f"failed: {failure.method} {failure.metric}: {failure.reason}", console)
+    print_line(f"report: {executed.page}", console)
 
 
 def print_miscounted(prepared: Prepared, run: Run, console: Console) -> None:
@@ -43,14 +43,14 @@ def print_miscounted(prepared: Prepared, run: Run, console: Console) -> None:
         if isinstance(plan, Plan) and plan.exact and record.miscounted:
             ran, promised = record.block_evaluations, record.predicted_block_evaluations
             text = f"WARNING: {label} ran {ran:g} block evaluations where its parts promise {promised:g}"
-            console.print(text, markup=False, soft_wrap=True)
+            print_line(text, console)
 
 
 def print_unscored(experiment: Experiment, console: Console) -> None:
     """Which methods are timed only, and why."""
     for method in experiment.methods.values():
         if reason := why_unscored(method):
-            console.print(f"{method.label}: {reason}", markup=False, highlight=False, soft_wrap=True)
+            print_line(f"{method.label}: {reason}", console)
 
 
 def print_dry_run(prepared: Prepared, dry: DryRun, console: Console) -> None:
@@ -61,10 +61,12 @@ def print_dry_run(prepared: Prepared, dry: DryRun, console: Console) -> None:
     table = Table("method", "block evaluations / image", "relative cost", "s / image", title=title)
     for label, plan in prepared.plans.items():
         if isinstance(plan, Failure):
-            table.add_row(label, escape(plan.reason), "", "")
+            table.add_row(terminal_text(label), terminal_text(plan.reason), "", "")
             continue
         cost, most = plan.block_evaluations, "" if plan.exact else "at most "
-        table.add_row(label, f"{most}{cost:.0f}", f"{cost / dry.baseline:.2f}", f"{dry.seconds_per_image[label]:.4f}")
+        table.add_row(
+            terminal_text(label), f"{most}{cost:.0f}", f"{cost / dry.baseline:.2f}", f"{dry.seconds_per_image[label]:.4f}"
+        )
     print_whole(console, table)
     print_unscored(experiment, console)
     console.print(

@@ -28,6 +28,7 @@ from ilf.end_to_end import train_all
 from ilf.module import FeedbackModule
 from ilf.search import Tried, choices, search
 from ilf.settings import IlfSettings
+from ilf_bench.console import print_line
 
 TUNING = 64  # trajectories on which schedules are compared
 
@@ -78,11 +79,11 @@ def _train(
         if settings.budget is not None:
             found = searched(pipeline, module, texts[:TUNING], spec, grid, settings.budget)
             write_json(out / "schedules.json", [asdict(one) for one in found])
-            console.print(described(found), soft_wrap=True)
+            print_line(described(found), console)
         module.save_pretrained(out)
         made.save(out / "training.json")
         write_sums(out)
-        console.print(summary(made, pipeline.device), soft_wrap=True)
+        print_line(summary(made, pipeline.device), console)
 
 
 def claim(path: Path, options: dict[str, Any]) -> None:

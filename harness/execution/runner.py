@@ -24,6 +24,7 @@ from harness.storage.locations import is_local
 from harness.storage.locks import held_alone
 from harness.storage.records import FORMAT, has_run, read_json, read_timings, write_json, write_method, write_score
 from harness.storage.samples import chunks
+from harness.text import one_line
 
 SAME_THROUGHOUT = {"machine_key": "machine, torch and thread count", "weights": "weights", "prompts": "prompts"}
 BYTES_PER_PIXEL = 2.2  # measured on PNGs of the bundled models
@@ -33,7 +34,7 @@ BYTES_PER_PIXEL = 2.2  # measured on PNGs of the bundled models
 def progress_bars(console: Console) -> Iterator[Progress]:
     """Bars with the count, the elapsed time and the time to go."""
     columns = (
-        TextColumn("{task.description:<34}"),
+        TextColumn("{task.description:<34}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -98,7 +99,7 @@ class Runner:
         try:
             found = read_json(path)
         except ArtifactError as error:
-            self.console.print(f"damaged, written again: {error}", markup=False, soft_wrap=True)
+            self.console.print(one_line(f"damaged, written again: {error}"), markup=False, soft_wrap=True)
             return True
         if found != spec:
             raise ArtifactError(
@@ -156,7 +157,7 @@ class Runner:
         try:
             return path.exists() and bool(read_timings(path))
         except ArtifactError as error:
-            self.console.print(f"damaged, timed again: {error}", markup=False, soft_wrap=True)
+            self.console.print(one_line(f"damaged, timed again: {error}"), markup=False, soft_wrap=True)
             return False
 
     def _score(self, progress: Progress) -> None:
@@ -187,7 +188,7 @@ class Runner:
         """Record what was done again; this process is the folder's only writer of faults."""
         write_json(self.layout.fault(len(self.layout.faults())), asdict(fault))
         what = f"{fault.stage} {fault.method} {fault.start}"
-        self.console.print(f"done again: {what}: {fault.reason}", markup=False, soft_wrap=True)
+        self.console.print(one_line(f"done again: {what}: {fault.reason}"), markup=False, soft_wrap=True)
 
 
 def check_disk(experiment: Experiment, out: Path, image_pixels: int) -> int:

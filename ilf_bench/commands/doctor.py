@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import typer
-from rich.markup import escape
 from rich.table import Column, Table
 
+from harness.terminal import terminal_text
 from ilf_bench.console import console
 
 
@@ -16,6 +16,6 @@ def doctor() -> None:
     table = Table("check", "state", Column("found", overflow="fold"), Column("remedy", overflow="fold"))
     findings = diagnose()
     for finding in findings:
-        table.add_row(*map(escape, (finding.check, finding.state, finding.found, finding.remedy)))
+        table.add_row(*map(terminal_text, (finding.check, finding.state, finding.found, finding.remedy)))
     console.print(table)
     raise typer.Exit(1 if any(finding.state == "broken" for finding in findings) else 0)

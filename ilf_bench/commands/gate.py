@@ -37,7 +37,8 @@ def gate(
         write_bytes(markdown, gate_markdown(result).encode())
     if junit is not None:
         write_bytes(junit, gate_junit(result).encode())
-    print_line(gate_text(result))
+    for line in gate_text(result).splitlines():
+        print_line(line)
     raise typer.Exit(result.exit_code)
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UsageError
-from ilf_bench.console import console, print_whole
+from ilf_bench.console import console, print_line, print_whole
 from ilf_bench.options import DEFAULT_OUT, Out
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def history(
         print_whole(console, part)
     if html is not None:
         write_bytes(html, dashboard(entries).encode())
-        print_whole(console, Text(f"dashboard: {html}"))
+        print_line(f"dashboard: {html}")
 
 
 def chosen_entries(out: Path, preset: str | None, add: Sequence[Path]) -> Sequence[HistoryEntry]:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Column, Table
 
 from harness.errors import HarnessError, UsageError
+from harness.terminal import terminal_text
 from ilf_bench.console import console
 
 NAMED = ("name", "description")
@@ -28,7 +28,7 @@ def list_(what: Annotated[str, typer.Argument(help="methods, metrics or presets"
 def _table(columns: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:
     table = Table(*(Column(name, overflow="fold") for name in columns))
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(terminal_text, row))
     return table
 
 

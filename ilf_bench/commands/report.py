@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ilf_bench.console import console
+from ilf_bench.console import print_line
 from ilf_bench.options import RunFolder
 
 
@@ -10,5 +10,5 @@ def report(run: RunFolder) -> None:
     """Rebuild the report of a run from its stored records; write its LaTeX table and vector figures."""
     from reports.render.build import build_paper, build_report
 
-    console.print(f"report: {build_report(run)}", soft_wrap=True)
-    console.print(f"paper:  {build_paper(run)}", soft_wrap=True)
+    print_line(f"report: {build_report(run)}")
+    print_line(f"paper:  {build_paper(run)}")

@@ -127,4 +127,4 @@ def run(
 def _log_to_mlflow(out: Path, store: str) -> None:
     from ilf_bench.lookup import kept_history, logged_to_mlflow
 
-    console.print(logged_to_mlflow(kept_history(out), store), markup=False, highlight=False, soft_wrap=True)
+    print_line(logged_to_mlflow(kept_history(out), store))

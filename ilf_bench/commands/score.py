@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
+from harness.terminal import terminal_text
 from ilf_bench.console import console
 from ilf_bench.options import EXIT_PARTIAL, Reference, Scorers, split
 
@@ -29,7 +29,7 @@ def score(
     table = Table("metric", "value", "95% interval", "N")
     failed = False
     for row, good in score_folder(folder, prompts, split(metrics) or (), task, scorers, reference):
-        table.add_row(*map(escape, row))
+        table.add_row(*map(terminal_text, row))
         failed |= not good
     console.print(table)
     raise typer.Exit(EXIT_PARTIAL if failed else 0)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ilf_bench.console import console
+from ilf_bench.console import console, print_line
 from ilf_bench.options import ModelOptions, given, split
 
 
@@ -58,4 +58,4 @@ def train(
     from ilf_bench.training import train as work
 
     folder = work(preset, options.overrides(), options.training(), out, console)
-    console.print(f"use it: ilf-bench run {preset} --methods full,steps:10,ilf:checkpoint={folder}", soft_wrap=True)
+    print_line(f"use it: ilf-bench run {preset} --methods full,steps:10,ilf:checkpoint={folder}")

@@ -15,6 +15,8 @@ from harness.statistics import Estimate
 from harness.statistics.power import Design
 from harness.statistics.rounds import log_ratio_estimate
 from harness.storage.records import Run
+from harness.terminal import terminal_text
+from harness.text import one_line
 from reports.analysis.answers import answers
 from reports.analysis.evidence import BLOCKS
 from reports.analysis.select import accelerators, example_score, rounds_of, score_of
@@ -116,11 +118,11 @@ def power_table(title: str, rows: list[Requirement], design: Design, silent: Seq
         five = f"{ANCHOR_STEPS} plain steps"
         caption += f"\nno margin: it is a tenth of the drop to {five}, which the pilot lacks (steps:{ANCHOR_STEPS}) or cannot see"
     if silent:
-        caption += f"\nthe pilot says nothing of {', '.join(silent)}: too few rounds or images, or not scored in it"
+        caption += f"\nthe pilot says nothing of {one_line(', '.join(silent))}: too few rounds or images, or not scored in it"
     columns = ("what", "deviation of a difference", "N", "smallest difference found", "wanted", "N needed", "variance from")
-    table = Table(*columns, title=title, caption=caption)
+    table = Table(*columns, title=terminal_text(title), caption=Text(caption))
     for row in rows:
-        table.add_row(*(Text(cell) for cell in _cells(row)))
+        table.add_row(*map(terminal_text, _cells(row)))
     return table
 
 

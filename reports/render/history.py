@@ -12,6 +12,8 @@ from rich.text import Text
 from harness.history.store import HistoryEntry, StoredScore
 from harness.results import A_A, BASELINE, REFERENCE
 from harness.statistics import time_ratio
+from harness.terminal import terminal_text
+from harness.text import one_line
 from reports.analysis.trend import Series
 from reports.format import number, plus_minus
 from reports.render.dashboard import describe_step, kind_of
@@ -28,30 +30,34 @@ def _table(preset: str, entries: list[HistoryEntry]) -> Table:
     metrics = list(dict.fromkeys(score.metric for entry in entries for score in entry.scores if score.metric))
     methods = list(dict.fromkeys(label for entry in entries for label in entry.methods if label not in (A_A, REFERENCE)))
     table = Table(
-        title=f"{preset}: newest last", title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, show_edge=False
+        title=terminal_text(f"{preset}: newest last"),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
     )
     for name, least in (("method", 14), ("run", 9), ("date, commit", 10)):
         table.add_column(name, min_width=least, no_wrap=name != "method", overflow="fold")
     for name in ("s/image", "speed-up", *metrics):
-        table.add_column(name, justify="right", min_width=7, overflow="fold")
+        table.add_column(terminal_text(name), justify="right", min_width=7, overflow="fold")
     notes: dict[str, int] = {}
     for method in methods:
         for entry in entries:
             if method in entry.methods:
                 table.add_row(*_row(entry, method, metrics, notes))
         table.add_section()
-    lines = [f"({mark}) {reason}" for reason, mark in notes.items()]
+    lines = [one_line(f"({mark}) {reason}") for reason, mark in notes.items()]
     table.caption = Text("\n".join(["± is half of the 95% interval; – was not measured", *lines]))
     return table
 
 
 def _row(entry: HistoryEntry, method: str, metrics: list[str], notes: dict[str, int]) -> list[Text]:
     """Cells as Text, so that brackets in labels and reasons are no markup."""
-    commit = (entry.commit[:8] or "no commit") + ("+" if entry.dirty else "")
-    run = entry.run_id[:8] + ("" if entry.complete else "\n(partial)")
+    commit = one_line(entry.commit[:8] or "no commit") + ("+" if entry.dirty else "")
+    run = one_line(entry.run_id[:8]) + ("" if entry.complete else "\n(partial)")
     scores = {score.metric: score for score in entry.scores if score.method == method}
     seconds = _score(scores[""], notes) if "" in scores else _seconds(entry, method)
-    cells = [method, run, f"{entry.created[:10]}\n{commit}", seconds, _speed_up(entry, method)]
+    cells = [one_line(method), run, f"{one_line(entry.created[:10])}\n{commit}", seconds, _speed_up(entry, method)]
     return [Text(cell) for cell in [*cells, *(_score(scores.get(name), notes) for name in metrics)]]
 
 
@@ -105,7 +111,7 @@ def trend_table(series: Sequence[Series]) -> Table:
         steps = [f"{WORDS[kind_of(one, step)]}: {describe_step(one, step)}" for step in one.steps]
         unit = f" {one.unit}" if one.unit else ""
         cells = [one.group.preset, one.group.method, one.title, str(len(values)), sparkline(values), number(values[-1]) + unit]
-        table.add_row(*(Text(cell) for cell in [*cells, "\n".join(steps) or "none"]))
+        table.add_row(*map(terminal_text, cells), Text("\n".join(map(one_line, steps)) or "none"))
     return table
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 
 from harness.results import BASELINE, Score
 from harness.storage.records import Run
@@ -12,6 +11,7 @@ from reports.analysis.evidence import evidence_of
 from reports.analysis.select import has_tiny_scorers, score_of
 from reports.format import count, decimals, number
 from reports.render.cells import Cell, Column, Table
+from reports.render.escape import tex_text
 from reports.render.words import TINY_WARNING
 
 COSTS = (
@@ -19,53 +19,8 @@ COSTS = (
     Column("latency_s", "s/image", "", "lower"),
     Column("speed_up", "Speed-up", "", "higher"),
 )
-ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "|": "$|$",
-    '"': "''",
-    "[": "{[}",
-    "]": "{]}",
-    "×": r"$\times$",
-    "±": r"$\pm$",
-    "−": "$-$",
-    "∞": r"$\infty$",
-    "–": "--",
-    "…": r"\ldots{}",
-}
 ARROWS = {"higher": r"\,$\uparrow$", "lower": r"\,$\downarrow$", "": ""}
 MISSING = "--"
-
-
-def tex(text: str) -> str:
-    """Text that LaTeX prints as it is. A sign that pdfLaTeX does not know becomes its code point, so that names stay distinct."""
-    return "".join(_sign(character) for character in " ".join(text.split()))
-
-
-def _sign(character: str) -> str:
-    if character in ESCAPES:
-        return ESCAPES[character]
-    if " " <= character <= "~" or "À" <= character <= "ſ":
-        return character
-    words = unicodedata.name(character, "").split()
-    if (
-        words[:1] == ["GREEK"]
-        and words[-2:-1] == ["LETTER"]
-        and words[-1] in ("ALPHA", "BETA", "GAMMA", "DELTA", "SIGMA", "TAU", "LAMDA")
-    ):
-        letter = words[-1].lower().replace("lamda", "lambda")
-        return f"$\\{letter if words[1] == 'SMALL' else letter.capitalize()}$"
-    return f"U+{ord(character):04X}"
 
 
 def latex_table(run: Run, table: Table) -> str:
@@ -82,12 +37,12 @@ def latex_table(run: Run, table: Table) -> str:
         rf"\caption{{{caption(run)}}}",
         rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
         r"\toprule",
-        " & ".join(["Method", *(tex(c.title) + ARROWS[c.direction] for c in columns)]) + r" \\",
+        " & ".join(["Method", *(tex_text(c.title) + ARROWS[c.direction] for c in columns)]) + r" \\",
         r"\midrule",
     ]
     for row in rows:
         cells = [_cell(row.cells.get(c.key), bold=best.get(c.key) == row.label) for c in columns]
-        lines.append(" & ".join([tex(row.label), *cells]) + r" \\")
+        lines.append(" & ".join([tex_text(row.label), *cells]) + r" \\")
         lines += [r"\midrule"] * (row.label == BASELINE and len(rows) > 1)
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
 
@@ -99,7 +54,7 @@ def caption(run: Run) -> str:
     text = f"{title}. N = {spec['samples']}, {spec['steps']} steps of {spec['solver']}, {device}. Scores with 95% intervals. "
     text += "Bold: better than every other method but the full run, each paired 95% interval excluding zero. "
     text += f"{MISSING}: not measured."
-    return tex(text + (f" Scores come from {TINY_WARNING}." if has_tiny_scorers(run) else ""))
+    return tex_text(text + (f" Scores come from {TINY_WARNING}." if has_tiny_scorers(run) else ""))
 
 
 def best_of(run: Run, labels: list[str], metric: str) -> str | None:

@@ -14,6 +14,7 @@ from reports.analysis.select import has_tiny_scorers
 from reports.analysis.verdicts import Trial, trials
 from reports.format import count, number
 from reports.render.cells import STAGE_COLUMNS, TRAINING_COLUMNS, Cell, Column, Row, Table
+from reports.render.escape import csv_text, markdown_text
 from reports.render.tables import comparison_table
 from reports.render.words import TINY_WARNING, answer_sentences, disagreement_sentences, facts, sensitivity_sentences
 
@@ -23,7 +24,7 @@ CSV_COLUMNS = ("method", "quantity", "value", "low", "high", "n", "unit", "direc
 def markdown_report(run: Run) -> str:
     """The answer, the comparison, the differences to the full run, the stages and how it was measured."""
     table = comparison_table(run)
-    parts = [f"# {_escape(str(run.spec.get('title') or run.spec['name']))}"]
+    parts = [f"# {markdown_text(str(run.spec.get('title') or run.spec['name']))}"]
     if has_tiny_scorers(run):
         parts.append(f"> **{TINY_WARNING}**")
     parts += ["## Is it better than fewer steps at its cost?", _list(answer_sentences(run))]
@@ -39,8 +40,14 @@ def markdown_report(run: Run) -> str:
     parts += ["## Stages", _plain(table.rows, STAGE_COLUMNS), "## Training cost", _plain(_trained(table), TRAINING_COLUMNS)]
     numbers, anchor = published_for(run), anchor_sentence(run)
     if numbers or anchor:
-        parts += ["## Published elsewhere: not measured here, not ranked", *filter(None, (_escape(anchor), _published(numbers)))]
-    parts += ["## How it was measured", "\n".join(f"- {_escape(name)}: {_escape(value)}" for name, value in facts(run))]
+        parts += [
+            "## Published elsewhere: not measured here, not ranked",
+            *filter(None, (markdown_text(anchor), _published(numbers))),
+        ]
+    parts += [
+        "## How it was measured",
+        "\n".join(f"- {markdown_text(name)}: {markdown_text(value)}" for name, value in facts(run)),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -71,7 +78,8 @@ def _csv_row(label: str, cell: Cell) -> list[str]:
     numbers = ["" if v is None else repr(float(v)) for v in (cell.value, cell.low, cell.high)]
     verdict = cell.verdict.value if cell.verdict else ""
     n = "" if cell.n is None else str(cell.n)
-    return [label, cell.quantity, *numbers, n, cell.unit, cell.direction, verdict, cell.failure]
+    texts = [csv_text(text) for text in (label, cell.quantity, cell.unit, cell.direction, cell.failure)]
+    return [texts[0], texts[1], *numbers, n, texts[2], texts[3], verdict, texts[4]]
 
 
 def heading(column: Column) -> str:
@@ -95,7 +103,7 @@ def _differences(table: Table) -> str:
 
 
 def _list(sentences: list[str]) -> str:
-    return "\n".join(f"- {_escape(sentence)}" for sentence in sentences)
+    return "\n".join(f"- {markdown_text(sentence)}" for sentence in sentences)
 
 
 def _standings(run: Run, table: Table) -> str:
@@ -140,10 +148,4 @@ def plain_table(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _lines(lines: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(_escape(text) for text in line) + " |" for line in lines)
-
-
-def _escape(text: str) -> str:
-    for character in ("\\", "|", "<", "*", "_", "`"):
-        text = text.replace(character, "&lt;" if character == "<" else f"\\{character}")
-    return " ".join(text.split())
+    return "\n".join("| " + " | ".join(markdown_text(text) for text in line) + " |" for line in lines)

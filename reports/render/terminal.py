@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from rich.table import Column as RichColumn
 from rich.table import Table as RichTable
-from rich.text import Text
 
 from harness.storage.records import Run
+from harness.terminal import terminal_text
 from reports.analysis.select import has_tiny_scorers
 from reports.render.cells import Cell, Column
 from reports.render.markdown import heading
@@ -22,9 +23,10 @@ def terminal_table(run: Run) -> RichTable:
     table = comparison_table(run)
     columns = [c for c in table.columns if c.key in SHOWN] + list(table.metrics)
     title = f"{run.spec['name']}: N = {run.spec['samples']}" + (" - TINY scorers" if has_tiny_scorers(run) else "")
-    shown = RichTable("method", *(_heading(column) for column in columns), title=title, padding=(0, 0), show_lines=False)
+    headings = [RichColumn(header=terminal_text(name)) for name in ("method", *map(_heading, columns))]
+    shown = RichTable(*headings, title=terminal_text(title), padding=(0, 0), show_lines=False)
     for row in table.rows:
-        shown.add_row(Text(row.label), *(Text(_short(row.cells.get(column.key))) for column in columns))
+        shown.add_row(terminal_text(row.label), *(terminal_text(_short(row.cells.get(column.key))) for column in columns))
     return shown
 
 

@@ -12,6 +12,8 @@ from rich.text import Text
 
 from harness.errors import ArtifactError
 from harness.storage.records import Run
+from harness.terminal import terminal_text
+from harness.text import one_line
 from reports.analysis.changes import Missing
 from reports.analysis.findings import Finding, findings, interval_of
 from reports.analysis.spread import Spreads
@@ -36,11 +38,15 @@ def versus(a: Run, b: Run, spreads: Spreads | None = None) -> list[Finding | Mis
 def versus_table(a: Run, b: Run, rows: Sequence[Finding | Missing]) -> Table:
     """One line a check. Names are Text, so that brackets in them are no markup."""
     table = Table(
-        *COLUMNS, title=Text(f"A: {a.path}\nB: {b.path}"), title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD
+        *COLUMNS,
+        title=Text(f"A: {one_line(str(a.path))}\nB: {one_line(str(b.path))}"),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
     )
     for method, group in groupby(rows, key=lambda row: row.change.method if isinstance(row, Finding) else row.method):
         for row in group:
-            table.add_row(*(Text(cell) for cell in [method, *_cells(row)]))
+            table.add_row(*map(terminal_text, [method, *_cells(row)]))
         table.add_section()
     table.caption = Text(
         "Ratios for speed and memory, differences for scores. Better and worse: 5% one-sided, with Holm's correction over all"

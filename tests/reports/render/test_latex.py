@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from harness.storage.records import Run
-from reports.render.latex import best_of, latex_table, tex
+from reports.render.escape import tex_text
+from reports.render.latex import best_of, latex_table
 from reports.render.tables import comparison_table
 
 Make = Callable[..., Run]
@@ -61,7 +62,7 @@ def test_braces_balance_whatever_the_names(make_run: Make) -> None:
     ],
 )
 def test_escapes(text: str, expected: str) -> None:
-    assert tex(text) == expected
+    assert tex_text(text) == expected
 
 
 def test_only_a_surely_best_method_is_bold(make_run: Make) -> None:

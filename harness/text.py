@@ -1,0 +1,53 @@
+"""Text that came from elsewhere (labels, reasons, paths, other programs' errors), made fit for a message on one line.
+
+Such a text could move the cursor, forge lines of output, turn the reading direction, carry a password, or advise what is unsafe.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+MOST_LETTERS = 2_000  # of one text in a message
+TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the reading direction
+INVISIBLE = {"Cc", "Cs", "Zl", "Zp"}  # controls, halves of letters, separators of lines and paragraphs
+LINE_END = re.compile(r"\s*[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]\s*")
+USER = re.compile(r"(?<=://)[^/?#\s'\"]*@")
+SECRET = re.compile(
+    r"([?&;][^=&;#\s'\"]*(?:token|key|secret|passw|pwd|sig|cred|auth|session)[^=&;#\s'\"]*=)[^&;#\s'\"]+", re.IGNORECASE
+)
+UNSAFE = re.compile(r"weights_only|trust_remote_code|allow_pickle|unpickl", re.IGNORECASE)
+OBJECTS = "a file or repository that brings Python objects or code, which are never loaded"
+
+
+def visible(text: str) -> str:
+    """``text`` with every control character and every mark that turns its direction written as an escape: ``\\x1b``."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escaped(sign) for sign in text)
+
+
+def _escaped(sign: str) -> str:
+    hidden = sign in TURNING or unicodedata.category(sign) in INVISIBLE
+    return sign.encode("unicode_escape").decode() if hidden else sign
+
+
+def one_line(text: str, most: int = MOST_LETTERS) -> str:
+    """``text`` on one line, visible, and at most so long: what is beyond is left out in the middle."""
+    line = visible(LINE_END.sub(" ", text[: 4 * most]).strip())
+    return line if len(line) <= most else f"{line[: most // 2]} … {line[-most // 2 :]}"
+
+
+def without_credentials(text: str) -> str:
+    """``text`` with the user, the password and the secret parameters of every URL in it blanked."""
+    if "://" not in text:
+        return text
+    return SECRET.sub(r"\1***", USER.sub("***@", text))
+
+
+def said(text: str) -> str:
+    """What another program or a file says, as a message can repeat it.
+
+    Libraries advise to trust a file that they refuse (``weights_only=False``, ``trust_remote_code=True``); that is not passed on.
+    """
+    return OBJECTS if UNSAFE.search(text) else one_line(without_credentials(text))
