@@ -27,6 +27,7 @@ from harness.storage.layout import Layout
 YARDSTICK = (sys.executable, "-c", "import pandas, matplotlib.pyplot")
 CLI = (sys.executable, "-m", "ilf_bench")
 PRESET = "tiny-text"
+VERDICTS = (0, 2, 3)  # what a gate may say of a run against itself: PASS, INCONCLUSIVE, NOT-MEASURED
 FIRST_LINE = "run, until its first line"
 
 
@@ -91,7 +92,7 @@ def spend(command: Sequence[str], until_first_line: bool = False) -> Spent:
     before = os.times()
     _, errors = process.communicate()
     wall, after = time.perf_counter() - start, os.times()
-    if process.returncode not in (0, 3):  # gate: NOT-MEASURED, for a run against itself
+    if process.returncode not in VERDICTS:
         raise RuntimeError(f"{' '.join(command)} left by {process.returncode}: {errors}")
     return Spent(wall, after.children_user + after.children_system - before.children_user - before.children_system)
 

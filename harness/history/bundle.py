@@ -131,7 +131,7 @@ def _manifest(archive: zipfile.ZipFile, bundle: Path) -> tuple[dict[str, Any], s
             raise ValueError(f"a path that leads elsewhere: {unsafe[0]!r}")
         if sum(size for _, size in files.values()) > MOST_BYTES:
             raise ValueError(f"more than {MOST_BYTES // 2**30} GiB of files")
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, zipfile.BadZipFile) as error:
         raise ArtifactError(
             expected=f"{MANIFEST} of version {VERSION} in {bundle}", got=str(error), remedy="bundle the run again"
         ) from error
@@ -173,6 +173,6 @@ def _difference(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, digest: str, s
         with archive.open(entry) as file:
             while chunk := file.read(CHUNK):
                 found.update(chunk)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError) as error:
         return f"unreadable: {error}"
     return "" if found.hexdigest() == digest else "another digest"

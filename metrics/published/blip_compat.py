@@ -29,7 +29,7 @@ def apply_chunking_to_forward(function: Callable[..., Any], chunk_size: int, dim
 
 
 def _no_pruning(*_: object) -> Any:
-    raise NotImplementedError("image-reward prunes no attention heads")
+    raise ValueError("image-reward prunes no attention heads")
 
 
 def _invert_attention_mask(self: Any, mask: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ class Level:
         return self.signal * x0 + self.noise * eps
 
 
-class OwnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
+class OwnScheduler(SchedulerMixin, ConfigMixin, ABC):  # type: ignore[misc]
     """A solver with one model call a step on trailing timesteps, the last of which leads to the clean image.
 
     A subclass forgets its history in :meth:`reset` and moves one step in :meth:`advance`.
@@ -82,10 +83,10 @@ class OwnScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             return level.signal * sample - level.noise * output, level.signal * output + level.noise * sample
         raise ValueError(f"prediction_type must be epsilon, sample or v_prediction, not {kind}")
 
+    @abstractmethod
     def reset(self) -> None:
         """Forget what earlier steps left."""
-        raise NotImplementedError
 
+    @abstractmethod
     def advance(self, sample: torch.Tensor, x0: torch.Tensor, eps: torch.Tensor) -> torch.Tensor:
         """From ``self.levels[self.index]`` to the next level."""
-        raise NotImplementedError
