@@ -14,6 +14,7 @@ from harness.errors import HarnessError
 from harness.interrupts import interrupted, listen
 from harness.terminal import make_console
 from harness.text import without_credentials
+from ilf_bench.commands.anchors import anchors
 from ilf_bench.commands.bundle import bundle
 from ilf_bench.commands.compare import compare
 from ilf_bench.commands.doctor import doctor
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_,
     "doctor": doctor,
     "score": score,
+    "anchors": anchors,
     "train": train,
     "history": history,
     "power": power,

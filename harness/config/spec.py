@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from harness.config.anchors import Anchor
 from harness.config.solvers import check_solver
 from harness.errors import UsageError
 from harness.paths import ROOT
@@ -36,29 +37,13 @@ class TimingSpec(BaseModel):
 PRECISION_OF = {"bfloat16": "bf16", "float16": "fp16"}  # the arithmetic of weights that are not float32
 
 
-class Anchor(BaseModel):
-    """A published number that the preset's full run should come near, and where it was published."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    metric: str = Field(min_length=1)
-    value: float = Field(allow_inf_nan=False)
-    n: int | None = Field(None, ge=1)
-    source: str = Field(min_length=1)
-
-    @property
-    def text(self) -> str:
-        """For example ``FID 3.5 at N = 50000 (source)``."""
-        count = "" if self.n is None else f" at N = {self.n}"
-        return f"{self.metric} {self.value:g}{count} ({self.source})"
-
-
 class ExperimentSpec(BaseModel):
     """What is compared, on what, and how it is scored. Relative paths are relative to the installation.
 
     ``pipeline`` is a folder, ``hub:OWNER/NAME[@REVISION]`` (``+OWNER/NAME`` where the transformer has a repository of its
     own), or ``random:ARCHITECTURE``. ``dtype`` is that of the weights; float32 weights are computed with as ``precision``
     says. ``compile``: the timed rounds run every block through torch.compile. ``prompts``: see harness/config/prompts.py.
-    ``anchor`` and ``memory_gib`` (needed on the device) are notes for the reader. ``training`` is what ``ilf-bench train``
+    ``anchors`` and ``memory_gib`` (needed on the device) are notes for the reader. ``training`` is what ``ilf-bench train``
     trains; the method's package validates it, and it affects nothing that a run measures.
     """
 
@@ -83,7 +68,7 @@ class ExperimentSpec(BaseModel):
     reference: str | None = None
     timing: TimingSpec = TimingSpec()
     compile: bool = False
-    anchor: Anchor | None = None
+    anchors: tuple[Anchor, ...] = ()
     memory_gib: float | None = Field(None, gt=0, allow_inf_nan=False)
     training: dict[str, Any] = {}
 
@@ -101,7 +86,7 @@ class ExperimentSpec(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """All that decides results: no notes, and no field of a later version at its default, so that digests stay."""
-        content = self.model_dump(mode="json", exclude={"anchor", "memory_gib", "training"})
+        content = self.model_dump(mode="json", exclude={"anchors", "memory_gib", "training"})
         for later, default in (("dtype", "float32"), ("compile", False)):
             if content[later] == default:
                 del content[later]

@@ -77,7 +77,8 @@ class Runner:
         environment = facts.environment | {
             "command": self.command,
             "prompts": dict(self.experiment.prompt_record),
-            "anchor": None if self.spec.anchor is None else self.spec.anchor.model_dump(mode="json"),  # never ranked
+            "anchors": [anchor.model_dump(mode="json") for anchor in self.spec.anchors],  # never ranked
+            "image_pixels": facts.image_pixels,
         }
         remove_leftovers(self.folder)
         self.layout.complete.unlink(missing_ok=True)  # whole only when this call, too, has found or made everything

@@ -66,6 +66,6 @@ def presets() -> list[tuple[str, ...]]:
     for name in preset_names():
         spec = load_spec(name)
         memory = f"{spec.memory_gib:g} GiB" if spec.memory_gib else ""
-        anchor = spec.anchor.text if spec.anchor else ""
-        rows.append((name, f"{spec.title}; {spec.pipeline}", anchor, memory, f"ilf-bench run {name}"))
+        anchors = "; ".join(anchor.text for anchor in spec.anchors)
+        rows.append((name, f"{spec.title}; {spec.pipeline}", anchors, memory, f"ilf-bench run {name}"))
     return rows

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from harness.config.spec import Anchor
+from harness.config.anchors import Anchor, Protocol
 from harness.errors import UsageError
 from harness.paths import ROOT
 from harness.results import Direction
@@ -21,10 +22,13 @@ FOLDER = ROOT / "presets" / "published"
 
 @dataclass(frozen=True)
 class PublishedNumber:
-    """One number as its source prints it: ``value`` in ``unit``, of ``method`` on ``model`` (a preset's name)."""
+    """One number as its source prints it: ``value`` in ``unit``, of ``method`` on ``model`` (a preset's name).
+
+    ``baseline``: the value of the table's own baseline row in the same column, None where the source has none. ``factor``
+    makes our score comparable (100 for ImageReward x 100); ``ours`` is the text of the method here that does the same.
+    """
 
     source: str
-    device: str
     model: str
     method: str
     metric: str
@@ -32,13 +36,22 @@ class PublishedNumber:
     unit: str
     direction: Direction
     value: float
-    steps: int | None
+    baseline_method: str
+    baseline: float | None
+    factor: float
+    ours: str
     block_evaluations: float | None
+    protocol: Protocol
 
     @property
     def label(self) -> str:
         """The method with its step count."""
-        return self.method if self.steps is None else f"{self.method} ({self.steps} steps)"
+        return self.method if self.protocol.steps is None else f"{self.method} ({self.protocol.steps} steps)"
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it stands in the row that the table's others are held against."""
+        return self.method == self.baseline_method
 
 
 class _Strict(BaseModel):
@@ -50,49 +63,69 @@ class _Column(_Strict):
     title: str = Field(min_length=1)
     unit: str
     direction: Direction
+    factor: float = Field(1.0, gt=0, allow_inf_nan=False)
+    backbone: str | None = None
 
 
 class _Row(_Strict):
     model: str = Field(min_length=1)
     method: str = Field(min_length=1)
+    ours: str = ""
     steps: int | None = Field(None, ge=1)
+    resolution: int | None = Field(None, ge=1)
     block_evaluations: float | None = Field(None, gt=0, allow_inf_nan=False)
-    values: tuple[float | None, ...]
+    values: tuple[Annotated[float, Field(allow_inf_nan=False)] | None, ...]
 
 
 class _Table(_Strict):
+    """``protocol`` holds for all rows; what a row or a column states goes before it. ``baseline``: the method of each model's."""
+
     source: str = Field(min_length=1)
-    device: str = ""
-    columns: tuple[_Column, ...]
-    rows: tuple[_Row, ...]
+    protocol: Protocol = Protocol()
+    baseline: str = Field(min_length=1)
+    columns: tuple[_Column, ...] = Field(min_length=1)
+    rows: tuple[_Row, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _full_rows(self) -> _Table:
+    def _whole(self) -> _Table:
         for row in self.rows:
             if len(row.values) != len(self.columns):
                 raise ValueError(f"{row.model}, {row.method}: {len(self.columns)} columns but {len(row.values)} values")
+        for model in dict.fromkeys(row.model for row in self.rows):
+            found = [row for row in self.rows if (row.model, row.method) == (model, self.baseline)]
+            if len(found) != 1:
+                raise ValueError(f"{model}: {len(found)} baseline rows {self.baseline!r} instead of one")
         return self
 
     def numbers(self) -> list[PublishedNumber]:
         """Every value that is given; ``null`` stands where the source has none."""
+        baselines = {row.model: row.values for row in self.rows if row.method == self.baseline}
         return [
-            PublishedNumber(
-                self.source,
-                self.device,
-                row.model,
-                row.method,
-                c.metric,
-                c.title,
-                c.unit,
-                c.direction,
-                value,
-                row.steps,
-                row.block_evaluations,
-            )
+            self._number(row, column, value, baselines[row.model][i])
             for row in self.rows
-            for c, value in zip(self.columns, row.values, strict=True)
+            for i, (column, value) in enumerate(zip(self.columns, row.values, strict=True))
             if value is not None
         ]
+
+    def _number(self, row: _Row, column: _Column, value: float, baseline: float | None) -> PublishedNumber:
+        own = {"steps": row.steps, "resolution": row.resolution, "backbone": column.backbone}
+        known = {name: given for name, given in own.items() if given is not None}
+        return PublishedNumber(
+            source=self.source,
+            model=row.model,
+            method=row.method,
+            metric=column.metric,
+            title=column.title,
+            unit=column.unit,
+            direction=column.direction,
+            value=value,
+            baseline_method=self.baseline,
+            baseline=baseline,
+            factor=column.factor,
+            ours=row.ours,
+            block_evaluations=row.block_evaluations,
+            protocol=self.protocol.model_copy(update=known),
+        )
 
 
 def read_published(path: Path) -> list[PublishedNumber]:
@@ -107,18 +140,25 @@ def read_published(path: Path) -> list[PublishedNumber]:
     return [number for table in tables for number in table.numbers()]
 
 
-def anchor_sentence(run: Run) -> str:
-    """The published number that the preset's full run should come near, with its source; empty where the record has none."""
-    recorded = run.environment.get("anchor")
-    if not isinstance(recorded, Mapping):
-        return ""
-    try:
-        return f"Published for the full run: {Anchor(**recorded).text}."
-    except ValidationError:
-        return f"Published for the full run, in a form that this version does not know: {dict(recorded)}."
+def anchors_of(run: Run) -> tuple[list[Anchor], list[str]]:
+    """The published numbers that the preset's full run should come near, and sentences about what cannot be read of them."""
+    recorded = run.environment.get("anchors")
+    found: list[Anchor] = []
+    strange: list[str] = []
+    for one in recorded if isinstance(recorded, Sequence) and not isinstance(recorded, str) else ():
+        try:
+            found.append(Anchor.model_validate(one))
+        except ValidationError:
+            strange.append(f"Published for the full run, in a form that this version does not know: {one}.")
+    return found, strange
+
+
+def published_of(model: str, files: Sequence[Path] | None = None) -> list[PublishedNumber]:
+    """What was published for a preset's model: from ``files``, or from those that ship with the product."""
+    chosen = sorted(FOLDER.glob("*.yaml")) if files is None else files
+    return [number for path in chosen for number in read_published(path) if number.model == model]
 
 
 def published_for(run: Run, files: Sequence[Path] | None = None) -> list[PublishedNumber]:
-    """What was published for the model of a run's preset: from ``files``, or from those that ship with the product."""
-    chosen = sorted(FOLDER.glob("*.yaml")) if files is None else files
-    return [number for path in chosen for number in read_published(path) if number.model == run.spec["name"]]
+    """What was published for the model of a run's preset."""
+    return published_of(str(run.spec["name"]), files)

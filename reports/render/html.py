@@ -12,7 +12,6 @@ from harness.results import BASELINE, Score
 from harness.storage.records import Run
 from reports.analysis.compare import Verdict
 from reports.analysis.overview import overview
-from reports.analysis.published import anchor_sentence, published_for
 from reports.analysis.select import Sample, has_tiny_scorers, metric_order, throttled_calls
 from reports.render.cells import STAGE_COLUMNS, TRAINING_COLUMNS, Column, Table
 from reports.render.conflicts import conflicts
@@ -25,6 +24,7 @@ from reports.render.nulls import blind_metrics, null_matrix
 from reports.render.overview import chips, rows, sentence, strip, subtitle, title
 from reports.render.page import data_uri, render_page
 from reports.render.plots import COST_AXES, DRAWN, Plot, Stages
+from reports.render.published import ANCHOR_HEAD, BESIDE_HEAD, apart
 from reports.render.published_plots import published_plots
 from reports.render.style import PUBLISHED, Look, families, looks
 from reports.render.svg import mark, plot_svg, shorten, stages_svg, symbols
@@ -55,8 +55,9 @@ def html_report(
     main = tuple(column for key in first.shown for column in table.metrics if column.key == key)
     frames = (WIDE_FRAME, NARROW_FRAME) if main else ()
     pictures = strip(first, sheet)
-    published = published_for(run)
-    apart = {label: len(numbers) + i for i, label in enumerate(dict.fromkeys(number.label for number in published))}
+    others = apart(run)
+    published = others.numbers
+    marks = {label: len(numbers) + i for i, label in enumerate(dict.fromkeys(number.label for number in published))}
     seen = {plot.axis for plot in plots} | {part.axis for part in found}
     context: dict[str, Any] = {
         "title": title(run),
@@ -93,9 +94,11 @@ def html_report(
         "blind": blind_metrics(run),
         "training": TRAINING_COLUMNS,
         "published": published,
-        "published_plots": [plot_svg(plot, apart) for plot in published_plots(published)],
+        "published_plots": [plot_svg(plot, marks) for plot in published_plots(published)],
         "published_mark": mark(PUBLISHED),
-        "anchor": anchor_sentence(run),
+        "apart": others,
+        "anchor_head": ANCHOR_HEAD,
+        "beside_head": BESIDE_HEAD,
         "throttled": throttle_sentence(run) if throttled_calls((*run.timings, *run.other_batches)) else "",
         "conflicts": conflicts(run, stored),
         "marks": MARKS,

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from harness.storage.records import Run
 from reports.analysis.compare import Verdict
-from reports.analysis.published import PublishedNumber, anchor_sentence, published_for
 from reports.analysis.select import has_tiny_scorers
 from reports.analysis.verdicts import Trial, trials
 from reports.format import count, number
 from reports.render.cells import STAGE_COLUMNS, TRAINING_COLUMNS, Cell, Column, Row, Table
 from reports.render.escape import csv_text, markdown_text
+from reports.render.published import ANCHOR_HEAD, BESIDE_HEAD, Apart, apart
 from reports.render.tables import comparison_table
 from reports.render.words import TINY_WARNING, answer_sentences, disagreement_sentences, facts, sensitivity_sentences
 
@@ -38,12 +38,8 @@ def markdown_report(run: Run) -> str:
     for part in table.batches:
         parts += [f"## Time at batch {part.batch}", _plain(part.rows, part.columns)]
     parts += ["## Stages", _plain(table.rows, STAGE_COLUMNS), "## Training cost", _plain(_trained(table), TRAINING_COLUMNS)]
-    numbers, anchor = published_for(run), anchor_sentence(run)
-    if numbers or anchor:
-        parts += [
-            "## Published elsewhere: not measured here, not ranked",
-            *filter(None, (markdown_text(anchor), _published(numbers))),
-        ]
+    if others := apart(run):
+        parts += ["## Published elsewhere: not measured here, not ranked", *_apart(others)]
     parts += [
         "## How it was measured",
         "\n".join(f"- {markdown_text(name)}: {markdown_text(value)}" for name, value in facts(run)),
@@ -120,14 +116,24 @@ def _standing(trial: Trial) -> str:
     return f"{trial.standing.value}{p}" if trial.gain is not None else f"{trial.standing.value}: {trial.reason}"
 
 
-def _published(numbers: list[PublishedNumber]) -> str:
-    if not numbers:
-        return ""
-    lines = [["Source", "Device", "Method", "Block evaluations", "What", "Value", "Unit"], ["---"] * 7]
-    for n in numbers:
-        blocks = "–" if n.block_evaluations is None else count(n.block_evaluations)
-        lines.append([n.source, n.device or "–", n.method, blocks, n.title, f"{n.value:g}", n.unit or "–"])
-    return _lines(lines)
+def _apart(others: Apart) -> list[str]:
+    """What a right set-up should reproduce, differences side by side, and the tables themselves."""
+    parts = [markdown_text(sentence) for sentence in others.strange]
+    if others.anchors:
+        parts += ["### What a right set-up should reproduce", _cells(ANCHOR_HEAD, others.anchors)]
+    if others.differences:
+        parts += ["### Differences to each table's own baseline", _cells(BESIDE_HEAD, others.differences)]
+    if others.numbers:
+        lines = [["Source", "Method", "Block evaluations", "What", "Value", "Unit"], ["---"] * 6]
+        for n in others.numbers:
+            blocks = "–" if n.block_evaluations is None else count(n.block_evaluations)
+            lines.append([n.source, n.method, blocks, n.title, f"{n.value:g}", n.unit or "–"])
+        parts += ["### The published tables", _lines(lines)]
+    return parts
+
+
+def _cells(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return _lines([list(head), ["---"] * len(head), *map(list, rows)])
 
 
 def _with_verdict(cell: Cell) -> str:

@@ -12,10 +12,10 @@ from reports.render.style import PUBLISHED
 
 def published_plots(numbers: Sequence[PublishedNumber]) -> list[Plot]:
     """A plot for each source and metric of two numbers or more, against block evaluations; no front, for nothing is ranked."""
-    groups: dict[tuple[str, str, str], list[PublishedNumber]] = {}
+    groups: dict[tuple[str, str], list[PublishedNumber]] = {}
     for number in numbers:
         if number.block_evaluations is not None:
-            groups.setdefault((number.source, number.device, number.metric), []).append(number)
+            groups.setdefault((number.source, number.metric), []).append(number)
     return [_plot(group) for group in groups.values() if len(group) > 1]
 
 

@@ -148,7 +148,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Commit", commit),
         ("Created", str(env.get("created") or "not recorded")),
     ]
-    used = {"commit", "dirty", "device", "device_name", "command", "created", "anchor"}
+    used = {"commit", "dirty", "device", "device_name", "command", "created", "anchor", "anchors", "image_pixels"}
     return rows + [(key, str(value)) for key, value in sorted(env.items()) if key not in used]
 
 

@@ -163,10 +163,11 @@ def test_a_random_run_reports_speed_and_cost_only(
         assert "ilf-bench train" in score.reason if label == "ilf" else score.reason == "NOT-MEASURED: random weights"
     assert "ilf: NOT-MEASURED" in said and "device hours at an assumed 400 TFLOP/s" in said and "of disk" in said
     assert not run.failed_methods and run.methods[2].extra_parameters > 0
-    assert run.environment["anchor"]["value"] == 92.03 and "project page" in run.environment["anchor"]["source"]
+    (anchor,) = run.environment["anchors"]
+    assert anchor["value"] == 92.03 and "project page" in anchor["source"] and run.environment["image_pixels"] == 512 * 512
     assert run.environment["notes"][0] == NOTE and "not timed as published" in run.environment["notes"][1]
     assert run.environment["weights_dtype"] == "float32" and run.environment["prompts"]["count"] == 16
-    assert "anchor" not in json.loads((folder / "spec.json").read_text())
+    assert "anchors" not in json.loads((folder / "spec.json").read_text())
 
 
 @pytest.mark.parametrize("name", FULL_PRESETS)
@@ -176,14 +177,14 @@ def test_every_preset_of_the_full_tier_is_whole(name: str) -> None:
     assert chosen.pipeline.startswith("hub:") and chosen.steps == 20 and chosen.dtype == "float16"
     assert chosen.guidance == (1.5 if chosen.task == "class" else 4.5)
     assert list(chosen.methods) == ["full", "steps:12", "steps:10", "deepcache:interval=3", "ilf"]
-    assert chosen.anchor or name in ("pixart-alpha-256", "pixart-sigma-2k")
+    assert chosen.anchors or name in ("pixart-alpha-256", "pixart-sigma-2k")
     size = {"256": 32, "512": 64, "1024": 128, "2k": 256}[name.rsplit("-", 1)[1]]
     assert architecture.sample_size == size
 
 
 def test_notes_do_not_change_what_an_experiment_is() -> None:
     chosen = load_spec("pixart-sigma-2k")
-    assert chosen.model_copy(update={"memory_gib": None, "anchor": None}).digest() == chosen.digest()
+    assert chosen.model_copy(update={"memory_gib": None, "anchors": ()}).digest() == chosen.digest()
     assert "dtype" not in load_spec("tiny-text").identity() and chosen.identity()["dtype"] == "float16"
 
 

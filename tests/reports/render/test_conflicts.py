@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,7 +9,6 @@ import numpy as np
 
 from harness.results import Score
 from harness.storage.records import Run, read_run
-from reports.analysis.published import anchor_sentence
 from reports.render.build import build_report
 from reports.render.conflicts import conflicts
 from reports.render.grid import stored_samples
@@ -75,20 +73,22 @@ def test_published_numbers_stand_apart(make_run: Make) -> None:
     part = there.split('id="published"')[1].split("</section>")[0]
     assert "arXiv 2501.13107" in part and "ILF" in part and "answer" not in part
     measured = there.split('id="published"')[0]
-    assert part.count('role="img"') == 8 and part.count('href="#mk-120" x=') == 8 * 4 + 8 + 32  # each metric's plot, caption, row
+    assert part.count('role="img"') == 8 and part.count('href="#mk-120" x=') == 8 * 4 + 8 + 32 + 24
+    assert "differences to each table" in part.lower()  # above: each metric's plot, caption, row, and the differences of three
     assert 'href="#mk-120"' not in measured and 'class="front"' not in part
 
 
-def test_the_anchor_of_a_preset_is_shown_apart(make_run: Make) -> None:
-    anchor = {"metric": "FID", "value": 3.5, "n": 50000, "source": "some <paper>"}
+def test_the_anchors_of_a_preset_are_shown_apart(make_run: Make) -> None:
+    anchor = {"metric": "fid", "title": "FID", "value": 3.5, "n": 50000, "source": "some <paper>"}
     run = make_run()
-    run = replace(run, environment=dict(run.environment) | {"anchor": anchor})
-    sentence = "Published for the full run: FID 3.5 at N = 50000 (some <paper>)."
-    assert anchor_sentence(run) == sentence
+    run = replace(run, environment=dict(run.environment) | {"anchors": [anchor]})
     page = html_report(run, comparison_table(run), [], None, {}, None)
-    assert html.escape(sentence) in page.split('id="published"')[1] and "anchor" not in dict(facts(run))
-    assert "FID 3.5 at N = 50000 (some &lt;paper>)" in markdown_report(run)
-    odd = replace(run, environment=dict(run.environment) | {"anchor": {"metrik": 1}})
-    assert "does not know: {'metrik': 1}" in anchor_sentence(odd)
-    without = replace(run, environment=dict(run.environment) | {"anchor": None})
-    assert anchor_sentence(without) == "" and "Published elsewhere" not in markdown_report(without)
+    part = page.split('id="published"')[1].split("</section>")[0]
+    assert "3.5 at N = 50,000" in part and "some &lt;paper&gt;; not stated: prompts" in part and "for orientation only" in part
+    assert "not measured: fid is not among the metrics of this run" in part and "anchors" not in dict(facts(run))
+    text = markdown_report(run)
+    assert "### What a right set-up should reproduce" in text and "| FID | 3.5 at N = 50,000 |" in text
+    odd = replace(run, environment=dict(run.environment) | {"anchors": [{"metrik": 1}]})
+    assert "does not know" in markdown_report(odd) and "metrik" in html_report(odd, comparison_table(odd), [], None, {}, None)
+    without = replace(run, environment=dict(run.environment) | {"anchors": []})
+    assert "Published elsewhere" not in markdown_report(without)

@@ -1,0 +1,82 @@
+"""``ilf-bench anchors``: what a right set-up of a preset should reproduce, and whether a run did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from ilf_bench.console import console, print_line, print_whole
+from ilf_bench.options import DEFAULT_OUT, Out
+
+if TYPE_CHECKING:
+    from harness.config.spec import ExperimentSpec
+    from harness.storage.records import Run
+
+
+def anchors(
+    what: Annotated[str, typer.Argument(help="A preset, or a run folder.")],
+    out: Out = DEFAULT_OUT,
+) -> None:
+    """What a right set-up should reproduce, within which tolerance and N, and whether the newest run of the preset did."""
+    from harness.storage.layout import Layout
+    from harness.storage.records import read_run
+
+    if Layout(Path(what)).spec.exists():
+        _print_run(read_run(Path(what)))
+        return
+    from harness.config.spec import load_spec
+
+    spec = load_spec(what)
+    run = _newest(spec.name, out)
+    if run is not None:
+        _print_run(run)
+        return
+    _print_preset(spec)
+    print_line(f"no run of {spec.name} in {out} yet: ilf-bench run {what}")
+
+
+def _newest(name: str, out: Path) -> Run | None:
+    """The newest run of a preset that is still on disk."""
+    from harness.history.store import History
+    from harness.storage.layout import Layout
+    from harness.storage.locations import history_path
+    from harness.storage.records import read_run
+
+    store = history_path(out)
+    entries = History(store).runs() if store.exists() else ()
+    paths = [entry.path for entry in entries if entry.preset == name and Layout(entry.path).spec.exists()]
+    return read_run(paths[-1]) if paths else None
+
+
+def _print_preset(spec: ExperimentSpec) -> None:
+    from reports.analysis.published import published_of
+    from reports.render.published import accepted, published, source
+
+    rows = [(one.title, published(one), accepted(one), source(one.source, one)) for one in spec.anchors]
+    _print_table(f"{spec.name}: what the full run should reproduce", ("What", "Published", "Accepted", "Source"), rows)
+    numbers = published_of(spec.name)
+    cells = [(n.label, n.title, f"{n.value:g} {n.unit}".strip(), source(n.source, n.protocol)) for n in numbers]
+    _print_table(f"{spec.name}: published tables", ("Method", "What", "Value", "Source"), cells)
+
+
+def _print_run(run: Run) -> None:
+    from reports.render.published import ANCHOR_HEAD, BESIDE_HEAD, apart
+
+    found = apart(run)
+    _print_table(f"{run.path.name}: what its full run should reproduce", ANCHOR_HEAD, found.anchors)
+    _print_table(f"{run.path.name}: differences to each table's own baseline, not ranked", BESIDE_HEAD, found.differences)
+
+
+def _print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if not rows:
+        print_line(f"{title}: nothing is known")
+        return
+    table = Table(*head, title=escape(title))
+    for row in rows:
+        table.add_row(*map(escape, row))
+    print_whole(console, table)
