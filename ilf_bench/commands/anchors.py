@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from harness.text import one_line
 from ilf_bench.console import console, print_line, print_whole
 from ilf_bench.options import DEFAULT_OUT, Out
 
@@ -78,5 +79,5 @@ def _print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]])
         return
     table = Table(*head, title=escape(title))
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(one_line(cell, most=len(cell) + 1)) for cell in row))
     print_whole(console, table)
