@@ -16,6 +16,7 @@ from harness.errors import UsageError
 from harness.results import Direction, FloatArray
 
 LpipsBackbone = Literal["alex", "vgg"]
+PreferenceName = Literal["image_reward", "pickscore", "hpsv2", "aesthetic"]
 
 
 class FeatureExtractor(Protocol):
@@ -104,9 +105,8 @@ class Networks(Protocol):
     def iqa_prompts(self) -> Mapping[str, tuple[str, str]]:
         """CLIP-IQA's attributes, each with a prompt for it and one against it."""
 
-    @property
-    def reward(self) -> PreferenceModel:
-        """For ImageReward."""
+    def preference(self, name: PreferenceName) -> PreferenceModel:
+        """For the preference scores."""
 
     def lpips(self, backbone: LpipsBackbone) -> PairDistance:
         """For LPIPS."""

@@ -16,6 +16,7 @@ from metrics.published.efficientnet import EfficientNetFeatures
 from metrics.published.networks import PublishedNetworks
 from metrics.published.spec import read_scorers
 from metrics.reference import Reference, load_reference
+from metrics.remembered import RememberedFeatures
 
 
 def check_reference_path(path: Path) -> None:
@@ -53,7 +54,7 @@ class MetricContext:
     @cached_property
     def judge(self) -> FeatureExtractor:
         """EfficientNet-Lite0, the same beside either set of networks."""
-        return EfficientNetFeatures(self.device)
+        return RememberedFeatures(EfficientNetFeatures(self.device))
 
     @property
     def tiny(self) -> bool:

@@ -11,10 +11,10 @@ from metrics.clip_score import ClipScore
 from metrics.context import MetricContext
 from metrics.feature_distance import FeatureDistance
 from metrics.frechet import FrechetDistance
-from metrics.image_reward import ImageReward
 from metrics.kernel import KernelDistance
 from metrics.lpips import LpipsDistance
 from metrics.manifold import Manifold, Side
+from metrics.preference import AESTHETIC, HPSV2, IMAGE_REWARD, PICKSCORE, Preference
 from metrics.psnr import Psnr
 from metrics.ssim import MsSsim, Ssim
 
@@ -74,7 +74,10 @@ METRICS: dict[str, Callable[[MetricContext], Metric]] = {
     "clip_iqa_noisy": lambda c: _clip_iqa(c, "clean"),
     "clip_iqa_colourful": lambda c: _clip_iqa(c, "colourful"),
     "clip_iqa_natural": lambda c: _clip_iqa(c, "natural"),
-    "image_reward": lambda c: ImageReward(c.networks.reward, c.tiny),
+    "image_reward": lambda c: Preference(c.networks.preference("image_reward"), IMAGE_REWARD, c.tiny),
+    "pickscore": lambda c: Preference(c.networks.preference("pickscore"), PICKSCORE),
+    "hpsv2": lambda c: Preference(c.networks.preference("hpsv2"), HPSV2),
+    "aesthetic": lambda c: Preference(c.networks.preference("aesthetic"), AESTHETIC),
     "psnr": lambda c: Psnr(),
     "ssim": lambda c: Ssim(),
     "ms_ssim": lambda c: MsSsim(),

@@ -34,6 +34,11 @@ def save_images(images: torch.Tensor, folder: Path) -> Path:
     return folder
 
 
+def to_pil_image(image: torch.Tensor) -> Image.Image:
+    """One image uint8 [3, H, W]."""
+    return Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+
+
 def spread(model: nn.Module, seed: int) -> None:
     """Weights that keep the scale of their input through many rectified layers, so that features differ between images."""
     torch.manual_seed(seed)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import NotMeasured
-from metrics.base import FeatureExtractor, LpipsBackbone, PairDistance
+from metrics.base import FeatureExtractor, LpipsBackbone, PairDistance, PreferenceModel, PreferenceName
 from metrics.bundled.tiny import ClassifierFeatures, ProjectedClipFeatures, TinyClip, TinyReward
+from metrics.remembered import RememberedFeatures
 
 Task = Literal["class", "text"]
 PROMPT_PAIRS = {  # British, as the tiny encoder has learned them
@@ -54,7 +55,7 @@ class BundledNetworks:
     def fidelity_features(self) -> FeatureExtractor:
         """Of a classifier, so never of a network that a training loss may use."""
         name = "digit-classifier" if self.task == "class" else "emoji-classifier"
-        return ClassifierFeatures(self.folder / name, self.device)
+        return RememberedFeatures(ClassifierFeatures(self.folder / name, self.device))
 
     @property
     def spatial_features(self) -> FeatureExtractor:
@@ -70,6 +71,12 @@ class BundledNetworks:
     def clip_features(self) -> FeatureExtractor:
         """None."""
         raise _lacking("CMMD")
+
+    def preference(self, name: PreferenceName) -> PreferenceModel:
+        """ImageReward's tiny stand-in only."""
+        if name != "image_reward":
+            raise _lacking(name)
+        return self.reward
 
     def lpips(self, backbone: LpipsBackbone) -> PairDistance:
         """None."""

@@ -23,6 +23,7 @@ from harness.errors import ArtifactError, UsageError
 from harness.models.checksums import check_sums
 from harness.storage.files import write_bytes
 from metrics.bundled.degradations import KINDS
+from metrics.remembered import RememberedImages, RememberedTexts
 
 IMAGE_SIZE = 32
 MAX_TOKENS = 12
@@ -218,14 +219,16 @@ class TinyClip:
         self.model: CLIPModel = model.eval().requires_grad_(False).to(device)
         self.scale = float(self.model.logit_scale.exp())
         self._digest = digest(folder / WEIGHTS)
+        self.embed_images = RememberedImages(self._embed_images)
+        self.embed_texts = RememberedTexts(self._embed_texts)
 
     @torch.no_grad()
-    def embed_images(self, images: torch.Tensor) -> torch.Tensor:
+    def _embed_images(self, images: torch.Tensor) -> torch.Tensor:
         """float32 [B, d], not normalised, for uint8 [B, 3, 32, 32]."""
         return embed_images(self.model, to_unit(images.to(self.device)))
 
     @torch.no_grad()
-    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+    def _embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """float32 [B, d], not normalised."""
         return embed_tokens(self.model, tokenize(self.tokenizer, texts).to(self.device))
 

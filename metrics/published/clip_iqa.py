@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from metrics.published.packages import digest, frozen, in_chunks, require, weights_of
+from metrics.remembered import RememberedImages, RememberedTexts
 
 PROMPT_PAIRS = {
     "good": ("Good photo.", "Bad photo."),
@@ -30,10 +31,8 @@ class PyiqaEncoder:
         self.tokenize: Any = architecture.clip.tokenize
         self.device, self.scale = device, float(self.model.logit_scale.exp())
         self._digest = digest(self.model)
-
-    def embed_images(self, images: torch.Tensor) -> torch.Tensor:
-        """float32 [B, d], not normalised, for uint8 [B, 3, H, W]."""
-        return in_chunks(self._embed, images)
+        self.embed_images = RememberedImages(lambda images: in_chunks(self._embed, images))
+        self.embed_texts = RememberedTexts(self._embed_texts)
 
     def _embed(self, images: torch.Tensor) -> torch.Tensor:
         pixels = images.to(self.device).float() / 255
@@ -42,7 +41,7 @@ class PyiqaEncoder:
         return embedded
 
     @torch.no_grad()
-    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+    def _embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """float32 [B, d], not normalised."""
         embedded: torch.Tensor = self.model.encode_text(self.tokenize(list(texts), truncate=True).to(self.device))
         return embedded.float()

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from metrics.base import FeatureExtractor, ImageTextEncoder, LpipsBackbone, PairDistance, PreferenceModel
+from metrics.base import FeatureExtractor, ImageTextEncoder, LpipsBackbone, PairDistance, PreferenceModel, PreferenceName
 from metrics.published.clip_iqa import PROMPT_PAIRS, PyiqaEncoder
 from metrics.published.dinov2 import DinoFeatures
 from metrics.published.image_reward import RewardModel
 from metrics.published.inception import InceptionFeatures, SpatialFeatures, open_inception
 from metrics.published.lpips import ALEXNET, VGG16, Lpips
 from metrics.published.open_clip import OpenClipEncoder, OpenClipFeatures
+from metrics.published.preference import AestheticScore, HpsV21, PickScore
 from metrics.published.spec import Scorers
+from metrics.remembered import RememberedFeatures
 
 
 class PublishedNetworks:
@@ -32,7 +34,7 @@ class PublishedNetworks:
     @cached_property
     def frechet_features(self) -> FeatureExtractor:
         """Inception's pooled features."""
-        return InceptionFeatures(self._inception, self.device)
+        return RememberedFeatures(InceptionFeatures(self._inception, self.device))
 
     @cached_property
     def spatial_features(self) -> FeatureExtractor:
@@ -42,7 +44,7 @@ class PublishedNetworks:
     @cached_property
     def dino_features(self) -> FeatureExtractor:
         """DINOv2's class token."""
-        return DinoFeatures(self.scorers.dinov2.model, self.device)
+        return RememberedFeatures(DinoFeatures(self.scorers.dinov2.model, self.device))
 
     @property
     def fidelity_features(self) -> FeatureExtractor:
@@ -64,10 +66,15 @@ class PublishedNetworks:
         """CLIP-IQA's CLIP."""
         return PyiqaEncoder(self.scorers.clip_iqa.backbone, self.device)
 
-    @cached_property
-    def reward(self) -> PreferenceModel:
-        """ImageReward."""
-        return RewardModel(self.scorers.image_reward, self.device)
+    def preference(self, name: PreferenceName) -> PreferenceModel:
+        """The network of a preference score."""
+        if name == "image_reward":
+            return RewardModel(self.scorers.image_reward, self.device)
+        if name == "pickscore":
+            return PickScore(self.scorers.pickscore, self.device)
+        if name == "hpsv2":
+            return HpsV21(self.scorers.hpsv2, self.device)
+        return AestheticScore(self.scorers.aesthetic, self.clip, self.device)
 
     def lpips(self, backbone: LpipsBackbone) -> PairDistance:
         """LPIPS with the named backbone."""

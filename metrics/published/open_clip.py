@@ -11,10 +11,14 @@ import torch.nn.functional as F
 
 from metrics.published.packages import digest, frozen, in_chunks, require, to_pil, weights_of
 from metrics.published.spec import OpenClip
+from metrics.remembered import RememberedImages, RememberedTexts
 
 
 class OpenClipEncoder:
-    """An ``ImageTextEncoder``; images pass Pillow's resize (bicubic, antialiased), as the package prescribes."""
+    """An ``ImageTextEncoder``; images pass Pillow's resize (bicubic, antialiased), as the package prescribes.
+
+    Each image and each text is embedded once.
+    """
 
     def __init__(self, spec: OpenClip, device: str = "cpu") -> None:
         package = require("open_clip", "open_clip_torch")
@@ -26,10 +30,8 @@ class OpenClipEncoder:
         self.spec, self.device = spec, device
         self.scale = float(self.model.logit_scale.exp())
         self._digest = digest(self.model)
-
-    def embed_images(self, images: torch.Tensor) -> torch.Tensor:
-        """float32 [B, d], not normalised, for uint8 [B, 3, H, W]."""
-        return in_chunks(self._embed, images)
+        self.embed_images = RememberedImages(lambda images: in_chunks(self._embed, images))
+        self.embed_texts = RememberedTexts(self._embed_texts)
 
     def _embed(self, images: torch.Tensor) -> torch.Tensor:
         pixels = torch.stack([self.preprocess(image) for image in to_pil(images)])
@@ -37,7 +39,7 @@ class OpenClipEncoder:
         return embedded
 
     @torch.no_grad()
-    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+    def _embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """float32 [B, d], not normalised; a text is cut after the model's context length."""
         embedded: torch.Tensor = self.model.encode_text(self.tokenizer(list(texts)).to(self.device))
         return embedded.float()

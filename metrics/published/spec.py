@@ -55,6 +55,26 @@ class LpipsWeights(_Part):
     vgg: Path | None = None
 
 
+class PickScoreWeights(_Part):
+    """A hub id or a local folder of transformers each, of the model and of its tokenizer."""
+
+    model: str = "yuvalkirstain/PickScore_v1"
+    tokenizer: str = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+
+
+class HpsV2(_Part):
+    """HPS_v2.1_compressed.pt, a state dict of open_clip's ``model``."""
+
+    model: str = "ViT-H-14"
+    weights: Path | None = None
+
+
+class Aesthetic(_Part):
+    """sac+logos+ava1-l14-linearMSE.pth, on the CLIP of ``clip``."""
+
+    weights: Path | None = None
+
+
 class Scorers(_Part):
     """The whole file; a part that is left out keeps its default."""
 
@@ -65,6 +85,9 @@ class Scorers(_Part):
     cmmd: OpenClip = OpenClip(model="ViT-L-14-336", pretrained="openai")
     dinov2: DinoV2 = DinoV2()
     lpips: LpipsWeights = LpipsWeights()
+    pickscore: PickScoreWeights = PickScoreWeights()
+    hpsv2: HpsV2 = HpsV2()
+    aesthetic: Aesthetic = Aesthetic()
 
 
 def read_scorers(path: Path) -> Scorers:

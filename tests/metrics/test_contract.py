@@ -29,8 +29,9 @@ TINY = {
     "image_reward",
     "feature_distance",
 }
+PREFERENCES = ("pickscore", "hpsv2", "aesthetic")
 JUDGES = ("kd_efficientnet", "fd_efficientnet", "distance_efficientnet")
-PUBLISHED = ("sfid", "cmmd", "fd_dinov2", "clip_iqa_natural", "lpips", "lpips_vgg", "ms_ssim", *JUDGES)
+PUBLISHED = ("sfid", "cmmd", "fd_dinov2", "clip_iqa_natural", "lpips", "lpips_vgg", "ms_ssim", *JUDGES, *PREFERENCES)
 TABLE = [name for name in METRICS if name not in PUBLISHED]
 PAIRED = {"psnr", "ssim", "feature_distance"}
 

@@ -16,7 +16,7 @@ from metrics.bundled.networks import PROMPT_PAIRS
 from metrics.clip_iqa import NAMES, ClipIqa
 from metrics.clip_score import ClipScore
 from metrics.context import MetricContext
-from metrics.image_reward import ImageReward
+from metrics.preference import Preference
 
 Draw = Callable[..., torch.Tensor]
 PROMPTS = ("red apple", "good cat", "noisy dull dog", "clean picture")
@@ -75,7 +75,7 @@ def test_clip_iqa_is_the_softmax_over_its_pair(context: MetricContext, random_im
 def test_reward_is_the_standardised_ranking_score(context: MetricContext, random_images: Draw) -> None:
     images = random_images(4)
     batch = Batch(images, PROMPTS, range(4))
-    metric = ImageReward(context.networks.reward, tiny=True)
+    metric = Preference(context.networks.reward, tiny=True)
     plain = metric.measure(batch)
     _, text = by_hand(context.networks.clip, images, PROMPTS)
     with torch.no_grad():
@@ -91,7 +91,7 @@ def test_reward_is_the_standardised_ranking_score(context: MetricContext, random
 
 def test_reward_depends_on_the_prompt(context: MetricContext, random_images: Draw) -> None:
     images = random_images(4)
-    metric = ImageReward(context.networks.reward)
+    metric = Preference(context.networks.reward)
     own = metric.measure(Batch(images, PROMPTS, range(4)))
     shuffled = metric.measure(Batch(images, PROMPTS[::-1], range(4)))
     assert not np.allclose(own, shuffled)

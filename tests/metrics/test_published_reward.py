@@ -12,7 +12,7 @@ import torch
 
 from harness.contracts import Batch
 from harness.errors import NotMeasured
-from metrics.image_reward import ImageReward
+from metrics.preference import Preference
 from metrics.published.image_reward import RewardModel
 from metrics.published.packages import to_pil
 from metrics.published.spec import ImageRewardWeights
@@ -40,7 +40,7 @@ def prompts() -> list[str]:
 
 def test_batched_scores_are_the_packages(model: RewardModel) -> None:
     images = draw_images(PAIRS, side=80)
-    found = ImageReward(model).measure(Batch(images, prompts(), range(PAIRS)))[:, 0]
+    found = Preference(model).measure(Batch(images, prompts(), range(PAIRS)))[:, 0]
     with torch.no_grad():
         wanted = [model.model.score(prompt, image) for prompt, image in zip(prompts(), to_pil(images), strict=True)]
     np.testing.assert_allclose(found, wanted, atol=1e-4)

@@ -20,7 +20,7 @@ from harness.contracts import Batch
 from harness.storage.images import decode_image
 from metrics.frechet import frechet_distance
 from metrics.image_folder import folder_reference
-from metrics.image_reward import ImageReward
+from metrics.preference import Preference
 from metrics.published.image_reward import RewardModel
 from metrics.published.inception import FILE, InceptionFeatures, open_inception
 from metrics.published.spec import ImageRewardWeights
@@ -43,7 +43,7 @@ def test_image_reward_of_the_readmes_four_images() -> None:
     weights, folder = Path(given("ILF_BENCH_IMAGE_REWARD")), Path(given("ILF_BENCH_IMAGE_REWARD_IMAGES"))
     model = RewardModel(ImageRewardWeights(folder=weights))
     images = [torch.from_numpy(decode_image(folder / f"{i}.webp"))[None] for i in range(1, 5)]
-    found = [ImageReward(model).measure(Batch(image, [PROMPT], [0]))[0, 0] for image in images]
+    found = [Preference(model).measure(Batch(image, [PROMPT], [0]))[0, 0] for image in images]
     np.testing.assert_allclose(found, README_SCORES, atol=1e-3)
 
 
