@@ -67,6 +67,40 @@ def test_the_slider_moves_the_border_with_keys(browser: Any, report_folder: Path
     assert len(found) == 4 and all("25%" in clip for clip in found)
 
 
+def test_three_methods_side_by_side_and_a_difference(browser: Any, report_folder: Path) -> None:
+    open_page(browser, report_folder / "gallery.html", SIZES[0], "light")
+    choose(browser, "third", "8 steps")
+    lefts = "return [...document.querySelectorAll('.card:first-child img')].map(i => i.getBoundingClientRect().left)"
+    first, second, third = browser.execute_script(lefts)
+    assert first < second < third
+    tags = browser.execute_script("return [...document.querySelectorAll('.card:first-child .tag')].map(t => t.textContent)")
+    assert tags == ["A", "B", "C"] and violations(browser) == []
+    choose(browser, "third", "none")
+    choose(browser, "view", "difference of A and B, 4 times")
+    blend = "return getComputedStyle(document.querySelector('.card .second')).mixBlendMode"
+    assert browser.execute_script(blend) == "difference"
+    assert "view=difference" in browser.execute_script("return location.hash") and errors(browser) == []
+
+
+def test_a_heading_links_to_one_prompt(browser: Any, report_folder: Path) -> None:
+    open_page(browser, report_folder / "gallery.html", SIZES[0], "light")
+    browser.find_element("link text", "Sample 2: cat | face").click()
+    assert headings(browser) == ["Sample 2: cat | face"] and "sample=2" in browser.execute_script("return location.hash")
+    choose(browser, "first", "8 steps")
+    assert len(headings(browser)) == 4 and "sample" not in browser.execute_script("return location.hash")
+
+
+def test_order_by_a_methods_own_values(browser: Any, gallery_folder: Path) -> None:
+    fragment = "#first=full&second=ilf(steps%3D10)&metric=good&order=worst"
+    open_page(browser, gallery_folder / "gallery.html", SIZES[0], "light", fragment)
+    texts = [value.text for value in browser.find_elements("css selector", ".card .values")]
+    own = [float(text.split(" and ")[1].split(";")[0].replace("−", "-")) for text in texts]
+    assert len(own) == 4 and own == sorted(own)
+    choose(browser, "order", "second best first")
+    texts = [value.text for value in browser.find_elements("css selector", ".card .values")]
+    assert [float(text.split(" and ")[1].split(";")[0].replace("−", "-")) for text in texts] == own[::-1]
+
+
 def test_filter_and_methods(browser: Any, report_folder: Path) -> None:
     open_page(browser, report_folder / "gallery.html", SIZES[0], "light")
     browser.find_element("id", "filter").send_keys("DOG")

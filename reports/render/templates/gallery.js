@@ -1,16 +1,20 @@
 "use strict";
 // Two methods on the same noise, a page of prompts at a time. The address keeps the choice, so that it can be sent to others:
-// gallery.html#first=full&second=ilf&order=loss&metric=clip_score
+// gallery.html#first=full&second=ilf&order=loss&metric=clip_score, and with &sample=17 to one prompt alone.
 document.documentElement.classList.add("js");
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const list = document.querySelector(".cards");
 const template = byId("card");
+const NOBODY = -1; // the third method, where two are compared
 let page = 0;
+let sample = null; // the one sample that the address names
 
 const chosen = () => ({
   first: +byId("first").value,
   second: +byId("second").value,
+  third: +byId("third").value,
+  view: +byId("third").value === NOBODY ? byId("view").value : "beside", // a border divides two images only
   order: byId("order").value,
   metric: data.metrics.find((metric) => metric.key === byId("metric")?.value),
   text: byId("filter").value.trim().toLowerCase(),
@@ -30,26 +34,35 @@ function gain({ first, second, metric }, row) {
   return (b - a) * (metric.higher ? 1 : -1);
 }
 
+// How good the second is by itself.
+function level({ second, metric }, row) {
+  const b = metric?.values[second]?.[row];
+  return b == null ? null : b * (metric.higher ? 1 : -1);
+}
+
 function rows(choice) {
   const found = data.indices.map((_, row) => row).filter(
-    (row) => address(choice.first, row) && address(choice.second, row) && data.prompts[row].toLowerCase().includes(choice.text));
+    (row) => (sample === null || data.indices[row] === sample) && address(choice.first, row) && address(choice.second, row)
+      && data.prompts[row].toLowerCase().includes(choice.text));
   if (choice.order === "index") return found;
-  const sign = choice.order === "loss" ? 1 : -1;
-  const keyed = found.map((row) => [gain(choice, row), row]);
+  const sign = ["loss", "worst"].includes(choice.order) ? 1 : -1;
+  const key = ["loss", "gain"].includes(choice.order) ? gain : level;
+  const keyed = found.map((row) => [key(choice, row), row]);
   return keyed.sort(([a, i], [b, j]) => (a === null) - (b === null) || sign * (a - b) || i - j).map(([, row]) => row);
 }
 
 const text = (value) => (value == null ? "no value" : String(+value.toPrecision(4)).replace("-", "−"));
 
 function values(choice, row) {
-  const { first, second, metric } = choice;
+  const { first, second, third, metric } = choice;
   if (!metric) return "";
   const a = metric.values[first]?.[row], b = metric.values[second]?.[row];
   const difference = a == null || b == null ? "" : `; difference ${b > a ? "+" : ""}${text(b - a)}`;
-  return `${metric.title} (${metric.higher ? "higher" : "lower"} is better): ${text(a)} and ${text(b)}${difference}`;
+  return `${metric.title} (${metric.higher ? "higher" : "lower"} is better): ${text(a)} and ${text(b)}${difference}${third === NOBODY ? "" : `; C: ${text(metric.values[third]?.[row])}`}`;
 }
 
 function split(card, percent) {
+  if (chosen().view !== "slider") percent = 0;
   card.querySelector(".second").style.clipPath = `inset(0 0 0 ${percent}%)`;
   card.querySelector(".divider").style.left = `${percent}%`;
   const slider = card.querySelector("input");
@@ -60,13 +73,18 @@ function split(card, percent) {
 function card(choice, row) {
   const made = template.content.firstElementChild.cloneNode(true);
   const heading = `Sample ${data.indices[row]}: ${data.prompts[row]}`;
-  made.querySelector("h2").textContent = heading;
-  for (const side of ["first", "second"]) {
+  const link = made.querySelector("h2 a");
+  link.textContent = heading;
+  link.href = `#${state(choice, data.indices[row])}`;
+  made.querySelector(".pair").classList.add(choice.view);
+  for (const part of made.querySelectorAll(".third, .tag.c")) part.hidden = choice.third === NOBODY;
+  for (const side of choice.third === NOBODY ? ["first", "second"] : ["first", "second", "third"]) {
     const image = made.querySelector(`img.${side}`);
     image.alt = `${data.methods[choice[side]].label}: ${data.prompts[row]}`;
-    image.src = address(choice[side], row);
+    image.src = address(choice[side], row) || "data:,";
   }
   const slider = made.querySelector("input");
+  slider.hidden = choice.view !== "slider";
   slider.setAttribute("aria-label", `How much of the first method is shown, sample ${data.indices[row]}`);
   slider.addEventListener("input", () => split(made, slider.value));
   made.querySelector(".values").textContent = values(choice, row);
@@ -85,12 +103,18 @@ function show() {
   byId("next").disabled = start + data.page >= found.length;
 }
 
+function state({ first, second, third, order, metric, text }, only) {
+  const found = new URLSearchParams({ first: data.methods[first].label, second: data.methods[second].label, order });
+  if (third !== NOBODY) found.set("third", data.methods[third].label);
+  if (byId("view").value !== "slider") found.set("view", byId("view").value);
+  if (metric) found.set("metric", metric.key);
+  if (text) found.set("prompt", text);
+  if (only !== undefined) found.set("sample", only);
+  return found;
+}
+
 function remember() {
-  const { first, second, order, metric, text } = chosen();
-  const state = new URLSearchParams({ first: data.methods[first].label, second: data.methods[second].label, order });
-  if (metric) state.set("metric", metric.key);
-  if (text) state.set("prompt", text);
-  history.replaceState(null, "", `#${state}`);
+  history.replaceState(null, "", `#${state(chosen())}`);
 }
 
 function restore() {
@@ -99,7 +123,9 @@ function restore() {
     const at = data.methods.findIndex((method) => method.label === state.get(side));
     byId(side).value = at < 0 ? data.pair[side === "first" ? 0 : 1] : at;
   }
-  for (const id of ["order", "metric"]) {
+  byId("third").value = data.methods.findIndex((method) => method.label === state.get("third")); // NOBODY where it is unknown
+  sample = state.has("sample") ? +state.get("sample") : null;
+  for (const id of ["order", "metric", "view"]) {
     const known = byId(id) && [...byId(id).options].some((option) => option.value === state.get(id));
     if (known) byId(id).value = state.get(id);
   }
@@ -108,10 +134,11 @@ function restore() {
 
 function changed() {
   page = 0;
+  sample = null;
   remember();
   show();
 }
-for (const id of ["first", "second", "order", "metric"]) byId(id)?.addEventListener("change", changed);
+for (const id of ["first", "second", "third", "view", "order", "metric"]) byId(id)?.addEventListener("change", changed);
 byId("filter").addEventListener("input", changed);
 byId("every").addEventListener("input", () => [...list.children].forEach((made) => split(made, byId("every").value)));
 function turn(by) {
