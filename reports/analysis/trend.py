@@ -1,4 +1,4 @@
-"""The history as series: one for each preset, method and check, of runs that may be compared, with the steps in it.
+"""The history as series: one for each preset, method and check, of runs that may be compared, with the change points in it.
 
 Runs of different experiments, scores of different fingerprints and times of different machines are different series: never one
 line. Times are calibrated: a method's time over that of the fixed workload in the same run, times the workload's median over
@@ -14,8 +14,8 @@ import numpy as np
 
 from harness.history.store import HistoryEntry, StoredScore
 from harness.results import A_A, REFERENCE
+from reports.analysis.change_points import ChangePoint, find_change_points
 from reports.analysis.changes import MEMORY, SPEED, Call, Estimate, experiment_of, has_clock, time_of, timed_calls
-from reports.analysis.steps import Step, find_steps
 
 EXACT = 0.05  # scores repeat exactly with the same seed: a move of less than this share of their standard error is none
 
@@ -59,11 +59,11 @@ class Series:
     unit: str
     direction: str
     points: tuple[Point, ...]
-    steps: tuple[Step, ...]
+    change_points: tuple[ChangePoint, ...]
 
-    def is_worse(self, step: Step) -> bool | None:
-        """Whether a step went the wrong way; None where that is unknown."""
-        return None if not self.direction else (step.after > step.before) == (self.direction == "lower")
+    def is_worse(self, change: ChangePoint) -> bool | None:
+        """Whether a change went the wrong way; None where that is unknown."""
+        return None if not self.direction else (change.after > change.before) == (self.direction == "lower")
 
 
 @dataclass(frozen=True)
@@ -138,12 +138,14 @@ def _series(group: Group, measured: Sequence[Measured]) -> Series:
     values = np.array([point.value for point in points])
     errors = [(p.high - p.low) / 4 for p in points if p.low is not None and p.high is not None]
     floor = float(np.median(errors)) if errors else 0.0
-    steps = find_steps(values, floor if group.check == SPEED else EXACT * floor)
+    change_points = find_change_points(values, floor if group.check == SPEED else EXACT * floor)
     if group.check == SPEED:
         scale = float(np.median([m.scale for m in measured]))
         points = [_exponential(point, scale) for point in points]
-        steps = [replace(s, before=float(np.exp(s.before + scale)), after=float(np.exp(s.after + scale))) for s in steps]
-    return Series(group, last.title, last.unit, last.direction, tuple(points), tuple(steps))
+        change_points = [
+            replace(s, before=float(np.exp(s.before + scale)), after=float(np.exp(s.after + scale))) for s in change_points
+        ]
+    return Series(group, last.title, last.unit, last.direction, tuple(points), tuple(change_points))
 
 
 def _exponential(point: Point, scale: float) -> Point:

@@ -1,4 +1,4 @@
-"""The history as one self-contained page: a small plot for each preset, method and check, steps marked, commits on hover.
+"""The history as one self-contained page: a small plot for each preset, method and check, change points marked, commits on hover.
 
 No network and no JavaScript: the plots are SVG inside the page, coloured by its own style, with a title for each point that
 browsers show on hover and screen readers read; a table below each plot holds the same numbers.
@@ -18,14 +18,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.history.store import HistoryEntry
-from reports.analysis.steps import Step
+from reports.analysis.change_points import ChangePoint
 from reports.analysis.trend import Point, Series, trends
 from reports.format import number
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 170, 54, 12, 14, 30
 SHOWN = 200  # the newest runs of a series; older ones are in the history itself
-UNFOLDED = 12  # with more methods than this, those without a step start folded
+UNFOLDED = 12  # with more methods than this, those without a change point start folded
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class StepMark:
-    """A step: the place between two runs, what it says, and good, bad or even."""
+class ChangeMark:
+    """A change: the place between two runs, what it says, and good, bad or even."""
 
     x: float
     text: str
@@ -55,7 +55,7 @@ class Plot:
     series: Series
     heading: str
     marks: tuple[Mark, ...]
-    steps: tuple[StepMark, ...]
+    change_points: tuple[ChangeMark, ...]
     levels: tuple[tuple[float, float, float], ...]
     ticks: tuple[tuple[float, str], ...]
     line: str
@@ -90,7 +90,7 @@ def dashboard(entries: Sequence[HistoryEntry]) -> str:
         "csp": f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         "style": Markup(style),  # our own files, not the runs'
         "presets": presets,
-        "moved": [(s, step, describe_step(s, step), kind_of(s, step)) for s in series for step in s.steps],
+        "moved": [(s, change, describe_change(s, change), kind_of(s, change)) for s in series for change in s.change_points],
         "runs": len(entries),
         "partial": sum(not entry.complete for entry in entries),
         "span": (entries[0].created[:10], entries[-1].created[:10]) if entries else ("", ""),
@@ -103,21 +103,21 @@ def dashboard(entries: Sequence[HistoryEntry]) -> str:
 def _methods(series: Sequence[Series]) -> list[MethodPlots]:
     found = [(method, [_plot(s) for s in group]) for method, group in groupby(series, key=lambda s: s.group.method)]
     many = len(found) > UNFOLDED
-    return [MethodPlots(m, tuple(plots), not many or any(p.steps for p in plots)) for m, plots in found]
+    return [MethodPlots(m, tuple(plots), not many or any(p.change_points for p in plots)) for m, plots in found]
 
 
-def kind_of(series: Series, step: Step) -> str:
+def kind_of(series: Series, change: ChangePoint) -> str:
     """Good, bad, or even where the direction is unknown: the style's words."""
-    worse = series.is_worse(step)
+    worse = series.is_worse(change)
     return "even" if worse is None else "bad" if worse else "good"
 
 
-def describe_step(series: Series, step: Step) -> str:
+def describe_change(series: Series, change: ChangePoint) -> str:
     """For example ``0.0292 to 0.0351 s/image (+20%) at abc12345``."""
     unit = f" {series.unit}" if series.unit else ""
-    share = f" ({step.after / step.before - 1:+.1%})".replace("-", "−") if min(step.before, step.after) > 0 else ""
-    point = series.points[step.index]
-    return f"{number(step.before)} to {number(step.after)}{unit}{share} at {point.commit_text}, {point.created[:10]}"
+    share = f" ({change.after / change.before - 1:+.1%})".replace("-", "−") if min(change.before, change.after) > 0 else ""
+    point = series.points[change.index]
+    return f"{number(change.before)} to {number(change.after)}{unit}{share} at {point.commit_text}, {point.created[:10]}"
 
 
 def _plot(series: Series) -> Plot:
@@ -138,17 +138,17 @@ def _plot(series: Series) -> Plot:
         Mark(x(first + i), y(p.value), y(_or(p.low, p.value)), y(_or(p.high, p.value)), _point_text(series, p))
         for i, p in enumerate(points)
     )
-    shown = [step for step in series.steps if step.index > first]
-    steps = tuple(StepMark(x(s.index - 0.5), describe_step(series, s), kind_of(series, s)) for s in shown)
+    shown = [change for change in series.change_points if change.index > first]
+    change_points = tuple(ChangeMark(x(s.index - 0.5), describe_change(series, s), kind_of(series, s)) for s in shown)
     heights = {number(value): y(value) for value in (low + margin, (low + high) / 2, high - margin)}
     ticks = tuple((height, text) for text, height in heights.items())
     line = " ".join(f"{mark.x},{mark.y}" for mark in marks)
     unit = f", {series.unit}" if series.unit else ""
     arrow = {"higher": " ↑", "lower": " ↓"}.get(series.direction, "")
     summary = f"{series.group.method}, {series.title}: {len(series.points)} runs, newest {number(points[-1].value)}"
-    moved = "; ".join(mark.text for mark in steps) or "no step"
+    moved = "; ".join(mark.text for mark in change_points) or "no change"
     levels = tuple(_levels(series, first, x, y)) if shown else ()
-    return Plot(series, f"{series.title}{unit}{arrow}", marks, steps, levels, ticks, line, f"{summary}; {moved}", first)
+    return Plot(series, f"{series.title}{unit}{arrow}", marks, change_points, levels, ticks, line, f"{summary}; {moved}", first)
 
 
 def _or(bound: float | None, value: float) -> float:
@@ -156,8 +156,8 @@ def _or(bound: float | None, value: float) -> float:
 
 
 def _levels(series: Series, first: int, x: Any, y: Any) -> list[tuple[float, float, float]]:
-    edges = [0, *(step.index for step in series.steps), len(series.points)]
-    means = [series.steps[0].before, *(step.after for step in series.steps)]
+    edges = [0, *(change.index for change in series.change_points), len(series.points)]
+    means = [series.change_points[0].before, *(change.after for change in series.change_points)]
     spans = zip(edges[:-1], edges[1:], means, strict=True)
     return [(x(max(a, first) - 0.4), x(b - 0.6), y(mean)) for a, b, mean in spans if b > first]
 

@@ -1,4 +1,4 @@
-"""The history as terminal tables: one for each preset, newest run last, and one of trends with the steps in them."""
+"""The history as terminal tables: one for each preset, newest run last, and one of trends with the change points in them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.terminal import terminal_text
 from harness.text import one_line
 from reports.analysis.trend import Series
 from reports.format import number, plus_minus
-from reports.render.dashboard import describe_step, kind_of
+from reports.render.dashboard import describe_change, kind_of
 
 
 def history_tables(entries: Sequence[HistoryEntry], preset: str | None = None) -> list[Table]:
@@ -92,7 +92,7 @@ WORDS = {"bad": "worse", "good": "better", "even": "moved"}
 
 
 def trend_table(series: Sequence[Series]) -> Table:
-    """A line for each series: a sparkline of its newest runs, the newest value, and every step with its commit."""
+    """A line for each series: a sparkline of its newest runs, the newest value, and every change with its commit."""
     table = Table(
         "preset",
         "method",
@@ -100,7 +100,7 @@ def trend_table(series: Sequence[Series]) -> Table:
         "runs",
         "trend",
         "newest",
-        "steps",
+        "change points",
         title="Trends, oldest run left",
         title_justify="left",
         box=box.SIMPLE_HEAD,
@@ -108,10 +108,10 @@ def trend_table(series: Sequence[Series]) -> Table:
     )
     for one in series:
         values = [point.value for point in one.points]
-        steps = [f"{WORDS[kind_of(one, step)]}: {describe_step(one, step)}" for step in one.steps]
+        change_points = [f"{WORDS[kind_of(one, change)]}: {describe_change(one, change)}" for change in one.change_points]
         unit = f" {one.unit}" if one.unit else ""
         cells = [one.group.preset, one.group.method, one.title, str(len(values)), sparkline(values), number(values[-1]) + unit]
-        table.add_row(*map(terminal_text, cells), Text("\n".join(map(one_line, steps)) or "none"))
+        table.add_row(*map(terminal_text, cells), Text("\n".join(map(one_line, change_points)) or "none"))
     return table
 
 

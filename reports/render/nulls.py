@@ -24,7 +24,9 @@ def null_matrix(run: Run) -> Matrix | None:
     lines = (Line(f"control: {name}", tuple(_entry(name, seen) for seen in found.values())) for name in CONTROLS)
     caption = (
         "Null controls, made from the full run's first images: how much worse each scores than the same images untouched, with "
-        "its 95% interval. A metric must tell shuffled prompts, constant colours, noise and black from every method"
+        "its 95% interval. A metric must tell shuffled prompts, constant colours, noise and black from every method. Told apart: "
+        "every method scores better than the control. Confused: some method does not. The same: untouched copies, scored alike. "
+        "Not read: the metric does not look at what the control changes"
     )
     return Matrix(caption, "", heads, tuple(lines))
 

@@ -57,17 +57,17 @@ def series_of(found: list[Series], method: str, check: str) -> Series:
 def test_steps_name_their_commit_and_a_busy_machine_is_none(history: History) -> None:
     found = trends(history.runs())
     speed = series_of(found, "8 steps", "speed")
-    (step,) = speed.steps
+    (step,) = speed.change_points
     assert step.index == 6 and speed.points[6].commit.startswith("beef") and speed.is_worse(step)
     assert step.after / step.before == pytest.approx(1.08, rel=0.01) and speed.points[0].value == pytest.approx(0.4, rel=0.05)
     good = series_of(found, "full", "good")
-    assert [s.index for s in good.steps] == [6] and good.is_worse(good.steps[0])
-    assert series_of(found, "full", "memory").steps == ()
+    assert [s.index for s in good.change_points] == [6] and good.is_worse(good.change_points[0])
+    assert series_of(found, "full", "memory").change_points == ()
 
 
 def test_lower_is_better_the_other_way_round(history: History) -> None:
     far = series_of(trends(history.runs()), "8 steps", "far")
-    assert far.steps and far.is_worse(far.steps[0]) is False  # far fell by one point, too
+    assert far.change_points and far.is_worse(far.change_points[0]) is False  # far fell by one point, too
 
 
 def test_other_machines_fingerprints_and_experiments_are_other_series(make_run: Make, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """Where a series of runs moved: the commit at which a number went to another level, told apart from noise.
 
 Circular binary segmentation (Olshen et al. 2004). Every stretch of a series of n values is compared with the rest by Student's
-two-sample t with pooled variance; the largest makes its edges steps where its p-value, times the number of stretches that were
-tried (Bonferroni), is below the level. The parts are then searched in the same way. The noise comes from the series itself, so a
-noisy machine needs a larger step or more runs; a level needs three runs, so that an odd run or two are none.
+two-sample t with pooled variance; the largest makes its edges change points where its p-value, times the number of stretches
+that were tried (Bonferroni), is below the level. The parts are then searched in the same way. The noise comes from the series
+itself, so a noisy machine needs a larger change or more runs; a level needs three runs, so that an odd run or two are none.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from scipy.special import stdtr
 
 from harness.results import FloatArray
 
-LEVEL = 0.001  # for one series: a page of 80 shows a false step less than once in ten times
+LEVEL = 0.001  # for one series: a page of 80 shows a false change less than once in ten times
 LEAST = 3  # runs a level
 
 
 @dataclass(frozen=True)
-class Step:
-    """``index``: the first value on the new level. ``before`` and ``after``: the means on its two sides, up to the next step."""
+class ChangePoint:
+    """``index``: the first value on the new level. ``before`` and ``after``: the means on both sides, up to the next one."""
 
     index: int
     before: float
@@ -31,19 +31,19 @@ class Step:
     p: float
 
 
-def find_steps(values: FloatArray, floor: float = 0.0) -> list[Step]:
-    """Steps of ``values`` [n], finite and in time order, from the first to the last.
+def find_change_points(values: FloatArray, floor: float = 0.0) -> list[ChangePoint]:
+    """Change points of ``values`` [n], finite and in time order, from the first to the last.
 
-    ``floor`` is the least standard deviation to reckon with: values that repeat exactly are no proof that a tiny move is one.
+    ``floor`` is the least standard deviation to assume: values that repeat exactly are no proof that a tiny move is one.
     """
     found = dict(_search(np.asarray(values, np.float64), 0, floor))
     edges = [0, *sorted(found), len(values)]
     means = [float(np.mean(values[a:b])) for a, b in pairwise(edges) if b > a]
-    return [Step(index, means[i], means[i + 1], found[index]) for i, index in enumerate(sorted(found))]
+    return [ChangePoint(index, means[i], means[i + 1], found[index]) for i, index in enumerate(sorted(found))]
 
 
 def _search(values: FloatArray, offset: int, floor: float) -> Iterator[tuple[int, float]]:
-    """(index, p) of each step."""
+    """(index, p) of each change."""
     n = len(values)
     if n < 2 * LEAST:
         return
