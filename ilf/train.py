@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from harness.errors import ArtifactError
@@ -17,13 +16,13 @@ from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 from harness.training.attention import explicit_attention
 from harness.training.fit import TrainRecord, TrainSettings, fit, share
-from harness.training.states import kept
+from harness.training.processes import kept_together
 from harness.training.trajectories import Trajectories
 from ilf.loop import InnerLoop
 from ilf.module import FeedbackModule, block_settings
 from ilf.objective import Objective
 from ilf.settings import IlfSettings
-from ilf.transitions import Transitions, collect
+from ilf.transitions import COLLECTED, Transitions, collect
 
 
 def module_for(config: Mapping[str, Any], guidance: float, settings: IlfSettings) -> FeedbackModule:
@@ -134,16 +133,26 @@ class ReplayBuffer:
         remedy = f"delete it and {self.checkpoint} and train again, from the first step"
         if not begins and not path.exists():
             raise ArtifactError(expected=f"the transitions of round {number} at {path}", got="no such file", remedy=remedy)
-        with PartialState().main_process_first():  # the others find the file
-            return Transitions(**kept(path, self.key, lambda: vars(self._collect(number)), remedy))
+        return Transitions(**kept_together(path, self.key, len(self._pieces(number)), self._collected(number), _joined, remedy))
 
-    def _collect(self, number: int) -> Transitions:
-        settings, runs = self.settings, self.settings.runs
+    def _pieces(self, number: int) -> list[tuple[int, torch.Tensor]]:
+        """What the processes share: a step count, and the trajectories (int64) that the module runs on with it."""
+        runs = self.settings.runs
         assert runs is not None, "resolved settings have a count"
         rows = torch.arange(number * runs, (number + 1) * runs) % len(self.data.states)
+        return [(steps, some) for steps in self.settings.grids for some in torch.split(rows, COLLECTED)]
+
+    def _collected(self, number: int) -> Callable[[int], dict[str, Any]]:
+        settings, pieces = self.settings, self._pieces(number)
         forced = settings.forced or (settings.target == "first-order" and number == 0)
-        collected = [
-            collect(self.pipeline, self.module, steps, self.data, self.prompts, settings.seed, rows, forced=forced)
-            for steps in settings.grids
-        ]
-        return Transitions.join(collected)
+
+        def collected(piece: int) -> dict[str, Any]:
+            steps, rows = pieces[piece]
+            found = collect(self.pipeline, self.module, steps, self.data, self.prompts, settings.seed, rows, forced=forced)
+            return vars(found)
+
+        return collected
+
+
+def _joined(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return vars(Transitions.join([Transitions(**part) for part in parts]))

@@ -17,6 +17,8 @@ from ilf.losses import coefficients
 from ilf.method import attach_module
 from ilf.module import FeedbackModule, Transition
 
+COLLECTED = 64  # trajectories that the module runs on at a time
+
 
 @dataclass(frozen=True)
 class Transitions:
@@ -131,7 +133,7 @@ def collect(
     rows: torch.Tensor,
     *,
     forced: bool = False,
-    batch: int = 64,
+    batch: int = COLLECTED,
 ) -> Transitions:
     """Sample ``steps`` steps with the module on trajectories ``rows`` (int64) and keep every step with feedback.
 

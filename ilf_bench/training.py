@@ -23,7 +23,8 @@ from harness.storage.files import refuse_links
 from harness.storage.locks import held_alone
 from harness.storage.records import read_json, write_json
 from harness.training.fit import TrainRecord
-from harness.training.trajectories import record, stored, union_grid
+from harness.training.processes import own_device
+from harness.training.trajectories import record, recorded, union_grid
 from ilf.end_to_end import train_all
 from ilf.module import FeedbackModule
 from ilf.search import Tried, choices, search
@@ -41,6 +42,7 @@ def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out:
     """
     quiet_libraries()
     spec = load_spec(preset, overrides)
+    spec = spec.model_copy(update={"device": own_device(spec.device)})
     chosen = IlfSettings.of(spec.training | training, spec.task)
     if chosen.seed <= spec.seed <= chosen.seed + 2:  # trajectories, converged ones, and the search of a schedule
         raise UsageError(
@@ -72,8 +74,7 @@ def _train(
     grid = union_grid(settings.grids, settings.power)
     key = repr((spec.pipeline, spec.prompts, settings.trajectories, grid, settings.seed, pipeline.guidance))
     texts = [prompts[i % len(prompts)] for i in range(settings.trajectories)]
-    with PartialState().main_process_first():  # the other processes find the file
-        data = stored(out / "work" / "trajectories.pt", key, lambda: record(pipeline, texts, settings.seed, grid, spec.batch))
+    data = recorded(out / "work" / "trajectories.pt", key, pipeline, texts, settings.seed, grid, spec.batch)
     module, made = train_all(pipeline, data, prompts, settings, out / "work" / "training.pt")
     if PartialState().is_main_process:
         if settings.budget is not None:
@@ -120,7 +121,7 @@ def described(found: Sequence[Tried]) -> str:
 def summary(made: TrainRecord, device: str) -> str:
     """Steps, what they took with the teacher's runs, peak memory and the final loss, in one line."""
     if device.startswith("cuda"):
-        peak = torch.cuda.max_memory_allocated()
+        peak = torch.cuda.max_memory_allocated(device)
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     spent = f"{made.settings.steps} steps, {made.seconds:.3g} device-seconds in all"

@@ -26,7 +26,7 @@ from harness.storage.records import read_json, write_json
 from harness.training.attention import explicit_attention
 from harness.training.fit import TrainRecord, TrainSettings, fit, share
 from harness.training.learned_solver import Error, LearnedSolver, converged_trajectories, final_latents, image_error, latent_error
-from harness.training.trajectories import Trajectories, record, stored
+from harness.training.trajectories import Trajectories, recorded
 
 NAME, FILE = LEARNED, "solvers.json"
 
@@ -94,7 +94,7 @@ def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequen
     texts = [prompts[i % len(prompts)] for i in range(settings.runs)]
     key = repr((texts, settings.seed, settings.power, pipeline.guidance))
     grid = power_grid(40, settings.power)
-    data = stored(checkpoint.with_suffix(".runs.pt"), key, lambda: record(pipeline, texts, settings.seed, grid))
+    data = recorded(checkpoint.with_suffix(".runs.pt"), key, pipeline, texts, settings.seed, grid)
     fine = converged_trajectories(pipeline, texts, settings.seed + 1, checkpoint.with_suffix(".fine.pt"))
     seconds, tables = data.seconds + fine.seconds, {}
     pipeline.transformer.requires_grad_(False)

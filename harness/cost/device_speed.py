@@ -43,7 +43,8 @@ class Speed:
 
 def published_peak(device_name: str) -> Speed | None:
     """The data sheet's dense 16-bit peak of a GPU, or None where this table does not know it."""
-    name = next((name for name in PUBLISHED_PEAKS if name in device_name), None)
+    words = f" {device_name.replace('-', ' ')} "  # whole words: an L40 is no L4
+    name = next((name for name in PUBLISHED_PEAKS if f" {name} " in words), None)
     return None if name is None else Speed(PUBLISHED_PEAKS[name], f"{name}'s published dense 16-bit peak")
 
 
@@ -67,7 +68,7 @@ def training_speed(geometry: Geometry, device: str, precision: str) -> Speed:
     """Sustained FLOP/s of a training: one block forward, and backward to its input, with float32 weights under autocast.
 
     Norms, modulation and casts take time too and count as none, which on a small model is most of the time. Attention is
-    explicit, as :func:`harness.training.attention.explicit_attention` makes it.
+    explicit on a CPU and fused elsewhere, as :func:`harness.training.attention.explicit_attention` has it.
     """
     heads, batch, width = _shapes(geometry, device)
     x = torch.randn(batch, geometry.tokens, width, device=device, requires_grad=True)
@@ -82,7 +83,10 @@ def training_speed(geometry: Geometry, device: str, precision: str) -> Speed:
         with autocast(precision, device):
             qkv = functional.linear(modulated(x), weights[0]).view(batch, geometry.tokens, 3, heads, width // heads)
             q, k, v = qkv.permute(2, 0, 3, 1, 4)
-            attention = torch.softmax(q @ k.transpose(-1, -2) * (width // heads) ** -0.5, dim=-1) @ v
+            if device == "cpu":
+                attention = torch.softmax(q @ k.transpose(-1, -2) * (width // heads) ** -0.5, dim=-1) @ v
+            else:
+                attention = functional.scaled_dot_product_attention(q, k, v)
             hidden = x + gate * functional.linear(attention.transpose(1, 2).reshape(x.shape), weights[1])
             wide = functional.gelu(functional.linear(modulated(hidden), weights[2]), approximate="tanh")
             hidden = hidden + gate * functional.linear(wide, weights[3])

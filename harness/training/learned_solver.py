@@ -14,7 +14,7 @@ from harness.sampling.pipeline import Pipeline
 from harness.sampling.precision import autocast
 from harness.sampling.schedulers.bespoke import SolverTable
 from harness.sampling.solvers import power_grid
-from harness.training.trajectories import Trajectories, map_tensors, record, stored
+from harness.training.trajectories import Trajectories, map_tensors, recorded
 
 RATE = 10.0  # coefficients move this much faster than a network's weights under one learning rate
 CONVERGED_GRID = tuple(range(999, -1, -10))  # 100 evenly spaced timesteps
@@ -136,7 +136,7 @@ def image_error(pipeline: Pipeline) -> Error:
 def converged_trajectories(pipeline: Pipeline, prompts: Sequence[str], seed: int, store: Path) -> Trajectories:
     """Noise and final latents of converged trajectories of ``seed``: what decoded images are compared with. Recorded once."""
     key = repr((prompts, seed, CONVERGED_GRID, pipeline.guidance))
-    return stored(store, key, lambda: record(pipeline, prompts, seed, CONVERGED_GRID).ends())
+    return recorded(store, key, pipeline, prompts, seed, CONVERGED_GRID, keep=Trajectories.ends)
 
 
 def denoiser(pipeline: Pipeline, data: Trajectories, rows: torch.Tensor, clock: StepClock) -> Predict:

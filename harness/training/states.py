@@ -46,9 +46,9 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(path: Path, remedy: str = REMEDY) -> dict[str, Any]:
-    """The inverse of :func:`write_state`. Raises :class:`ArtifactError` on a damaged file; nothing in it is run as code."""
+    """What was written, on the CPU. Raises :class:`ArtifactError` on a damaged file; nothing in it is run as code."""
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         found = state.pop(DIGEST, None)  # absent in files of earlier versions
         if found is not None and found != content_digest(state):
             raise ValueError("another content than was written")

@@ -17,9 +17,10 @@ from harness.sampling.guidance import conditional_half
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.solvers import power_grid
-from harness.training.states import kept
+from harness.training.processes import kept_together
 
 WIDEST_GAP = 40  # timesteps between two steps of the teacher
+PIECES = 32  # in which trajectories are recorded, at most: what is lost when a recording is killed is one of them
 
 
 def union_grid(grids: Sequence[int], power: float = 1.0, widest_gap: int = WIDEST_GAP) -> tuple[int, ...]:
@@ -146,27 +147,67 @@ def record(
     timesteps: Sequence[int] | None = None,
     batch: int = 64,
     guidances: Sequence[float] = (),
+    numbers: Sequence[int] | None = None,
 ) -> Trajectories:
     """Sample prompt i from noise (seed, i) and keep every state on the way.
 
     With second-order DPM-Solver++ on ``timesteps``; None: on the pipeline's own timesteps with its own solver. ``guidances``:
-    scales that the batches take in turn (default: the pipeline's own).
+    scales that the batches take in turn (default: the pipeline's own). ``numbers``: of the batches to record (default: all).
     """
     states, conditions, scales = [], [], []
     started = time.perf_counter()
     with nullcontext() if timesteps is None else pipeline.sampling(timesteps=timesteps, solver="dpm++"):
-        for number, start in enumerate(track(range(0, len(prompts), batch), description="teacher trajectories")):
-            chunk = prompts[start : start + batch]
-            recorder = Recorder(pipeline, len(chunk))
+        for number in track(numbers or range(batches(prompts, batch)), description="teacher trajectories"):
+            indices = range(number * batch, min((number + 1) * batch, len(prompts)))
+            recorder = Recorder(pipeline, len(indices))
             scale = guidances[number % len(guidances)] if guidances else pipeline.guidance
             with patched(pipeline, "guidance", scale), recorder.recording():
-                pipeline.generate(chunk, seed, range(start, start + len(chunk)))
+                pipeline.generate([prompts[i] for i in indices], seed, indices)
             states.append(torch.stack(recorder.states, dim=1).clone())
             conditions.append(recorder.conditioning)
-            scales += [scale] * len(chunk)
+            scales += [scale] * len(indices)
         grid = torch.tensor([*(int(t) for t in pipeline.clock.timesteps), -1])
     return Trajectories(
         grid, torch.cat(states), concatenate(conditions), recorder.null, torch.tensor(scales), time.perf_counter() - started
+    )
+
+
+def batches(prompts: Sequence[str], batch: int) -> int:
+    """How many batches hold all prompts."""
+    return -(-len(prompts) // batch)
+
+
+def recorded(
+    store: Path,
+    key: str,
+    pipeline: Pipeline,
+    prompts: Sequence[str],
+    seed: int,
+    timesteps: Sequence[int],
+    batch: int = 64,
+    keep: Callable[[Trajectories], Trajectories] = lambda data: data,
+) -> Trajectories:
+    """What ``keep`` leaves of :func:`record`, made once by all processes together and kept in ``store``."""
+    count = batches(prompts, batch)
+    pieces = min(PIECES, count)
+
+    def make(piece: int) -> dict[str, Any]:
+        numbers = range(piece * count // pieces, (piece + 1) * count // pieces)
+        return vars(keep(record(pipeline, prompts, seed, timesteps, batch, numbers=numbers)))
+
+    return Trajectories(**kept_together(store, key, pieces, make, lambda parts: vars(_joined(parts))))
+
+
+def _joined(parts: Sequence[dict[str, Any]]) -> Trajectories:
+    """Trajectories of one grid; their seconds are those of all."""
+    found = [Trajectories(**part) for part in parts]
+    return Trajectories(
+        found[0].timesteps,
+        torch.cat([part.states for part in found]),
+        concatenate([part.conditioning for part in found]),
+        found[0].null,
+        torch.cat([part.guidance for part in found]),
+        sum(part.seconds for part in found),
     )
 
 
@@ -179,8 +220,3 @@ def concatenate(trees: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return torch.cat(values) if isinstance(values[0], torch.Tensor) else values[0]
 
     return {key: join([tree[key] for tree in trees]) for key in trees[0]}
-
-
-def stored(path: Path, key: str, make: Callable[[], Trajectories]) -> Trajectories:
-    """Made once and kept in ``path`` with ``key``, what they were made for. Raises :class:`ArtifactError` on another's."""
-    return Trajectories(**kept(path, key, lambda: vars(make())))

@@ -12,8 +12,9 @@ from harness.errors import ArtifactError, UsageError
 from harness.sampling.noise import starting_noise
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.solvers import power_grid
+from harness.training import trajectories
 from harness.training.fit import TrainSettings
-from harness.training.trajectories import Trajectories, record, stored, union_grid
+from harness.training.trajectories import Trajectories, record, recorded, union_grid
 from ilf.loop import InnerLoop
 from ilf.objective import Objective
 from ilf.settings import IlfSettings
@@ -43,12 +44,17 @@ def test_trajectories_start_from_the_keyed_noise_and_hold_every_student_grid(pip
 
 
 def test_trajectories_are_made_once_and_refused_for_another_recipe(pipeline: Pipeline, tmp_path: Path) -> None:
+    grid = union_grid(OURS.grids, OURS.power, widest_gap=100)
     data = teacher(pipeline, OURS)
-    first = stored(tmp_path / "t.pt", "a", lambda: data)
-    again = stored(tmp_path / "t.pt", "a", lambda: pytest.fail("made twice"))
-    assert torch.equal(first.states, again.states) and first.null.keys() == again.null.keys()
+    first = recorded(tmp_path / "t.pt", "a", pipeline, PROMPTS, SEED, grid, batch=3)
+    assert torch.equal(first.states, data.states) and torch.equal(first.guidance, data.guidance)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trajectories, "record", lambda *a, **k: pytest.fail("made twice"))
+        again = recorded(tmp_path / "t.pt", "a", pipeline, PROMPTS, SEED, grid, batch=3)
+    assert torch.equal(first.states, again.states) and first.null.keys() == again.null.keys() == data.null.keys()
+    assert [path.name for path in tmp_path.iterdir()] == ["t.pt"], "the pieces are gone"
     with pytest.raises(ArtifactError, match="made for b"):
-        stored(tmp_path / "t.pt", "b", lambda: data)
+        recorded(tmp_path / "t.pt", "b", pipeline, PROMPTS, SEED, grid, batch=3)
 
 
 def test_the_modules_own_run_is_what_the_pipeline_does(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -128,3 +128,6 @@ def test_published_peaks_are_found_by_name() -> None:
     h200, a100 = published_peak("NVIDIA H200"), published_peak("NVIDIA A100-SXM4-80GB")
     assert h200 is not None and a100 is not None and h200.flops_per_s > a100.flops_per_s
     assert published_peak("AMD EPYC 9B14") is None
+    assert published_peak("NVIDIA L40") is None and published_peak("NVIDIA A10G") is None, "neither an L4 nor an A10"
+    pcie = published_peak("NVIDIA H100 PCIe")
+    assert pcie is not None and pcie.flops_per_s == 756e12

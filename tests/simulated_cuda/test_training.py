@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from ilf.whole_run import train_all
 
 from baselines.learned import bespoke, ecad
 from baselines.learned.search import SearchSettings, build_schedules
@@ -18,28 +18,31 @@ from harness.sampling.pipeline import Pipeline
 from harness.training import learned_solver
 from harness.training.fit import TrainRecord, TrainSettings
 from harness.training.trajectories import record, union_grid
-from ilf import whole_run
-from ilf.train import IlfSettings, paper_form, train_module
+from ilf import end_to_end
+from ilf.end_to_end import train_all
+from ilf.settings import IlfSettings
+from ilf.train import train_module
 from tests.conftest import PROMPTS
 from tests.methods import build
 from tests.simulated_cuda.conftest import MODELS
 
 Pairs = dict[str, tuple[Pipeline, Pipeline]]
 PLAN = TrainSettings(3, 1e-3, warmup=1, checkpoint_every=1)
-SIZE = {"grids": (3,), "steps": 3, "batch": 4, "runs": 2}
+SIZE: dict[str, Any] = {"grids": (3,), "steps": 3, "batch": 4, "runs": 2, "rounds": 1}
+PAPER = {name: SIZE[name] for name in ("grids", "steps", "batch", "runs")}
 FORMS = {
-    "ours": IlfSettings((6, 6), **SIZE),
-    "guidance-input": IlfSettings((4, 6), guidance_input=True, separate=True, inner_time="next", **SIZE),
-    "first-order": IlfSettings((4, 6), target="jump", inner_time="middle", rounds=2, **SIZE),
-    "teacher-steps": IlfSettings((4, 6), target="teacher-steps", context=False, **SIZE),
-    "paper": replace(paper_form((2, 4), (3,), 3), batch=4, runs=2),
-    "checkpointed": IlfSettings((6, 6), gradient_checkpointing=True, **SIZE),
+    "ours": IlfSettings(loop=(6, 6), **SIZE),
+    "guidance-input": IlfSettings(loop=(4, 6), guidance_input=True, separate=True, inner_time="next", **SIZE),
+    "first-order": IlfSettings(loop=(4, 6), target="first-order", inner_time="middle", **SIZE | {"rounds": 2}),
+    "teacher-steps": IlfSettings(loop=(4, 6), target="teacher-steps", context=False, **SIZE),
+    "paper": IlfSettings.of({"form": "paper", "loop": (2, 4), **PAPER}),
+    "checkpointed": IlfSettings(loop=(6, 6), gradient_checkpointing=True, **SIZE),
 }
 
 
 def losses(pipeline: Pipeline, settings: IlfSettings, work: Path) -> list[float]:
     data = record(pipeline, PROMPTS[:4], 0, union_grid((3,), settings.power, 250), 4)
-    _, made = train_module(pipeline, data, PROMPTS[:4], 0, settings, PLAN, work / "ilf.pt")
+    _, made = train_module(pipeline, data, PROMPTS[:4], settings, work / "ilf.pt", PLAN)
     return [loss for _, loss in made.loss_curve]
 
 
@@ -52,13 +55,13 @@ def test_a_module_trains_as_on_the_cpu(pairs: Pairs, form: str, name: str, tmp_p
 
 @pytest.mark.parametrize("name", MODELS)
 def test_end_to_end_training(pairs: Pairs, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learned_solver, "FINE", (999, 666, 333, 0))
-    monkeypatch.setattr(whole_run, "whole_plan", lambda steps: TrainSettings(steps, lr=2e-4, warmup=1, checkpoint_every=1))
-    settings = replace(FORMS["ours"], whole_runs=2, image_runs=2, whole_batch=2, image_targets=3)
+    monkeypatch.setattr(learned_solver, "CONVERGED_GRID", (999, 666, 333, 0))
+    monkeypatch.setattr(end_to_end, "end_to_end_optimisation", lambda steps: replace(PLAN, steps=steps))
+    settings = replace(FORMS["ours"], end_to_end_steps=2, image_steps=2, end_to_end_batch=2, image_targets=3)
     made: list[TrainRecord] = []
     for pipeline in pairs[name]:
         data = record(pipeline, PROMPTS[:4], 0, union_grid((3,), settings.power, 250), 4)
-        made.append(train_all(pipeline, data, PROMPTS[:4], 0, settings, PLAN, tmp_path / pipeline.device / "x.pt")[1])
+        made.append(train_all(pipeline, data, PROMPTS[:4], settings, tmp_path / pipeline.device / "x.pt", PLAN)[1])
     there, here = made
     while there.then is not None and here.then is not None:
         there, here = there.then, here.then

@@ -48,6 +48,6 @@ def test_training_stays_on_its_device(device: SimulatedCuda, second: Pipeline, t
     before = device.allocated(0)
     torch.cuda.reset_peak_memory_stats(0)
     data = record(second, PROMPTS[:4], 0, union_grid((3,), 1.0, 250), 4)
-    module, made = train_module(second, data, PROMPTS[:4], 0, FORMS["ours"], PLAN, tmp_path / "x.pt")
+    module, made = train_module(second, data, PROMPTS[:4], FORMS["ours"], tmp_path / "x.pt", PLAN)
     assert torch.cuda.max_memory_allocated(0) == before and made.device == "cuda:1"
     assert next(module.parameters()).device == torch.device("cuda", 1)

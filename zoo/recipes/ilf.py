@@ -10,7 +10,7 @@ from harness.config.spec import ExperimentSpec, load_spec
 from harness.models.loading import load_pipeline
 from harness.sampling.pipeline import Pipeline
 from harness.storage.files import write_bytes
-from harness.training.trajectories import Trajectories, record, stored, union_grid
+from harness.training.trajectories import Trajectories, recorded, union_grid
 from ilf.end_to_end import train_all
 from ilf.settings import IlfSettings
 
@@ -70,7 +70,7 @@ def trajectories(recipe: IlfRecipe, pipeline: Pipeline, store: Path) -> Trajecto
     grid = union_grid(settings.grids, settings.power)
     chosen = [prompts[i % len(prompts)] for i in range(settings.trajectories)]
     key = repr((recipe.prompts, settings.trajectories, grid, settings.seed, pipeline.guidance))
-    return stored(store, key, lambda: record(pipeline, chosen, settings.seed, grid))
+    return recorded(store, key, pipeline, chosen, settings.seed, grid)
 
 
 def build_ilf(name: str, work: Path, out: Path) -> None:
