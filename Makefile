@@ -17,6 +17,15 @@ PIP := python -m pip install --disable-pip-version-check
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/$(PIP) --constraint $(CONSTRAINTS)
 LOCK := constraints/ci.lock
+FULL_LOCK := constraints/full-metrics.lock
+
+# Takes only files whose SHA-256 is in a lock, pip and setuptools first, which then build what has no wheel.
+define locked # environment, lock
+	grep -E '^(pip|setuptools)==' $(2) > $(1)/tools.txt
+	$(1)/bin/$(PIP) --require-hashes --requirement $(1)/tools.txt
+	$(1)/bin/$(PIP) --require-hashes --no-deps --no-build-isolation --requirement $(2)
+	$(1)/bin/$(PIP) --no-build-isolation --no-deps --editable .
+endef
 # The long suites, one marker of pytest each. `make test` leaves them out; each runs in a process of its own.
 LONG := slow simulated
 SHORT := not gpu and not weights$(foreach suite,$(LONG), and not $(suite))
@@ -63,12 +72,16 @@ $(VENV)/.core: pyproject.toml $(CONSTRAINTS) | $(VENV)/.created
 	$(INSTALL) --editable .
 	touch $@
 
-# LOCKED=1 takes only files whose SHA-256 is in the lock; see docs/security.md for where that can hold.
+# LOCKED=1 takes only files that the lock holds; see docs/security.md for where that can be.
 $(VENV)/.dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/.created
-	$(if $(LOCKED),$(BIN)/$(PIP) --require-hashes --requirement $(LOCK) && $(BIN)/$(PIP) --no-build-isolation --no-deps --editable .,$(INSTALL) --editable ".[dev]")
+	$(if $(LOCKED),$(call locked,$(VENV),$(LOCK)),$(INSTALL) --editable ".[dev]")
 	touch $(VENV)/.core $@
 
 $(VENV_METRICS)/.installed: pyproject.toml $(FULL) | $(VENV_METRICS)/.created
+	$(if $(LOCKED),$(call locked,$(VENV_METRICS),$(FULL_LOCK)),$(metrics-by-version))
+	touch $@
+
+define metrics-by-version
 	$(VENV_METRICS)/bin/$(PIP) --quiet --constraint $(FULL) --editable ".[metrics,dev]"
 	$(VENV_METRICS)/bin/$(PIP) --quiet --no-deps image-reward==1.5 fairscale==0.4.13
-	touch $@
+endef

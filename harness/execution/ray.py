@@ -19,6 +19,7 @@ import ray
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayError, RayTaskError
 
 from harness.errors import ArtifactError, UsageError
+from harness.execution.ray_token import demand_token
 from harness.execution.tasks import SCORE_BATCH, Facts, Loss, Outcome, Role, SamplerWorker, Task, Worker, attempt
 
 POLL_S = 1.0  # how often deadlines are looked at
@@ -183,6 +184,7 @@ class ClusterEngine:
             return
         scorers = self.options.scorers or self.options.workers
         here = {"num_cpus": max(self.options.workers, scorers)} if self.options.address is None else {}
+        demand_token(self.options.address)
         os.environ.setdefault("RAY_worker_niceness", "0")  # else a local cluster's workers are timed behind everybody else
         try:
             ray.init(
@@ -196,8 +198,8 @@ class ClusterEngine:
             raise UsageError(
                 expected=f"a Ray cluster at {self.options.address}",
                 got=first_line(error),
-                remedy="`ray start --head` there, with RAY_AUTH_MODE=token here where that cluster asks for its token; "
-                "or leave --address out to start one here",
+                remedy="`RAY_AUTH_MODE=token ray start --head` there, its ~/.ray/auth_token here; RAY_AUTH_MODE=disabled joins a "
+                "cluster that obeys everybody; or leave --address out to start one here",
             ) from error
         self.joined = True
 

@@ -18,6 +18,7 @@ from harness.storage.files import CHUNK, MIB, open_regular
 MOST_MEMBERS = 400_000  # a bundle of 12 methods with 30,000 images each has 360,000
 DIRECTORY_BYTES = 48 * MIB  # that a zip file's list of members may take
 MOST_RATIO, FREE_BYTES = 200, 64 * MIB  # how often larger a whole archive may become, beyond a little that always may
+HEADER_BYTES = 30  # of a member, at least
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 BROKEN = (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zipfile.LargeZipFile)
 # and zlib.error, which is none of these: reading raises it as it is
@@ -48,8 +49,11 @@ def open_archive(source: Path | bytes) -> Iterator[zipfile.ZipFile]:
 
 def _check_members(archive: zipfile.ZipFile, size: int) -> None:
     names: set[str] = set()
-    total = 0
-    for entry in archive.infolist():
+    total = end = 0
+    for entry in sorted(archive.infolist(), key=lambda entry: entry.header_offset):
+        if entry.header_offset < end:  # many members out of the same bytes; Python refuses it from 3.11.8 on
+            raise zipfile.BadZipFile(f"{entry.filename!r} lies over another member")
+        end = entry.header_offset + HEADER_BYTES + entry.compress_size
         total += entry.file_size
         if entry.filename in names:
             raise zipfile.BadZipFile(f"{entry.filename!r} is in it more than once")
