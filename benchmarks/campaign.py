@@ -48,7 +48,7 @@ from harness.execution import environment
 from harness.history.store import History
 from harness.results import Failure, MethodRecord
 from harness.storage.files import write_bytes
-from harness.storage.records import Run
+from harness.storage.records import FORMAT, Run
 from tests.conftest import save_pixart
 
 LOADING_S = 0.03, 0.11  # processor seconds between which an undisturbed run loads weights
@@ -207,7 +207,7 @@ def kill_training(bench: Bench, number: int) -> str:
 
 def some_run(folder: Path, number: int) -> Run:
     """A record of a run, as the history keeps it."""
-    spec = {"format": 1, "name": "campaign", "digest": f"{number}", "method_labels": ["full"], "metrics": []}
+    spec = {"format": FORMAT, "name": "campaign", "digest": f"{number}", "method_labels": ["full"], "metrics": []}
     return Run(
         folder / str(number),
         spec,

@@ -41,7 +41,7 @@ from harness.results import BASELINE, REFERENCE, MethodRecord, TimingSample
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 from harness.storage.files import write_bytes
-from harness.storage.records import Run
+from harness.storage.records import FORMAT, Run
 from harness.timing.reference_workload import Workload
 from harness.timing.rounds import time_once
 from ilf_bench import experiment as app
@@ -137,7 +137,7 @@ def as_run(line: dict[str, Any], commit: str) -> Run:
         number = min(i // 2, len(line["timings"]) // 2 - 1)
         label = REFERENCE if is_workload else BASELINE
         timings.append(TimingSample(label, number, 1, latency / 1e6, 0, latency / 1e6, 0, peak, cpu_s=cpu / 1e6))
-    spec = dict(line["spec"]) | {"format": 1, "digest": "gate-power", "method_labels": [BASELINE], "metrics": []}
+    spec = dict(line["spec"]) | {"format": FORMAT, "digest": "gate-power", "method_labels": [BASELINE], "metrics": []}
     path = Path(f"process-{line['process']}-run-{line['run']}")
     methods = (MethodRecord(BASELINE, BASELINE, "full", 4, 0.0, 0.0),)
     return Run(path, spec, dict(line["environment"]) | {"commit": commit, "dirty": False}, methods, (), {}, tuple(timings), True)

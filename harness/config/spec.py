@@ -85,14 +85,8 @@ class ExperimentSpec(BaseModel):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """All that decides results: no notes, and no field of a later version at its default, so that digests stay."""
-        content = self.model_dump(mode="json", exclude={"anchors", "memory_gib", "training"})
-        for later, default in (("dtype", "float32"), ("compile", False)):
-            if content[later] == default:
-                del content[later]
-        if not self.timing.batches:
-            del content["timing"]["batches"]
-        return content
+        """All that decides results, and no notes."""
+        return self.model_dump(mode="json", exclude={"anchors", "memory_gib", "training"})
 
     def digest(self) -> str:
         """16 hexadecimal digits that identify the experiment."""

@@ -22,7 +22,7 @@ from harness.storage.files import remove_leftovers
 from harness.storage.layout import Layout
 from harness.storage.locations import is_local
 from harness.storage.locks import held_alone
-from harness.storage.records import FORMAT, has_run, read_json, read_timings, write_json, write_method, write_score
+from harness.storage.records import FORMAT, check_format, has_run, read_json, read_timings, write_json, write_method, write_score
 from harness.storage.samples import chunks
 from harness.text import one_line
 
@@ -102,6 +102,7 @@ class Runner:
         except ArtifactError as error:
             self.console.print(one_line(f"damaged, written again: {error}"), markup=False, soft_wrap=True)
             return True
+        check_format(found, str(self.folder))
         if found != spec:
             raise ArtifactError(
                 expected=f"the spec of this run in {self.folder}", got="another spec", remedy="choose another --out"

@@ -1,6 +1,6 @@
 """A run as one archive that can be checked: every record with its digest, and one digest over all of them.
 
-The archive is a zip with ``bundle.json`` first: kind, version, run id, whether images are inside, and SHA-256 and size of every
+The archive is a zip with ``bundle.json`` first: kind, format, run id, whether images are inside, and SHA-256 and size of every
 file. The bundle's digest is that of ``bundle.json``; who publishes the digest signs the bundle by it. Images are left out unless
 asked for; reports need none but for the sample grid. Equal runs give equal bytes.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ from typing import Any
 from harness.errors import ArtifactError, UsageError
 from harness.history.packing import run_id
 from harness.storage.files import replacing, write_bytes
-from harness.storage.layout import FILES, FOLDERS
-from harness.storage.records import read_run
+from harness.storage.layout import FILES, FOLDERS, is_record, is_score
+from harness.storage.records import FORMAT, check_format, read_run, record_files
 
-KIND, VERSION, MANIFEST = "ilf-bench bundle", 1, "bundle.json"
+KIND, MANIFEST = "ilf-bench bundle", "bundle.json"
 IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest moment a zip can hold: the archive's bytes depend on the run alone
 MOST_BYTES = 64 * 2**30
@@ -47,22 +48,14 @@ class Verified:
     findings: tuple[Finding, ...]
 
 
-def record_files(run: Path, images: bool) -> list[Path]:
-    """The files of a run that belong into a bundle, sorted: no report, which can be rebuilt, and nothing temporary or linked."""
-    found = [run / name for name in FILES if (run / name).exists()]
-    for folder in FOLDERS:
-        found += [path for path in (run / folder).rglob("*") if path.is_file() and not path.is_symlink()]
-    kept = [path for path in found if not path.name.startswith(".") and (images or path.suffix.lower() not in IMAGES)]
-    return sorted(kept, key=lambda path: path.relative_to(run).as_posix())
-
-
 def write_bundle(run: Path, target: Path, images: bool = False) -> str:
     """Pack a run, partial or complete, and return the bundle's digest."""
     content = read_run(run)  # refuses what is no run, is damaged or of another format
-    files = {path.relative_to(run).as_posix(): path for path in record_files(run, images)}
+    kept = [path for path in record_files(run) if images or path.suffix.lower() not in IMAGES]
+    files = {path.relative_to(run).as_posix(): path for path in kept}
     manifest = {
         "kind": KIND,
-        "version": VERSION,
+        "format": FORMAT,
         "run_id": run_id(content),
         "name": run.resolve().name,
         "images": images,
@@ -94,7 +87,24 @@ def verify_bundle(bundle: Path) -> Verified:
     """Every file against its digest. Raises :class:`ArtifactError` on a file that is no bundle or is damaged as a whole."""
     with _opened(bundle) as archive:
         manifest, digest = _manifest(archive, bundle)
-        return Verified(digest, len(manifest["files"]), tuple(_check(archive, manifest["files"])))
+        findings = tuple(_check(archive, manifest["files"])) or tuple(_other_run(archive, manifest))
+        return Verified(digest, len(manifest["files"]), findings)
+
+
+def _other_run(archive: zipfile.ZipFile, manifest: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether the records, each of them intact, are still all that the run consisted of when it was packed."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file in manifest["files"]:
+            if is_record(file) or is_score(file):
+                write_bytes(folder / file, archive.read(file))
+        try:
+            found = run_id(read_run(folder))
+        except ArtifactError as error:
+            yield Finding("altered", MANIFEST, str(error).replace(name, "the bundle"))
+            return
+    if found != manifest["run_id"]:
+        yield Finding("altered", MANIFEST, f"its records are those of run {found}, and not of {manifest['run_id']}")
 
 
 def extract_bundle(bundle: Path, folder: Path) -> None:
@@ -125,15 +135,16 @@ def _manifest(archive: zipfile.ZipFile, bundle: Path) -> tuple[dict[str, Any], s
         text = archive.read(MANIFEST)
         manifest = json.loads(text)
         files = {str(name): (str(entry["sha256"]), int(entry["bytes"])) for name, entry in manifest["files"].items()}
-        if (manifest["kind"], manifest["version"]) != (KIND, VERSION):
-            raise ValueError(f"{manifest['kind']!r} of version {manifest['version']}")
+        if manifest["kind"] != KIND:
+            raise ValueError(f"{manifest['kind']!r}")
+        check_format(manifest, str(bundle))
         if unsafe := [name for name in files if not is_safe(name)]:
             raise ValueError(f"a path that leads elsewhere: {unsafe[0]!r}")
         if sum(size for _, size in files.values()) > MOST_BYTES:
             raise ValueError(f"more than {MOST_BYTES // 2**30} GiB of files")
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, zipfile.BadZipFile) as error:
         raise ArtifactError(
-            expected=f"{MANIFEST} of version {VERSION} in {bundle}", got=str(error), remedy="bundle the run again"
+            expected=f"a bundle with its {MANIFEST} at {bundle}", got=str(error), remedy="bundle the run again"
         ) from error
     return manifest | {"files": files}, hashlib.sha256(text).hexdigest()
 

@@ -1,8 +1,9 @@
 """The history out of and into other programs: one JSON file, or a folder of three Parquet tables.
 
-JSON: ``{"kind": ..., "version": ..., "runs": [...]}``, a run as :meth:`harness.history.store.History.exported` gives it. Parquet:
-``runs`` (a row a run), ``scores`` (a row a score, with its values an image) and ``timings`` (a row a timed call). Both carry
-everything, so that either can be read back. Importing is idempotent, and a record that no longer has the digest of its id is
+JSON: ``{"kind": ..., "format": ..., "runs": [...]}``, a run as :meth:`harness.history.store.History.exported` gives it. Parquet:
+``runs`` (a row for each run, with every record that is JSON), ``scores`` (a row for each score and null control, with its values
+per image) and ``timings`` (a row for each timed call, a copy for other programs). Both carry everything, so that either can be
+read back. Importing is idempotent, and a record that no longer has the digest of its id is
 refused before anything is written.
 """
 
@@ -10,15 +11,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness.errors import ArtifactError, UsageError
-from harness.history.packing import Packed, outline, run_id, unpack
-from harness.history.schema import SCHEMA_VERSION, SUMMARY
+from harness.history.packing import ARRAYS, INTERVALS, RECORDS, outline, run_id, unpack
 from harness.history.store import COLUMNS, TAG, History
 from harness.storage.files import write_bytes
-from harness.storage.records import read_json
+from harness.storage.layout import is_control, is_score
+from harness.storage.records import FORMAT, Run, check_format, read_json
 
 KIND = "ilf-bench history"
 TABLES = ("runs", "scores", "timings")
@@ -29,7 +31,7 @@ def export_history(history: History, target: Path) -> int:
     """Write every run to ``target`` (``.json``, or ``.parquet`` for a folder) and return how many there are."""
     runs = list(history.exported())
     if _kind(target) == "json":
-        text = json.dumps({"kind": KIND, "version": SCHEMA_VERSION, "runs": runs}, allow_nan=False)
+        text = json.dumps({"kind": KIND, "format": FORMAT, "runs": runs}, allow_nan=False)
         write_bytes(target, text.encode())
     else:
         _write_parquet(target, runs)
@@ -40,8 +42,8 @@ def import_history(history: History, source: Path) -> int:
     """Add every run of an export that is not there yet; returns how many the export holds."""
     runs = _read_json(source) if _kind(source) == "json" else _read_parquet(source)
     checked = [_checked(run, source) for run in runs]
-    for identity, row, packed, tags in checked:
-        history.insert(identity, row, packed, tags)
+    for run, tags in checked:
+        history.append(run, tags)
     return len(checked)
 
 
@@ -52,16 +54,15 @@ def _kind(path: Path) -> str:
     return kind
 
 
-def _checked(run: Row, source: Path) -> tuple[str, tuple[Any, ...], Packed, tuple[str, ...]]:
-    """Columns, record and tags of one exported run, after recomputing its identity."""
+def _checked(exported: Row, source: Path) -> tuple[Run, tuple[str, ...]]:
+    """The run and its tags, after recomputing its identity."""
     try:
-        identity, packed = str(run["id"]), outline(run["record"])
-        columns = tuple(kind(run[name]) for name, kind in COLUMNS.items())
-        tags = tuple(str(tag) for tag in run["tags"])
-        whole = SUMMARY not in run["record"]
+        identity, packed = str(exported["id"]), outline(exported["record"])
+        tags = tuple(str(tag) for tag in exported["tags"])
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(expected=f"exported runs in {source}", got=repr(error), remedy="export the history again") from error
-    if whole and run_id(unpack(packed)) != identity:
+    run = unpack(packed)
+    if run_id(run) != identity:
         raise ArtifactError(
             expected=f"the record with the digest {identity} in {source}",
             got="another: it was altered after the export",
@@ -69,7 +70,7 @@ def _checked(run: Row, source: Path) -> tuple[str, tuple[Any, ...], Packed, tupl
         )
     if bad := [tag for tag in tags if not TAG.fullmatch(tag)]:
         raise ArtifactError(expected=f"tags in {source}", got=repr(bad[0]), remedy="export the history again")
-    return identity, columns, packed, tags
+    return run, tags
 
 
 def _read_json(source: Path) -> list[Row]:
@@ -78,12 +79,7 @@ def _read_json(source: Path) -> list[Row]:
         raise ArtifactError(
             expected=f"an export of a history at {source}", got="another file", remedy="ilf-bench export FILE.json"
         )
-    if content.get("version") != SCHEMA_VERSION:
-        raise ArtifactError(
-            expected=f"an export of version {SCHEMA_VERSION} at {source}",
-            got=f"version {content.get('version')}",
-            remedy="export it again with this version",
-        )
+    check_format(content, str(source))
     return list(content["runs"])
 
 
@@ -106,7 +102,7 @@ def _write_parquet(target: Path, runs: list[Row]) -> None:
         columns = {column: [row.get(column) for row in rows] for column in (_schema(arrow)[name])}
         table = arrow.table(columns, schema=arrow.schema(list(_schema(arrow)[name].items())))
         sink = arrow.BufferOutputStream()
-        arrow.parquet.write_table(table.replace_schema_metadata({"kind": KIND, "version": str(SCHEMA_VERSION)}), sink)
+        arrow.parquet.write_table(table.replace_schema_metadata({"kind": KIND, "format": str(FORMAT)}), sink)
         write_bytes(target / f"{name}.parquet", sink.getvalue().to_pybytes())
 
 
@@ -117,6 +113,8 @@ def _schema(arrow: Any) -> dict[str, dict[str, Any]]:
         "runs": {"id": text, **{n: kinds[k] for n, k in COLUMNS.items()}, "tags": arrow.list_(text), "record": text},
         "scores": {
             "run_id": text,
+            "record": text,
+            "control": arrow.bool_(),
             "method": text,
             "metric": text,
             "value": real,
@@ -125,7 +123,6 @@ def _schema(arrow: Any) -> dict[str, dict[str, Any]]:
             "n": whole,
             "reason": text,
             "per_image": arrow.list_(real),
-            "content": text,
         },
         "timings": {
             "run_id": text,
@@ -148,20 +145,33 @@ def _schema(arrow: Any) -> dict[str, dict[str, Any]]:
 
 
 def _run(run: Row) -> Row:
-    record = {name: value for name, value in run["record"].items() if name not in ("scores", "timings")}
+    record = run["record"] | {ARRAYS: [entry[:4] for entry in run["record"][ARRAYS]]}
     return run | {"record": json.dumps(record, sort_keys=True)}
 
 
 def _scores(runs: list[Row]) -> Iterator[Row]:
+    """A row for each score and null control; its arrays in columns of their own."""
     for run in runs:
-        for score in run["record"]["scores"]:
-            content = {name: value for name, value in score.items() if name != "per_image"}
-            yield score | {"run_id": run["id"], "content": json.dumps(content, sort_keys=True)}
+        record = run["record"]
+        arrays: dict[str, Row] = {}
+        for name, key, _, _, values in record[ARRAYS]:
+            arrays.setdefault(name, {})[key] = values
+        for name, content in record[RECORDS].items():
+            if is_score(name):
+                low, high = record[INTERVALS].get(name) or (None, None)
+                shown = {column: content.get(column) for column in ("method", "metric", "value", "n", "reason")}
+                yield (
+                    {"run_id": run["id"], "record": name, "control": is_control(name), "low": low, "high": high}
+                    | shown
+                    | arrays.get(name, {})
+                )
 
 
 def _timings(runs: list[Row]) -> Iterator[Row]:
+    """A row for each timed call; its round says whether it was a warm-up."""
     for run in runs:
-        yield from (timing | {"run_id": run["id"]} for timing in run["record"]["timings"])
+        found = unpack(outline(run["record"]))
+        yield from (asdict(call) | {"run_id": run["id"]} for call in (*found.warmups, *found.timings, *found.other_batches))
 
 
 def _read_parquet(source: Path) -> list[Row]:
@@ -169,25 +179,22 @@ def _read_parquet(source: Path) -> list[Row]:
     try:
         tables = {name: arrow.parquet.read_table(source / f"{name}.parquet") for name in TABLES}
         metadata = tables["runs"].schema.metadata or {}
-        if (metadata.get(b"kind"), metadata.get(b"version")) != (KIND.encode(), str(SCHEMA_VERSION).encode()):
+        if metadata.get(b"kind") != KIND.encode():
             raise ValueError(f"metadata {metadata}")
+        check_format({"format": int(metadata[b"format"])} if b"format" in metadata else {}, str(source))
         return list(_joined({name: table.to_pylist() for name, table in tables.items()}))
     except (OSError, KeyError, TypeError, ValueError, arrow.ArrowException) as error:
         raise ArtifactError(
-            expected=f"runs, scores and timings of an export of version {SCHEMA_VERSION} in {source}",
+            expected=f"runs, scores and timings of an export in {source}",
             got=str(error),
             remedy="ilf-bench export FOLDER.parquet",
         ) from error
 
 
 def _joined(tables: Mapping[str, list[Row]]) -> Iterator[Row]:
-    """Runs with their scores and timings put back into the record."""
-    scores: dict[str, list[Row]] = {row["id"]: [] for row in tables["runs"]}
-    timings: dict[str, list[Row]] = {row["id"]: [] for row in tables["runs"]}
-    for row in tables["scores"]:
-        values = {} if row["per_image"] is None else {"per_image": row["per_image"]}
-        scores[row["run_id"]].append(json.loads(row["content"]) | values)
-    for row in tables["timings"]:
-        timings[row["run_id"]].append({n: v for n, v in row.items() if v is not None and n != "run_id"})
+    """Runs with the values of their scores put back into the record; timings lie in the record already."""
+    values = {(row["run_id"], row["record"]): row for row in tables["scores"]}
     for row in tables["runs"]:
-        yield row | {"record": json.loads(row["record"]) | {"scores": scores[row["id"]], "timings": timings[row["id"]]}}
+        record = json.loads(row["record"])
+        arrays = [[*entry, values[row["id"], entry[0]][entry[1]]] for entry in record[ARRAYS]]
+        yield row | {"record": record | {ARRAYS: arrays}}

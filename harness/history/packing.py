@@ -5,172 +5,129 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harness.errors import ArtifactError
-from harness.results import Failure, FloatArray, Score, TimingSample
+from harness.results import FloatArray
 from harness.statistics import mean_interval
 from harness.storage.files import digest
-from harness.storage.records import FORMAT, SEAL, Run, method_record
+from harness.storage.layout import VALUES, is_control, is_score
+from harness.storage.records import FORMAT, SEAL, Piece, Run, check_format, parse_run, pieces_of
 
 DTYPES = ("float32", "float64")
-
-
-VALUES = "values_sha256"  # in a header, beside its own digest; records of before there were digests have neither
-AGAIN = "append its folder again: ilf-bench history --add FOLDER"
+PACKED = "values_sha256"  # in a header, beside its own digest
+RECORDS, ARRAYS, INTERVALS = "records", "arrays", "intervals"
+REPAIR = "append its folder again: ilf-bench history --add FOLDER"
 
 
 @dataclass(frozen=True)
 class Packed:
-    """``header``: JSON of a run without its per-image values, with its digest and theirs; ``values``: these, compressed."""
+    """``header``: JSON of a run without its arrays, with its digest and theirs; ``values``: these, compressed."""
 
     header: str
     values: bytes
 
     @classmethod
-    def seal(cls, header: Mapping[str, Any], arrays: Sequence[bytes]) -> Packed:
+    def seal(cls, header: Mapping[str, Any], arrays: Sequence[FloatArray]) -> Packed:
         """With digests. Raises :class:`ValueError` on a number that is not finite."""
-        values = zlib.compress(b"".join(arrays))
-        content = {**header, VALUES: digest(values)}
+        values = zlib.compress(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
+        content = {**header, PACKED: digest(values)}
         text = json.dumps(content, sort_keys=True, allow_nan=False)
         return cls(json.dumps({**content, SEAL: digest(text.encode())}, sort_keys=True), values)
 
     def is_intact(self) -> bool:
         """Whether header and values are what their digests say."""
         try:
-            return bool(parse_header(self.header).get(VALUES, found := digest(self.values)) == found)
-        except (ArtifactError, TypeError):
+            return bool(parse_header(self.header)[PACKED] == digest(self.values))
+        except (ArtifactError, KeyError, TypeError):
             return False
 
 
 def run_id(run: Run) -> str:
-    """32 hexadecimal digits over everything a report shows of a run, wherever it lies."""
-    scores = []
-    for key in sorted(run.scores):
-        score = run.scores[key]
-        content = asdict(score)
-        if isinstance(score, Score):
-            content["per_image"] = hashlib.sha256(np.ascontiguousarray(score.per_image).tobytes()).hexdigest()
-        scores.append(content)
-    timings = [timing_content(sample) for sample in sorted(run.timings, key=lambda t: (t.round, t.method))]
-    methods = sorted((asdict(m) for m in run.methods), key=lambda m: str(m["label"]))
-    failed = [asdict(failure) for failure in run.failed_methods]
-    planned = [asdict(record) for record in run.planned]
-    everything = [run.spec, run.environment, methods, planned, failed, scores, timings, run.complete]
-    more = [timing_content(sample) for sample in (*run.warmups, *run.other_batches)]
-    everything += [more] if more else []  # runs of before these were recorded keep their ids
-    return hashlib.sha256(json.dumps(everything, sort_keys=True, default=dict).encode()).hexdigest()[:32]
-
-
-def timing_content(sample: TimingSample) -> dict[str, Any]:
-    """The fields that were measured: what a machine or an older version lacks (the default) leaves no trace in an identity."""
-    return {f.name: value for f in fields(sample) if (value := getattr(sample, f.name)) != f.default}
+    """32 hexadecimal digits over every record of a run, wherever it lies."""
+    digests = {name: piece.digest for name, piece in pieces_of(run).items()}
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def pack(run: Run) -> Packed:
-    """Everything in a run but its images. Raises :class:`ArtifactError` on a value that is not finite."""
-    order = {str(label): i for i, label in enumerate(run.spec.get("method_labels", ()))}
-    scores = sorted(run.scores.values(), key=lambda s: order.get(s.method, len(order)))
+    """Every record of a run. Raises :class:`ArtifactError` on a value that is not finite."""
+    pieces = pieces_of(run)
+    arrays = [(name, key, _finite(name, array)) for name, piece in pieces.items() for key, array in piece.arrays.items()]
     header = {
         "format": FORMAT,
         "path": str(run.path.resolve()),
-        "complete": run.complete,
-        "spec": dict(run.spec),
-        "environment": dict(run.environment),
-        "methods": [asdict(m) for m in run.methods],
-        "planned": [asdict(m) for m in run.planned],
-        "failed_methods": [asdict(f) for f in run.failed_methods],
-        "scores": [_score_content(score) for score in scores],
-        "timings": [timing_content(t) for t in run.timings],
-        "other_batches": [timing_content(t) for t in run.other_batches],
-        "warmups": [timing_content(t) for t in run.warmups],
+        RECORDS: {name: piece.content for name, piece in pieces.items()},
+        ARRAYS: [[name, key, array.dtype.name, list(array.shape)] for name, key, array in arrays],
+        INTERVALS: {name: list(_interval(array)) for name, key, array in arrays if key == VALUES},
     }
-    arrays = [np.ascontiguousarray(s.per_image).tobytes() for s in scores if isinstance(s, Score)]
     try:
-        return Packed.seal(header, arrays)
+        return Packed.seal(header, [array for _, _, array in arrays])
     except ValueError as error:
         raise ArtifactError(
             expected=f"finite numbers in {run.path}", got=str(error), remedy="score and time that run again"
         ) from error
 
 
-def _score_content(score: Score | Failure) -> dict[str, Any]:
-    content = asdict(score)
-    if isinstance(score, Failure):
-        return content
-    values = content.pop("per_image")
-    if values.dtype.name not in DTYPES or not np.isfinite(values).all():
+def _finite(name: str, array: FloatArray) -> FloatArray:
+    if array.dtype.name not in DTYPES or not np.isfinite(array).all():
         raise ArtifactError(
-            expected=f"finite values of {score.method} {score.metric}",
-            got=f"{values.dtype.name} values, not all finite",
-            remedy="score that run again",
+            expected=f"finite values of {name}", got=f"{array.dtype.name} values, not all finite", remedy="score that run again"
         )
+    return array
+
+
+def _interval(values: FloatArray) -> tuple[float, float] | tuple[()]:
+    """The 95% interval of the mean, so that a trend needs no values; none for a single image."""
+    if len(values) < 2:
+        return ()
     interval = mean_interval(np.asarray(values, np.float64))
-    bounds = {"low": interval.low, "high": interval.high} if len(values) > 1 else {"low": None, "high": None}
-    return content | bounds | {"dtype": values.dtype.name, "fingerprint": dict(score.fingerprint)}
+    return interval.low, interval.high
 
 
 def unpack(packed: Packed) -> Run:
-    """The inverse of :func:`pack`. Raises :class:`ArtifactError` on a damaged record and on one of another version."""
+    """The inverse of :func:`pack`. Raises :class:`ArtifactError` on a damaged record and on one of another format."""
     header = parse_header(packed.header)
-    if header.get("format") != FORMAT:
-        raise ArtifactError(
-            expected=f"record format {FORMAT}",
-            got=str(header.get("format")),
-            remedy="use the version of ilf-bench that wrote it, or run again",
-        )
     try:
-        if header.get(VALUES, found := digest(packed.values)) != found:
+        if header[PACKED] != digest(packed.values):
             raise ValueError("other values than were stored")
-        scores = list(_scores(header["scores"], zlib.decompress(packed.values)))
-        path = Path(header["path"])
-        return Run(
-            path=path,
-            spec=header["spec"],
-            environment=header["environment"],
-            methods=tuple(method_record(m, path) for m in header["methods"]),
-            failed_methods=tuple(Failure(**f) for f in header["failed_methods"]),
-            scores={(s.method, s.metric): s for s in scores},
-            timings=tuple(TimingSample(**t) for t in header["timings"]),
-            complete=bool(header["complete"]),
-            other_batches=tuple(TimingSample(**t) for t in header.get("other_batches", ())),
-            warmups=tuple(TimingSample(**t) for t in header.get("warmups", ())),
-            planned=tuple(method_record(m, path) for m in header["planned"]),
-        )
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
-        raise ArtifactError(expected="a whole record of a run", got=repr(error), remedy=AGAIN) from error
+        arrays = _unpacked(header[ARRAYS], packed.values)
+        pieces = {name: Piece(content, arrays.get(name, {})) for name, content in header[RECORDS].items()}
+        return parse_run(pieces, Path(header["path"]))
+    except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
+        raise ArtifactError(expected="a whole record of a run", got=repr(error), remedy=REPAIR) from error
 
 
 def parse_header(text: str) -> dict[str, Any]:
-    """The JSON object of a header. Raises :class:`ArtifactError` where it is none, or not what its digest says."""
+    """The JSON object of a header. Raises :class:`ArtifactError` where it is none, or not what its digest says, or of another
+    format."""
     try:
         header = dict(json.loads(text))
-        sealed = SEAL in header or VALUES in header
-        if sealed and header.pop(SEAL, None) != digest(json.dumps(header, sort_keys=True).encode()):
+        if header.pop(SEAL, None) != digest(json.dumps(header, sort_keys=True).encode()):
             raise ValueError("another content than was stored")
-        return header
     except (TypeError, ValueError) as error:
-        raise ArtifactError(expected="a whole record of a run", got=repr(error), remedy=AGAIN) from error
+        raise ArtifactError(expected="a whole record of a run", got=repr(error), remedy=REPAIR) from error
+    check_format(header, "a record of the history")
+    return header
 
 
-def _scores(contents: list[dict[str, Any]], values: bytes) -> Iterator[Score | Failure]:
-    place = 0
-    for content in contents:
-        if "reason" in content:
-            yield Failure(**content)
-            continue
-        kept = {name: value for name, value in content.items() if name not in ("low", "high", "dtype")}
-        dtype, count = _dtype(content["dtype"]), int(content["n"])
-        array: FloatArray = np.frombuffer(values, dtype, count, place)
+def _unpacked(listed: Sequence[Sequence[Any]], compressed: bytes) -> dict[str, dict[str, FloatArray]]:
+    """The arrays, from as many bytes as they need: what would become more is refused before it fills the memory."""
+    found: dict[str, dict[str, FloatArray]] = {}
+    place, needed = 0, sum(_dtype(dtype).itemsize * prod(shape) for _, _, dtype, shape in listed)
+    values = zlib.decompressobj().decompress(compressed, needed + 1)
+    for name, key, dtype, shape in listed:
+        array: FloatArray = np.frombuffer(values, _dtype(dtype), prod(shape), place).reshape(shape)
         place += array.nbytes
-        yield Score(**kept, per_image=array)
+        found.setdefault(name, {})[key] = array
     if place != len(values):
-        raise ValueError(f"{len(values)} bytes of values where the scores need {place}")
+        raise ValueError(f"other values than the {place} bytes that the records need")
+    return found
 
 
 def _dtype(name: str) -> np.dtype[Any]:
@@ -180,26 +137,37 @@ def _dtype(name: str) -> np.dtype[Any]:
 
 
 def inline(packed: Packed) -> dict[str, Any]:
-    """One JSON object with the per-image values in place, for exports."""
+    """One JSON object with the values of all arrays in place, for exports."""
     header = parse_header(packed.header)
-    header.pop(VALUES, None)
-    if "format" in header:
-        run = unpack(packed)
-        for content in header["scores"]:
-            score = run.scores[content["method"], content["metric"]]
-            if isinstance(score, Score):
-                content["per_image"] = [float(value) for value in score.per_image]
-    return header
+    unpack(packed)
+    arrays = _unpacked(header[ARRAYS], packed.values)
+    del header[PACKED]
+    return header | {ARRAYS: [[*listed, arrays[listed[0]][listed[1]].ravel().tolist()] for listed in header[ARRAYS]]}
 
 
 def outline(content: Mapping[str, Any]) -> Packed:
     """The inverse of :func:`inline`."""
-    header, arrays = dict(content), []
     try:
-        header["scores"] = [dict(score) for score in content["scores"]]
-        for score in header["scores"]:
-            if "per_image" in score:
-                arrays.append(np.asarray(score.pop("per_image"), _dtype(score["dtype"])).tobytes())
-        return Packed.seal(header, arrays)
-    except (KeyError, TypeError, ValueError) as error:
+        listed = [list(entry[:4]) for entry in content[ARRAYS]]
+        arrays = [np.asarray(entry[4], _dtype(entry[2])).reshape(entry[3]) for entry in content[ARRAYS]]
+        return Packed.seal({**content, ARRAYS: listed}, arrays)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ArtifactError(expected="an exported record of a run", got=repr(error), remedy="export it again") from error
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a header alone says: the run without its scores, and of each score the content, and the interval of its mean."""
+
+    run: Run
+    scores: tuple[tuple[Mapping[str, Any], Sequence[float]], ...]
+
+
+def summary(header: Mapping[str, Any]) -> Summary:
+    """Raises :class:`ArtifactError`, KeyError, TypeError or ValueError on a header that is none."""
+    plain = {name: Piece(content) for name, content in header[RECORDS].items() if not is_score(name)}
+    run = parse_run(plain, Path(header["path"]))
+    order = {label: i for i, label in enumerate(run.spec["method_labels"])}
+    scores = {name: content for name, content in header[RECORDS].items() if is_score(name) and not is_control(name)}
+    found = [(content, header[INTERVALS].get(name, ())) for name, content in scores.items()]
+    return Summary(run, tuple(sorted(found, key=lambda score: order.get(score[0]["method"], len(order)))))

@@ -1,26 +1,22 @@
-"""The tables of the history, and how a file of an older version becomes one of this version."""
+"""The tables of the history. A file of another format is refused by name."""
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from harness.errors import ArtifactError
+from harness.storage.records import FORMAT
 
-SCHEMA_VERSION = 2
 APPLICATION_ID = 0x696C6662  # "ilfb", in the header of the file: tells our databases from others
 BUSY_S = 30.0
-SUMMARY = "summary"  # the key of a record that version 1 left behind, without per-image values
 
-RUNS_TABLE = """CREATE TABLE runs (id TEXT PRIMARY KEY, created TEXT NOT NULL, preset TEXT NOT NULL, spec_digest TEXT NOT NULL,
-    commit_id TEXT NOT NULL, dirty INTEGER NOT NULL, machine_key TEXT NOT NULL, path TEXT NOT NULL, complete INTEGER NOT NULL)"""
 TABLES = (
+    """CREATE TABLE runs (id TEXT PRIMARY KEY, created TEXT NOT NULL, preset TEXT NOT NULL, spec_digest TEXT NOT NULL,
+    commit_id TEXT NOT NULL, dirty INTEGER NOT NULL, machine_key TEXT NOT NULL, path TEXT NOT NULL, complete INTEGER NOT NULL)""",
     """CREATE TABLE records (run_id TEXT NOT NULL REFERENCES runs(id), header TEXT NOT NULL, "values" BLOB NOT NULL)""",
     "CREATE INDEX records_of_runs ON records (run_id)",
     "CREATE TABLE tags (tag TEXT NOT NULL, run_id TEXT NOT NULL REFERENCES runs(id), created TEXT NOT NULL)",
@@ -28,7 +24,7 @@ TABLES = (
 
 
 def prepare(database: sqlite3.Connection, path: Path) -> None:
-    """Create the tables in an empty file, migrate an older one in a single transaction, refuse any other."""
+    """Create the tables in an empty file, refuse any that is none of ours, is damaged, or has another format."""
     with transaction(database):
         version, owner = _pragma(database, "user_version"), _pragma(database, "application_id")
         tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -38,8 +34,6 @@ def prepare(database: sqlite3.Connection, path: Path) -> None:
             _check(path, version, owner)
             if (state := database.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(f"damaged file: {state}")
-            if version == 1:
-                _migrate(database)
     _write_ahead(database)
 
 
@@ -48,24 +42,18 @@ def _check(path: Path, version: int, owner: int) -> None:
         raise ArtifactError(
             expected=f"an ilf-bench history at {path}", got="another program's database", remedy="name another file"
         )
-    if version not in (1, SCHEMA_VERSION):
-        remedy = "use the version of ilf-bench that wrote it, or move it away and append the runs again"
-        raise ArtifactError(expected=f"history version {SCHEMA_VERSION} at {path}", got=f"version {version}", remedy=remedy)
+    if version != FORMAT:
+        remedy = "read it with the version of ilf-bench that wrote it, or name another file and append runs of this format"
+        raise ArtifactError(expected=f"record format {FORMAT} at {path}", got=f"record format {version}", remedy=remedy)
 
 
 def _create(database: sqlite3.Connection) -> None:
-    database.execute(RUNS_TABLE)
-    _protect(database, "runs")
-    _add_tables(database)
-    database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-
-
-def _add_tables(database: sqlite3.Connection) -> None:
     for statement in TABLES:
         database.execute(statement)
-    for table in ("records", "tags"):
+    for table in ("runs", "records", "tags"):
         _protect(database, table)
-    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    database.execute(f"PRAGMA user_version = {FORMAT}")
 
 
 def _protect(database: sqlite3.Connection, table: str) -> None:
@@ -74,27 +62,6 @@ def _protect(database: sqlite3.Connection, table: str) -> None:
             f"CREATE TRIGGER {table}_no_{action} BEFORE {action} ON {table}"
             " BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END"
         )
-
-
-def _migrate(database: sqlite3.Connection) -> None:
-    """Version 1 had a table of scores and one of timings: each run's rows become one record, marked as a summary."""
-    _add_tables(database)
-    for (identity,) in database.execute("SELECT id FROM runs ORDER BY rowid").fetchall():
-        rows = database.execute("SELECT * FROM scores WHERE run_id = ? ORDER BY rowid", (identity,)).fetchall()
-        times = database.execute("SELECT samples FROM timings WHERE run_id = ? ORDER BY rowid", (identity,)).fetchall()
-        timings = [sample for (text,) in times for sample in json.loads(text)]
-        header = json.dumps({SUMMARY: True, "scores": [_old_score(row) for row in rows], "timings": timings})
-        database.execute("INSERT INTO records VALUES (?, ?, ?)", (identity, header, zlib.compress(b"")))
-    database.execute("DROP TABLE scores")
-    database.execute("DROP TABLE timings")
-
-
-def _old_score(row: tuple[Any, ...]) -> dict[str, Any]:
-    _, method, metric, value, low, high, n, fingerprint, failure = row
-    if failure:
-        return {"method": method, "metric": metric, "reason": failure}
-    bounds = {"value": value, "low": low, "high": high, "n": n}
-    return {"method": method, "metric": metric, **bounds, "fingerprint": json.loads(fingerprint)}
 
 
 @contextmanager

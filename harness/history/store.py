@@ -1,14 +1,12 @@
 """The history of runs in one SQLite file: append-only, safe for several writers, and refused when it is not ours.
 
-Each run is kept whole, its images aside: specification, environment (commit, dirty flag, machine), every method, score,
-per-image value, metric fingerprint and raw time. So gates and comparisons need the history alone. A run's identity is a digest
+Each run is kept whole, but for its images and what metrics measured of them, of which it keeps the digests: specification,
+environment (commit, dirty flag, machine), every method, score, null control, fault, per-image value, metric fingerprint and raw
+time. So gates and comparisons need the history alone. A run's identity is a digest
 of that content, not of where it lies: appending the same run twice, or after moving it, changes nothing, while a run that was
 resumed becomes a new row. Each record carries digests: a damaged one is named, not used, and appending the run again puts a whole
 one beside it. Tags are names for runs; giving one again moves it. Write-ahead logging needs a local disk: keep the
 file off network file systems.
-
-Version 1 kept no per-image values. Its files are migrated when opened; such a run stays in the trend and says, when it is to be
-compared, that its folder must be appended again.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from __future__ import annotations
 import errno
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ArtifactError, UsageError
-from harness.history.packing import AGAIN, VALUES, Packed, inline, pack, parse_header, run_id, unpack
-from harness.history.schema import BUSY_S, SUMMARY, prepare, transaction
+from harness.history.packing import Packed, inline, pack, parse_header, run_id, summary, unpack
+from harness.history.schema import BUSY_S, prepare, transaction
 from harness.results import TimingSample
 from harness.storage.locations import place
 from harness.storage.records import Run
@@ -53,8 +51,7 @@ NEWEST_TAGS = "SELECT tag, run_id FROM tags WHERE rowid IN (SELECT max(rowid) FR
 class StoredScore:
     """A score without its per-image values, or a failure's reason (then ``value`` is None).
 
-    ``low`` and ``high`` are None for a single image. ``title``, ``unit`` and ``direction`` are empty in a run that version 1
-    stored.
+    ``low`` and ``high`` are None for a single image.
     """
 
     method: str
@@ -72,10 +69,7 @@ class StoredScore:
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One run as the history lists it. ``path`` is where it lay when it was appended.
-
-    ``spec`` and ``environment`` are empty in a run that version 1 stored.
-    """
+    """One run as the history lists it. ``path`` is where it lay when it was appended."""
 
     run_id: str
     created: str
@@ -102,24 +96,20 @@ class History:
     """An append-only store of runs in one file. Every error of the file is an :class:`ArtifactError` with a remedy."""
 
     def __init__(self, path: Path) -> None:
-        """Open the history at ``path``, created where there is none; migrates version 1, refuses damaged and foreign files."""
+        """Open the history at ``path``, created where there is none; refuses damaged and foreign files, and other formats."""
         self.path = Path(path)
         with self._connected() as database:
             prepare(database, self.path)
 
-    def append(self, run: Run) -> str:
-        """Add a run in one transaction and return its id; a run that is already there whole is left as it is."""
-        return self.insert(run_id(run), _run_row(run), pack(run))
-
-    def insert(self, identity: str, row: tuple[Any, ...], packed: Packed, tags: tuple[str, ...] = ()) -> str:
-        """Add one run as an export carries it: id, columns of ``runs`` after the id, record and tags."""
-        summary = SUMMARY in parse_header(packed.header)
+    def append(self, run: Run, tags: tuple[str, ...] = ()) -> str:
+        """Add a run in one transaction and return its id; a run that is already there whole only gets the tags."""
+        packed = pack(run)
+        identity = run_id(run)
         with self._connected() as database, transaction(database):
             if database.execute("SELECT 1 FROM runs WHERE id = ?", (identity,)).fetchone() is None:
-                database.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (identity, *row))
+                database.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (identity, *_run_row(run)))
             found = [Packed(*row) for row in database.execute(f"{RECORDS} WHERE run_id = ?", (identity,))]
-            intact = [parse_header(record.header) for record in found if record.is_intact()]
-            if not any(summary or SUMMARY not in header for header in intact):
+            if not any(record.is_intact() for record in found):
                 database.execute("INSERT INTO records VALUES (?, ?, ?)", (identity, packed.header, packed.values))
             held = dict(database.execute(NEWEST_TAGS).fetchall())
             for tag in tags:
@@ -160,13 +150,10 @@ class History:
         """A run as :func:`harness.storage.records.read_run` gave it, from the history alone; its images lie where they lay."""
         packed = self.packed(identity)
         with self._naming(identity):
-            if SUMMARY in parse_header(packed.header):
-                got = "a summary that version 1 of the history kept"
-                raise ArtifactError(expected="a whole record of a run", got=got, remedy=AGAIN)
             return unpack(packed)
 
     def exported(self) -> Iterator[dict[str, Any]]:
-        """Every run as one JSON object: the columns of ``runs``, ``tags``, and ``record`` with the per-image values in place."""
+        """Every run as one JSON object: the columns of ``runs``, ``tags``, and ``record`` with all values in place."""
         with self._connected() as database:
             rows = database.execute(f"SELECT id, {', '.join(COLUMNS)} FROM runs ORDER BY created, rowid").fetchall()
             tags = database.execute(NEWEST_TAGS).fetchall()
@@ -238,30 +225,27 @@ def _now() -> str:
 
 
 def _run_row(run: Run) -> tuple[Any, ...]:
-    *columns, complete = _columns(run.spec, run.environment, run.complete)
+    *columns, complete = _columns(run)
     return *columns, str(run.path.resolve()), complete
 
 
-def _columns(spec: Mapping[str, Any], env: Mapping[str, Any], complete: bool) -> tuple[Any, ...]:
+def _columns(run: Run) -> tuple[Any, ...]:
     """A row of ``runs`` without id and path."""
-    digest, commit = str(spec.get("digest", "")), str(env.get("commit") or "")
-    created, machine = str(env.get("created") or ""), str(env.get("machine_key") or "")
-    return created, str(spec["name"]), digest, commit, int(bool(env.get("dirty"))), machine, int(complete)
+    digest, commit = str(run.spec.get("digest", "")), str(run.environment.get("commit") or "")
+    created, machine = str(run.environment.get("created") or ""), str(run.environment.get("machine_key") or "")
+    return created, str(run.spec["name"]), digest, commit, int(bool(run.environment.get("dirty"))), machine, int(run.complete)
 
 
 def _entry(row: tuple[Any, ...], tags: tuple[str, ...]) -> HistoryEntry:
-    identity, created, preset, digest, commit, dirty, machine, path, complete, text = row
-    header = parse_header(text)
+    identity, created, preset, digest, commit, dirty, machine, _, complete, text = row
     try:
-        if VALUES in header and SUMMARY not in header:
-            path = header["path"]
-            if (*row[1:7], complete) != _columns(header["spec"], header["environment"], header["complete"]):
-                raise ValueError("a row that its record does not fit")
-        scores = [_stored(score) for score in header["scores"]]
-        scores += [_stored(failure) for failure in header.get("failed_methods", ())]
-        timings = tuple(TimingSample(**sample) for sample in header["timings"])
-    except (KeyError, ValueError, TypeError) as error:
+        found = summary(parse_header(text))
+        if (*row[1:7], complete) != _columns(found.run):
+            raise ValueError("a row that its record does not fit")
+        scores = [_stored(content, interval) for content, interval in found.scores]
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ArtifactError(expected="a whole record of a run", got=repr(error), remedy=AFRESH) from error
+    failed = [StoredScore(f.method, "", None, None, None, None, {}, f.reason) for f in found.run.failed_methods]
     return HistoryEntry(
         identity,
         created,
@@ -270,20 +254,20 @@ def _entry(row: tuple[Any, ...], tags: tuple[str, ...]) -> HistoryEntry:
         commit,
         bool(dirty),
         machine,
-        place(path),
+        place(str(found.run.path)),
         bool(complete),
-        tuple(scores),
-        timings,
-        header.get("spec", {}),
-        header.get("environment", {}),
+        (*scores, *failed),
+        found.run.timings,
+        found.run.spec,
+        found.run.environment,
         tags,
     )
 
 
-def _stored(content: Mapping[str, Any]) -> StoredScore:
+def _stored(content: Mapping[str, Any], interval: Sequence[float]) -> StoredScore:
     method, metric = content["method"], content["metric"]
     if "reason" in content:
         return StoredScore(method, metric, None, None, None, None, {}, content["reason"] or "no reason recorded")
-    value, low, high, n = (content[name] for name in ("value", "low", "high", "n"))
-    title, unit, direction = (content.get(name, "") for name in ("title", "unit", "direction"))
+    value, n, title, unit, direction = (content[name] for name in ("value", "n", "title", "unit", "direction"))
+    low, high = interval or (None, None)
     return StoredScore(method, metric, value, low, high, n, content["fingerprint"], "", title, unit, direction)

@@ -21,11 +21,12 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 FILES = ("spec.json", "environment.json", "warmup.json", "run.json")
 FOLDERS = ("methods", "samples", "measurements", "scores", "controls", "timing", "faults")  # FILES and these are the record
 Scored = Literal["scores", "controls"]
+VALUES = "per_image"
 
 
 def slug(label: str) -> str:
@@ -145,6 +146,32 @@ class Layout:
     def report(self) -> Path:
         """The folder of the report."""
         return self.run / "report"
+
+
+def is_manifest(name: str) -> bool:
+    """Whether a file of a run, by its path inside it, is the manifest of a method's images."""
+    return Path(name).name == SampleFolder(Path()).manifest.name
+
+
+def is_record(name: str) -> bool:
+    """Whether a file of a run stands for itself; arrays, images and receipts belong to the record that has their digests."""
+    path = Path(name)
+    return path.suffix == ".json" and (path.parts[0] != Layout(Path()).all_samples.name or is_manifest(name))
+
+
+def is_score(name: str) -> bool:
+    """Whether a file of a run belongs to a score, or to that of a null control."""
+    return Path(name).parts[0] in get_args(Scored)
+
+
+def is_control(name: str) -> bool:
+    """Whether a file of a run belongs to the score of a null control."""
+    return Path(name).parts[0] == "controls"
+
+
+def array_beside(record: Path, key: str) -> Path:
+    """The array ``key`` of a score: ``METRIC.npy`` for the values that its mean is of, ``METRIC.KEY.npy`` for others."""
+    return record.with_suffix(".npy" if key == VALUES else f".{key}.npy")
 
 
 def _pair(folder: Path, name: str, array: str = ".npy") -> Pair:

@@ -6,9 +6,10 @@ beside it: a damaged record is never used.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,13 +21,30 @@ from harness.errors import ArtifactError
 from harness.results import Failure, Fault, FloatArray, MethodPart, MethodRecord, Score, TimingSample
 from harness.storage.arrays import ARRAY_BYTES, parse_array
 from harness.storage.documents import parse_json
-from harness.storage.files import digest, read_small, refuse_links, write_bytes
-from harness.storage.layout import Layout, Scored
+from harness.storage.files import digest, file_digest, read_small, refuse_links, write_bytes
+from harness.storage.layout import FILES, FOLDERS, VALUES, Layout, Scored, array_beside, is_manifest, is_record
 
 T = TypeVar("T")
 
-FORMAT = 1
+FORMAT = 0  # of the records, the history, its exports and bundles; see docs/format.md
 SEAL = "sha256"  # the key under which a JSON object holds the digest of all its other content
+DIGESTS, REASON = "digests", "reason"  # keys: of a score's arrays, and of what failed
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """One record: its content as JSON has it, and the arrays that lie beside it by their keys."""
+
+    content: Any
+    arrays: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the content, and over type, shape and bytes of the arrays. Raises ValueError on NaN and infinity."""
+        total = hashlib.sha256(_canonical(self.content))
+        for key, array in sorted(self.arrays.items()):
+            total.update(f"{key}:{array.dtype.name}:{array.shape}:".encode() + np.ascontiguousarray(array).tobytes())
+        return total.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +53,11 @@ class Run:
 
     ``timings`` are at the batch size that methods are compared at (``timing.batch`` of the spec), ``other_batches`` at the
     further ones; ``warmups`` came before both.
-    ``controls`` is keyed by (null control, metric name); see :func:`read_scores`. ``planned``: what the methods are that have
-    failed, or not run yet.
+    ``controls`` is keyed by (null control, metric name), and ``method`` of its scores names the control (identical, jpeg50,
+    shuffled, constant, noise or black; harness/statistics/controls.py). Each has the full run's first images, at most 100 of
+    them, and is to be held against ``identical``, which has the same N.
+    ``planned``: what the methods are that have failed, or not run yet. ``measurements``: what each array was measured with and
+    its digest, ``samples``: the digest of each method's manifest; both by the name of the file.
     """
 
     path: Path
@@ -52,6 +73,8 @@ class Run:
     faults: tuple[Fault, ...] = ()
     controls: Mapping[tuple[str, str], Score | Failure] = field(default_factory=dict)
     planned: tuple[MethodRecord, ...] = ()
+    measurements: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    samples: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def records(self) -> Mapping[str, MethodRecord]:
@@ -112,11 +135,11 @@ def write_array(path: Path, content: FloatArray) -> str:
     return digest(buffer.getvalue())
 
 
-def read_array(path: Path, expected: str | None) -> FloatArray:
+def read_array(path: Path, expected: str) -> FloatArray:
     """The inverse of :func:`write_array`. Raises :class:`ArtifactError` on a damaged file, or one with another digest."""
     try:
         content = read_small(path, ARRAY_BYTES)
-        if expected is not None and digest(content) != expected:
+        if digest(content) != expected:
             raise ValueError("another content than was written")
         values: FloatArray = parse_array(content)
     except (OSError, ValueError) as error:
@@ -136,68 +159,59 @@ def read_record(kind: type[T], content: Any, path: Path) -> T:
 
 def write_method(run: Path, record: MethodRecord, failure: str = "") -> None:
     """What a method is and did, and why it has not run where it failed."""
-    content = asdict(record) | ({"reason": failure} if failure else {})
-    write_json(Layout(run).method(record.label), content)
+    write_json(Layout(run).method(record.label), _method_content(record, failure))
 
 
-def read_method(path: Path) -> tuple[MethodRecord, Failure | None]:
-    """The inverse of :func:`write_method`."""
-    content = dict(read_json(path))
-    reason = content.pop("reason", "")
-    record = method_record(content, path)
-    return record, Failure(record.label, "", reason) if reason else None
+def _method_content(record: MethodRecord, failure: str) -> dict[str, Any]:
+    return asdict(record) | ({REASON: failure} if failure else {})
 
 
-def method_record(content: Mapping[str, Any], path: Path) -> MethodRecord:
-    """A record and its parts from JSON. Raises :class:`ArtifactError` where fields are missing or unknown."""
-    record = read_record(MethodRecord, content, path)
+def _method(content: Any, path: Path) -> tuple[MethodRecord, Failure | None]:
+    """What a method is, and why it failed where it did."""
+    fields = {name: value for name, value in content.items() if name != REASON} if isinstance(content, dict) else content
+    record = read_record(MethodRecord, fields, path)
     parts = tuple(read_record(MethodPart, part, path) for part in record.parts)
-    return replace(record, timesteps=tuple(record.timesteps), parts=parts)
+    record = replace(record, timesteps=tuple(record.timesteps), parts=parts)
+    return record, Failure(record.label, "", content[REASON]) if REASON in content else None
 
 
 def has_run(run: Path, label: str) -> bool:
-    """Whether a method has all its images and its counted cost."""
+    """Whether a method has all its images and its counted cost, in a record that can be read."""
     path = Layout(run).method(label)
-    return path.exists() and read_method(path)[0].block_evaluations is not None
+    try:
+        return path.exists() and _method(read_json(path), path)[0].block_evaluations is not None
+    except ArtifactError:
+        return False
 
 
 def write_score(run: Path, score: Score | Failure, kind: Scored = "scores") -> None:
     """The per-image values first, then the JSON that makes them count. ``kind`` controls: ``method`` names a null control."""
-    files = Layout(run).score(score.method, score.metric, kind)
+    path, piece = Layout(run).score(score.method, score.metric, kind).record, _score_piece(score)
+    digests = {key: write_array(array_beside(path, key), array) for key, array in piece.arrays.items()}
+    write_json(path, piece.content | ({DIGESTS: digests} if digests else {}))
+
+
+def _score_piece(score: Score | Failure) -> Piece:
     content = asdict(score)
-    if isinstance(score, Score):
-        content.pop("per_image")
-        content["digests"] = {"per_image": write_array(files.array, score.per_image)}
-    write_json(files.record, content)
+    return Piece(content, {VALUES: content.pop(VALUES)} if isinstance(score, Score) else {})
 
 
-def read_score(path: Path) -> Score | Failure:
-    """The inverse of :func:`write_score` for one ``.json`` file."""
-    content = read_json(path)
-    if not isinstance(content, dict) or "reason" in content:
-        return read_record(Failure, content, path)
-    digests = content.pop("digests", {})
-    values = read_array(path.with_suffix(".npy"), digests.get("per_image"))
-    score = read_record(Score, content | {"per_image": values}, path)
-    if values.shape != (score.n,) or not np.isfinite(values).all():
+def _score(piece: Piece, path: Path) -> Score | Failure:
+    if not isinstance(piece.content, dict) or REASON in piece.content:
+        return read_record(Failure, piece.content, path)
+    score = read_record(Score, {**piece.content, **piece.arrays}, path)
+    if score.per_image.shape != (score.n,) or not np.isfinite(score.per_image).all():
         raise ArtifactError(
             expected=f"{score.n} finite values beside {path}",
-            got=f"shape {values.shape}",
+            got=f"shape {score.per_image.shape}",
             remedy="delete that file and run again",
         )
     return score
 
 
-def read_scores(run: Path, kind: Scored = "scores") -> dict[tuple[str, str], Score | Failure]:
-    """Every score of a run by (method label, metric).
-
-    ``kind`` controls: those of the null controls by (control, metric), with ``method`` naming the control (identical, jpeg50,
-    shuffled, constant, noise or black; harness/statistics/controls.py). Each has the full run's first images, at most 100 of
-    them, and is to be held against ``identical``, which has the same N.
-    A run of an earlier version has none.
-    """
-    found = [read_score(file) for file in Layout(run).scores(kind)]
-    return {(score.method, score.metric): score for score in found}
+def read_score(path: Path) -> Score | Failure:
+    """The inverse of :func:`write_score` for one ``.json`` file. Raises :class:`ArtifactError` where it is missing or damaged."""
+    return _score(read_piece(path), path)
 
 
 def write_measurement(run: Path, method: str, name: str, basis: Mapping[str, Any], rows: FloatArray) -> None:
@@ -222,7 +236,7 @@ def read_measurement(run: Path, method: str, name: str, basis: Mapping[str, Any]
         return None
     files = Layout(run).measurement(method, name)
     stored = read_json(files.record)
-    content = stored.pop("digest", None)
+    content = stored.pop("digest", "")
     if basis is not None and stored != dict(basis):
         return None
     return read_array(files.array, content)
@@ -230,40 +244,131 @@ def read_measurement(run: Path, method: str, name: str, basis: Mapping[str, Any]
 
 def read_run(path: Path) -> Run:
     """Everything a report needs. Raises :class:`ArtifactError` on a folder that is no run or has another format."""
-    layout = Layout(path)
-    if not layout.spec.exists():
-        raise ArtifactError(
-            expected=f"a run folder at {path}", got=f"no {layout.spec.name} in it", remedy="name a folder made by ilf-bench run"
-        )
+    if not Layout(path).spec.exists():
+        got = f"no {Layout(path).spec.name} in it"
+        raise ArtifactError(expected=f"a run folder at {path}", got=got, remedy="name a folder made by ilf-bench run")
     refuse_links(path)
-    spec = read_json(layout.spec)
-    if spec.get("format") != FORMAT:
-        raise ArtifactError(expected=f"record format {FORMAT}", got=str(spec.get("format")), remedy="run again with this version")
-    methods = [read_method(file) for file in layout.methods()]
+    check_format(read_json(Layout(path).spec), str(path))
+    return parse_run(read_pieces(path), path)
+
+
+def check_format(content: Any, where: str) -> None:
+    """Raise :class:`ArtifactError` on records of another version of the format than the only one that is read."""
+    found = content.get("format") if isinstance(content, Mapping) else None
+    if found != FORMAT or isinstance(found, bool):
+        raise ArtifactError(
+            expected=f"record format {FORMAT} at {where}",
+            got="none" if found is None else f"record format {found}",
+            remedy="read it with the version of ilf-bench that wrote it, or run again",
+        )
+
+
+def record_files(run: Path) -> list[Path]:
+    """Every file of a run's record, sorted: no report, which can be rebuilt, and nothing temporary, hidden or linked.
+
+    This is the one list of what a run consists of: whatever the layout names is in it.
+    """
+    found = [run / name for name in FILES if (run / name).exists()]
+    for folder in FOLDERS:
+        found += [path for path in (run / folder).rglob("*") if path.is_file() and not path.is_symlink()]
+    kept = [path for path in found if not path.name.startswith(".")]
+    return sorted(kept, key=lambda path: path.relative_to(run).as_posix())
+
+
+def read_pieces(run: Path) -> dict[str, Piece]:
+    """Every record of a run by the name of its file. Raises :class:`ArtifactError` on a damaged one.
+
+    Of a manifest, which has the digests of images and receipts, only the digest is kept.
+    """
+    names = [path.relative_to(run).as_posix() for path in record_files(run)]
+    return {name: read_piece(run / name) for name in names if is_record(name)}
+
+
+def read_piece(path: Path) -> Piece:
+    """One record. Raises :class:`ArtifactError` on a damaged one."""
+    if is_manifest(path.name):
+        return Piece(file_digest(path))
+    content = read_json(path)
+    digests = content.pop(DIGESTS, {}) if isinstance(content, dict) else {}
+    return Piece(content, {key: read_array(array_beside(path, key), expected) for key, expected in digests.items()})
+
+
+def parse_run(pieces: Mapping[str, Piece], path: Path) -> Run:
+    """A run from its records. Raises :class:`ArtifactError` on another format and on records of unknown kinds."""
+    layout = Layout(Path())
+    spec, environment = (_needed(pieces, file.name, path) for file in (layout.spec, layout.environment))
+    check_format(spec, str(path))
+    kinds: dict[str, dict[str, Piece]] = {}
+    for name, piece in pieces.items():
+        kinds.setdefault(Path(name).parts[0], {})[name] = piece
+    if unknown := kinds.keys() - {*FILES, *FOLDERS}:
+        raise ArtifactError(expected=f"the records of a run at {path}", got=f"{min(unknown)} among them", remedy="run again")
+
+    def of(kind: str) -> list[tuple[Path, Piece]]:
+        return [(path / name, piece) for name, piece in sorted(kinds.get(kind, {}).items())]
+
+    methods = [_method(piece.content, file) for file, piece in of("methods")]
     order = {label: i for i, label in enumerate(spec["method_labels"])}
     records = sorted((record for record, _ in methods), key=lambda m: order.get(m.label, len(order)))
-    timed = [sample for file in layout.rounds() for sample in read_timings(file)]
-    further = spec.get("timing", {}).get("batches", ())
+    timed = [sample for file, piece in of("timing") for sample in _timings(piece.content, file)]
+    further, main = spec.get("timing", {}).get("batches", ()), spec.get("timing", {}).get("batch")
+    finished = kinds.get(layout.complete.name, {}).get(layout.complete.name)
     return Run(
         path=path,
         spec=spec,
-        environment=read_json(layout.environment),
+        environment=environment,
         methods=tuple(record for record in records if record.block_evaluations is not None),
         failed_methods=tuple(failure for _, failure in methods if failure is not None),
-        scores=read_scores(path),
-        timings=tuple(sample for sample in timed if sample.batch not in further or sample.batch == spec["timing"]["batch"]),
-        complete=layout.complete.exists(),
-        other_batches=tuple(s for s in timed if s.batch in further and s.batch != spec["timing"]["batch"]),
-        warmups=read_timings(layout.warmup) if layout.warmup.exists() else (),
-        faults=tuple(read_record(Fault, read_json(file), file) for file in layout.faults()),
-        controls=read_scores(path, "controls"),
+        scores=_by_name(_score(piece, file) for file, piece in of("scores")),
+        timings=tuple(sample for sample in timed if sample.batch not in further or sample.batch == main),
+        complete=finished is not None,
+        other_batches=tuple(s for s in timed if s.batch in further and s.batch != main),
+        warmups=tuple(sample for file, piece in of(layout.warmup.name) for sample in _timings(piece.content, file)),
+        faults=tuple(read_record(Fault, piece.content, file) for file, piece in of("faults")),
+        controls=_by_name(_score(piece, file) for file, piece in of("controls")),
         planned=tuple(record for record in records if record.block_evaluations is None),
+        measurements={name: piece.content for name, piece in kinds.get("measurements", {}).items()},
+        samples={name: piece.content for name, piece in kinds.get("samples", {}).items()},
     )
+
+
+def pieces_of(run: Run) -> dict[str, Piece]:
+    """The inverse of :func:`parse_run`: every record of a run by the name of its file, as JSON has it."""
+    layout = Layout(Path())
+    found = {layout.spec: Piece(dict(run.spec)), layout.environment: Piece(dict(run.environment))}
+    if run.complete:
+        found[layout.complete] = Piece({"format": FORMAT})
+    reasons = {failure.method: failure.reason for failure in run.failed_methods}
+    for label in dict.fromkeys((*run.described, *reasons)):
+        found[layout.method(label)] = Piece(_method_content(run.described[label], reasons.get(label, "")))
+    found |= {layout.score(*key).record: _score_piece(score) for key, score in run.scores.items()}
+    found |= {layout.score(*key, "controls").record: _score_piece(score) for key, score in run.controls.items()}
+    for number in sorted({sample.round for sample in (*run.timings, *run.other_batches)}):
+        rows = [asdict(sample) for sample in (*run.timings, *run.other_batches) if sample.round == number]
+        found[layout.round(number)] = Piece(rows)
+    if run.warmups:
+        found[layout.warmup] = Piece([asdict(sample) for sample in run.warmups])
+    found |= {layout.fault(i): Piece(asdict(fault)) for i, fault in enumerate(run.faults)}
+    kept = {name: Piece(content) for name, content in (*run.measurements.items(), *run.samples.items())}
+    return {file.as_posix(): piece for file, piece in found.items()} | kept
+
+
+def _needed(pieces: Mapping[str, Piece], name: str, path: Path) -> Any:
+    if name not in pieces:
+        raise ArtifactError(expected=f"{name} among the records at {path}", got="none", remedy="run again")
+    return pieces[name].content
+
+
+def _by_name(scores: Iterable[Score | Failure]) -> dict[tuple[str, str], Score | Failure]:
+    return {(score.method, score.metric): score for score in scores}
+
+
+def _timings(content: Any, path: Path) -> tuple[TimingSample, ...]:
+    if not isinstance(content, list):
+        raise ArtifactError(expected=f"a list at {path}", got=type(content).__name__, remedy="delete that file and run again")
+    return tuple(read_record(TimingSample, sample, path) for sample in content)
 
 
 def read_timings(path: Path) -> tuple[TimingSample, ...]:
     """The timed calls in one file of a run. Raises :class:`ArtifactError` on anything else."""
-    content = read_json(path)
-    if not isinstance(content, list):
-        raise ArtifactError(expected=f"a list at {path}", got=type(content).__name__, remedy="delete that file and run again")
-    return tuple(read_record(TimingSample, sample, path) for sample in content)
+    return _timings(read_json(path), path)

@@ -96,9 +96,11 @@ class SampleSet:
 
     def finish(self, method: str) -> float:
         """Write the manifest from all receipts; returns the measured block evaluations an image."""
-        receipts = [read_json(self._receipt(indices.start)) for indices in self.chunks()]
+        files = [self._receipt(indices.start) for indices in self.chunks()]
+        receipts = [read_json(file) for file in files]
+        digests = {file.name: digest(file.read_bytes()) for file in files}
         samples = [entry for receipt in receipts for entry in receipt["samples"]]
-        write_json(self.manifest, {"method": method, "samples": samples})
+        write_json(self.manifest, {"method": method, "samples": samples, "receipts": digests})
         return float(sum(receipt["block_evaluations"] for receipt in receipts) / len(samples))
 
     def digests(self, indices: range) -> list[str]:

@@ -49,8 +49,7 @@ def read_state(path: Path, remedy: str = REMEDY) -> dict[str, Any]:
     """What was written, on the CPU. Raises :class:`ArtifactError` on a damaged file; nothing in it is run as code."""
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        found = state.pop(DIGEST, None)  # absent in files of earlier versions
-        if found is not None and found != content_digest(state):
+        if state.pop(DIGEST, None) != content_digest(state):
             raise ValueError("another content than was written")
     except BROKEN as error:
         got = str(error).strip().splitlines()[0] if str(error) else repr(error)

@@ -16,7 +16,7 @@ WARNING = "sees no difference between a method and a null control: nothing on it
 
 
 def null_matrix(run: Run) -> Matrix | None:
-    """A row a control, a column a metric; None where the run has no controls (an earlier version's run)."""
+    """A row a control, a column a metric; None where the run has no controls."""
     if not run.controls:
         return None
     found = {metric: separations(metric, run.scores, run.controls) for metric in metric_order(run)}

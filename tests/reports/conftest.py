@@ -16,7 +16,7 @@ from PIL import Image
 
 from harness.results import A_A, Failure, Score, TimingSample
 from harness.storage.layout import slug
-from harness.storage.records import Run, read_run, write_json, write_method, write_score
+from harness.storage.records import FORMAT, Run, read_run, write_json, write_method, write_score
 from tests.records import method_record
 
 FLAGS = (
@@ -85,13 +85,13 @@ def write_fake(out: Path, fake: Fake) -> Run:
         write_method(out, method_record(label, None), reason)
     _timings(out, fake)
     if fake.complete:
-        write_json(out / "run.json", {"format": 1})
+        write_json(out / "run.json", {"format": FORMAT})
     return read_run(out)
 
 
 def _spec(fake: Fake, labels: list[str]) -> dict[str, Any]:
     return {
-        "format": 1,
+        "format": FORMAT,
         "digest": "0123456789abcdef",
         "name": "tiny-text",
         "title": "Tiny <i>text</i>",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.results import A_A, Score, TimingSample
-from harness.storage.records import Run
+from harness.storage.records import FORMAT, Run
 from reports.analysis.select import Sample
 from tests.records import method_record
 
@@ -49,7 +49,7 @@ def synthetic_run(path: Path, methods: int = 50, n: int = 2000, rounds: int = 8,
             values = 30 + noise - sign * 4 * (1 - share) ** 2 + rng.normal(0, 0.3) + 0.5 * rng.normal(size=n)
             scores[name, metric] = Score(name, metric, title, "", direction, False, float(values.mean()), n, {"w": "1"}, values)
     spec = {
-        "format": 1,
+        "format": FORMAT,
         "digest": "0" * 16,
         "name": "large",
         "title": "Many methods",

@@ -16,7 +16,8 @@ from harness.execution.scorer import Scorer, to_score
 from harness.execution.tasks import Task
 from harness.results import BASELINE, Direction, Failure, FloatArray, Score
 from harness.statistics.controls import CONTROLS
-from harness.storage.records import read_json, read_measurement, read_scores
+from harness.storage.layout import Layout, Scored
+from harness.storage.records import read_json, read_measurement, read_score
 from harness.storage.samples import SampleSet, chunks
 
 PROMPTS = tuple(f"prompt {i}" for i in range(12))
@@ -53,6 +54,11 @@ class Brightness:
 
     def values(self, measured: FloatArray) -> FloatArray:
         return self.checked(measured)[:, 0]
+
+
+def read_scores(run: Path, kind: Scored = "scores") -> dict[tuple[str, str], Score | Failure]:
+    found = [read_score(file) for file in Layout(run).scores(kind)]
+    return {(score.method, score.metric): score for score in found}
 
 
 def sample_set(folder: Path, label: str, prompts: tuple[str, ...] = PROMPTS) -> SampleSet:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import stat
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from harness.errors import ArtifactError, UsageError
 from harness.history.bundle import MANIFEST, extract_bundle, is_safe, verify_bundle, write_bundle
@@ -21,33 +18,16 @@ from harness.history.packing import run_id
 from harness.history.store import History
 from harness.storage.files import digest
 from harness.storage.layout import slug
-from harness.storage.records import read_run, write_json, write_score
+from harness.storage.records import read_run
 from ilf_bench.cli import main
-from tests.harness.history.test_store import make_run
+from tests.runs import whole_run
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run folder with two images."""
-    folder, content = tmp_path / "runs" / "a run", make_run(tmp_path)
-    write_json(folder / "spec.json", dict(content.spec))
-    write_json(folder / "environment.json", dict(content.environment))
-    for method in content.methods:
-        write_json(folder / "methods" / f"{slug(method.label)}.json", asdict(method))
-    for score in content.scores.values():
-        write_score(folder, score)
-    for timing in content.timings:
-        write_json(folder / "timing" / f"{timing.round:03d}.json", [asdict(timing)])
-    entries = []
-    for i in range(2):
-        buffer = io.BytesIO()
-        Image.new("RGB", (8, 8), (i, 0, 0)).save(buffer, "PNG")
-        path = folder / "samples" / slug("full") / f"{i:06d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(buffer.getvalue())
-        entries.append({"index": i, "prompt": "x", "file": path.name, "sha256": digest(buffer.getvalue())})
-    write_json(folder / "samples" / slug("full") / "manifest.json", {"method": "full", "samples": entries})
-    write_json(folder / "run.json", {"format": 1})
+    """The folder of a run with a record of every kind, two images and a report."""
+    folder = tmp_path / "runs" / "a run"
+    whole_run(folder)
     (folder / "report").mkdir()
     (folder / "report" / "index.html").write_text("can be rebuilt")
     return folder
@@ -174,8 +154,13 @@ def test_other_files_are_refused(run: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("a.txt", "hello")
     with zipfile.ZipFile(tmp_path / "later.zip", "w") as archive:
-        archive.writestr(MANIFEST, json.dumps({"kind": "ilf-bench bundle", "version": 9, "files": {}}))
-    for name, message in (("cut", "a bundle at"), ("other", MANIFEST), ("later", "version 9"), ("absent", "a bundle at")):
+        archive.writestr(MANIFEST, json.dumps({"kind": "ilf-bench bundle", "format": 9, "files": {}}))
+    for name, message in (
+        ("cut", "a bundle at"),
+        ("other", MANIFEST),
+        ("later", "record format 0 at .*; got record format 9"),
+        ("absent", "a bundle at"),
+    ):
         with pytest.raises(ArtifactError, match=message):
             verify_bundle(tmp_path / f"{name}.zip")
     (tmp_path / "full").mkdir()

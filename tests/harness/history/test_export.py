@@ -11,17 +11,16 @@ import pytest
 from harness.errors import ArtifactError, UsageError
 from harness.history.export import export_history, import_history
 from harness.history.store import History
-from tests.harness.history.test_store import make_run, write_version_1
+from tests.runs import make_run, whole_run
 
 KINDS = ("json", "parquet")
 
 
 @pytest.fixture
 def history(tmp_path: Path) -> History:
-    """Two whole runs, one with tags, and one that version 1 left behind."""
-    path = tmp_path / "h.sqlite"
-    write_version_1(path, make_run(tmp_path / "old", 0))
-    history = History(path)
+    """Three runs, one of them with tags, and one with a record of every kind."""
+    history = History(tmp_path / "h.sqlite")
+    history.append(whole_run(tmp_path / "whole"))
     first, _ = (history.append(make_run(tmp_path / str(seed), seed)) for seed in (1, 2))
     history.tag("baseline", first)
     history.tag("good", first)
@@ -54,18 +53,21 @@ def test_an_import_adds_to_what_is_there(history: History, tmp_path: Path, kind:
 def _alter(path: Path, change: str) -> None:
     content: dict[str, Any] = json.loads(path.read_text())
     run = content["runs"][-1]
+    record = run["record"]
     if change == "value":
-        run["record"]["scores"][0]["per_image"][3] += 1e-9
+        record["arrays"][0][4][3] += 1e-9
     elif change == "time":
-        run["record"]["timings"][0]["latency_s"] *= 0.9
+        record["records"]["timing/000.json"][0]["latency_s"] *= 0.9
     elif change == "commit":
-        run["record"]["environment"]["commit"] = "another"
+        record["records"]["environment.json"]["commit"] = "another"
     elif change == "dtype":
-        run["record"]["scores"][0]["dtype"] = "object"
+        record["arrays"][0][2] = "object"
     elif change == "lost":
-        del run["record"]["scores"]
+        del record["arrays"]
+    elif change == "deleted":
+        del record["records"]["timing/000.json"]
     elif change == "later":
-        content["version"] = 99
+        content["format"] = 99
     elif change == "foreign":
         content["kind"] = "something else"
     path.write_text(json.dumps(content))
@@ -79,7 +81,8 @@ def _alter(path: Path, change: str) -> None:
         ("commit", "altered"),
         ("dtype", "values of type object"),
         ("lost", "an exported record"),
-        ("later", "got version 99"),
+        ("deleted", "altered"),
+        ("later", "got record format 99"),
         ("foreign", "another file"),
     ],
 )
@@ -90,6 +93,19 @@ def test_altered_exports_are_refused_and_nothing_is_written(history: History, tm
     with pytest.raises(ArtifactError, match=message):
         import_history(other, tmp_path / "out.json")
     assert other.runs() == ()
+
+
+def test_what_is_derived_is_computed_again(history: History, tmp_path: Path) -> None:
+    """An interval, and the columns of the list of runs, follow from the record and not from what an export says of them."""
+    export_history(history, tmp_path / "out.json")
+    content = json.loads((tmp_path / "out.json").read_text())
+    for run in content["runs"]:
+        run["record"]["intervals"] = {name: [0.0, 0.0] for name in run["record"]["intervals"]}
+        run["commit_id"] = "another"
+    (tmp_path / "out.json").write_text(json.dumps(content))
+    other = History(tmp_path / "other.sqlite")
+    import_history(other, tmp_path / "out.json")
+    assert other.runs() == history.runs()
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

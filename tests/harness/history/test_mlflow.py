@@ -13,7 +13,7 @@ from harness.history.store import History
 from ilf_bench import experiment as run_command
 from ilf_bench import outcome
 from ilf_bench.cli import main
-from tests.harness.history.test_store import make_run
+from tests.runs import make_run
 
 
 def test_without_mlflow_nothing_is_sampled(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import random
@@ -17,28 +16,10 @@ import numpy as np
 import pytest
 
 from harness.errors import ArtifactError, UsageError
-from harness.history.packing import run_id, timing_content
+from harness.history.packing import run_id
 from harness.history.store import History
-from harness.results import Failure, Score, TimingSample
-from harness.storage.records import Run
-from tests.records import method_record
-
-
-def make_run(path: Path, seed: int = 0) -> Run:
-    values = np.random.default_rng(seed).normal(5, 1, 16)
-    score = Score("full", "good", "Good", "points", "higher", True, float(values.mean()), 16, {"weights": "aa"}, values)
-    environment = {"commit": "abc", "dirty": True, "created": f"2026-01-{seed % 28 + 1:02d}T00:00:00+00:00", "machine_key": "m"}
-    spec = {"format": 1, "name": "tiny-text", "digest": "d1", "method_labels": ["full", "8 steps", "broken"], "metrics": ["good"]}
-    return Run(
-        path=path,
-        spec=spec,
-        environment=environment,
-        methods=(method_record("full", 480), method_record("8 steps", 192)),
-        failed_methods=(Failure("broken", "", "no such block"),),
-        scores={("full", "good"): score, ("8 steps", "good"): Failure("8 steps", "good", "out of memory")},
-        timings=tuple(TimingSample("full", i, 4, 1.0 + i, 0.1, 0.8, 0.1, 1000) for i in range(3)),
-        complete=True,
-    )
+from harness.results import Score
+from tests.runs import make_run
 
 
 def test_what_went_in_comes_out(tmp_path: Path) -> None:
@@ -223,10 +204,13 @@ def test_foreign_files_and_other_versions_are_refused_and_left_alone(tmp_path: P
     ours = tmp_path / "ours.sqlite"
     History(ours)
     shutil.copy(ours, tmp_path / "later.sqlite")
-    with sqlite3.connect(tmp_path / "later.sqlite") as database:
-        database.execute("PRAGMA user_version = 99")
-    with pytest.raises(ArtifactError, match="got version 99"):
-        History(tmp_path / "later.sqlite")
+    for version in (1, 2, 99):
+        with sqlite3.connect(tmp_path / "later.sqlite") as database:
+            database.execute(f"PRAGMA user_version = {version}")
+        with pytest.raises(
+            ArtifactError, match=rf"expected record format 0 at .*later\.sqlite; got record format {version}; .*wrote"
+        ):
+            History(tmp_path / "later.sqlite")
 
 
 def test_a_run_comes_back_whole(tmp_path: Path) -> None:
@@ -287,70 +271,6 @@ def test_a_commit_means_its_newest_complete_run(tmp_path: Path) -> None:
     ]
     identities = [history.append(run) for run in runs]
     assert history.find("feedbeef").run_id == identities[1]
-
-
-VERSION_1 = """
-CREATE TABLE runs (id TEXT PRIMARY KEY, created TEXT NOT NULL, preset TEXT NOT NULL, spec_digest TEXT NOT NULL,
-  commit_id TEXT NOT NULL, dirty INTEGER NOT NULL, machine_key TEXT NOT NULL, path TEXT NOT NULL, complete INTEGER NOT NULL);
-CREATE TABLE scores (run_id TEXT NOT NULL REFERENCES runs(id), method TEXT NOT NULL, metric TEXT NOT NULL, value REAL,
-  low REAL, high REAL, n INTEGER, fingerprint TEXT NOT NULL, failure TEXT NOT NULL, PRIMARY KEY (run_id, method, metric),
-  CHECK ((value IS NULL) = (failure <> '')));
-CREATE TABLE timings (run_id TEXT NOT NULL REFERENCES runs(id), method TEXT NOT NULL, samples TEXT NOT NULL,
-  PRIMARY KEY (run_id, method));
-CREATE TRIGGER runs_no_update BEFORE update ON runs BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END;
-CREATE TRIGGER scores_no_delete BEFORE delete ON scores BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END;
-PRAGMA application_id = 1768711778;
-PRAGMA user_version = 1;
-"""
-
-
-def write_version_1(path: Path, run: Run) -> None:
-    """What the first version of the store wrote for ``make_run``."""
-    with sqlite3.connect(path) as database:
-        database.executescript(VERSION_1)
-        row = (run_id(run), run.environment["created"], "tiny-text", "d1", "abc", 1, "m", str(run.path.resolve()), 1)
-        database.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-        scores = [("full", "good", 5.0, 4.5, 5.5, 16, '{"weights": "aa"}', ""), ("broken", "", None, None, None, None, "{}", "x")]
-        database.executemany("INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [(run_id(run), *s) for s in scores])
-        samples = json.dumps([timing_content(t) for t in run.timings])
-        database.execute("INSERT INTO timings VALUES (?, ?, ?)", (run_id(run), "full", samples))
-
-
-def test_version_1_is_migrated_and_completed_by_appending_again(tmp_path: Path) -> None:
-    run, path = make_run(tmp_path / "run"), tmp_path / "h.sqlite"
-    write_version_1(path, run)
-    history = History(path)
-    (entry,) = history.runs()
-    assert [(s.method, s.metric, s.value, s.failure) for s in entry.scores] == [
-        ("full", "good", 5.0, ""),
-        ("broken", "", None, "x"),
-    ]
-    assert entry.timings == run.timings and entry.run_id == run_id(run)
-    with pytest.raises(ArtifactError, match="append its folder again"):
-        history.load(entry.run_id)
-    assert History(path).append(run) == entry.run_id
-    assert run_id(history.load(entry.run_id)) == entry.run_id and len(history.runs()) == 1
-    with sqlite3.connect(path) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (2,)
-
-
-def _migrate(path: Path, barrier: object) -> None:
-    barrier.wait()  # type: ignore[attr-defined]
-    History(path)
-
-
-def test_several_processes_migrate_at_once(tmp_path: Path) -> None:
-    run, path = make_run(tmp_path / "run"), tmp_path / "h.sqlite"
-    write_version_1(path, run)
-    context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(3)
-    workers = [context.Process(target=_migrate, args=(path, barrier)) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    assert len(History(path).runs()) == 1
 
 
 def _append_until_killed(path: Path, first: int, report: int) -> None:

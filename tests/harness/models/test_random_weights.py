@@ -185,7 +185,7 @@ def test_every_preset_of_the_full_tier_is_whole(name: str) -> None:
 def test_notes_do_not_change_what_an_experiment_is() -> None:
     chosen = load_spec("pixart-sigma-2k")
     assert chosen.model_copy(update={"memory_gib": None, "anchors": ()}).digest() == chosen.digest()
-    assert "dtype" not in load_spec("tiny-text").identity() and chosen.identity()["dtype"] == "float16"
+    assert load_spec("tiny-text").identity()["dtype"] == "float32" and chosen.identity()["dtype"] == "float16"
 
 
 def test_the_cache_of_the_presets_costs_326_of_560() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.history.bundle import record_files
 from harness.paths import ROOT
 from harness.storage import layout
 from harness.storage.layout import FILES, FOLDERS, Layout, slug
+from harness.storage.records import record_files
 
 PACKAGES = ("harness", "reports", "metrics", "ilf", "baselines", "ilf_bench")
 NAMES = {*FILES, *FOLDERS, "manifest.json", "parts", "report"}
@@ -48,8 +48,7 @@ def test_every_path_but_the_passing_ones_is_part_of_the_record(tmp_path: Path) -
     for path in (*kept, partial.record, partial.array, run.report / "index.html"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert set(record_files(tmp_path, images=True)) == kept
-    assert set(record_files(tmp_path, images=False)) == kept - {samples.image(0)}
+    assert set(record_files(tmp_path)) == kept
     assert run.methods() == [run.method("full")] and run.rounds() == [run.round(0)] and run.faults() == [run.fault(0)]
     assert run.scores() == [run.score("full", "fid").record] and run.sample_folders() == [samples]
 
