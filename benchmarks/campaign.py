@@ -217,6 +217,7 @@ def some_run(folder: Path, number: int) -> Run:
         {},
         (),
         True,
+        planned=(MethodRecord("broken", "broken", "unknown", None, None),),
     )
 
 

@@ -18,6 +18,7 @@ from benchmarks.campaign import SCENARIOS, resumed_run
 from benchmarks.trials import Bench, call, ended, forked, run_folder, write_preset
 from harness.errors import ArtifactError, UsageError
 from harness.models.checksums import SUMS, check_sums, write_sums
+from harness.storage.files import file_digest
 from harness.storage.layout import slug
 from harness.storage.locations import inside
 from harness.storage.locks import held_alone
@@ -140,7 +141,7 @@ def test_an_array_of_another_digest_is_refused(tmp_path: Path) -> None:
         read_array(tmp_path / "a.npy", digest)
     np.save(tmp_path / "b.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ArtifactError, match="an array of object"):
-        read_array(tmp_path / "b.npy", None)
+        read_array(tmp_path / "b.npy", file_digest(tmp_path / "b.npy"))
 
 
 @pytest.mark.parametrize("name", ["../x.png", "/etc/passwd", "a/b", "..", "", "x\0y", "a\\b", 3, None])
