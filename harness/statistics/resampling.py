@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -60,12 +61,7 @@ class Units:
 
     def draws(self, resamples: int = RESAMPLES, seed: int = 0) -> FloatArray:
         """Bootstrap draws of the means, less the means themselves [B, K]. The same seed gives the same units in each column."""
-        rng = np.random.default_rng(seed)
-        rows = max(1, CHUNK // self.n)
-        parts = []
-        for start in range(0, resamples, rows):
-            weights = multiplicities(rng, min(rows, resamples - start), self.n)
-            parts.append((weights @ self.sums) / (weights @ self.sizes)[:, None])
+        parts = [(weights @ self.sums) / (weights @ self.sizes)[:, None] for weights in _weights(self.n, resamples, seed)]
         result: FloatArray = np.concatenate(parts)
         return result
 
@@ -80,6 +76,22 @@ def units_of(columns: FloatArray, groups: Groups | None = None) -> Units:
     sums = np.zeros((int(groups.max()) + 1, columns.shape[1]))
     np.add.at(sums, groups, offset)
     return Units(means, sums, np.bincount(groups).astype(np.float64))
+
+
+def _weights(n: int, resamples: int, seed: int) -> Iterable[FloatArray]:
+    """The same multiplicities [B, n] for every mean of n units, in parts of at most ``CHUNK`` numbers."""
+    if n * resamples <= CHUNK // 4:
+        return (_all_weights(n, resamples, seed),)
+    rng, rows = np.random.default_rng(seed), max(1, CHUNK // n)
+    return (multiplicities(rng, min(rows, resamples - start), n) for start in range(0, resamples, rows))
+
+
+@lru_cache(maxsize=4)
+def _all_weights(n: int, resamples: int, seed: int) -> FloatArray:
+    """Kept, because a report asks for hundreds of means over the same images, and drawing takes longer than all the rest."""
+    weights = multiplicities(np.random.default_rng(seed), resamples, n)
+    weights.flags.writeable = False
+    return weights
 
 
 def multiplicities(rng: np.random.Generator, resamples: int, n: int) -> FloatArray:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -117,7 +118,8 @@ def default_unit(run: Run) -> str:
     return SECONDS if evidence_of(run).times is not None else BLOCKS
 
 
-def answers(run: Run, unit: str | None = None) -> list[Answer]:
+@lru_cache(maxsize=4)
+def answers(run: Run, unit: str | None = None) -> tuple[Answer, ...]:
     """An :class:`Answer` for every accelerator of a run, in table order, at equal cost in ``unit`` (:func:`default_unit`)."""
     evidence, unit = evidence_of(run), unit or default_unit(run)
     costs = evidence.costs(unit)
@@ -127,7 +129,7 @@ def answers(run: Run, unit: str | None = None) -> list[Answer]:
     }
     adjusted = holm({key: r.advantage.p_value for key, r in open_rulings.items() if r.advantage is not None})
     rulings = {key: _decide(ruling, adjusted.get(key)) for key, ruling in open_rulings.items()}
-    return [_answer(evidence, label, unit, costs, rulings) for label in accelerators(run)]
+    return tuple(_answer(evidence, label, unit, costs, rulings) for label in accelerators(run))
 
 
 def _answer(evidence: Evidence, label: str, unit: str, costs: dict[str, Cost], rulings: dict[tuple[str, str], Ruling]) -> Answer:

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import trim_mean
 
 from harness.results import A_A, BASELINE, REFERENCE, Failure, FloatArray, Score, TimingSample
+from harness.statistics.rounds import trimmed_mean
 from harness.storage.records import Run
 from reports.analysis.select import failure_of, method_order, metric_order, record_of, score_of
 
@@ -28,7 +28,6 @@ DEFAULTS = {"dtype": "float32"}
 MIN_ROUNDS = 4
 BLOCKS = 8
 CALMEST = 8
-TRIMMED = 0.2  # the share of a block that is left out at either end
 SPEED, WALL, MEMORY = "speed", "wall clock", "memory"
 PAIRED_BY_NOISE = "paired by noise"
 
@@ -187,7 +186,7 @@ def blocked(values: FloatArray) -> Estimate:
     """Mean of the trimmed means of up to eight blocks of consecutive rounds [R], with its error; none below four rounds."""
     if len(values) < MIN_ROUNDS:
         return Estimate(float(np.median(values)), np.inf, 1.0)
-    means = [float(trim_mean(block, TRIMMED)) for block in np.array_split(values, min(BLOCKS, len(values)))]
+    means = [trimmed_mean(block).value for block in np.array_split(values, min(BLOCKS, len(values)))]
     return Estimate(float(np.mean(means)), float(np.std(means, ddof=1) / np.sqrt(len(means))), len(means) - 1.0)
 
 

@@ -47,8 +47,21 @@ class Panel:
         """Where each method stands."""
         return {label: i for i, label in enumerate(self.labels)}
 
+    @cached_property
+    def _contrasts(self) -> dict[tuple[tuple[tuple[str, float], ...], float], Estimate]:
+        return {}
+
     def contrast(self, weights: Mapping[str, float], shift: float = 0.0) -> Estimate:
-        """The estimate of a weighted sum of methods' mean scores plus ``shift``, paired over images and shared draws."""
+        """The estimate of a weighted sum of methods' mean scores plus ``shift``, paired over images and shared draws.
+
+        Computed once: every part of a report asks for the same few differences.
+        """
+        asked = tuple(weights.items()), shift
+        if asked not in self._contrasts:
+            self._contrasts[asked] = self._contrast(weights, shift)
+        return self._contrasts[asked]
+
+    def _contrast(self, weights: Mapping[str, float], shift: float) -> Estimate:
         chosen, factors = [self.columns[label] for label in weights], np.array(list(weights.values()))
         sums = _without_rounding(self.units.sums[:, chosen], factors)
         one = Units(np.zeros(1), sums[:, None], self.units.sizes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -155,8 +156,14 @@ def anchors_of(run: Run) -> tuple[list[Anchor], list[str]]:
 
 def published_of(model: str, files: Sequence[Path] | None = None) -> list[PublishedNumber]:
     """What was published for a preset's model: from ``files``, or from those that ship with the product."""
-    chosen = sorted(FOLDER.glob("*.yaml")) if files is None else files
-    return [number for path in chosen for number in read_published(path) if number.model == model]
+    known = _shipped() if files is None else tuple(number for path in files for number in read_published(path))
+    return [number for number in known if number.model == model]
+
+
+@cache
+def _shipped() -> tuple[PublishedNumber, ...]:
+    """Read once: a report asks several times."""
+    return tuple(number for path in sorted(FOLDER.glob("*.yaml")) for number in read_published(path))
 
 
 def published_for(run: Run, files: Sequence[Path] | None = None) -> list[PublishedNumber]:

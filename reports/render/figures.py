@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,14 @@ import matplotlib.pyplot as plt
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from reports.render.fonts import plain_fonts
 from reports.render.plots import Plot, Point
 
 WIDTH, PLOT_HEIGHT = 3.3, 2.1  # inches
-LEFT, RIGHT, TOP, BOTTOM, LEGEND_LINE = 0.52, 0.06, 0.1, 0.42, 0.125
+LEFT, RIGHT, TOP, BOTTOM, LEGEND_LINE, MARK = 0.52, 0.06, 0.1, 0.42, 0.125, 0.13
 NAMED = 24  # a legend of more entries would be longer than a column; then only the front and the plain rows are named
 GRID, MUTED, BAND = "#d8dee4", "#57606a", "#c9ced4"
 
@@ -63,7 +66,7 @@ def _settings() -> Any:
         "pdf.fonttype": 42,
         "svg.fonttype": "path",
         "svg.hashsalt": "ilf-bench",
-        "font.family": ["DejaVu Sans"],
+        "font.family": plain_fonts(),
         "font.size": 7,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -83,31 +86,35 @@ def _settings() -> Any:
 
 
 def _draw(plot: Plot) -> Figure:
-    named = _named(plot)
-    lines = _legend_lines(named)
-    legend = LEGEND_LINE * lines + 0.08
+    entries = _legend_entries(plot)
+    columns = _in_two_columns(entries)
+    legend = LEGEND_LINE * max(_lines(column) for column in columns) + 0.08
     height = TOP + PLOT_HEIGHT + BOTTOM + legend
     figure = plt.figure(figsize=(WIDTH, height))
     axes = figure.add_axes((LEFT / WIDTH, (BOTTOM + legend) / height, 1 - (LEFT + RIGHT) / WIDTH, PLOT_HEIGHT / height))
     _cost_axis(axes, plot)
-    _draw_points(axes, plot, {p.label for p in named})
+    _draw_points(axes, plot)
     arrow = "higher is better" if plot.metric.direction == "higher" else "lower is better"
     axes.set_ylabel(f"{plot.metric.title}{f' ({plot.metric.unit})' if plot.metric.unit else ''}, {arrow}")
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.grid(True)
-    figure.legend(
-        loc="upper left",
-        bbox_to_anchor=(0.0, (legend + 0.03) / height),
-        ncols=2,
-        frameon=False,
-        fontsize=6,
-        handletextpad=0.3,
-        columnspacing=0.8,
-        labelspacing=0.25,
-        borderaxespad=0.2,
-        handlelength=1.6,
-    )
+    for column, x in zip(columns, (0.03, WIDTH / 2 + 0.03), strict=True):
+        _draw_legend(figure, column, x, legend)
     return figure
+
+
+def _draw_legend(figure: Figure, entries: list[Entry], x: float, y: float) -> None:
+    """Marks and names one below the other from (x, y), inches from the lower left corner.
+
+    Not by matplotlib's legend, which takes as long for its boxes as all the rest of a figure.
+    """
+    for entry in entries:
+        height = LEGEND_LINE * _lines([entry])
+        middle = y - height / 2
+        ends = [x + MARK / 2] if "marker" in entry.look else [x, x + MARK]
+        figure.add_artist(Line2D(ends, [middle] * len(ends), transform=figure.dpi_scale_trans, **entry.look))
+        figure.text(x + MARK + 0.04, middle, entry.text, fontsize=6, va="center", transform=figure.dpi_scale_trans)
+        y -= height
 
 
 def _named(plot: Plot) -> list[Point]:
@@ -120,18 +127,39 @@ def _named(plot: Plot) -> list[Point]:
     )
 
 
-def _legend_label(label: str) -> str:
-    return "\n".join(textwrap.wrap(label, 30, max_lines=2, placeholder=" …"))
+@dataclass(frozen=True)
+class Entry:
+    """A line of the legend: how its mark looks, as matplotlib's properties of a line, and its text of one line or two."""
+
+    look: Mapping[str, Any]
+    text: str
 
 
-def _legend_lines(named: list[Point]) -> int:
-    """Lines of the longer column; the front and the noise floor are two more entries. Columns fill one by one."""
-    lines = [1, 1, *(1 + _legend_label(p.label).count("\n") for p in named)]
-    half = (len(lines) + 1) // 2
-    return max(sum(lines[:half]), sum(lines[half:]))
+def _legend_entries(plot: Plot) -> list[Entry]:
+    front = Entry({"color": MUTED, "linewidth": 0.8}, "Pareto front")
+    band = Entry({"color": BAND, "alpha": 0.6, "linewidth": 5, "solid_capstyle": "butt"}, "A/A noise floor")
+    names = ((p, "\n".join(textwrap.wrap(p.label, 30, max_lines=2, placeholder=" …"))) for p in _named(plot))
+    return [front, *([band] if plot.band else []), *(Entry(_marker(p), name) for p, name in names)]
 
 
-def _draw_points(axes: Axes, plot: Plot, named: set[str]) -> None:
+def _in_two_columns(entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+    half = (len(entries) + 1) // 2
+    return entries[:half], entries[half:]
+
+
+def _lines(entries: Sequence[Entry]) -> int:
+    return sum(1 + entry.text.count("\n") for entry in entries)
+
+
+def _marker(point: Point) -> dict[str, Any]:
+    look = point.look
+    fill, edge = ("white", look.colour) if look.hollow else (look.colour, "white")
+    width = 0.7 if look.hollow else 0.4
+    marker = {"marker": look.marker, "markersize": 4.2, "markeredgewidth": width}
+    return marker | {"color": "none", "markerfacecolor": fill, "markeredgecolor": edge}
+
+
+def _draw_points(axes: Axes, plot: Plot) -> None:
     front = [plot.points[i] for i in plot.front]
     axes.plot(
         [*(p.cost for p in front), axes.get_xlim()[1]],
@@ -139,28 +167,24 @@ def _draw_points(axes: Axes, plot: Plot, named: set[str]) -> None:
         drawstyle="steps-post",
         color=MUTED,
         linewidth=0.8,
-        label="Pareto front",
         zorder=2,
     )
     if plot.band:
-        axes.axvspan(*plot.band, color=BAND, alpha=0.6, linewidth=0, label="A/A noise floor", zorder=1)
-    for p in sorted(plot.points, key=lambda p: p.cost):
-        fill, edge = ("white", p.look.colour) if p.look.hollow else (p.look.colour, "white")
-        up = None if p.low is None or p.high is None else [[p.value - p.low], [p.high - p.value]]
-        across = [[p.cost - p.cost_low], [p.cost_high - p.cost]]
-        axes.errorbar(p.cost, p.value, xerr=across, yerr=up, fmt="none", ecolor=p.look.colour, elinewidth=0.8, zorder=3)
-        axes.plot(
-            p.cost,
-            p.value,
-            p.look.marker,
-            color="none",
-            markersize=4.2,
-            markeredgewidth=0.7 if p.look.hollow else 0.4,
-            markerfacecolor=fill,
-            markeredgecolor=edge,
-            label=_legend_label(p.label) if p.label in named else None,
-            zorder=4,
-        )
+        axes.axvspan(*plot.band, color=BAND, alpha=0.6, linewidth=0, zorder=1)
+    points = sorted(plot.points, key=lambda p: p.cost)
+    _draw_intervals(axes, points)
+    for p in points:
+        axes.plot(p.cost, p.value, zorder=4, **_marker(p))
+
+
+def _draw_intervals(axes: Axes, points: list[Point]) -> None:
+    """Two collections of lines for all points: a pair of artists for each would take most of the time of a figure."""
+    look: dict[str, Any] = {"linewidth": 0.8, "zorder": 3}
+    colours = [p.look.colour for p in points]
+    axes.hlines([p.value for p in points], [p.cost_low for p in points], [p.cost_high for p in points], colours, **look)
+    bounds = [(p.low, p.high, p) for p in points if p.low is not None and p.high is not None]
+    costs, colours = [p.cost for *_, p in bounds], [p.look.colour for *_, p in bounds]
+    axes.vlines(costs, [low for low, *_ in bounds], [high for _, high, _ in bounds], colours, **look)
 
 
 def _cost_axis(axes: Axes, plot: Plot) -> None:
