@@ -62,13 +62,15 @@ def why_unscored(method: Method) -> str:
 class Batch:
     """What a metric sees: images uint8 [B, 3, H, W] RGB 0..255, their prompts and sample indices.
 
-    ``full`` holds the full run's images from the same noise, for metrics with ``paired = True``.
+    ``full`` holds the full run's images from the same noise, for metrics with ``paired = True``; ``converged`` those of a run
+    with many more steps, where the preset names one (``reference_steps``).
     """
 
     images: torch.Tensor
     prompts: Sequence[str]
     indices: Sequence[int]
     full: torch.Tensor | None = None
+    converged: torch.Tensor | None = None
 
 
 class Metric(Protocol):

@@ -57,7 +57,11 @@ def build_metrics(spec: ExperimentSpec) -> dict[str, Metric | Failure]:
     if is_random(spec.pipeline):
         return {name: Failure("", name, "NOT-MEASURED: random weights") for name in spec.metrics}
     context = MetricContext(
-        locate(spec.scorers), spec.task, resolve_device(spec.device), None if spec.reference is None else locate(spec.reference)
+        locate(spec.scorers),
+        spec.task,
+        resolve_device(spec.device),
+        None if spec.reference is None else locate(spec.reference),
+        spec.reference_steps,
     )
     _ = context.networks  # a scorers' file that cannot be read is the command's fault, not a metric's
     built: dict[str, Metric | Failure] = {}

@@ -43,6 +43,7 @@ class MetricContext:
     task: Task
     device: str = "cpu"
     reference: Path | None = None
+    reference_steps: int | None = None
 
     @cached_property
     def networks(self) -> Networks:

@@ -9,6 +9,7 @@ from metrics import feature_distance, frechet, kernel
 from metrics.clip_iqa import ClipIqa
 from metrics.clip_score import ClipScore
 from metrics.context import MetricContext
+from metrics.converged import SUFFIX, ToConverged
 from metrics.feature_distance import FeatureDistance
 from metrics.frechet import FrechetDistance
 from metrics.kernel import KernelDistance
@@ -61,7 +62,7 @@ def _kd_efficientnet(c: MetricContext) -> Metric:
     return KernelDistance(c.judge, c.features_for(c.judge), kind=kernel.KD_EFFICIENTNET)
 
 
-METRICS: dict[str, Callable[[MetricContext], Metric]] = {
+_PLAIN: dict[str, Callable[[MetricContext], Metric]] = {
     "fid": _fid,
     "sfid": _sfid,
     "kid": _kid,
@@ -88,3 +89,11 @@ METRICS: dict[str, Callable[[MetricContext], Metric]] = {
     "fd_efficientnet": _fd_efficientnet,
     "distance_efficientnet": lambda c: FeatureDistance(c.judge, kind=feature_distance.EFFICIENTNET),
 }
+PAIRED = ("psnr", "ssim", "ms_ssim", "lpips", "lpips_vgg", "feature_distance", "distance_efficientnet")
+
+
+def _to_converged(name: str) -> Callable[[MetricContext], Metric]:
+    return lambda c: ToConverged(_PLAIN[name](c), c.reference_steps)
+
+
+METRICS: dict[str, Callable[[MetricContext], Metric]] = {**_PLAIN, **{f"{name}{SUFFIX}": _to_converged(name) for name in PAIRED}}

@@ -29,6 +29,7 @@ from studies.reuse import linked_run
 from studies.tuning import GRIDS, IMAGES, SEED, SETTINGS, Setting, Tuner, chosen
 
 PRESETS = {"field-text": "zoo/tiny-pixart/prompts-train.txt", "field-class": "zoo/tiny-dit/prompts-all.txt"}
+CONVERGED = 100  # the presets' reference_steps
 STEPS = (16, 14, 12, 10, 8, 6, 5, 4)
 SOLVERS, SOLVER_STEPS = ("ddim", "unipc", "deis", "ghvb", "bdia", "evodiff"), (12, 8, 5)
 SPACED = tuple(f"steps:{n}+spacing:1.5" for n in (12, 8, 6, 5))
@@ -46,10 +47,10 @@ class Prepared:
 
 
 def methods(tuned: dict[str, list[Setting]]) -> tuple[str, ...]:
-    """The full run, every solver with fewer steps, every rival's chosen settings, and the axes."""
+    """The full run, the converged one, every solver with fewer steps, every rival's chosen settings, and the axes."""
     solvers = [f"steps:{n}+solver:{name}" for name in SOLVERS for n in SOLVER_STEPS]
     rivals = [text for settings in tuned.values() for text in chosen(settings)]
-    return ("full", *(f"steps:{n}" for n in STEPS), *solvers, *SPACED, *rivals, *AXES)
+    return ("full", f"steps:{CONVERGED}", *(f"steps:{n}" for n in STEPS), *solvers, *SPACED, *rivals, *AXES)
 
 
 def tune(preset: str, pipeline: Pipeline, console: Console) -> dict[str, list[Setting]]:

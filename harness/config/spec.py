@@ -43,6 +43,7 @@ class ExperimentSpec(BaseModel):
     ``pipeline`` is a folder, ``hub:OWNER/NAME[@REVISION]`` (``+OWNER/NAME`` where the transformer has a repository of its
     own), or ``random:ARCHITECTURE``. ``dtype`` is that of the weights; float32 weights are computed with as ``precision``
     says. ``compile``: the timed rounds run every block through torch.compile. ``prompts``: see harness/config/prompts.py.
+    ``reference_steps``: with so many steps the plain pipeline counts as converged; metrics NAME_converged are held against it.
     ``anchors`` and ``memory_gib`` (needed on the device) are notes for the reader. ``training`` is what ``ilf-bench train``
     trains; the method's package validates it, and it affects nothing that a run measures.
     """
@@ -66,6 +67,7 @@ class ExperimentSpec(BaseModel):
     metrics: tuple[str, ...]
     scorers: str = "zoo/scorers"
     reference: str | None = None
+    reference_steps: int | None = Field(None, ge=1, le=1000)
     timing: TimingSpec = TimingSpec()
     compile: bool = False
     anchors: tuple[Anchor, ...] = ()
@@ -82,6 +84,15 @@ class ExperimentSpec(BaseModel):
         allowed = PRECISION_OF.get(self.dtype, self.precision)
         if self.precision not in ("auto", allowed):
             raise ValueError(f"precision {self.precision} needs dtype float32; {self.dtype} weights compute in {allowed}")
+        return self
+
+    @model_validator(mode="after")
+    def _reference_is_a_method(self) -> ExperimentSpec:
+        n = self.reference_steps
+        if n is not None and (n <= self.steps or f"steps:{n}" not in self.methods):
+            raise ValueError(
+                f"reference_steps {n} must be more than the full run's {self.steps}, and steps:{n} among the methods"
+            )
         return self
 
     def identity(self) -> dict[str, Any]:

@@ -58,4 +58,4 @@ MAKE: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
 def control_batch(control: str, full: Batch) -> Batch:
     """The control that belongs to a batch of the full run."""
     prompts = shuffled(full.prompts) if control == SHUFFLED else full.prompts
-    return Batch(MAKE[control](full.images), prompts, full.indices, full.images)
+    return Batch(MAKE[control](full.images), prompts, full.indices, full.images, full.converged)

@@ -33,6 +33,12 @@ class Experiment:
         """Where the run lies: its name and the digest of its spec."""
         return out / f"{self.spec.name}-{self.spec.digest()}"
 
+    @property
+    def converged(self) -> str | None:
+        """The label of the plain pipeline with ``reference_steps`` steps, where the spec names such a reference."""
+        text = f"steps:{self.spec.reference_steps}"
+        return next((label for label, record in self.planned.items() if record.spec == text), None)
+
     def samples(self, run: Path, label: str) -> SampleSet:
         """The images of one method: of all prompts, or of the first batch where they serve the block count alone."""
         prompts = self.prompts[: self.spec.batch] if why_unscored(self.methods[label]) else self.prompts

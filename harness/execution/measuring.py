@@ -44,7 +44,7 @@ def checked_rows(metric: Metric, rows: object, n: int) -> FloatArray:
 
 @contextmanager
 def _unchanged_images(metric: Metric, batch: Batch) -> Iterator[None]:
-    tensors = [batch.images] if batch.full is None else [batch.images, batch.full]
+    tensors = [tensor for tensor in (batch.images, batch.full, batch.converged) if tensor is not None]
     before = [tensor.clone() for tensor in tensors]
     yield
     changed = not all(torch.equal(tensor, kept) for tensor, kept in zip(tensors, before, strict=True))

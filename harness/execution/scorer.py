@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -69,8 +69,8 @@ def split_batch(whole: Batch, size: int) -> Iterator[Batch]:
     """A batch in parts of ``size``."""
     for start in range(0, len(whole.prompts), size):
         part = slice(start, start + size)
-        full = None if whole.full is None else whole.full[part]
-        yield Batch(whole.images[part], whole.prompts[part], whole.indices[part], full)
+        full, converged = (None if images is None else images[part] for images in (whole.full, whole.converged))
+        yield Batch(whole.images[part], whole.prompts[part], whole.indices[part], full, converged)
 
 
 def fingerprint_at(metric: Metric, n: int) -> dict[str, str]:
@@ -153,7 +153,8 @@ class Scorer:
 
     def _basis(self, label: str, metric: Metric) -> dict[str, Any]:
         """What a stored measurement must agree on: the network, and the images."""
-        sets = [label, BASELINE] if metric.paired else [label]
+        other = self.experiment.converged if getattr(metric, "to_converged", False) else BASELINE
+        sets = [label, other] if metric.paired and other is not None else [label]
         images = [self.experiment.samples(self.folder, name) for name in sets]
         prints = [each.digests(range(len(each.prompts))) for each in images]
         return {"basis": dict(metric.basis()), "images": digest(repr(prints).encode())}
@@ -161,15 +162,14 @@ class Scorer:
     def _measure(self, task: Task, todo: Todo) -> Outcome:
         """One range's rows of every measurement into one part; one that fails leaves its reason in it."""
         label, metrics = task.method, todo.unmeasured
-        samples, full = (self.experiment.samples(self.folder, name) for name in (label, BASELINE))
-        sets = [samples, full] if full.manifest.exists() else [samples]
-        part, keys = Part(self.folder, label, task.start), part_keys(task.indices, metrics, sets)
+        samples, beside = self.experiment.samples(self.folder, label), self._beside()
+        part = Part(self.folder, label, task.start)
+        keys = part_keys(task.indices, metrics, [samples, *beside.values()])
         rows = part.rows(keys)
         if rows.keys() == metrics.keys():
             return Outcome(task)
-        images = [torch.from_numpy(each.load(task.indices)) for each in sets]
-        prompts = [samples.prompts[i] for i in task.indices]
-        batch = Batch(images[0], prompts, list(task.indices), images[1] if len(images) > 1 else None)
+        images = {name: torch.from_numpy(each.load(task.indices)) for name, each in (("images", samples), *beside.items())}
+        batch = Batch(**images, prompts=[samples.prompts[i] for i in task.indices], indices=list(task.indices))
         missing: dict[str, Missing] = {}
         faults: list[Fault] = []
         for name, metric in ((name, metric) for name, metric in metrics.items() if name not in rows):
@@ -183,6 +183,12 @@ class Scorer:
                 missing[name] = Missing(reason(error), not isinstance(error, Unmeasurable))
         part.write(keys, rows, missing)
         return Outcome(task, faults=tuple(faults))
+
+    def _beside(self) -> dict[Literal["full", "converged"], SampleSet]:
+        """The whole sample sets that paired metrics hold a method's images against."""
+        named: dict[Literal["full", "converged"], str | None] = {"full": BASELINE, "converged": self.experiment.converged}
+        sets = {name: self.experiment.samples(self.folder, label) for name, label in named.items() if label is not None}
+        return {name: each for name, each in sets.items() if each.manifest.exists()}
 
     def _summarise(self, task: Task, todo: Todo) -> Outcome:
         """A score for every lacking metric, or the failure that explains why there is none; ranges that a failed one has
@@ -245,9 +251,15 @@ class Scorer:
             lacking = {name: metric for name, metric in built.items() if not _is_scored(files[name], metric, n)}
             if not lacking:
                 continue
-            whole = whole or Batch(torch.from_numpy(samples.load(range(n))), samples.prompts[:n], range(n))
+            whole = whole or self._first(n)
             self._score_control(control, lacking, control_batch(control, whole))
         return Outcome(task)
+
+    def _first(self, n: int) -> Batch:
+        """The full run's first images, and the converged ones of the same noise."""
+        samples, converged = self.experiment.samples(self.folder, BASELINE), self._beside().get("converged")
+        images = [torch.from_numpy(each.load(range(n))) for each in (samples, converged) if each is not None]
+        return Batch(images[0], samples.prompts[:n], range(n), converged=images[1] if converged else None)
 
     def _score_control(self, control: str, metrics: Mapping[str, Metric], whole: Batch) -> None:
         measured = measure(by_measurement(metrics), split_batch(whole, self.size))

@@ -12,6 +12,7 @@ import torch
 
 from harness.contracts import Batch, Unmeasurable
 from metrics.context import MetricContext
+from metrics.converged import SUFFIX
 from metrics.reference import describe_reference, write_reference
 from metrics.table import METRICS
 
@@ -32,7 +33,7 @@ TINY = {
 PREFERENCES = ("pickscore", "hpsv2", "aesthetic")
 JUDGES = ("kd_efficientnet", "fd_efficientnet", "distance_efficientnet")
 PUBLISHED = ("sfid", "cmmd", "fd_dinov2", "clip_iqa_natural", "lpips", "lpips_vgg", "ms_ssim", *JUDGES, *PREFERENCES)
-TABLE = [name for name in METRICS if name not in PUBLISHED]
+TABLE = [name for name in METRICS if name not in PUBLISHED and not name.endswith(SUFFIX)]
 PAIRED = {"psnr", "ssim", "feature_distance"}
 
 

@@ -86,6 +86,7 @@ class Few:
     """As much of an experiment as a scorer asks for."""
 
     methods: ClassVar[dict[str, object]] = {BASELINE: object(), "fast": object()}
+    converged: str | None = None
 
     def __init__(self, prompts: tuple[str, ...] = PROMPTS) -> None:
         self.prompts = prompts
