@@ -16,13 +16,13 @@ from harness.errors import UsageError
 from harness.execution.scorer import Scorer
 from harness.execution.tasks import Task
 from harness.results import BASELINE, Failure, Score
-from harness.storage.records import read_run, read_scores
+from harness.storage.records import read_run
 from ilf_bench.cli import main
 from metrics.context import MetricContext
 from metrics.converged import SUFFIX
 from metrics.table import METRICS, PAIRED
 from tests.harness.execution.test_runner import write_preset
-from tests.harness.execution.test_scorer import PROMPTS, Few, sample_set, write_samples
+from tests.harness.execution.test_scorer import PROMPTS, Few, read_scores, sample_set, write_samples
 
 Draw = Callable[..., torch.Tensor]
 

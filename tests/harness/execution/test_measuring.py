@@ -15,8 +15,7 @@ from harness.contracts import Batch, Metric
 from harness.errors import UsageError
 from harness.execution.measuring import measured_rows
 from harness.results import BASELINE, Failure, FloatArray, Score
-from harness.storage.records import read_scores
-from tests.harness.execution.test_scorer import Brightness, folder, score, values
+from tests.harness.execution.test_scorer import Brightness, folder, read_scores, score, values
 
 __all__ = ["folder"]  # a fixture
 Rows = Callable[[Batch, FloatArray], Any]

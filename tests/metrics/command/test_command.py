@@ -18,11 +18,10 @@ import torch
 from harness.contracts import Batch, Metric
 from harness.errors import NotMeasured
 from harness.results import Failure, Score
-from harness.storage.records import read_scores
 from metrics.command.metric import CommandFactory, CommandMetric
 from metrics.command.spec import CommandSpec
 from metrics.context import MetricContext
-from tests.harness.execution.test_scorer import Brightness, folder, score, values
+from tests.harness.execution.test_scorer import Brightness, folder, read_scores, score, values
 from tests.published import draw_images, save_images
 
 __all__ = ["folder"]  # a fixture
