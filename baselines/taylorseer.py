@@ -15,7 +15,7 @@ from harness.cost.plan import Plan
 from harness.sampling.pipeline import Pipeline
 
 
-class Series:
+class TaylorSeries:
     """Finite differences of an output at full steps, each over the distance of the last two, and their Taylor polynomial."""
 
     def __init__(self, order: int) -> None:
@@ -71,5 +71,5 @@ class TaylorSeer:
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """A series for each part of each block inside the context."""
-        with parts_cached(pipeline, lambda step, block, part: self.is_full(step), partial(Series, self.order)):
+        with parts_cached(pipeline, lambda step, block, part: self.is_full(step), partial(TaylorSeries, self.order)):
             yield

@@ -24,7 +24,7 @@ from harness.execution.local import LocalEngine
 from harness.execution.ray import ClusterOptions
 from harness.execution.runner import Runner
 from harness.execution.sampler import Sampler
-from harness.execution.tasks import SCORE_BATCH, Facts, Outcome, SamplerWorker, Task
+from harness.execution.tasks import SCORE_BATCH, Facts, SamplerWorker, Task, TaskResult
 from harness.history.store import History
 from harness.storage.records import read_run, write_method
 from ilf_bench.engines import cluster_engine, make_scorer
@@ -60,7 +60,7 @@ class Painter(Sampler):
         environment = {"machine_key": "m", "weights": "", "created": "2026-01-01T00:00:00+00:00"}
         return Facts(environment, self.noise[0, 0].numel())
 
-    def do(self, task: Task) -> Outcome:
+    def do(self, task: Task) -> TaskResult:
         """Noise instead of images, other noise for another method; a record without a plan."""
         samples = self.experiment.samples(self.folder, task.method)
         if task.stage == "generate":
@@ -70,7 +70,7 @@ class Painter(Sampler):
         else:
             planned = self.experiment.planned[task.method]
             write_method(self.folder, replace(planned, block_evaluations=samples.finish(task.method)))
-        return Outcome(task)
+        return TaskResult(task)
 
 
 def simulated(samples: int, methods: Sequence[str], metrics: Sequence[str]) -> Experiment:
@@ -107,7 +107,7 @@ class Clocked:
         """The worker's."""
         return self.worker.facts()
 
-    def do(self, task: Task) -> Outcome:
+    def do(self, task: Task) -> TaskResult:
         """The worker's."""
         start = time.process_time()
         outcome = self.worker.do(task)

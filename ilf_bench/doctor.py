@@ -98,7 +98,7 @@ BUNDLED = (
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One check. ``missing``: an optional thing is not there, and ``remedy`` says what that costs. ``broken``: the light core,
     that is ``ilf-bench run`` of a bundled preset, fails.
     """
@@ -109,7 +109,7 @@ class Finding:
     remedy: str = ""
 
 
-def diagnose() -> list[Finding]:
+def diagnose() -> list[CheckResult]:
     """All checks, those of the light core first. Takes some seconds: the heavy packages are really imported."""
     findings = [check_python(), check_torch(), check_torchvision(), check_torch_fidelity()]
     findings += [check_core(package, module) for package, module in CORE]
@@ -127,7 +127,7 @@ def installed(package: str) -> str | None:
         return None
 
 
-def attempt(work: Callable[[T], object], argument: T) -> str:
+def error_of(work: Callable[[T], object], argument: T) -> str:
     """The first line of the error that ``work(argument)`` raises, or nothing. Broken native packages raise almost anything."""
     try:
         work(argument)
@@ -136,102 +136,102 @@ def attempt(work: Callable[[T], object], argument: T) -> str:
     return ""
 
 
-def check_python() -> Finding:
+def check_python() -> CheckResult:
     """Python 3.11 or newer."""
     good = sys.version_info >= (3, 11)
-    return Finding(
+    return CheckResult(
         "python", "ok" if good else "broken", platform.python_version(), "" if good else "make clean run PYTHON=python3.11"
     )
 
 
-def check_torch() -> Finding:
+def check_torch() -> CheckResult:
     """torch, and for what it was built."""
-    if error := attempt(importlib.import_module, "torch"):
-        return Finding("torch", "broken", error, REINSTALL)
+    if error := error_of(importlib.import_module, "torch"):
+        return CheckResult("torch", "broken", error, REINSTALL)
     import torch
 
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"
-    return Finding("torch", "ok", f"{torch.__version__}, built for {build}")
+    return CheckResult("torch", "ok", f"{torch.__version__}, built for {build}")
 
 
-def check_torchvision() -> Finding:
+def check_torchvision() -> CheckResult:
     """torchvision is optional, but one that does not fit torch takes diffusers, transformers and torchmetrics down with it."""
     found = installed("torchvision")
     if found is None:
-        return Finding("torchvision", "missing", "not installed", "the light core does not need it; the full metrics do")
-    if error := attempt(importlib.import_module, "torchvision"):
+        return CheckResult("torchvision", "missing", "not installed", "the light core does not need it; the full metrics do")
+    if error := error_of(importlib.import_module, "torchvision"):
         remedy = "it does not fit this torch, and breaks diffusers and transformers: pip uninstall torchvision"
-        return Finding("torchvision", "broken", f"{found}: {error}", remedy)
-    return Finding("torchvision", "ok", found)
+        return CheckResult("torchvision", "broken", f"{found}: {error}", remedy)
+    return CheckResult("torchvision", "ok", found)
 
 
-def check_torch_fidelity() -> Finding:
+def check_torch_fidelity() -> CheckResult:
     """torch-fidelity without torchvision breaks torchmetrics' FID, which the light core uses."""
     found = installed("torch-fidelity")
     if found is None:
-        return Finding("torch-fidelity", "missing", "not installed", FULL_METRICS.format(what="Inception FID"))
-    if error := attempt(importlib.import_module, "torch_fidelity"):
-        return Finding(
+        return CheckResult("torch-fidelity", "missing", "not installed", FULL_METRICS.format(what="Inception FID"))
+    if error := error_of(importlib.import_module, "torch_fidelity"):
+        return CheckResult(
             "torch-fidelity", "broken", f"{found}: {error}", "it breaks torchmetrics' FID: pip uninstall torch-fidelity"
         )
-    return Finding("torch-fidelity", "ok", found)
+    return CheckResult("torch-fidelity", "ok", found)
 
 
-def check_core(package: str, module: str) -> Finding:
+def check_core(package: str, module: str) -> CheckResult:
     """A package of the light core that must import."""
     found = installed(package)
     if found is None:
-        return Finding(package, "broken", "not installed", REINSTALL)
-    if error := attempt(importlib.import_module, module):
-        return Finding(package, "broken", f"{found}: {error}", f"mend what is broken above, or {REINSTALL}")
-    return Finding(package, "ok", found)
+        return CheckResult(package, "broken", "not installed", REINSTALL)
+    if error := error_of(importlib.import_module, module):
+        return CheckResult(package, "broken", f"{found}: {error}", f"mend what is broken above, or {REINSTALL}")
+    return CheckResult(package, "ok", found)
 
 
-def check_devices() -> list[Finding]:
+def check_devices() -> list[CheckResult]:
     """The CPU and each GPU, with what ``--precision auto`` means there."""
     try:
         import torch
 
         from harness.sampling.precision import resolve
     except Exception as error:
-        return [Finding("cpu", "broken", f"cannot ask torch: {error}", REINSTALL)]
+        return [CheckResult("cpu", "broken", f"cannot ask torch: {error}", REINSTALL)]
     auto = resolve("auto", "cpu")
     native = "native bfloat16" if auto == "bf16" else "no native bfloat16"
     threads = f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"
     findings = [
-        Finding("cpu", "ok", f"{threads}, {torch.backends.cpu.get_cpu_capability()}, {native}: --precision auto is {auto}")
+        CheckResult("cpu", "ok", f"{threads}, {torch.backends.cpu.get_cpu_capability()}, {native}: --precision auto is {auto}")
     ]
     if not torch.cuda.is_available():
         idle = shutil.which("nvidia-smi") is not None and torch.version.cuda is None
         remedy = (
             "a GPU seems to be here, but torch is a CPU build: install a CUDA build" if idle else "--device cuda will not run"
         )
-        return [*findings, Finding("cuda", "missing", "no CUDA GPU that torch can use", remedy)]
+        return [*findings, CheckResult("cuda", "missing", "no CUDA GPU that torch can use", remedy)]
     for number in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(number)
         auto = resolve("auto", f"cuda:{number}")
         found = f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB: --precision auto is {auto}"
-        findings += [Finding(f"cuda:{number}", "ok", found), check_nvml(f"cuda:{number}")]
+        findings += [CheckResult(f"cuda:{number}", "ok", found), check_nvml(f"cuda:{number}")]
     return findings
 
 
-def check_nvml(device: str) -> Finding:
+def check_nvml(device: str) -> CheckResult:
     """Whether timings of a GPU can be recorded with clocks, temperature and throttling, and whether somebody else uses it now."""
     from harness.timing.nvml import Monitor
 
     monitor, check = Monitor(device), f"nvml {device}"
     if monitor.nvml is None:
-        return Finding(check, "missing", monitor.why_not, "GPU times are recorded without clocks; pip install nvidia-ml-py")
+        return CheckResult(check, "missing", monitor.why_not, "GPU times are recorded without clocks; pip install nvidia-ml-py")
     facts, state = monitor.nvml.facts(), monitor.nvml.state({})
     found = f"driver {facts.driver}, {state.clock_mhz} of {facts.max_clock_mhz} MHz, {state.temperature_c} C, {state.power_w} W"
     troubles = [f"throttled by {state.throttled}"] if state.throttled else []
     troubles += [f"{facts.cotenants} other processes compute on it"] if facts.cotenants else []
     if troubles:
-        return Finding(check, "missing", f"{found}; {', '.join(troubles)}", "times measured now will be marked or disturbed")
-    return Finding(check, "ok", found)
+        return CheckResult(check, "missing", f"{found}; {', '.join(troubles)}", "times measured now will be marked or disturbed")
+    return CheckResult(check, "ok", found)
 
 
-def check_bundled(zoo: Path) -> list[Finding]:
+def check_bundled(zoo: Path) -> list[CheckResult]:
     """Every bundled model: present, complete, and readable to its last byte's offset."""
     findings = []
     for bundled in BUNDLED:
@@ -240,7 +240,7 @@ def check_bundled(zoo: Path) -> list[Finding]:
         remedy = RESTORE.format(lost=bundled.lost, recipe=bundled.recipe)
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
         found = f"{faults[0]}{more}" if faults else f"{size / 1e6:.1f} MB"
-        findings.append(Finding(check, "broken" if faults else "ok", found, remedy if faults else ""))
+        findings.append(CheckResult(check, "broken" if faults else "ok", found, remedy if faults else ""))
     return findings
 
 
@@ -256,7 +256,7 @@ def inspect_folder(folder: Path, parts: Sequence[str], files: Sequence[str]) -> 
             faults.append(f"no weights in {part}")
     faults += [f"no {path.relative_to(folder)}" for path in wanted if not path.is_file()]
     present = [path for path in dict.fromkeys(wanted) if path.is_file()]
-    faults += [f"{path.relative_to(folder)}: {error}" for path in present if (error := attempt(read, path))]
+    faults += [f"{path.relative_to(folder)}: {error}" for path in present if (error := error_of(read, path))]
     return faults, sum(path.stat().st_size for path in present)
 
 
@@ -280,46 +280,46 @@ def read(path: Path) -> None:
         raise ValueError("an empty file")
 
 
-def check_optional(package: str, module: str, remedy: str) -> Finding:
+def check_optional(package: str, module: str, remedy: str) -> CheckResult:
     """A package that only some metrics or recipes need. Looked up, not imported: some take a minute."""
     found = installed(package)
     if found is None or importlib.util.find_spec(module) is None:
-        return Finding(package, "missing", "not installed", remedy)
-    return Finding(package, "ok", found)
+        return CheckResult(package, "missing", "not installed", remedy)
+    return CheckResult(package, "ok", found)
 
 
-def check_font(font: Path) -> Finding:
+def check_font(font: Path) -> CheckResult:
     """The emoji font, from which the data of tiny-pixart and of the scorers is drawn."""
     if font.is_file():
-        return Finding("emoji font", "ok", str(font))
+        return CheckResult("emoji font", "ok", str(font))
     remedy = "the bundled models run, but cannot be rebuilt; apt-get install fonts-noto-color-emoji"
-    return Finding("emoji font", "missing", f"no {font}", remedy)
+    return CheckResult("emoji font", "missing", f"no {font}", remedy)
 
 
-def check_browser() -> Finding:
+def check_browser() -> CheckResult:
     """Chromium with its driver and selenium, for the tests that open a report."""
     lacking = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
     lacking += ["selenium"] if installed("selenium") is None else []
     if lacking:
         remedy = "reports are made all the same; their browser tests are skipped; apt-get install chromium chromium-driver"
-        return Finding("browser tests", "missing", f"no {', '.join(lacking)}", remedy)
-    return Finding("browser tests", "ok", str(shutil.which("chromium")))
+        return CheckResult("browser tests", "missing", f"no {', '.join(lacking)}", remedy)
+    return CheckResult("browser tests", "ok", str(shutil.which("chromium")))
 
 
-def check_disk(folder: Path) -> Finding:
+def check_disk(folder: Path) -> CheckResult:
     """Free space for runs under the present folder."""
     free = shutil.disk_usage(folder).free
     found = f"{free / 1e9:.1f} GB free in {folder}"
     if free < LOW_DISK_BYTES:
-        return Finding("disk", "missing", found, "only tiny presets fit; free some space, or name another --out")
-    return Finding("disk", "ok", found)
+        return CheckResult("disk", "missing", found, "only tiny presets fit; free some space, or name another --out")
+    return CheckResult("disk", "ok", found)
 
 
-def check_git(root: Path) -> Finding:
+def check_git(root: Path) -> CheckResult:
     """Whether a run can record its commit."""
     command = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
-        return Finding("git", "missing", f"no commit of {root}", "runs will not name the commit that they were made with")
-    return Finding("git", "ok", f"commit {done.stdout.strip()}")
+        return CheckResult("git", "missing", f"no commit of {root}", "runs will not name the commit that they were made with")
+    return CheckResult("git", "ok", f"commit {done.stdout.strip()}")

@@ -16,7 +16,6 @@ import numpy as np
 from harness.errors import ArtifactError
 from harness.results import FloatArray
 from harness.storage.arrays import array_names, read_arrays
-from harness.storage.files import replacing
 from metrics.base import FeatureExtractor
 
 SYMMETRY = 1e-4  # files of float32 sums are that far from symmetric, relative to the largest variance
@@ -99,16 +98,4 @@ def check_statistics(statistics: Statistics, extractor: FeatureExtractor) -> Non
             expected=f"statistics taken by extractor {wanted}",
             got=f"extractor {statistics.extractor} in {statistics.data}",
             remedy="name statistics that were taken with this extractor",
-        )
-
-
-def write_statistics(path: Path, statistics: Statistics) -> None:
-    """An ``.npz`` that pytorch-fid, clean-fid and torch-fidelity can read too; under a temporary name first."""
-    with replacing(path) as file:
-        np.savez(
-            file,
-            mu=statistics.mean,
-            sigma=statistics.covariance,
-            data=np.array(statistics.data),
-            extractor=np.array(statistics.extractor),
         )

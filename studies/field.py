@@ -38,7 +38,7 @@ DOCS = ROOT / "docs"
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedPreset:
     """One preset with its methods chosen; ``run`` is the folder that its records go to."""
 
     tuned: dict[str, list[Setting]]
@@ -72,7 +72,7 @@ def seconds_per_evaluation(pipeline: Pipeline) -> float:
         return (perf_counter() - start) / float(counter.rows)
 
 
-def prepare(preset: str, overrides: dict[str, Any], out: Path, console: Console) -> Prepared:
+def prepare(preset: str, overrides: dict[str, Any], out: Path, console: Console) -> PreparedPreset:
     """Tune, choose, link what is there, and say what the rest will take."""
     pipeline = load_pipeline(load_spec(preset))
     assert pipeline.folder is not None
@@ -81,10 +81,10 @@ def prepare(preset: str, overrides: dict[str, Any], out: Path, console: Console)
     run, keys, found = linked_run(prepared.experiment, pipeline, out)
     print_dry_run(prepared, app.dry_run(prepared, run.parent), console)
     console.print(f"{preset}: images of {len(found)} of {len(keys)} methods are there already, and cost no time again")
-    return Prepared(tuned, prepared, run)
+    return PreparedPreset(tuned, prepared, run)
 
 
-def run_preset(one: Prepared, console: Console) -> FieldRun:
+def run_preset(one: PreparedPreset, console: Console) -> FieldRun:
     """Run, and read back."""
     app.execute(one.experiment, one.run.parent, console)
     failures = {s.text: s.failure for settings in one.tuned.values() for s in settings if s.failure}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 from baselines.learned.deediff import ExitHeads
 from baselines.learned.routers import HarmoniCa, LearningToCache, Router
 from harness.models.loading import quiet_libraries
+from harness.sampling.noise import sample_seed
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.schedulers.bespoke import SolverTable
 from harness.storage.records import write_json
@@ -99,6 +100,12 @@ def save_pixart(folder: Path) -> Path:
     transformer = _pixart()
     PixArtAlphaPipeline(tokenizer, encoder, _vae(), transformer, DPMSolverMultistepScheduler()).save_pretrained(folder)
     return folder
+
+
+def starting_noise(seed: int, indices: Sequence[int], shape: tuple[int, ...]) -> torch.Tensor:
+    """The noise float32 [B, *shape] that a pipeline must start from, of generators seeded by (seed, index)."""
+    seeded = [torch.Generator().manual_seed(sample_seed(seed, i)) for i in indices]
+    return torch.cat([torch.randn((1, *shape), generator=generator) for generator in seeded])
 
 
 def random_table(steps: int, guidance: float = 0.1) -> SolverTable:

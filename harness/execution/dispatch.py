@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from harness.execution.tasks import Engine, Loss, Outcome, Role, Task
+from harness.execution.tasks import Engine, Loss, Role, Task, TaskResult
 from harness.results import Fault
 
 TRIES = 4  # of a task whose worker is lost
@@ -27,7 +27,7 @@ class Dispatch:
         self.losses: Counter[tuple[str, str, int]] = Counter()
         self.errors: Counter[str] = Counter()
 
-    def outcomes(self, *, alone: bool = False) -> Iterator[Outcome]:
+    def outcomes(self, *, alone: bool = False) -> Iterator[TaskResult]:
         """All outcomes, as they come."""
         for outcome in self.engine.run(self.role, self._take, alone=alone):
             for fault in outcome.faults:
@@ -43,7 +43,7 @@ class Dispatch:
             return self.again.popleft()
         return next((task for task in self.tasks if self.errors[task.method] < ERRORS), None)
 
-    def _repeated(self, outcome: Outcome) -> bool:
+    def _repeated(self, outcome: TaskResult) -> bool:
         task = outcome.task
         key = (task.stage, task.method, task.start)
         self.losses[key] += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from harness.execution.tasks import SCORE_BATCH, Facts, Outcome, Role, SamplerWorker, Task, Worker, attempt
+from harness.execution.tasks import SCORE_BATCH, Facts, Role, SamplerWorker, Task, TaskResult, Worker, attempt
 
 
 class LocalEngine:
@@ -22,7 +22,7 @@ class LocalEngine:
         self.workers = {"sampler": sampler}
         return sampler.facts()
 
-    def run(self, role: Role, take: Callable[[], Task | None], *, alone: bool = False) -> Iterator[Outcome]:
+    def run(self, role: Role, take: Callable[[], Task | None], *, alone: bool = False) -> Iterator[TaskResult]:
         """One task after another: the device is never shared here."""
         if role not in self.workers:
             self.workers[role] = self.make_scorer()

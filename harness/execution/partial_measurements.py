@@ -18,7 +18,7 @@ from harness.storage.records import read_json, write_json
 
 
 @dataclass(frozen=True)
-class Missing:
+class Unmeasured:
     """Why a metric has no rows; ``failed`` where that is a failure of the run, and not in the nature of the metric."""
 
     reason: str
@@ -26,7 +26,7 @@ class Missing:
 
 
 @dataclass(frozen=True)
-class Part:
+class PartialMeasurements:
     """Each measurement has a key of its images and its metric, so that rows of other ones are never taken for them."""
 
     run: Path
@@ -47,7 +47,7 @@ class Part:
             return {}
         return {name: found[name] for name, key in keys.items() if known.get(name) == key and name in found}
 
-    def write(self, keys: Mapping[str, str], rows: Mapping[str, FloatArray], missing: Mapping[str, Missing]) -> None:
+    def write(self, keys: Mapping[str, str], rows: Mapping[str, FloatArray], missing: Mapping[str, Unmeasured]) -> None:
         """Rows by measurement, or why there are none: the arrays first, then the receipt that makes them count."""
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **rows)
@@ -56,7 +56,7 @@ class Part:
         content = {"keys": dict(keys), "digest": digest(buffer.getvalue()), "metrics": list(rows), "missing": reasons}
         write_json(self.files.record, content)
 
-    def read(self) -> tuple[dict[str, FloatArray], dict[str, Missing]]:
+    def read(self) -> tuple[dict[str, FloatArray], dict[str, Unmeasured]]:
         """Rows and reasons by measurement. Raises :class:`ArtifactError` where the part is missing or damaged."""
         receipt = read_json(self.files.record)
         try:
@@ -64,7 +64,7 @@ class Part:
             if digest(content) != receipt["digest"]:
                 raise ValueError("another content than was written")
             rows = read_arrays(content, receipt["metrics"])
-            return rows, {name: Missing(**why) for name, why in receipt["missing"].items()}
+            return rows, {name: Unmeasured(**why) for name, why in receipt["missing"].items()}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(
                 expected=f"measurements at {self.files.array}", got=str(error), remedy="run again: that range is measured again"

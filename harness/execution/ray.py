@@ -20,7 +20,7 @@ from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayError, RayTaskE
 
 from harness.errors import ArtifactError, UsageError
 from harness.execution.ray_token import demand_token
-from harness.execution.tasks import SCORE_BATCH, Facts, Loss, Outcome, Role, SamplerWorker, Task, Worker, attempt
+from harness.execution.tasks import SCORE_BATCH, Facts, Loss, Role, SamplerWorker, Task, TaskResult, Worker, attempt
 
 POLL_S = 1.0  # how often deadlines are looked at
 START_S = 900.0  # for a worker's process to start and load its networks
@@ -59,7 +59,7 @@ class Host:
         facts: Facts = self.worker.facts()
         return facts
 
-    def do(self, task: Task) -> Outcome:
+    def do(self, task: Task) -> TaskResult:
         """One task."""
         self.worker = self.worker or self.make()
         return attempt(self.worker, task)
@@ -116,7 +116,7 @@ class Pool:
             ray.kill(actor)
         self.idle = self.idle[:size]
 
-    def run(self, take: Callable[[], Task | None]) -> Iterator[Outcome]:
+    def run(self, take: Callable[[], Task | None]) -> Iterator[TaskResult]:
         """See :meth:`harness.execution.tasks.Engine.run`."""
         while True:
             while self.idle and (task := take()) is not None:
@@ -138,12 +138,12 @@ class Pool:
         now = monotonic()
         return [reference for reference, flight in self.flights.items() if flight.deadline < now]
 
-    def _land(self, reference: Any, flight: Flight, answered: bool) -> Outcome:
+    def _land(self, reference: Any, flight: Flight, answered: bool) -> TaskResult:
         """The outcome of a task that was answered, or the loss of one whose worker is gone; that worker is replaced."""
         loss, why = Loss.WORKER, f"no answer within {self.deadline_s:g} s"
         if answered:
             try:
-                outcome: Outcome = ray.get(reference)
+                outcome: TaskResult = ray.get(reference)
                 self.idle.append(flight.actor)
                 return outcome
             except RayTaskError as error:
@@ -154,7 +154,7 @@ class Pool:
                 why = first_line(error)
         ray.kill(flight.actor)
         self.idle.append(self._hire())
-        return Outcome(flight.task, error=f"its worker was lost: {why}", loss=loss)
+        return TaskResult(flight.task, error=f"its worker was lost: {why}", loss=loss)
 
 
 class ClusterEngine:
@@ -203,7 +203,7 @@ class ClusterEngine:
             ) from error
         self.joined = True
 
-    def run(self, role: Role, take: Callable[[], Task | None], *, alone: bool = False) -> Iterator[Outcome]:
+    def run(self, role: Role, take: Callable[[], Task | None], *, alone: bool = False) -> Iterator[TaskResult]:
         """One task a worker. Alone: all others have gone before the first task begins, and do not come back."""
         if role == "scorer":
             self._dismiss("sampler")

@@ -16,7 +16,7 @@ from harness.contracts import why_unscored
 from harness.errors import ArtifactError, UsageError
 from harness.execution.dispatch import Dispatch
 from harness.execution.experiment import Experiment
-from harness.execution.tasks import Engine, Facts, Outcome, Role, Task
+from harness.execution.tasks import Engine, Facts, Role, Task, TaskResult
 from harness.results import BASELINE, Failure, Fault
 from harness.storage.files import remove_leftovers
 from harness.storage.layout import Layout
@@ -133,7 +133,7 @@ class Runner:
         for outcome in self._outcomes("sampler", finish):
             self._method_failed(outcome)
 
-    def _method_failed(self, outcome: Outcome) -> None:
+    def _method_failed(self, outcome: TaskResult) -> None:
         label = outcome.task.method
         if not outcome.error or label in self.failed:
             return
@@ -180,7 +180,7 @@ class Runner:
             if outcome.error:
                 self.failures.append(Failure(BASELINE, "null controls", outcome.error))
 
-    def _outcomes(self, role: Role, tasks: Iterable[Task], *, alone: bool = False) -> Iterator[Outcome]:
+    def _outcomes(self, role: Role, tasks: Iterable[Task], *, alone: bool = False) -> Iterator[TaskResult]:
         """Final outcomes; failures of single metrics and timings are collected on the way."""
         for outcome in Dispatch(self.engine, role, tasks, self._note).outcomes(alone=alone):
             self.failures += outcome.failures

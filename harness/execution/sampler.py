@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.config.description import describe_method
 from harness.execution.environment import describe, weights_digest
 from harness.execution.experiment import Experiment
-from harness.execution.tasks import Facts, Outcome, Task, shrinking
+from harness.execution.tasks import Facts, Task, TaskResult, shrinking
 from harness.models.loading import load_pipeline, quiet_libraries
 from harness.results import A_A, BASELINE
 from harness.sampling.counting import BlockCounter
@@ -49,7 +49,7 @@ class Sampler:
         }
         return Facts(environment, image_pixels(pipeline))
 
-    def do(self, task: Task) -> Outcome:
+    def do(self, task: Task) -> TaskResult:
         """One task; what it makes is on disk when it returns."""
         if task.stage == "generate":
             return self._generate(task)
@@ -57,10 +57,10 @@ class Sampler:
             return self._finish(task)
         return self._time(task)
 
-    def _generate(self, task: Task) -> Outcome:
+    def _generate(self, task: Task) -> TaskResult:
         samples = self.experiment.samples(self.folder, task.method)
         if samples.is_done(task.indices):
-            return Outcome(task)
+            return TaskResult(task)
         counter = self._attach(task.method)
 
         def sample(prompts: Sequence[str], indices: Sequence[int]) -> Pixels:
@@ -73,11 +73,11 @@ class Sampler:
             self._detach()  # whatever state the failure left, the next range begins with a fresh attachment
             raise
         if batch == allowed:
-            return Outcome(task)
+            return TaskResult(task)
         self.batches[task.method] = batch
-        return Outcome(task, faults=(task.fault(batch, f"out of memory at {allowed} images at a time"),))
+        return TaskResult(task, faults=(task.fault(batch, f"out of memory at {allowed} images at a time"),))
 
-    def _finish(self, task: Task) -> Outcome:
+    def _finish(self, task: Task) -> TaskResult:
         label = task.method
         method = self.experiment.methods[label]
         self._attach(label)
@@ -87,7 +87,7 @@ class Sampler:
         record = describe_method(label, text, method, self.pipeline.plan(), plugins)
         counted = self.experiment.samples(self.folder, label).finish(label)
         write_method(self.folder, replace(record, steps=steps, block_evaluations=counted))
-        return Outcome(task)
+        return TaskResult(task)
 
     def _attach(self, label: str) -> BlockCounter:
         """Attach a method, unless it is; the counter counts from before, so that only real work is counted."""
@@ -105,7 +105,7 @@ class Sampler:
         self.attached = self.rounds = None
         self.stack.close()
 
-    def _time(self, task: Task) -> Outcome:
+    def _time(self, task: Task) -> TaskResult:
         """One interleaved round of the methods that have a record, the baseline twice; before the first one, the warm-up."""
         if self.rounds is None:
             self._detach()
@@ -116,7 +116,7 @@ class Sampler:
             seed = self.spec.seed + TIMING_SEED_OFFSET
             self.stack.enter_context(self.pipeline.compiled())
             self.rounds = Rounds(self.folder, self.spec.timing, self.pipeline, self.experiment.prompts, seed, methods)
-        return Outcome(task, failures=tuple(self.rounds.record(task.start)))
+        return TaskResult(task, failures=tuple(self.rounds.record(task.start)))
 
 
 def image_pixels(pipeline: Pipeline) -> int:

@@ -16,8 +16,8 @@ from harness.errors import ArtifactError
 from harness.execution.controls import IMAGES, control_batch
 from harness.execution.experiment import Experiment
 from harness.execution.measuring import measured_rows
-from harness.execution.partial_measurements import Missing, Part
-from harness.execution.tasks import SCORE_BATCH, Outcome, Task, is_fatal, reason, shrinking
+from harness.execution.partial_measurements import PartialMeasurements, Unmeasured
+from harness.execution.tasks import SCORE_BATCH, Task, TaskResult, is_fatal, reason, shrinking
 from harness.models.random_weights import is_random
 from harness.results import BASELINE, Failure, Fault, FloatArray, Score
 from harness.statistics.controls import CONTROLS, IDENTICAL
@@ -118,7 +118,7 @@ class Scorer:
         self.experiment, self.folder, self.metrics, self.size = experiment, folder, metrics, size
         self.todo: Todo | None = None
 
-    def do(self, task: Task) -> Outcome:
+    def do(self, task: Task) -> TaskResult:
         """One task; what it measured is on disk when it returns."""
         if task.stage == "controls":
             return self._controls(task)
@@ -159,18 +159,18 @@ class Scorer:
         prints = [each.digests(range(len(each.prompts))) for each in images]
         return {"basis": dict(metric.basis()), "images": digest(repr(prints).encode())}
 
-    def _measure(self, task: Task, todo: Todo) -> Outcome:
+    def _measure(self, task: Task, todo: Todo) -> TaskResult:
         """One range's rows of every measurement into one part; one that fails leaves its reason in it."""
         label, metrics = task.method, todo.unmeasured
         samples, beside = self.experiment.samples(self.folder, label), self._beside()
-        part = Part(self.folder, label, task.start)
+        part = PartialMeasurements(self.folder, label, task.start)
         keys = part_keys(task.indices, metrics, [samples, *beside.values()])
         rows = part.rows(keys)
         if rows.keys() == metrics.keys():
-            return Outcome(task)
+            return TaskResult(task)
         images = {name: torch.from_numpy(each.load(task.indices)) for name, each in (("images", samples), *beside.items())}
         batch = Batch(**images, prompts=[samples.prompts[i] for i in task.indices], indices=list(task.indices))
-        missing: dict[str, Missing] = {}
+        missing: dict[str, Unmeasured] = {}
         faults: list[Fault] = []
         for name, metric in ((name, metric) for name, metric in metrics.items() if name not in rows):
             try:
@@ -180,9 +180,9 @@ class Scorer:
             except Exception as error:
                 if is_fatal(error):
                     raise
-                missing[name] = Missing(reason(error), not isinstance(error, Unmeasurable))
+                missing[name] = Unmeasured(reason(error), not isinstance(error, Unmeasurable))
         part.write(keys, rows, missing)
-        return Outcome(task, faults=tuple(faults))
+        return TaskResult(task, faults=tuple(faults))
 
     def _beside(self) -> dict[Literal["full", "converged"], SampleSet]:
         """The whole sample sets that paired metrics hold a method's images against."""
@@ -190,7 +190,7 @@ class Scorer:
         sets = {name: self.experiment.samples(self.folder, label) for name, label in named.items() if label is not None}
         return {name: each for name, each in sets.items() if each.manifest.exists()}
 
-    def _summarise(self, task: Task, todo: Todo) -> Outcome:
+    def _summarise(self, task: Task, todo: Todo) -> TaskResult:
         """A score for every lacking metric, or the failure that explains why there is none; ranges that a failed one has
         measured stay for the next run.
         """
@@ -219,10 +219,10 @@ class Scorer:
         for part in self._parts(label):
             part.keep(unfinished)
         self.todo = None
-        return Outcome(task, failures=tuple(failures))
+        return TaskResult(task, failures=tuple(failures))
 
-    def _parts(self, label: str) -> list[Part]:
-        return [Part(self.folder, label, r.start) for r in chunks(self.experiment.spec.samples, self.size)]
+    def _parts(self, label: str) -> list[PartialMeasurements]:
+        return [PartialMeasurements(self.folder, label, r.start) for r in chunks(self.experiment.spec.samples, self.size)]
 
     def _measured(self, label: str, metric: Metric) -> FloatArray:
         """The stored array, or the parts put together and stored. Raises whatever went wrong in a part."""
@@ -240,7 +240,7 @@ class Scorer:
         write_measurement(self.folder, label, name, self._basis(label, metric), measured)
         return measured
 
-    def _controls(self, task: Task) -> Outcome:
+    def _controls(self, task: Task) -> TaskResult:
         """The null controls of every metric that could be built, from the full run's first images."""
         samples = self.experiment.samples(self.folder, BASELINE)
         built = {name: metric for name, metric in self.metrics.items() if not isinstance(metric, Failure)}
@@ -253,7 +253,7 @@ class Scorer:
                 continue
             whole = whole or self._first(n)
             self._score_control(control, lacking, control_batch(control, whole))
-        return Outcome(task)
+        return TaskResult(task)
 
     def _first(self, n: int) -> Batch:
         """The full run's first images, and the converged ones of the same noise."""

@@ -60,7 +60,7 @@ class Loss(Enum):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskResult:
     """What became of a task. ``error`` says why it was not done; with a ``loss`` nothing is known against the task itself.
 
     ``failures`` are those of single metrics or timings, already recorded; ``faults`` are to be recorded.
@@ -84,7 +84,7 @@ class Facts:
 class Worker(Protocol):
     """Lives in one process with its networks loaded and does one task at a time."""
 
-    def do(self, task: Task) -> Outcome:
+    def do(self, task: Task) -> TaskResult:
         """Do a task. Raises the errors that :func:`attempt` turns into an outcome."""
         ...
 
@@ -106,7 +106,7 @@ class Engine(Protocol):
         """Start the samplers; all must agree. Raises :class:`HarnessError` where one cannot."""
         ...
 
-    def run(self, role: Role, take: Callable[[], Task | None], *, alone: bool = False) -> Iterator[Outcome]:
+    def run(self, role: Role, take: Callable[[], Task | None], *, alone: bool = False) -> Iterator[TaskResult]:
         """Do tasks until ``take`` has no more, each on any worker of the role; outcomes come in any order.
 
         A task is taken only when a worker is free for it, so that little waits in memory; after every outcome ``take`` is
@@ -119,7 +119,7 @@ class Engine(Protocol):
         ...
 
 
-def attempt(worker: Worker, task: Task) -> Outcome:
+def attempt(worker: Worker, task: Task) -> TaskResult:
     """Do a task; whatever a method or metric raises is an outcome, and stops no other, unless :func:`is_fatal`."""
     if interrupted():
         raise KeyboardInterrupt
@@ -128,7 +128,7 @@ def attempt(worker: Worker, task: Task) -> Outcome:
     except Exception as error:
         if is_fatal(error):
             raise
-        return Outcome(task, error=reason(error))
+        return TaskResult(task, error=reason(error))
 
 
 def is_fatal(error: Exception) -> bool:

@@ -31,7 +31,7 @@ CHUNK = 2**20
 
 
 @dataclass(frozen=True)
-class Finding:
+class Discrepancy:
     """What is wrong with one file: ``altered``, ``missing``, ``extra`` or ``unsafe``."""
 
     state: str
@@ -45,7 +45,7 @@ class Verified:
 
     digest: str
     files: int
-    findings: tuple[Finding, ...]
+    findings: tuple[Discrepancy, ...]
 
 
 def write_bundle(run: Path, target: Path, images: bool = False) -> str:
@@ -91,7 +91,7 @@ def verify_bundle(bundle: Path) -> Verified:
         return Verified(digest, len(manifest["files"]), findings)
 
 
-def _other_run(archive: zipfile.ZipFile, manifest: Mapping[str, Any]) -> Iterator[Finding]:
+def _other_run(archive: zipfile.ZipFile, manifest: Mapping[str, Any]) -> Iterator[Discrepancy]:
     """Whether the records, each of them intact, are still all that the run consisted of when it was packed."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -101,10 +101,10 @@ def _other_run(archive: zipfile.ZipFile, manifest: Mapping[str, Any]) -> Iterato
         try:
             found = run_id(read_run(folder))
         except ArtifactError as error:
-            yield Finding("altered", MANIFEST, str(error).replace(name, "the bundle"))
+            yield Discrepancy("altered", MANIFEST, str(error).replace(name, "the bundle"))
             return
     if found != manifest["run_id"]:
-        yield Finding("altered", MANIFEST, f"its records are those of run {found}, and not of {manifest['run_id']}")
+        yield Discrepancy("altered", MANIFEST, f"its records are those of run {found}, and not of {manifest['run_id']}")
 
 
 def extract_bundle(bundle: Path, folder: Path) -> None:
@@ -157,22 +157,22 @@ def is_safe(name: str) -> bool:
     return plain and known and not any(character in name for character in '\\:\0*?"<>|')
 
 
-def _check(archive: zipfile.ZipFile, files: Mapping[str, tuple[str, int]]) -> Iterator[Finding]:
+def _check(archive: zipfile.ZipFile, files: Mapping[str, tuple[str, int]]) -> Iterator[Discrepancy]:
     entries = [entry for entry in archive.infolist() if entry.filename != MANIFEST]
     names = [entry.filename for entry in archive.infolist()]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        yield Finding("extra", name, "it is in the archive more than once")
+        yield Discrepancy("extra", name, "it is in the archive more than once")
     by_name = {entry.filename: entry for entry in entries}
     for name, (digest, size) in files.items():
         if name not in by_name:
-            yield Finding("missing", name)
+            yield Discrepancy("missing", name)
         elif stat.S_ISLNK(by_name[name].external_attr >> 16):
-            yield Finding("unsafe", name, "a link")
+            yield Discrepancy("unsafe", name, "a link")
         elif problem := _difference(archive, by_name[name], digest, size):
-            yield Finding("altered", name, problem)
+            yield Discrepancy("altered", name, problem)
     for entry in entries:
         if entry.filename not in files:
-            yield Finding("extra" if is_safe(entry.filename) else "unsafe", entry.filename)
+            yield Discrepancy("extra" if is_safe(entry.filename) else "unsafe", entry.filename)
 
 
 def _difference(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, digest: str, size: int) -> str:

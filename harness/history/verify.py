@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import ArtifactError
-from harness.history.bundle import Finding, Verified
+from harness.history.bundle import Discrepancy, Verified
 from harness.storage.layout import VALUES, array_beside, is_record
 from harness.storage.records import Run, pieces_of, read_json, read_piece, record_files
 
@@ -16,27 +16,27 @@ def verify_run(folder: Path, recorded: Run) -> Verified:
     """What the folder holds now against ``recorded``, file by file; one that cannot be read counts as altered."""
     found = {path.relative_to(folder).as_posix() for path in record_files(folder)}
     then = {name: piece.digest for name, piece in pieces_of(recorded).items()}
-    findings: list[Finding] = []
+    findings: list[Discrepancy] = []
     for name in sorted(then.keys() | {name for name in found if is_record(name)}):
         findings += _record(folder / name, name, then.get(name), name in found)
     findings += _beside(folder, recorded, found)
     return Verified("", len(found), tuple(findings))
 
 
-def _record(path: Path, name: str, then: str | None, is_there: bool) -> Iterator[Finding]:
+def _record(path: Path, name: str, then: str | None, is_there: bool) -> Iterator[Discrepancy]:
     if not is_there:
-        yield Finding("missing", name)
+        yield Discrepancy("missing", name)
     elif then is None:
-        yield Finding("extra", name, "not in the history's record")
+        yield Discrepancy("extra", name, "not in the history's record")
     else:
         try:
             if read_piece(path).digest != then:
-                yield Finding("altered", name, "not what the history recorded")
+                yield Discrepancy("altered", name, "not what the history recorded")
         except ArtifactError as error:
-            yield Finding("altered", name, f"{error.expected}, {error.got}")
+            yield Discrepancy("altered", name, f"{error.expected}, {error.got}")
 
 
-def _beside(folder: Path, recorded: Run, found: set[str]) -> Iterator[Finding]:
+def _beside(folder: Path, recorded: Run, found: set[str]) -> Iterator[Discrepancy]:
     """Files that belong to a record: measurements, images and receipts by their digests, and none that belongs to no record.
 
     Images that were all removed on purpose are not missed.
@@ -57,11 +57,11 @@ def _beside(folder: Path, recorded: Run, found: set[str]) -> Iterator[Finding]:
         known |= images.keys() | receipts.keys()
         for name, digest in {**receipts, **(images if found & images.keys() else {})}.items():
             yield from _file(folder, name, digest, found)
-    yield from (Finding("extra", name, "belongs to no record") for name in sorted(found - known) if not is_record(name))
+    yield from (Discrepancy("extra", name, "belongs to no record") for name in sorted(found - known) if not is_record(name))
 
 
-def _file(folder: Path, name: str, digest: str, found: set[str]) -> Iterator[Finding]:
+def _file(folder: Path, name: str, digest: str, found: set[str]) -> Iterator[Discrepancy]:
     if name not in found:
-        yield Finding("missing", name)
+        yield Discrepancy("missing", name)
     elif hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
-        yield Finding("altered", name, "another digest than in its record")
+        yield Discrepancy("altered", name, "another digest than in its record")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -128,12 +127,6 @@ def build_random(architecture: Architecture, dtype: torch.dtype = torch.float32,
     kind = PixArtAlphaPipeline if architecture.kind == "alpha" else PixArtSigmaPipeline
     scheduler = DPMSolverMultistepScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear")
     return kind(tokenizer, encoder, vae, transformer, scheduler)
-
-
-def save_random(name: str, task: str, folder: Path, dtype: str = "bfloat16") -> Path:
-    """Write ``random:NAME`` as a pipeline folder in the published file format (safetensors, config.json, model_index.json)."""
-    build_random(find_architecture(name, task), DTYPES[dtype]).save_pretrained(folder, safe_serialization=True)
-    return folder
 
 
 def materialise(model: nn.Module, dtype: torch.dtype, generator: torch.Generator) -> None:

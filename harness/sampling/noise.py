@@ -17,8 +17,3 @@ def sample_seed(seed: int, index: int) -> int:
 def generators(seed: int, indices: Sequence[int]) -> list[torch.Generator]:
     """One CPU generator a sample. diffusers draws each sample's noise from its own generator, also on a GPU."""
     return [torch.Generator().manual_seed(sample_seed(seed, i)) for i in indices]
-
-
-def starting_noise(seed: int, indices: Sequence[int], shape: tuple[int, ...]) -> torch.Tensor:
-    """The noise float32 [B, *shape] that a pipeline given :func:`generators` starts from."""
-    return torch.cat([torch.randn((1, *shape), generator=g) for g in generators(seed, indices)])

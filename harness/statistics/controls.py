@@ -21,7 +21,7 @@ IDENTICAL, JPEG, SHUFFLED = "identical", "jpeg50", "shuffled"
 NULLS = (SHUFFLED, "constant", "noise", "black")  # what a metric must find worse than every method
 CONTROLS = (IDENTICAL, JPEG, *NULLS)
 
-Verdict = Literal["the same", "told apart", "confused", "not read", "not measured"]
+SeparationVerdict = Literal["the same", "told apart", "confused", "not read", "not measured"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Separation:
     """
 
     control: str
-    verdict: Verdict
+    verdict: SeparationVerdict
     harm: Interval | None = None
     confused_with: tuple[str, ...] = ()
     reason: str = ""

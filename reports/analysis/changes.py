@@ -81,7 +81,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class LogTime:
     """A logarithm of time with one standard error."""
 
     value: float
@@ -169,7 +169,7 @@ def _speed(method: str, calls: tuple[list[Call], list[Call]], clock: str, check:
     return Change(method, check, first.value - second.value, error, freedom, how, now, then, "s/image", counted=counted)
 
 
-def time_of(calls: Sequence[Call], clock: str, relative: bool) -> Estimate:
+def time_of(calls: Sequence[Call], clock: str, relative: bool) -> LogTime:
     """Logarithm of a method's time a batch; ``relative``: over the mean of the workload's times just before and just after.
 
     Then only the calmer half of the calls counts, at least CALMEST of them: those beside which the workload ran fastest.
@@ -182,15 +182,15 @@ def time_of(calls: Sequence[Call], clock: str, relative: bool) -> Estimate:
     return blocked(np.log(times))
 
 
-def blocked(values: FloatArray) -> Estimate:
+def blocked(values: FloatArray) -> LogTime:
     """Mean of the trimmed means of up to eight blocks of consecutive rounds [R], with its error; none below four rounds."""
     if len(values) < MIN_ROUNDS:
-        return Estimate(float(np.median(values)), np.inf, 1.0)
+        return LogTime(float(np.median(values)), np.inf, 1.0)
     means = [trimmed_mean(block).value for block in np.array_split(values, min(BLOCKS, len(values)))]
-    return Estimate(float(np.mean(means)), float(np.std(means, ddof=1) / np.sqrt(len(means))), len(means) - 1.0)
+    return LogTime(float(np.mean(means)), float(np.std(means, ddof=1) / np.sqrt(len(means))), len(means) - 1.0)
 
 
-def _welch(first: Estimate, second: Estimate) -> float:
+def _welch(first: LogTime, second: LogTime) -> float:
     """Degrees of freedom of a difference with unequal errors (Welch 1947)."""
     parts = [(one.error**2, one.freedom) for one in (first, second)]
     total = sum(square for square, _ in parts)

@@ -106,9 +106,9 @@ class Evidence:
 
     def panel(self, score: Score) -> Panel:
         """Every score of this one's metric, fingerprint and N. Constants that a metric compares with are left out."""
-        key = (score.metric, kind_of(score))
+        key = (score.metric, comparability(score))
         if key not in self._panels:
-            alike = [s for s in self._scores.get(score.metric, ()) if kind_of(s) == key[1]]
+            alike = [s for s in self._scores.get(score.metric, ()) if comparability(s) == key[1]]
             values = np.column_stack([np.asarray(s.per_image, np.float64) for s in alike])
             self._panels[key] = Panel(tuple(s.method for s in alike), values, self.groups(score.n))
         return self._panels[key]
@@ -162,7 +162,7 @@ def _without_rounding(sums: FloatArray, factors: FloatArray) -> FloatArray:
     return np.zeros_like(total) if np.abs(total).max() <= 1e-12 * np.abs(sums * factors).max() else total
 
 
-def kind_of(score: Score) -> Kind:
+def comparability(score: Score) -> Kind:
     """What must agree between two scores before they may be subtracted, besides the metric."""
     return json.dumps(dict(score.fingerprint), sort_keys=True), score.n
 

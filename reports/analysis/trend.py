@@ -15,7 +15,7 @@ import numpy as np
 from harness.history.store import HistoryEntry, StoredScore
 from harness.results import A_A, REFERENCE
 from reports.analysis.change_points import ChangePoint, find_change_points
-from reports.analysis.changes import MEMORY, SPEED, Call, Estimate, experiment_of, has_clock, time_of, timed_calls
+from reports.analysis.changes import MEMORY, SPEED, Call, LogTime, experiment_of, has_clock, time_of, timed_calls
 
 EXACT = 0.05  # scores repeat exactly with the same seed: a move of less than this share of their standard error is none
 
@@ -112,7 +112,7 @@ def _time(entry: HistoryEntry, calls: Sequence[Call]) -> Iterator[tuple[str, Mea
     """The logarithm of the time, on the clock that a gate would take."""
     clock = "cpu_s" if has_clock(calls, "cpu_s") else "latency_s"
     relative = all(call.around for call in calls)
-    time: Estimate = time_of(calls, clock, relative)
+    time: LogTime = time_of(calls, clock, relative)
     value = time.value - float(np.log(calls[0].sample.batch))
     half = 2.0 * time.error if np.isfinite(time.error) else None
     point = _point(entry, value, None if half is None else value - half, None if half is None else value + half)

@@ -17,9 +17,9 @@ class LedgerRow:
     """One method. Seconds are device-seconds where they were spent; None: not recorded, or nothing to record.
 
     ``compile_s`` was spent before the first image of this run, at every batch size, and is spent again by every new process.
-    ``saving_s``: seconds an image that it saves against the full run. ``break_even``: images after which the saving has paid
-    for training and calibration, as if both ran on a device as fast as this run's; infinite where nothing is saved, and None
-    where it was not timed or cost nothing. ``extra_memory_bytes``: peak memory less the full run's, negative where it needs less.
+    ``break_even``: images after which training and calibration have been paid for by the seconds that each image saves against
+    the full run, as if both ran on a device as fast as this run's; infinite where nothing is saved, and None where it was not
+    timed or cost nothing. ``extra_memory_bytes``: peak memory less the full run's, negative where it needs less.
     """
 
     method: str
@@ -28,7 +28,6 @@ class LedgerRow:
     compile_s: float | None
     extra_parameters: int
     extra_memory_bytes: int | None
-    saving_s: Interval | None
     break_even: Interval | None
 
     @property
@@ -58,13 +57,12 @@ def ledger_row(run: Run, label: str) -> LedgerRow:
         sum(compiled) if compiled else None,
         record.extra_parameters,
         extra,
-        saving,
         pays,
     )
 
 
 def saved_seconds(run: Run, label: str) -> Interval | None:
-    """Seconds an image less than the full run's median, with the interval of the time ratio; None where it was not timed."""
+    """Seconds per image less than the full run's median, with the interval of the time ratio; None where it was not timed."""
     evidence = evidence_of(run)
     if evidence.times is None or label not in evidence.times.ratios:
         return None

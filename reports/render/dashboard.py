@@ -90,7 +90,7 @@ def dashboard(entries: Sequence[HistoryEntry]) -> str:
         "csp": f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         "style": Markup(style),  # our own files, not the runs'
         "presets": presets,
-        "moved": [(s, change, describe_change(s, change), kind_of(s, change)) for s in series for change in s.change_points],
+        "moved": [(s, change, describe_change(s, change), change_style(s, change)) for s in series for change in s.change_points],
         "runs": len(entries),
         "partial": sum(not entry.complete for entry in entries),
         "span": (entries[0].created[:10], entries[-1].created[:10]) if entries else ("", ""),
@@ -106,7 +106,7 @@ def _methods(series: Sequence[Series]) -> list[MethodPlots]:
     return [MethodPlots(m, tuple(plots), not many or any(p.change_points for p in plots)) for m, plots in found]
 
 
-def kind_of(series: Series, change: ChangePoint) -> str:
+def change_style(series: Series, change: ChangePoint) -> str:
     """Good, bad, or even where the direction is unknown: the style's words."""
     worse = series.is_worse(change)
     return "even" if worse is None else "bad" if worse else "good"
@@ -139,7 +139,7 @@ def _plot(series: Series) -> Plot:
         for i, p in enumerate(points)
     )
     shown = [change for change in series.change_points if change.index > first]
-    change_points = tuple(ChangeMark(x(s.index - 0.5), describe_change(series, s), kind_of(series, s)) for s in shown)
+    change_points = tuple(ChangeMark(x(s.index - 0.5), describe_change(series, s), change_style(series, s)) for s in shown)
     heights = {number(value): y(value) for value in (low + margin, (low + high) / 2, high - margin)}
     ticks = tuple((height, text) for text, height in heights.items())
     line = " ".join(f"{mark.x},{mark.y}" for mark in marks)

@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from reports.render.fonts import plain_fonts
-from reports.render.plots import Plot, Point
+from reports.render.plots import Marker, Plot
 
 WIDTH, PLOT_HEIGHT = 3.3, 2.1  # inches
 LEFT, RIGHT, TOP, BOTTOM, LEGEND_LINE, MARK = 0.52, 0.06, 0.1, 0.42, 0.125, 0.13
@@ -117,7 +117,7 @@ def _draw_legend(figure: Figure, entries: list[Entry], x: float, y: float) -> No
         y -= height
 
 
-def _named(plot: Plot) -> list[Point]:
+def _named(plot: Plot) -> list[Marker]:
     front = {plot.points[i].label for i in plot.front}
     everyone = sorted(plot.points, key=lambda p: p.cost)
     return (
@@ -151,7 +151,7 @@ def _lines(entries: Sequence[Entry]) -> int:
     return sum(1 + entry.text.count("\n") for entry in entries)
 
 
-def _marker(point: Point) -> dict[str, Any]:
+def _marker(point: Marker) -> dict[str, Any]:
     look = point.look
     fill, edge = ("white", look.colour) if look.hollow else (look.colour, "white")
     width = 0.7 if look.hollow else 0.4
@@ -177,7 +177,7 @@ def _draw_points(axes: Axes, plot: Plot) -> None:
         axes.plot(p.cost, p.value, zorder=4, **_marker(p))
 
 
-def _draw_intervals(axes: Axes, points: list[Point]) -> None:
+def _draw_intervals(axes: Axes, points: list[Marker]) -> None:
     """Two collections of lines for all points: a pair of artists for each would take most of the time of a figure."""
     look: dict[str, Any] = {"linewidth": 0.8, "zorder": 3}
     colours = [p.look.colour for p in points]

@@ -16,7 +16,7 @@ from harness.terminal import terminal_text
 from harness.text import one_line
 from reports.analysis.trend import Series
 from reports.format import number, plus_minus
-from reports.render.dashboard import describe_change, kind_of
+from reports.render.dashboard import change_style, describe_change
 
 
 def history_tables(entries: Sequence[HistoryEntry], preset: str | None = None) -> list[Table]:
@@ -108,7 +108,7 @@ def trend_table(series: Sequence[Series]) -> Table:
     )
     for one in series:
         values = [point.value for point in one.points]
-        change_points = [f"{WORDS[kind_of(one, change)]}: {describe_change(one, change)}" for change in one.change_points]
+        change_points = [f"{WORDS[change_style(one, change)]}: {describe_change(one, change)}" for change in one.change_points]
         unit = f" {one.unit}" if one.unit else ""
         cells = [one.group.preset, one.group.method, one.title, str(len(values)), sparkline(values), number(values[-1]) + unit]
         table.add_row(*map(terminal_text, cells), Text("\n".join(map(one_line, change_points)) or "none"))

@@ -34,7 +34,7 @@ COST_AXES = (SECONDS_AXIS, BLOCK_AXIS)
 
 
 @dataclass(frozen=True)
-class Point:
+class Marker:
     """A method in a plot. ``low`` and ``high`` bound its 95% interval and are None where there is none."""
 
     label: str
@@ -57,7 +57,7 @@ class Plot:
     metric: Column
     tiny: bool
     axis: CostAxis
-    points: tuple[Point, ...]
+    points: tuple[Marker, ...]
     front: tuple[int, ...]
     band: tuple[float, float] | None
     missing: tuple[str, ...]
@@ -121,13 +121,13 @@ def _plot(run: Run, table: Table, metric: Column, axis: CostAxis) -> Plot | None
     )
 
 
-def _point(row: Row, look: Look, metric: Column, axis: CostAxis) -> Point | None:
+def _point(row: Row, look: Look, metric: Column, axis: CostAxis) -> Marker | None:
     cost, score = row.cells.get(axis.key), row.cells.get(metric.key)
     if cost is None or score is None or cost.value is None or score.value is None:
         return None
     low, high = _finite(score.low), _finite(score.high)
     text = f"{row.label}\n{metric.title} {score.text}\n{_costs(row)}"
-    return Point(
+    return Marker(
         row.label,
         row.kind,
         look,
@@ -155,11 +155,11 @@ def _costs(row: Row) -> str:
     return f"{costs}; throttled calls {throttled.text}" if throttled is not None and throttled.value else costs
 
 
-def _front(points: list[Point], metric: Column) -> list[int]:
+def _front(points: list[Marker], metric: Column) -> list[int]:
     return pareto_front([p.cost for p in points], [p.value for p in points], "lower" if metric.direction == "lower" else "higher")
 
 
-def _nearest(points: list[Point], metric: Column) -> list[Point]:
+def _nearest(points: list[Marker], metric: Column) -> list[Marker]:
     """All of up to DRAWN points; of more, the plain pipeline's rows and those that the fewest others beat."""
     if len(points) <= DRAWN:
         return points
@@ -171,7 +171,7 @@ def _nearest(points: list[Point], metric: Column) -> list[Point]:
     return [points[i] for i in kept]
 
 
-def _band(run: Run, axis: CostAxis, points: list[Point]) -> tuple[float, float] | None:
+def _band(run: Run, axis: CostAxis, points: list[Marker]) -> tuple[float, float] | None:
     spread, full = noise_spread(run), next((p.cost for p in points if p.label == BASELINE), None)
     if axis.key != "latency_s" or spread is None or full is None:
         return None

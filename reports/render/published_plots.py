@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reports.analysis.published import PublishedNumber
 from reports.render.cells import Column
-from reports.render.plots import BLOCK_AXIS, Plot, Point
+from reports.render.plots import BLOCK_AXIS, Marker, Plot
 from reports.render.style import PUBLISHED
 
 
@@ -26,8 +26,8 @@ def _plot(numbers: Sequence[PublishedNumber]) -> Plot:
     return Plot(f"published-{one.metric}", metric, False, BLOCK_AXIS, points, (), None, (), 0)
 
 
-def _point(number: PublishedNumber) -> Point:
+def _point(number: PublishedNumber) -> Marker:
     cost = number.block_evaluations or 0.0
     unit = f" {number.unit}" if number.unit else ""
     text = f"{number.label}\n{number.title} {number.value:g}{unit}, {cost:g} block evaluations\n{number.source}"
-    return Point(number.label, "published", PUBLISHED, cost, cost, cost, number.value, None, None, text)
+    return Marker(number.label, "published", PUBLISHED, cost, cost, cost, number.value, None, None, text)

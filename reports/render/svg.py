@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from reports.analysis.select import STAGES
 from reports.format import number
-from reports.render.plots import Plot, Point, Stages
+from reports.render.plots import Marker, Plot, Stages
 from reports.render.style import Look, marker_path
 
 WIDTH, HEIGHT = 390, 310
@@ -138,7 +138,7 @@ def _front(plot: Plot, across: Scale, upward: Scale) -> Markup:
     return Markup('<path class="front" d="{}"/>').format(path)
 
 
-def _point(point: Point, number_: int, across: Scale, upward: Scale) -> Markup:
+def _point(point: Marker, number_: int, across: Scale, upward: Scale) -> Markup:
     x, y = across(point.cost), upward(point.value)
     bars = "".join(f"M{left:.1f} {top:.1f}L{right:.1f} {bottom:.1f}" for left, top, right, bottom in _bars(point, across, upward))
     return Markup('<g class="pt h{}" data-m="{}"><title>{}</title><path class="ci" d="{}"/>{}</g>').format(
@@ -146,7 +146,7 @@ def _point(point: Point, number_: int, across: Scale, upward: Scale) -> Markup:
     )
 
 
-def _bars(point: Point, across: Scale, upward: Scale) -> list[Box]:
+def _bars(point: Marker, across: Scale, upward: Scale) -> list[Box]:
     """The intervals of a point as lines: along the cost, and along the value where it has an interval."""
     x, y = across(point.cost), upward(point.value)
     lines = [(across(point.cost_low), y, across(point.cost_high), y)]

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from harness.errors import ArtifactError, UsageError
-from harness.sampling.noise import starting_noise
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.solvers import power_grid
 from harness.training import trajectories
@@ -20,7 +19,7 @@ from ilf.objective import Objective
 from ilf.settings import IlfSettings
 from ilf.train import build_module, train_module
 from ilf.transitions import collect
-from tests.conftest import PROMPTS
+from tests.conftest import PROMPTS, starting_noise
 
 SEED = 7
 OURS = IlfSettings(loop=(6, 6), grids=(2, 4), steps=4, batch=8, rounds=2, runs=5, seed=SEED, guidance_distilled="first-1")

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from ilf_bench import doctor
 from ilf_bench.cli import main
-from ilf_bench.doctor import BUNDLED, Bundled, Finding
+from ilf_bench.doctor import BUNDLED, Bundled, CheckResult
 
 
 def make_zoo(root: Path) -> Path:
@@ -93,12 +93,12 @@ def install_fake(folder: Path, package: str, module: str, code: str) -> None:
     (folder / f"{module}.py").write_text(code)
 
 
-def ask(check: str, path: Path) -> Finding:
+def ask(check: str, path: Path) -> CheckResult:
     """One check in a fresh interpreter that sees the fake packages."""
     code = f"import dataclasses, json; from ilf_bench import doctor; print(json.dumps(dataclasses.asdict(doctor.{check}())))"
     environment = {"PYTHONPATH": f"{path}:{doctor.ROOT}", "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    return Finding(**json.loads(done.stdout))
+    return CheckResult(**json.loads(done.stdout))
 
 
 @pytest.mark.parametrize(
@@ -126,10 +126,10 @@ def test_font_and_browser_are_optional(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_exit_code_follows_the_findings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [Finding("one", "ok", "1.0"), Finding("two", "missing", "none", "get it")]
+    rows = [CheckResult("one", "ok", "1.0"), CheckResult("two", "missing", "none", "get it")]
     monkeypatch.setattr(doctor, "diagnose", lambda: rows)
     assert main(["doctor"]) == 0
-    rows.append(Finding("three", "broken", "damaged", "restore it"))
+    rows.append(CheckResult("three", "broken", "damaged", "restore it"))
     assert main(["doctor"]) == 1
     said = capsys.readouterr().out
     assert "get it" in said and "restore it" in said

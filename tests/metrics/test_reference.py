@@ -17,7 +17,7 @@ from harness.results import FloatArray
 from metrics.context import MetricContext
 from metrics.frechet import FrechetDistance, distance_to_statistics, frechet_distance, influence, influence_on
 from metrics.image_folder import folder_reference
-from metrics.moments import Statistics, read_statistics, write_statistics
+from metrics.moments import Statistics, read_statistics
 from metrics.reference import Reference, describe_reference
 from metrics.table import METRICS
 
@@ -187,7 +187,9 @@ def test_the_context_takes_a_file_or_a_folder(
     found = by_folder.reference_for(by_folder.networks.frechet_features)
     assert isinstance(found, Reference) and list((tmp_path / "cache" / "ilf-bench" / "references").glob("*.npz"))
     assert METRICS["kid"](by_folder).fingerprint()["reference"] == METRICS["fid"](by_folder).fingerprint()["reference"]
-    write_statistics(tmp_path / "stats.npz", found.moments)
+    moments = found.moments
+    named = {"mu": moments.mean, "sigma": moments.covariance, "data": moments.data, "extractor": moments.extractor}
+    np.savez(tmp_path / "stats.npz", **{name: np.array(value) for name, value in named.items()})
     by_file = MetricContext(context.scorers, "text", reference=tmp_path / "stats.npz")
     assert METRICS["fid"](by_file).fingerprint()["reference"] == found.moments.digest
     with pytest.raises(UsageError, match="leave this metric out"):

@@ -19,7 +19,6 @@ from harness.storage.files import RECORD_BYTES, read_small, replacing
 from harness.storage.locks import held_alone
 from harness.storage.records import read_json, read_run
 from harness.training.states import write_state
-from metrics.moments import Statistics, write_statistics
 from metrics.published.spec import read_scorers
 from metrics.reference import write_reference
 from reports.analysis.published import read_published
@@ -146,7 +145,6 @@ def test_a_held_folder_has_no_links(tmp_path: Path, secret: Path) -> None:
 WRITERS: dict[str, Callable[[Path], object]] = {
     "state": lambda path: write_state(path, {"a": 1}),
     "reference": lambda path: write_reference(path, np.ones((2, 3), np.float32), {"extractor": "e", "data": "d"}),
-    "statistics": lambda path: write_statistics(path, Statistics(np.zeros(2), np.eye(2), "d")),
 }
 
 

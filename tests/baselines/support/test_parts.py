@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from baselines.fora import Fora
 from baselines.pab import PAB
 from baselines.smoothcache import SmoothCache
-from baselines.taylorseer import Series, TaylorSeer
+from baselines.taylorseer import TaylorSeer, TaylorSeries
 from baselines.tgate import TGate
 from harness.contracts import Method
 from harness.cost.macs import block_macs
@@ -128,7 +128,7 @@ def forecast(history: list[tuple[int, torch.Tensor]], step: int) -> torch.Tensor
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_taylorseer_forecasts_polynomials_of_its_order(order: int) -> None:
     """After enough full steps at distance 1 the forecast of t^order, one step ahead, errs only by higher differences."""
-    series = Series(order)
+    series = TaylorSeries(order)
     for t in range(6):
         series.keep(torch.tensor([float(2 * t + 3)], dtype=torch.float64), t)
     assert series.recall(7).item() == pytest.approx(17.0)  # a line: all higher differences vanish

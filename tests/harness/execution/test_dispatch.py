@@ -13,7 +13,7 @@ from rich.console import Console
 from harness.execution.dispatch import ERRORS, TRIES, Dispatch
 from harness.execution.experiment import Experiment
 from harness.execution.runner import Runner
-from harness.execution.tasks import Facts, Loss, Outcome, Role, Task, attempt, is_out_of_memory, shrinking
+from harness.execution.tasks import Facts, Loss, Role, Task, TaskResult, attempt, is_out_of_memory, shrinking
 from harness.results import REFERENCE, Failure, Fault, Score
 from harness.sampling.pipeline import Pipeline
 from harness.storage.images import decode_image
@@ -66,14 +66,14 @@ class Scripted:
 
     score_batch = 64
 
-    def __init__(self, decide: Callable[[Task], Outcome]) -> None:
+    def __init__(self, decide: Callable[[Task], TaskResult]) -> None:
         self.decide = decide
         self.done: list[Task] = []
 
     def start(self) -> Facts:
         return Facts({}, 1)
 
-    def run(self, role: Role, take: Callable[[], Task | None], *, alone: bool = False) -> Iterator[Outcome]:
+    def run(self, role: Role, take: Callable[[], Task | None], *, alone: bool = False) -> Iterator[TaskResult]:
         while (task := take()) is not None:
             self.done.append(task)
             yield self.decide(task)
@@ -82,9 +82,9 @@ class Scripted:
         pass
 
 
-def lost(task: Task, times: int, seen: list[Task], loss: Loss = Loss.WORKER) -> Outcome:
+def lost(task: Task, times: int, seen: list[Task], loss: Loss = Loss.WORKER) -> TaskResult:
     seen.append(task)
-    return Outcome(task, error="it died", loss=loss) if len(seen) <= times else Outcome(task)
+    return TaskResult(task, error="it died", loss=loss) if len(seen) <= times else TaskResult(task)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_lost_task_is_done_again(loss: Loss, times: int, batches: list[int]) -
 
 
 def test_a_task_that_always_kills_its_worker_is_given_up_and_stops_no_other() -> None:
-    engine = Scripted(lambda task: Outcome(task, error="it died", loss=Loss.WORKER) if task.start == 8 else Outcome(task))
+    engine = Scripted(lambda task: TaskResult(task, error="it died", loss=Loss.WORKER) if task.start == 8 else TaskResult(task))
     tasks = [Task("generate", "full", start, start + 8, 8) for start in (0, 8, 16)]
     outcomes = list(Dispatch(engine, "sampler", tasks, lambda fault: None).outcomes())
     assert sorted((o.task.start, o.error) for o in outcomes) == [(0, ""), (8, "it died"), (16, "")]
@@ -109,7 +109,7 @@ def test_a_task_that_always_kills_its_worker_is_given_up_and_stops_no_other() ->
 
 
 def test_a_method_that_only_fails_is_given_up_after_some_ranges() -> None:
-    engine = Scripted(lambda task: Outcome(task, error="no" if task.method == "bad" else ""))
+    engine = Scripted(lambda task: TaskResult(task, error="no" if task.method == "bad" else ""))
     tasks = [Task("generate", method, start, start + 1, 1) for method in ("bad", "good") for start in range(10)]
     outcomes = list(Dispatch(engine, "sampler", tasks, lambda fault: None).outcomes())
     assert [o.task.method for o in outcomes] == ["bad"] * ERRORS + ["good"] * 10
@@ -140,11 +140,11 @@ def test_other_errors_are_not_taken_for_short_memory() -> None:
 
 def test_a_full_disk_is_no_failure_of_a_method() -> None:
     class Full:
-        def do(self, task: Task) -> Outcome:
+        def do(self, task: Task) -> TaskResult:
             raise OSError(28, "No space left on device")
 
     class Missing:
-        def do(self, task: Task) -> Outcome:
+        def do(self, task: Task) -> TaskResult:
             raise FileNotFoundError(2, "no checkpoint")
 
     with pytest.raises(OSError, match="No space"):

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from harness.errors import UsageError
 from harness.execution.runner import Runner
-from harness.execution.tasks import Facts, Loss, Outcome, Task
+from harness.execution.tasks import Facts, Loss, Task, TaskResult
 from harness.storage.layout import slug
 from harness.storage.records import read_json, read_run
 from ilf_bench.engines import EngineMaker, cluster_engine, local_engine
@@ -164,11 +164,11 @@ class Sleeper:
     def __init__(self, marker: Path) -> None:
         self.marker = marker
 
-    def do(self, task: Task) -> Outcome:
+    def do(self, task: Task) -> TaskResult:
         if task.start == 3 and not self.marker.exists():
             self.marker.touch()
             time.sleep(3600)
-        return Outcome(task)
+        return TaskResult(task)
 
 
 def test_a_worker_that_ray_ends_for_memory_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,9 @@ def test_a_worker_that_ray_ends_for_memory_is_replaced(tmp_path: Path, monkeypat
     pool = Pool(partial(Sleeper, tmp_path), 1, 0.0, 60.0)
     tasks = iter([Task("generate", "full", i, i + 1, 8) for i in range(2)])
     first, second = pool.run(lambda: next(tasks, None))
-    assert first.loss is Loss.MEMORY and "low on memory" in first.error and second == Outcome(Task("generate", "full", 1, 2, 8))
+    assert (
+        first.loss is Loss.MEMORY and "low on memory" in first.error and second == TaskResult(Task("generate", "full", 1, 2, 8))
+    )
     pool.shrink(0)
 
 
@@ -215,13 +217,13 @@ class Neighbour:
         (self.folder / str(os.getpid())).touch()
         return Facts({}, 1)
 
-    def do(self, task: Task) -> Outcome:
+    def do(self, task: Task) -> TaskResult:
         others = {int(path.name) for path in self.folder.iterdir()} - {os.getpid()}
         for _ in range(100):
             if not (there := {pid for pid in others if Path(f"/proc/{pid}").exists()}):
                 break
             time.sleep(0.1)
-        return Outcome(task, error=f"{len(others)} others, there: {there}")
+        return TaskResult(task, error=f"{len(others)} others, there: {there}")
 
 
 class Doomed:
@@ -230,7 +232,7 @@ class Doomed:
     def facts(self) -> Facts:
         os._exit(1)
 
-    def do(self, task: Task) -> Outcome:
+    def do(self, task: Task) -> TaskResult:
         os._exit(1)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from harness.sampling.noise import sample_seed, starting_noise
+from harness.sampling.noise import sample_seed
 from harness.sampling.pipeline import Pipeline
-from tests.conftest import PROMPTS, open_pipeline
+from tests.conftest import PROMPTS, open_pipeline, starting_noise
 
 SHAPE = (4, 8, 8)
 N = 70

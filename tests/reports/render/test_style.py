@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 from harness.results import A_A, BASELINE
+from reports import render
 from reports.render.page import render_page
-from reports.render.style import DARK, LIGHT, MARKERS, PAPER_DARK, PAPER_LIGHT, families, looks, marker_path
+from reports.render.style import DARK, LIGHT, MARKERS, families, looks, marker_path
 from tests.reports.synthetic import synthetic_run
 
 # Machado, Oliveira and Fernandes (2009), severity 1.0, on linear RGB
@@ -38,7 +40,10 @@ def lab(rgb: np.ndarray) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-@pytest.mark.parametrize(("palette", "paper"), [(LIGHT, PAPER_LIGHT), (DARK, PAPER_DARK)])
+CARDS = re.findall(r"--card: (#\w+)", (Path(render.__file__).parent / "templates" / "page.css").read_text())
+
+
+@pytest.mark.parametrize(("palette", "paper"), [*zip((LIGHT, DARK), CARDS, strict=True)])
 def test_every_colour_stands_out_from_its_paper(palette: tuple[str, ...], paper: str) -> None:
     assert len(set(palette)) == len(LIGHT)
     assert min(contrast(colour, paper) for colour in palette) >= 3  # WCAG 2.2, 1.4.11
