@@ -1,4 +1,4 @@
-"""What does each part of ILF earn? Variants are trained alike, from nothing, and judged alike; rebuilds docs/ilf-ablations.md.
+"""What does each part of ILF contribute? Variants are trained and evaluated alike; rebuilds docs/results/ilf-ablations.md.
 
     python -m studies.ablations                             # resumes; about 1.5 h of one thread per model
     python -m studies.ablations --only ilf-study-class      # one model; printed, not written to docs/
@@ -36,7 +36,7 @@ STEPS, SPACED = 8, "8 steps + spacing(1.5)"
 TRAJECTORIES, SAMPLES = 2048, 400
 TRANSITION_STEPS, END_TO_END_STEPS = 600, 100  # optimiser steps on single transitions, and end to end
 PER_MINUTE = 200, 50  # of the two, what a minute of one thread is spent on
-DOC = ROOT / "docs" / "ilf-ablations.md"
+DOC = ROOT / "docs" / "results" / "ilf-ablations.md"
 OURS = IlfSettings(loop=(12, 12), grids=(STEPS,), steps=STEPS, trajectories=TRAJECTORIES, rounds=4, runs=256)
 PAPER = IlfSettings.of(
     {

@@ -1,4 +1,4 @@
-"""Every rival in one fair field: ``python -m studies.field`` tunes, runs both field presets and writes docs/field.md.
+"""Every rival in one fair field: ``python -m studies.field`` tunes, runs both field presets and writes docs/results/field.md.
 
 Resumable: what an earlier call has tuned or sampled is not done again, and a module trained again costs its own rows alone
 (studies/reuse.py). ``--samples`` and ``--rounds`` make it shorter. INT8 is measured where torchao is installed.
@@ -34,7 +34,7 @@ STEPS = (16, 14, 12, 10, 8, 6, 5, 4)
 SOLVERS, SOLVER_STEPS = ("ddim", "unipc", "deis", "ghvb", "bdia", "evodiff"), (12, 8, 5)
 SPACED = tuple(f"steps:{n}+spacing:1.5" for n in (12, 8, 6, 5))
 AXES = ("int8", "int8:float", "fp8", "compile", "cuda-graphs", "ilf:steps=8+int8", "ilf:steps=8+fp8+compile")
-DOCS = ROOT / "docs"
+RESULTS = ROOT / "docs" / "results"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def methods(tuned: dict[str, list[Setting]]) -> tuple[str, ...]:
 
 def tune(preset: str, pipeline: Pipeline, console: Console) -> dict[str, list[Setting]]:
     """The settings of every rival on the preset's pipeline, measured or read."""
-    tuner = Tuner(pipeline, Path(PRESETS[preset]).read_text().splitlines(), DOCS / f"{preset.replace('-', '-tuning-')}.json")
+    tuner = Tuner(pipeline, Path(PRESETS[preset]).read_text().splitlines(), RESULTS / f"{preset.replace('-', '-tuning-')}.json")
     todo = len(tuner.unknown())
     seconds = todo * SETTINGS * IMAGES * 0.7 * seconds_per_evaluation(pipeline) * pipeline.plan().block_evaluations
     console.print(f"{preset}: {todo} of {len(GRIDS)} rivals to tune, about {seconds / 60:.1f} min")
@@ -104,7 +104,7 @@ def main(
     rounds: Annotated[int | None, typer.Option(help="Timing rounds; 0: costs in block evaluations only.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
 ) -> None:
-    """Tune every rival, run both field presets, write docs/field.md and its figures."""
+    """Tune every rival, run both field presets, write docs/results/field.md and its figures."""
     quiet_libraries()
     console = Console()
     overrides: dict[str, Any] = {} if samples is None else {"samples": samples}
@@ -113,8 +113,8 @@ def main(
     prepared = [prepare(preset, overrides, out, console) for preset in PRESETS]
     runs = [run_preset(one, console) for one in prepared]
     for one in runs:
-        write_bytes(DOCS / "images" / f"{one.run.spec['name']}.png", field_figure(one.run, one.chosen))
-    page = DOCS / "field.md"
+        write_bytes(RESULTS / "images" / f"{one.run.spec['name']}.png", field_figure(one.run, one.chosen))
+    page = RESULTS / "field.md"
     write_bytes(page, field_page(runs, command(samples, rounds)).encode())
     console.print(f"page: {page}")
 

@@ -1,4 +1,4 @@
-"""Does ILF win, and does the loop earn its cost? Rebuilds docs/ilf-study.md from the bundled checkpoints.
+"""Does ILF win, and does the loop earn its cost? Rebuilds docs/results/ilf-study.md from the bundled checkpoints.
 
     python -m studies.ilf_study                    # everything; resumes; about an hour of one thread a model
     python -m studies.ilf_study --samples 200      # a quick look, not written to docs/
@@ -25,7 +25,7 @@ from studies.study import FULL20, PAPER, Study, adapters, caches, learned, modul
 from studies.study_tables import put_tables, section
 
 MODELS = {"tiny-pixart (captions never trained on)": "ilf-study-text", "tiny-dit": "ilf-study-class"}
-DOC = ROOT / "docs" / "ilf-study.md"
+DOC = ROOT / "docs" / "results" / "ilf-study.md"
 
 
 def draw(study: Study, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The tables of docs/ilf-study.md."""
+"""The tables of docs/results/ilf-study.md."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class FieldRun:
 
 
 def field_page(runs: Sequence[FieldRun], command: str) -> str:
-    """docs/field.md from measured runs alone; ``command`` is what wrote it."""
+    """docs/results/field.md from measured runs alone; ``command`` is what wrote it."""
     parts = [
         "# The field",
         f"Written by `{command}`; every number comes from the runs named below. {TINY_WARNING.capitalize()}.",
