@@ -108,7 +108,7 @@ class Metric(Protocol):
         ...
 
     def summarise(self, measured: FloatArray) -> FloatArray:
-        """Measurements [N, d] to one value an image [N] whose mean is the score.
+        """Measurements [N, d] to one value for each image, [N], whose mean is the score.
 
         Metrics that are no plain mean (FID) return pseudo-values: score plus each image's influence on it, so that
         intervals and paired differences are computed the same way for every metric. Raises :class:`Unmeasurable`.
@@ -117,6 +117,10 @@ class Metric(Protocol):
 
     def checked(self, measured: FloatArray) -> FloatArray:
         """``measured`` as float64, or :class:`Unmeasurable` where it is not finite."""
+        ...
+
+    def per_image(self, measured: FloatArray) -> FloatArray | None:
+        """What the metric says of each image by itself, [N] of measurements [N, d]; None where it says nothing of one alone."""
         ...
 
     def values(self, measured: FloatArray) -> FloatArray:

@@ -34,7 +34,13 @@ class UpfrontCost:
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one method. ``per_image`` [N] has mean ``value``; see :meth:`Metric.summarise`."""
+    """One metric of one method.
+
+    ``influence`` [N] has mean ``value``: intervals and paired differences of every metric are computed from it; see
+    :meth:`Metric.summarise`. ``per_image`` [N] is what the metric says of each image by itself, the same array where the score
+    is its mean. It is infinite where an image is the full run's own (PSNR), and None where a metric says nothing of a single
+    image (FID, KID).
+    """
 
     method: str
     metric: str
@@ -45,7 +51,8 @@ class Score:
     value: float
     n: int
     fingerprint: Mapping[str, str]
-    per_image: FloatArray
+    influence: FloatArray
+    per_image: FloatArray | None = None
 
 
 @dataclass(frozen=True)

@@ -75,10 +75,11 @@ def _score_row(name: str, metric: Metric | Failure, measured: Measured, n: int) 
     if metric.paired:
         return (metric.title, "needs a full run on the same noise", "", ""), False
     try:
-        score = to_score("", name, metric, metric.summarise(measured.of(metric)))
+        rows = measured.of(metric)
+        score = to_score("", name, metric, metric.summarise(rows), metric.per_image(metric.checked(rows)))
     except Exception as error:
         if is_fatal(error):
             raise
         return (metric.title, reason(error), "", str(n)), False
-    interval = mean_interval(score.per_image)
+    interval = mean_interval(score.influence)
     return (score.title, f"{interval.value:.4f}", f"{interval.low:.4f} .. {interval.high:.4f}", str(n)), True

@@ -164,6 +164,10 @@ class BaseMetric(ABC):
         """The measured column float64 [N, 1] as [N]; its mean is the score. Below the floor for null controls only."""
         return measured[:, 0]
 
+    def per_image(self, measured: FloatArray) -> FloatArray | None:
+        """The measured column where the score is its mean; nothing for metrics with values of their own, unless they say more."""
+        return measured[:, 0] if type(self).values is BaseMetric.values else None
+
     def checked(self, measured: FloatArray) -> FloatArray:
         """``measured`` as float64 [N, d], or :class:`Unmeasurable` where it is not finite."""
         broken = int((~np.isfinite(measured).all(axis=1)).sum())

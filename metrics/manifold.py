@@ -89,6 +89,10 @@ class Manifold(FeatureMetric):
     def _radii(self) -> FloatArray:
         return squared_radii(self._real)
 
+    def per_image(self, measured: FloatArray) -> FloatArray | None:
+        """Precision: 1 for an image within reach of a real one, else 0. Recall counts real images, not these."""
+        return self.values(measured) if self.side == "precision" else None
+
     def values(self, measured: FloatArray) -> FloatArray:
         """A value an image whose mean is the score."""
         if self.side == "precision":

@@ -26,7 +26,7 @@ METHOD_COLUMNS = [
     "note",
 ]
 SCORE_COLUMNS = ["method", "metric", "title", "value", "low", "high", "n", "unit", "direction", "tiny", "fingerprint", "failure"]
-PER_IMAGE_COLUMNS = ["method", "metric", "index", "prompt", "value"]
+PER_IMAGE_COLUMNS = ["method", "metric", "index", "prompt", "value", "influence"]
 TIMING_COLUMNS = [*TimingSample.__dataclass_fields__, "seconds_per_image"]
 
 
@@ -36,7 +36,8 @@ class RunFrames:
 
     ``methods``: a row a method, with ``failure``. ``scores``: a row a (method, metric); ``low`` and ``high`` bound the 95%
     interval; a score that could not be measured has an empty value and a text in ``failure``. ``per_image``: a row a
-    (method, metric, image), whose mean is the score. ``timings``: a row a timed call, seconds for the batch. ``prompts``: a
+    (method, metric, image); ``value`` is what the metric says of that image, empty for metrics that say nothing of one alone
+    (FID, KID), and the mean of ``influence`` is the score. ``timings``: a row a timed call, seconds for the batch. ``prompts``: a
     row an image.
     """
 
@@ -60,7 +61,7 @@ def frames(run: Run) -> RunFrames:
     timings = pd.DataFrame(
         [asdict(t) | {"seconds_per_image": t.latency_s / t.batch} for t in run.timings], columns=TIMING_COLUMNS
     )
-    unmeasured = pd.DataFrame(columns=PER_IMAGE_COLUMNS).astype({"value": float})
+    unmeasured = pd.DataFrame(columns=PER_IMAGE_COLUMNS).astype({"value": float, "influence": float})
     measured = [_per_image(s, prompts) for s in scores if isinstance(s, Score)]
     return RunFrames(
         methods=pd.DataFrame([_method_row(run, label) for label in methods], columns=[*METHOD_COLUMNS, "failure"]),
@@ -79,7 +80,7 @@ def _method_row(run: Run, label: str) -> dict[str, object]:
 def _score_row(score: Score | Failure) -> dict[str, object]:
     if isinstance(score, Failure):
         return {"method": score.method, "metric": score.metric, "failure": score.reason}
-    interval = mean_interval(score.per_image)
+    interval = mean_interval(score.influence)
     row = {name: getattr(score, name) for name in SCORE_COLUMNS if hasattr(score, name)}
     fingerprint = json.dumps(dict(score.fingerprint), sort_keys=True)
     return row | {"low": interval.low, "high": interval.high, "fingerprint": fingerprint, "failure": ""}
@@ -97,5 +98,6 @@ def _per_image(score: Score, prompts: pd.DataFrame) -> pd.DataFrame:
     known = len(prompts) == score.n
     indices = prompts["index"].to_numpy() if known else np.arange(score.n)
     texts = prompts["prompt"].to_numpy() if known else np.full(score.n, None, dtype=object)
-    columns = {"method": score.method, "metric": score.metric, "index": indices, "prompt": texts, "value": score.per_image}
-    return pd.DataFrame(columns)
+    columns = {"method": score.method, "metric": score.metric, "index": indices, "prompt": texts}
+    value = np.full(score.n, np.nan) if score.per_image is None else score.per_image
+    return pd.DataFrame(columns | {"value": value, "influence": score.influence})

@@ -47,7 +47,7 @@ class Study:
         score = self.run.scores[(label, metric)]
         if not isinstance(score, Score):
             raise SystemExit(f"{label}: {metric} could not be measured: {score.reason}")
-        return score.per_image
+        return score.influence
 
     def record(self, label: str) -> MethodRecord:
         """What a method is."""

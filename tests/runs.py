@@ -27,7 +27,7 @@ from tests.records import method_record
 def make_run(path: Path, seed: int = 0) -> Run:
     """A run of two methods and a failed one."""
     values = np.random.default_rng(seed).normal(5, 1, 16)
-    score = Score("full", "good", "Good", "points", "higher", True, float(values.mean()), 16, {"weights": "aa"}, values)
+    score = Score("full", "good", "Good", "points", "higher", True, float(values.mean()), 16, {"weights": "aa"}, values, values)
     environment = {"commit": "abc", "dirty": True, "created": f"2026-01-{seed % 28 + 1:02d}T00:00:00+00:00", "machine_key": "m"}
     labels = ["full", "8 steps", "broken"]
     spec = {"format": FORMAT, "name": "tiny-text", "digest": "d1", "method_labels": labels, "metrics": ["good"]}
@@ -49,8 +49,9 @@ def whole_run(path: Path) -> Run:
     run = make_run(path)
     score = run.scores["full", "good"]
     assert isinstance(score, Score)
+    own = np.append(score.influence[1:] + 1, np.inf)
     calls = [replace(call, batch=1, latency_s=0.5) for call in run.timings]
-    control = replace(score, method="black", per_image=score.per_image - 9, value=score.value - 9)
+    control = replace(score, method="black", influence=score.influence - 9, value=score.value - 9)
     write_run(
         replace(
             run,
@@ -58,6 +59,7 @@ def whole_run(path: Path) -> Run:
             other_batches=tuple(calls),
             warmups=(replace(run.timings[0], round=-1, compile_s=0.7),),
             faults=(Fault("generate", "full", 0, 2, 1, "out of memory at 2 images at a time"),),
+            scores={**run.scores, ("full", "psnr"): replace(score, metric="psnr", per_image=own)},
             controls={("black", "good"): control, ("noise", "good"): Failure("noise", "good", "not finite")},
         ),
         path,

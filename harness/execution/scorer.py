@@ -78,11 +78,11 @@ def fingerprint_at(metric: Metric, n: int) -> dict[str, str]:
     return {**metric.fingerprint(), **({"n": str(n)} if metric.counted else {})}
 
 
-def to_score(label: str, name: str, metric: Metric, per_image: FloatArray) -> Score:
-    """The record of a summary [N]; below ``advised`` images its title carries a watermark."""
-    if not np.isfinite(per_image).all():
+def to_score(label: str, name: str, metric: Metric, influence: FloatArray, per_image: FloatArray | None) -> Score:
+    """The record of a summary [N] and the images' own values [N]; below ``advised`` images its title carries a watermark."""
+    if not np.isfinite(influence).all() or (per_image is not None and np.isnan(per_image).any()):
         raise Unmeasurable("some per-image values are not finite")
-    n = len(per_image)
+    n = len(influence)
     title = metric.title if n >= metric.advised else f"{metric.title}, biased: N = {n} < {metric.advised}"
     return Score(
         label,
@@ -91,9 +91,10 @@ def to_score(label: str, name: str, metric: Metric, per_image: FloatArray) -> Sc
         metric.unit,
         metric.direction,
         metric.tiny,
-        float(np.mean(per_image)),
+        float(np.mean(influence)),
         n,
         fingerprint_at(metric, n),
+        influence,
         per_image,
     )
 
@@ -207,7 +208,9 @@ class Scorer:
                     failures.append(replace(metric, method=label))
         for name, metric in todo.lacking.items():
             try:
-                write_score(self.folder, to_score(label, name, metric, metric.summarise(self._measured(label, metric))))
+                rows = self._measured(label, metric)
+                score = to_score(label, name, metric, metric.summarise(rows), metric.per_image(metric.checked(rows)))
+                write_score(self.folder, score)
             except Unmeasurable as error:
                 write_score(self.folder, Failure(label, name, str(error)))
             except Exception as error:
@@ -268,7 +271,8 @@ class Scorer:
                 rows = measured.of(metric)
                 if control == IDENTICAL:
                     self._check_repeats(name, metric, rows)
-                score: Score | Failure = to_score(control, name, metric, metric.values(metric.checked(rows)))
+                checked = metric.checked(rows)
+                score: Score | Failure = to_score(control, name, metric, metric.values(checked), metric.per_image(checked))
             except Exception as error:
                 if is_fatal(error):
                     raise

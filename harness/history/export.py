@@ -19,7 +19,7 @@ from harness.errors import ArtifactError, UsageError
 from harness.history.packing import ARRAYS, INTERVALS, RECORDS, outline, run_id, unpack
 from harness.history.store import COLUMNS, TAG, History
 from harness.storage.files import write_bytes
-from harness.storage.layout import is_control, is_score
+from harness.storage.layout import PER_IMAGE, VALUES, is_control, is_score
 from harness.storage.records import FORMAT, Run, check_format, read_json
 
 KIND = "ilf-bench history"
@@ -122,7 +122,8 @@ def _schema(arrow: Any) -> dict[str, dict[str, Any]]:
             "high": real,
             "n": whole,
             "reason": text,
-            "per_image": arrow.list_(real),
+            VALUES: arrow.list_(real),
+            PER_IMAGE: arrow.list_(real),
         },
         "timings": {
             "run_id": text,
@@ -155,7 +156,7 @@ def _scores(runs: list[Row]) -> Iterator[Row]:
         record = run["record"]
         arrays: dict[str, Row] = {}
         for name, key, _, _, values in record[ARRAYS]:
-            arrays.setdefault(name, {})[key] = values
+            arrays.setdefault(name, {})[key] = [float(value) for value in values]
         for name, content in record[RECORDS].items():
             if is_score(name):
                 low, high = record[INTERVALS].get(name) or (None, None)

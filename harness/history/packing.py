@@ -7,7 +7,7 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def run_id(run: Run) -> str:
 def pack(run: Run) -> Packed:
     """Every record of a run. Raises :class:`ArtifactError` on a value that is not finite."""
     pieces = pieces_of(run)
-    arrays = [(name, key, _finite(name, array)) for name, piece in pieces.items() for key, array in piece.arrays.items()]
+    arrays = [(name, key, _sound(name, key, array)) for name, piece in pieces.items() for key, array in piece.arrays.items()]
     header = {
         "format": FORMAT,
         "path": str(run.path.resolve()),
@@ -74,8 +74,10 @@ def pack(run: Run) -> Packed:
         ) from error
 
 
-def _finite(name: str, array: FloatArray) -> FloatArray:
-    if array.dtype.name not in DTYPES or not np.isfinite(array).all():
+def _sound(name: str, key: str, array: FloatArray) -> FloatArray:
+    """Values of an image by itself may be infinite."""
+    fine = np.isfinite(array) if key == VALUES else ~np.isnan(array)
+    if array.dtype.name not in DTYPES or not fine.all():
         raise ArtifactError(
             expected=f"finite values of {name}", got=f"{array.dtype.name} values, not all finite", remedy="score that run again"
         )
@@ -142,7 +144,12 @@ def inline(packed: Packed) -> dict[str, Any]:
     unpack(packed)
     arrays = _unpacked(header[ARRAYS], packed.values)
     del header[PACKED]
-    return header | {ARRAYS: [[*listed, arrays[listed[0]][listed[1]].ravel().tolist()] for listed in header[ARRAYS]]}
+    return header | {ARRAYS: [[*listed, _listed(arrays[listed[0]][listed[1]])] for listed in header[ARRAYS]]}
+
+
+def _listed(array: FloatArray) -> list[float | str]:
+    """JSON has no infinity: it becomes a text that NumPy reads."""
+    return [value if isfinite(value) else str(value) for value in array.ravel().tolist()]
 
 
 def outline(content: Mapping[str, Any]) -> Packed:

@@ -63,7 +63,7 @@ def harm_of(score: Score | Failure | None, full: Score | Failure | None) -> Inte
     """
     if not isinstance(score, Score):
         return None
-    found = score_difference(score, full) if isinstance(full, Score) else mean_interval(score.per_image)
+    found = score_difference(score, full) if isinstance(full, Score) else mean_interval(score.influence)
     return found if score.direction == "lower" else Interval(-found.value, -found.high, -found.low)
 
 
@@ -75,7 +75,7 @@ def _separation(
         return Separation(control, "not measured", reason=reason)
     harm = harm_of(score, same)
     assert harm is not None
-    if isinstance(same, Score) and np.array_equal(score.per_image, same.per_image):
+    if isinstance(same, Score) and np.array_equal(score.influence, same.influence):
         return Separation(control, "the same" if control == IDENTICAL else "not read", harm)
     if control in NULLS:
         confused = tuple(label for label, own in methods.items() if not harm.low > own.high)

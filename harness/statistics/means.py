@@ -108,4 +108,4 @@ def score_difference(score: Score, other: Score) -> Estimate:
             got=f"another {', '.join(differing) or 'metric'}",
             remedy="score both with the same weights, packages, reference and images",
         )
-    return paired_difference(np.asarray(score.per_image, np.float64), np.asarray(other.per_image, np.float64))
+    return paired_difference(np.asarray(score.influence, np.float64), np.asarray(other.influence, np.float64))

@@ -26,7 +26,7 @@ from typing import Literal, get_args
 FILES = ("spec.json", "environment.json", "warmup.json", "run.json")
 FOLDERS = ("methods", "samples", "measurements", "scores", "controls", "timing", "faults")  # FILES and these are the record
 Scored = Literal["scores", "controls"]
-VALUES = "per_image"
+VALUES, PER_IMAGE = "influence", "per_image"  # the arrays of a score
 
 
 def slug(label: str) -> str:
@@ -170,7 +170,7 @@ def is_control(name: str) -> bool:
 
 
 def array_beside(record: Path, key: str) -> Path:
-    """The array ``key`` of a score: ``METRIC.npy`` for the values that its mean is of, ``METRIC.KEY.npy`` for others."""
+    """The array ``key`` of a score: ``METRIC.npy`` for what its value is the mean of, ``METRIC.per_image.npy`` beside it."""
     return record.with_suffix(".npy" if key == VALUES else f".{key}.npy")
 
 

@@ -22,13 +22,14 @@ from harness.results import Failure, Fault, FloatArray, MethodPart, MethodRecord
 from harness.storage.arrays import ARRAY_BYTES, parse_array
 from harness.storage.documents import parse_json
 from harness.storage.files import digest, file_digest, read_small, refuse_links, write_bytes
-from harness.storage.layout import FILES, FOLDERS, VALUES, Layout, Scored, array_beside, is_manifest, is_record
+from harness.storage.layout import FILES, FOLDERS, PER_IMAGE, VALUES, Layout, Scored, array_beside, is_manifest, is_record
 
 T = TypeVar("T")
 
 FORMAT = 0  # of the records, the history, its exports and bundles; see docs/format.md
 SEAL = "sha256"  # the key under which a JSON object holds the digest of all its other content
 DIGESTS, REASON = "digests", "reason"  # keys: of a score's arrays, and of what failed
+NO_VALUES, SAME, OWN = "none", "influence", "own"  # what a score's per-image values are: none, the influence, or an array
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +186,7 @@ def has_run(run: Path, label: str) -> bool:
 
 
 def write_score(run: Path, score: Score | Failure, kind: Scored = "scores") -> None:
-    """The per-image values first, then the JSON that makes them count. ``kind`` controls: ``method`` names a null control."""
+    """The arrays first, then the JSON that makes them count. ``kind`` controls: ``method`` names a null control."""
     path, piece = Layout(run).score(score.method, score.metric, kind).record, _score_piece(score)
     digests = {key: write_array(array_beside(path, key), array) for key, array in piece.arrays.items()}
     write_json(path, piece.content | ({DIGESTS: digests} if digests else {}))
@@ -193,18 +194,26 @@ def write_score(run: Path, score: Score | Failure, kind: Scored = "scores") -> N
 
 def _score_piece(score: Score | Failure) -> Piece:
     content = asdict(score)
-    return Piece(content, {VALUES: content.pop(VALUES)} if isinstance(score, Score) else {})
+    if isinstance(score, Failure):
+        return Piece(content)
+    arrays = {VALUES: score.influence}
+    content[PER_IMAGE] = NO_VALUES if score.per_image is None else SAME
+    if score.per_image is not None and not np.array_equal(score.per_image, score.influence):
+        content[PER_IMAGE], arrays[PER_IMAGE] = OWN, score.per_image
+    return Piece({name: value for name, value in content.items() if name != VALUES}, arrays)
 
 
 def _score(piece: Piece, path: Path) -> Score | Failure:
     if not isinstance(piece.content, dict) or REASON in piece.content:
         return read_record(Failure, piece.content, path)
-    score = read_record(Score, {**piece.content, **piece.arrays}, path)
-    if score.per_image.shape != (score.n,) or not np.isfinite(score.per_image).all():
+    influence = piece.arrays.get(VALUES, np.zeros(0))
+    own: Mapping[str, FloatArray | None] = {NO_VALUES: None, SAME: influence, OWN: piece.arrays.get(PER_IMAGE, np.zeros(0))}
+    per_image = own.get(str(piece.content.get(PER_IMAGE)), np.zeros(0))
+    score = read_record(Score, {**piece.content, VALUES: influence, PER_IMAGE: per_image}, path)
+    fits = influence.shape == (score.n,) and (per_image is None or per_image.shape == (score.n,))
+    if not fits or not np.isfinite(influence).all() or (per_image is not None and np.isnan(per_image).any()):
         raise ArtifactError(
-            expected=f"{score.n} finite values beside {path}",
-            got=f"shape {score.per_image.shape}",
-            remedy="delete that file and run again",
+            expected=f"{score.n} finite values beside {path}", got="others", remedy="delete that file and run again"
         )
     return score
 

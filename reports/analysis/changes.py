@@ -205,7 +205,7 @@ def _quality(current: Run, baseline: Run, method: str, metric: str) -> Change | 
         return _failed(method, metric, now, then)
     if dict(now.fingerprint) != dict(then.fingerprint):
         return Missing(method, metric, f"refused: fingerprints differ in {_differing_keys(now, then)}")
-    a, b = np.asarray(now.per_image, np.float64), np.asarray(then.per_image, np.float64)
+    a, b = np.asarray(now.influence, np.float64), np.asarray(then.influence, np.float64)
     paired = now.n == then.n and _prompts(current) == _prompts(baseline)
     if paired:
         same_noise = current.spec.get("seed") == baseline.spec.get("seed")

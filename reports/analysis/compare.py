@@ -40,7 +40,7 @@ def compare(score: Score | Failure, other: Score | Failure, groups: Groups | Non
     reason = refusal(score, other)
     if reason or isinstance(score, Failure) or isinstance(other, Failure):
         return Difference(Verdict.NOT_COMPARABLE, reason=reason)
-    return _judged(score, paired_difference(score.per_image, other.per_image, groups))
+    return _judged(score, paired_difference(score.influence, other.influence, groups))
 
 
 def compare_within(evidence: Evidence, label: str, other: str, metric: str) -> Difference:
@@ -73,7 +73,7 @@ def refusal(score: Score | Failure, other: Score | Failure) -> str:
 
 def is_constant(score: Score) -> bool:
     """Whether several images all have the same value."""
-    return score.n > 1 and float(np.ptp(score.per_image)) == 0
+    return score.n > 1 and float(np.ptp(score.influence)) == 0
 
 
 def _judged(score: Score, estimate: Estimate) -> Difference:

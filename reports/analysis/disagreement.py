@@ -88,17 +88,29 @@ def _found(
 
 
 def _worst(evidence: Evidence, method: str, rivals: dict[str, dict[str, float]]) -> tuple[Loser, ...]:
-    """The images that lost most, each metric's losses divided by their deviation and averaged over the metrics."""
+    """The images that lost most, each metric's losses divided by their deviation and averaged over the metrics.
+
+    Metrics that say nothing of a single image, or nothing finite, do not count.
+    """
     losses: list[FloatArray] = []
     for metric, shares in rivals.items():
-        score = score_of(evidence.run, method, metric)
-        if not isinstance(score, Score):
+        mine, sign = _per_image(evidence.run, method, metric)
+        theirs = [(share, _per_image(evidence.run, label, metric)[0]) for label, share in shares.items()]
+        if mine is None or any(values is None or len(values) != len(mine) for _, values in theirs):
             continue
-        panel, sign = evidence.panel(score), 1.0 if score.direction == "higher" else -1.0
-        rival = sum(share * panel.values[:, panel.columns[label]] for label, share in shares.items())
-        loss = sign * (rival - panel.values[:, panel.columns[method]])
-        if not losses or len(loss) == len(losses[0]):
+        loss = sign * (sum(share * values for share, values in theirs if values is not None) - mine)
+        if np.isfinite(loss).all() and (not losses or len(loss) == len(losses[0])):
             losses.append(loss / (float(loss.std()) or 1.0))
+    if not losses:
+        return ()
     mean: FloatArray = np.mean(losses, axis=0)
     known = evidence.prompts if len(evidence.prompts) == len(mean) else ("",) * len(mean)
     return tuple(Loser(int(i), known[i], float(mean[i])) for i in np.argsort(-mean, kind="stable")[:WORST])
+
+
+def _per_image(run: Run, method: str, metric: str) -> tuple[FloatArray | None, float]:
+    """The images' own values, and the sign that makes larger better."""
+    score = score_of(run, method, metric)
+    if not isinstance(score, Score) or score.per_image is None:
+        return None, 1.0
+    return np.asarray(score.per_image, np.float64), 1.0 if score.direction == "higher" else -1.0

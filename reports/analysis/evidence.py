@@ -109,7 +109,7 @@ class Evidence:
         key = (score.metric, comparability(score))
         if key not in self._panels:
             alike = [s for s in self._scores.get(score.metric, ()) if comparability(s) == key[1]]
-            values = np.column_stack([np.asarray(s.per_image, np.float64) for s in alike])
+            values = np.column_stack([np.asarray(s.influence, np.float64) for s in alike])
             self._panels[key] = Panel(tuple(s.method for s in alike), values, self.groups(score.n))
         return self._panels[key]
 

@@ -127,7 +127,7 @@ def _tolerance(change: Change, baseline: Run, limits: Limits) -> float:
         return limits.margins[change.check]
     if not change.higher_is_better:
         return limits.relative * abs(change.then)
-    values = np.asarray(getattr(score_of(baseline, change.method, change.check), "per_image", ()), np.float64)
+    values = np.asarray(getattr(score_of(baseline, change.method, change.check), "influence", ()), np.float64)
     return limits.deviations * float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 

@@ -71,7 +71,7 @@ def _reproduction(run: Run, anchor: Anchor) -> Reproduction:
     if not isinstance(score, Score):
         reason = f"{anchor.metric} is not among the metrics of this run" if score is None else score.reason
         return Reproduction(anchor, "not measured", None, (), reason)
-    measured = scaled(mean_interval(score.per_image), anchor.factor)
+    measured = scaled(mean_interval(score.influence), anchor.factor)
     differing = disagreements(run, anchor, anchor.metric)
     decisive = [one for one in differing if one.field != "hardware"]
     if anchor.window is None:

@@ -95,7 +95,7 @@ def _draw(axes: Axes, dots: list[Dot], marks: Mapping[str, tuple[str, str]]) -> 
             alpha=1.0 if on_front or small else 0.75,
         )
         if on_front:
-            interval = mean_interval(dot.score.per_image)
+            interval = mean_interval(dot.score.influence)
             axes.vlines(dot.cost, interval.low, interval.high, color=colour, lw=1.0, zorder=2)
     off = sum(not low <= dot.score.value <= high for dot in dots)
     axes.set_title(f"{score.title}, {score.direction} is better", fontsize=8)

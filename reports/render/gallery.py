@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -102,14 +103,15 @@ def _metrics(
 
 
 def _values(score: object, own: list[int], indices: list[int]) -> list[float | None] | None:
-    if not isinstance(score, Score) or score.n != len(own):
+    if not isinstance(score, Score) or score.per_image is None or score.n != len(own):
         return None
     by_index = dict(zip(own, _rounded(np.asarray(score.per_image, np.float64)), strict=True))
     return [by_index.get(index) for index in indices]
 
 
-def _rounded(values: np.ndarray[Any, Any]) -> list[float]:
-    return [float(f"{value:.{DIGITS}g}") for value in values.tolist()]
+def _rounded(values: np.ndarray[Any, Any]) -> list[float | None]:
+    """Infinite ones, which JSON does not know, as none."""
+    return [float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None for value in values.tolist()]
 
 
 def _cards(stored: Mapping[str, Mapping[int, Sample]], pair: tuple[str, str], indices: list[int], root: str) -> list[Card]:

@@ -160,7 +160,7 @@ def score_cell(score: Score | Failure, column: Column) -> Cell:
     """A metric's value ± half of its 95% interval, with N; or the failure's reason."""
     if isinstance(score, Failure):
         return failed(column.key, column.unit, score.reason, column.direction)
-    interval = mean_interval(np.asarray(score.per_image, np.float64))
+    interval = mean_interval(np.asarray(score.influence, np.float64))
     half = interval.high - interval.value
     text = f"{plus_minus(score.value, half)} (N = {score.n})"
     return Cell(column.key, column.unit, text, score.value, score.value - half, score.value + half, score.n, column.direction)

@@ -85,6 +85,24 @@ def test_summary_is_one_finite_value_an_image_whatever_the_order(context: Metric
     np.testing.assert_allclose(metric.summarise(measured[order]), values[order], rtol=1e-6, atol=1e-8)
 
 
+OF_SETS = ("fid", "sfid", "kid", "cmmd", "fd_", "kd_", "recall")
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_values_of_an_image_are_its_own(context: MetricContext, batch: Batch, name: str) -> None:
+    """What a metric says of an image does not depend on which other images there are; of sets it says nothing of one image."""
+    metric = METRICS[name](context)
+    measured = metric.checked(metric.measure(batch))
+    whole, half = metric.per_image(measured), metric.per_image(measured[:128])
+    if name.startswith(OF_SETS):
+        assert whole is None
+        return
+    assert whole is not None and half is not None and whole.shape == (256,) and not np.isnan(whole).any()
+    np.testing.assert_allclose(half, whole[:128], rtol=1e-12)
+    if name != "psnr":
+        np.testing.assert_array_equal(whole, metric.values(measured))
+
+
 @pytest.mark.parametrize("name", TABLE)
 def test_a_broken_measurement_is_never_averaged_away(context: MetricContext, batch: Batch, name: str) -> None:
     metric = METRICS[name](context)

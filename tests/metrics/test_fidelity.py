@@ -40,6 +40,18 @@ def test_psnr_averages_errors_before_the_logarithm(random_images: Draw) -> None:
     assert np.isfinite(values).all() and values[0] < values[1]
 
 
+def test_psnr_of_each_image_is_its_own(random_images: Draw) -> None:
+    """Influence values are none: where one image is far worse than the others, theirs are below 0 dB or above what they have."""
+    full = random_images(4) // 2
+    images = full.clone()
+    images[0] += 51
+    images[1] += 1
+    measured = Psnr().measure(pair(images, full))
+    own = Psnr().per_image(measured)
+    assert own[:2] == pytest.approx([20 * math.log10(5), 20 * math.log10(255)], rel=1e-6) and np.isposinf(own[2:]).all()
+    assert abs(Psnr().summarise(measured)[1] - own[1]) > 10
+
+
 def test_psnr_pseudo_values_agree_with_leaving_one_out() -> None:
     error = np.random.default_rng(0).uniform(0.01, 0.05, size=(400, 1)).astype(np.float32)
     values = Psnr().summarise(error)

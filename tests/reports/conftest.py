@@ -137,6 +137,7 @@ def _scores(out: Path, fake: Fake, label: str) -> None:
             fake.n,
             {"weights": fake.fingerprint},
             values,
+            values,
         )
         write_score(out, replace(score, direction=direction))  # type: ignore[arg-type]
 

@@ -47,7 +47,9 @@ def synthetic_run(path: Path, methods: int = 50, n: int = 2000, rounds: int = 8,
         sign = 1 if direction == "higher" else -1
         for name, share in shares.items():
             values = 30 + noise - sign * 4 * (1 - share) ** 2 + rng.normal(0, 0.3) + 0.5 * rng.normal(size=n)
-            scores[name, metric] = Score(name, metric, title, "", direction, False, float(values.mean()), n, {"w": "1"}, values)
+            scores[name, metric] = Score(
+                name, metric, title, "", direction, False, float(values.mean()), n, {"w": "1"}, values, values
+            )
     spec = {
         "format": FORMAT,
         "digest": "0" * 16,

@@ -77,7 +77,7 @@ def test_all_equal_samples_have_intervals_of_no_width(make_run: Make) -> None:
     """Every image scores alike and every round takes as long: differences are exact, and nothing is divided by zero."""
     run = make_run(methods=SMALL, noise=0.0)
     scores = {
-        key: replace(s, per_image=np.full(s.n, s.value))
+        key: replace(s, influence=np.full(s.n, s.value))
         for key, s in run.scores.items()
         if isinstance(s, Score) and key[1] == "good"
     }

@@ -78,7 +78,7 @@ def test_a_run_records_everything(folders: dict[str, Path], tmp_path: Path, name
     own = run.scores["full", "psnr"]
     assert isinstance(own, Failure) and "identical" in own.reason
     other = run.scores["2 steps", "ssim"]
-    assert isinstance(other, Score) and other.n == SAMPLES and other.value == pytest.approx(float(other.per_image.mean()))
+    assert isinstance(other, Score) and other.n == SAMPLES and other.value == pytest.approx(float(other.influence.mean()))
     assert (folder / "report" / "index.html").stat().st_size > 10_000
 
 

@@ -52,6 +52,9 @@ class Brightness:
             raise Unmeasurable(f"at least {self.floor}")
         return self.values(measured)
 
+    def per_image(self, measured: FloatArray) -> FloatArray:
+        return self.checked(measured)[:, 0]
+
     def values(self, measured: FloatArray) -> FloatArray:
         return self.checked(measured)[:, 0]
 
@@ -112,7 +115,7 @@ def score(
 
 def values(found: Score | Failure) -> FloatArray:
     assert isinstance(found, Score)
-    return found.per_image
+    return found.influence
 
 
 def test_metrics_of_one_measurement_share_one_pass_and_one_array(folder: Path) -> None:
@@ -174,15 +177,15 @@ def test_a_metric_that_does_not_repeat_itself_is_found_out(folder: Path) -> None
 
 
 def test_n_below_the_floor_is_refused_and_below_the_advice_watermarked(folder: Path) -> None:
-    low = to_score("a", "m", Brightness("m", [], advised=20, counted=True), np.zeros(12))
+    low = to_score("a", "m", Brightness("m", [], advised=20, counted=True), np.zeros(12), None)
     assert low.title == "Brightness, biased: N = 12 < 20" and low.fingerprint["n"] == "12"
-    assert to_score("a", "m", Brightness("m", [], advised=12), np.zeros(12)).title == "Brightness"
-    assert "n" not in to_score("a", "m", Brightness("m", []), np.zeros(12)).fingerprint
+    assert to_score("a", "m", Brightness("m", [], advised=12), np.zeros(12), None).title == "Brightness"
+    assert "n" not in to_score("a", "m", Brightness("m", []), np.zeros(12), None).fingerprint
     score(folder, {"m": Brightness("m", [], floor=13)})
     refused = read_scores(folder)["fast", "m"]
     assert isinstance(refused, Failure) and refused.reason == "at least 13"
     with pytest.raises(Unmeasurable, match="not finite"):
-        to_score("a", "m", Brightness("m", []), np.array([0.0, np.nan]))
+        to_score("a", "m", Brightness("m", []), np.array([0.0, np.nan]), None)
 
 
 def test_what_scoring_an_image_costs_does_not_grow_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

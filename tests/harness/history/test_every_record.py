@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from harness.history.export import export_history, import_history
 from harness.history.packing import inline, pack, run_id
 from harness.history.store import History
 from harness.history.verify import verify_run
-from harness.storage.layout import FILES, FOLDERS, is_record
+from harness.storage.layout import FILES, FOLDERS, is_record, is_score
 from harness.storage.records import DIGESTS, Piece, Run, parse_run, pieces_of, read_json, read_pieces, read_run, write_json
 from tests.runs import whole_run
 
@@ -135,7 +136,7 @@ def test_mlflow_keeps_every_record(run: Run, tmp_path: Path) -> None:
     experiment = client.get_experiment_by_name("tiny-text").experiment_id
     (logged,) = client.search_runs([experiment], f"tags.`{TAG}` = '{identity}'")
     record = json.loads(Path(client.download_artifacts(logged.info.run_id, "record.json", str(tmp_path))).read_text())
-    assert set(record["records"]) == set(pieces_of(run)) and len(record["arrays"]) == 2
+    assert set(record["records"]) == set(pieces_of(run)) and len(record["arrays"]) == 4
 
 
 def flipped(path: Path) -> None:
@@ -169,7 +170,7 @@ def test_verify_names_whatever_was_changed(run: Run, tmp_path: Path, damage: Cal
         shutil.copytree(run.path, folder)
         damage(folder / name)
         named = {finding.path: finding.state for finding in verify_run(folder, run).findings}
-        record = name if is_record(name) or not name.startswith(("scores", "controls")) else name.replace(".npy", ".json")
+        record = name if is_record(name) or not is_score(name) else re.sub(r"(\.per_image)?\.npy$", ".json", name)
         assert record in named and named[record] in states, (name, named)
         shutil.rmtree(folder)
 

@@ -58,7 +58,7 @@ def test_identity_covers_the_images_behind_a_score(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     score = run.scores["full", "good"]
     assert isinstance(score, Score)
-    shuffled = replace(score, per_image=score.per_image[::-1].copy())
+    shuffled = replace(score, influence=score.influence[::-1].copy())
     assert run_id(replace(run, scores=dict(run.scores) | {("full", "good"): shuffled})) != run_id(run)
 
 
@@ -219,15 +219,15 @@ def test_a_run_comes_back_whole(tmp_path: Path) -> None:
     single = replace(run.timings[0], cpu_s=0.9)
     score = run.scores["full", "good"]
     assert isinstance(score, Score)
-    halved = replace(score, metric="half", per_image=score.per_image.astype(np.float32))
+    halved = replace(score, metric="half", influence=score.influence.astype(np.float32))
     run = replace(run, timings=(single, *run.timings[1:]), scores=dict(run.scores) | {("full", "half"): halved})
     history = History(tmp_path / "h.sqlite")
     loaded = history.load(history.append(run))
     assert run_id(loaded) == run_id(run)
     assert loaded.timings == run.timings and loaded.methods == run.methods and dict(loaded.spec) == dict(run.spec)
     back = loaded.scores["full", "half"]
-    assert isinstance(back, Score) and back.per_image.dtype == np.float32
-    np.testing.assert_array_equal(back.per_image, halved.per_image)
+    assert isinstance(back, Score) and back.influence.dtype == np.float32
+    np.testing.assert_array_equal(back.influence, halved.influence)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -235,10 +235,10 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, bad: float) -> N
     run, history = make_run(tmp_path / "run"), History(tmp_path / "h.sqlite")
     score = run.scores["full", "good"]
     assert isinstance(score, Score)
-    values = score.per_image.copy()
+    values = score.influence.copy()
     values[3] = bad
     with pytest.raises(ArtifactError, match="not all finite"):
-        history.append(replace(run, scores={("full", "good"): replace(score, per_image=values)}))
+        history.append(replace(run, scores={("full", "good"): replace(score, influence=values)}))
     with pytest.raises(ArtifactError, match="finite numbers"):
         history.append(replace(run, timings=(replace(run.timings[0], latency_s=bad),)))
     assert history.runs() == ()

@@ -55,7 +55,7 @@ def test_the_rival_is_the_mixture_of_equal_cost(make_run: Make) -> None:
     run = make_run("again")
     mine, eight, twelve = (run.scores[label, "good"] for label in ("ilf(steps=10)", "8 steps", "12 steps"))
     assert isinstance(mine, Score) and isinstance(eight, Score) and isinstance(twelve, Score)
-    contrast = mine.per_image - (eight.per_image + twelve.per_image) / 2
+    contrast = mine.influence - (eight.influence + twelve.influence) / 2
     assert (ruling.advantage.value, ruling.advantage.standard_error) == pytest.approx((1.4, contrast.std(ddof=1) / 8))
 
 
@@ -97,7 +97,7 @@ def test_every_solver_must_be_beaten(make_run: Make) -> None:
 
 def test_one_image_or_one_round_has_no_answer_but_a_reason(make_run: Make) -> None:
     run = make_run()
-    scores = {key: replace(s, n=1, per_image=s.per_image[:1]) for key, s in run.scores.items() if isinstance(s, Score)}
+    scores = {key: replace(s, n=1, influence=s.influence[:1]) for key, s in run.scores.items() if isinstance(s, Score)}
     single = one(replace(run, scores=scores), BLOCKS).rulings["good"]
     once = one(make_run("once", rounds=1), SECONDS).rulings["good"]
     for ruling in (single, once):
@@ -124,7 +124,7 @@ def test_an_impossible_time_is_refused_by_name(make_run: Make, bad: float) -> No
 def test_equal_images_everywhere_are_answered_without_a_division_by_zero(make_run: Make) -> None:
     """Every image of a method scores the same, and so do those of its rivals: a difference of no width."""
     run = make_run(methods=LADDER | {"cache(x)": (20, 240, 0.5, 9.0)})
-    flat = {k: replace(s, per_image=np.full(64, s.value)) for k, s in run.scores.items() if isinstance(s, Score)}
+    flat = {k: replace(s, influence=np.full(64, s.value)) for k, s in run.scores.items() if isinstance(s, Score)}
     ruling = one(replace(run, scores=flat), BLOCKS).rulings["good"]
     assert ruling.outcome is Outcome.YES and ruling.advantage is not None
     assert ruling.advantage.low == ruling.advantage.high == pytest.approx(0.5)
@@ -177,8 +177,8 @@ def test_a_thousand_methods_are_quick(make_run: Make) -> None:
     for label in (f"cache({i})" for i in range(1, 1000)):
         methods.append(replace(record, label=label))
         timings += [replace(t, method=label, latency_s=t.latency_s * rng.uniform(0.8, 1.5)) for t in samples]
-        values = score.per_image + rng.normal(size=64)
-        scores[label, "good"] = replace(score, method=label, per_image=values, value=float(values.mean()))
+        values = score.influence + rng.normal(size=64)
+        scores[label, "good"] = replace(score, method=label, influence=values, value=float(values.mean()))
     spec = dict(run.spec) | {"method_labels": [m.label for m in methods], "metrics": ["good"]}
     big = replace(run, spec=spec, methods=tuple(methods), timings=tuple(timings), scores=scores)
     start = time.process_time()

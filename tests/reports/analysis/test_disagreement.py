@@ -23,10 +23,11 @@ def renamed(run: Run, quality: dict[str, np.ndarray]) -> Run:
         assert isinstance(score, Score)
         if metric == "far":
             values = {"full": 2.0, "ilf(steps=10)": 1.0}.get(label, 3.0) + 0.1 * np.random.default_rng(len(label)).normal(size=64)
-            scores[label, "fid"] = replace(score, metric="fid", per_image=values, value=float(values.mean()))
+            scores[label, "fid"] = replace(score, metric="fid", influence=values, per_image=None, value=float(values.mean()))
         else:
-            values = score.per_image - quality.get(label, np.zeros(64))
-            scores[label, "image_reward"] = replace(score, metric="image_reward", per_image=values, value=float(values.mean()))
+            values = score.influence - quality.get(label, np.zeros(64))
+            own = {"influence": values, "per_image": values, "value": float(values.mean())}
+            scores[label, "image_reward"] = replace(score, metric="image_reward", **own)  # type: ignore[arg-type]
     return replace(run, spec=dict(run.spec) | {"metrics": ["fid", "image_reward"]}, scores=scores)
 
 

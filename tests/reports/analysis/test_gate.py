@@ -242,7 +242,7 @@ def test_one_sample_and_equal_samples(make_run: Make, n: int) -> None:
     def constant(value: float) -> Run:
         score = base.scores["full", "good"]
         assert isinstance(score, Score)
-        one = replace(score, value=value, n=n, per_image=np.full(n, value))
+        one = replace(score, value=value, n=n, influence=np.full(n, value))
         return replace(base, scores=dict(base.scores) | {("full", "good"): one})
 
     def verdict(now: float, then: float) -> GateVerdict:

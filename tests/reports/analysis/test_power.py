@@ -34,7 +34,7 @@ def test_deviations_come_from_the_contrast_that_is_tested(make_run: Make) -> Non
     full, five, mine = (run.scores[label, "good"] for label in ("full", "5 steps", "cache(x)"))
     assert isinstance(full, Score) and isinstance(five, Score) and isinstance(mine, Score)
     deviation, source = deviations(run)["good"]
-    assert deviation == pytest.approx(np.std(mine.per_image - 0.9 * full.per_image - 0.1 * five.per_image, ddof=1))
+    assert deviation == pytest.approx(np.std(mine.influence - 0.9 * full.influence - 0.1 * five.influence, ddof=1))
     assert source == "cache(x)" and margins(run)["good"] == pytest.approx(0.4)
 
 

@@ -74,8 +74,8 @@ def test_an_interval_that_reaches_the_window_reproduces_it(make_run: Make) -> No
     run = known(make_run())
     score = run.scores["full", "good"]
     assert isinstance(score, Score)
-    wide = np.tile([0.0, 20.0], len(score.per_image) // 2)
-    run = replace(run, scores=dict(run.scores) | {("full", "good"): replace(score, per_image=wide, value=10.0)})
+    wide = np.tile([0.0, 20.0], len(score.influence) // 2)
+    run = replace(run, scores=dict(run.scores) | {("full", "good"): replace(score, influence=wide, value=10.0)})
     assert outcome(run, low=10.5, high=11)[0] == "reproduced" and outcome(run, low=14, high=15)[0] == "not reproduced"
 
 

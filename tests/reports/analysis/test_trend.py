@@ -34,7 +34,7 @@ def at(run: Run, day: int, commit: str, time: float = 1.0, machine: float = 1.0,
 
 
 def moved(score: Score, shift: float) -> Score:
-    return replace(score, value=score.value + shift, per_image=score.per_image + shift)
+    return replace(score, value=score.value + shift, influence=score.influence + shift)
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def test_the_uncertainty_of_the_margin_is_in_the_test(make_run: Make) -> None:
     run = make_run(methods=with_methods(same=9.95))
     full, five, mine = (run.scores[label, "good"] for label in ("full", "5 steps", "cache(same)"))
     assert isinstance(full, Score) and isinstance(five, Score) and isinstance(mine, Score)
-    contrast = mine.per_image - 0.9 * full.per_image - 0.1 * five.per_image
+    contrast = mine.influence - 0.9 * full.influence - 0.1 * five.influence
     excess = rows(run)["cache(same)", "good"].excess
     assert excess is not None
     assert (excess.value, excess.standard_error) == pytest.approx((contrast.mean(), contrast.std(ddof=1) / 8))
@@ -97,7 +97,7 @@ def test_the_correction_counts_methods_and_metrics(make_run: Make) -> None:
 
 def test_one_sample_tells_nothing(make_run: Make) -> None:
     run = make_run(methods=with_methods(worse=1.0), n=2)
-    scores = {key: replace(s, n=1, per_image=s.per_image[:1]) for key, s in run.scores.items() if isinstance(s, Score)}
+    scores = {key: replace(s, n=1, influence=s.influence[:1]) for key, s in run.scores.items() if isinstance(s, Score)}
     single = replace(run, scores=scores)
     row = rows(single)["cache(worse)", "good"]
     assert row.standing is Standing.BLIND and row.gain is not None and np.isinf(row.gain.high)

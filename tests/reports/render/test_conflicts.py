@@ -26,13 +26,15 @@ def contradictory(run: Run) -> Run:
     scores = {}
     for (label, metric), score in run.scores.items():
         assert isinstance(score, Score)
-        values = np.asarray(score.per_image)
+        values = np.asarray(score.influence)
         name = {"far": "fid", "good": "image_reward"}[metric]
         if name == "fid":
             values = 3.0 - 2.0 * label.startswith("ilf") + 0.01 * np.random.default_rng(len(label)).normal(size=score.n)
         elif label.startswith("ilf"):
             values = values - 3.0 - 9.0 * (np.arange(score.n) == 2)
-        scores[label, name] = replace(score, metric=name, per_image=values, value=float(values.mean()))
+        scores[label, name] = replace(
+            score, metric=name, influence=values, per_image=None if name == "fid" else values, value=float(values.mean())
+        )
     return replace(run, spec=dict(run.spec) | {"metrics": ["fid", "image_reward"]}, scores=scores)
 
 

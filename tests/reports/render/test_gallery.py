@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -41,7 +43,20 @@ def test_addresses_lead_to_the_images_and_values_to_their_scores(make_run: Make)
     good, far = data["metrics"]
     assert (good["key"], good["higher"], far["higher"]) == ("good", True, False)
     score = run.scores["8 steps", "good"]
-    assert isinstance(score, Score) and good["values"][2] == pytest.approx(score.per_image.tolist(), rel=1e-4)
+    assert isinstance(score, Score) and good["values"][2] == pytest.approx(score.influence.tolist(), rel=1e-4)
+
+
+def test_what_says_nothing_of_a_single_image_is_not_shown(make_run: Make) -> None:
+    """FID's influence values are no FIDs of images; a PSNR that is infinite is none, and no number."""
+    run = make_run(n=4)
+    scores = dict(run.scores)
+    for label in run.records:
+        good, far = scores[label, "good"], scores[label, "far"]
+        assert isinstance(good, Score) and isinstance(far, Score)
+        own = np.array([np.inf, 30.0, 40.0, 50.0])
+        scores[label, "good"], scores[label, "far"] = replace(good, per_image=own), replace(far, per_image=None)
+    (shown,) = data_of(gallery_page(replace(run, scores=scores), stored_samples(run), run.path / "report"))["metrics"]
+    assert shown["key"] == "good" and shown["values"][2] == [None, 30.0, 40.0, 50.0]
 
 
 def test_scores_of_other_images_are_left_out(make_run: Make) -> None:

@@ -23,8 +23,8 @@ def with_controls(run: Run, harm: float) -> Run:
     assert isinstance(full, Score)
     found: dict[tuple[str, str], Score | Failure] = {}
     for i, name in enumerate(CONTROLS):
-        values = full.per_image - (harm * (1 + 0.1 * np.random.default_rng(i).random(full.n)) if name != "identical" else 0)
-        found[name, "good"] = replace(full, method=name, per_image=values, value=float(values.mean()))
+        values = full.influence - (harm * (1 + 0.1 * np.random.default_rng(i).random(full.n)) if name != "identical" else 0)
+        found[name, "good"] = replace(full, method=name, influence=values, value=float(values.mean()))
         found[name, "far"] = Failure(name, "far", "no network for it")
     return replace(run, controls=found)
 

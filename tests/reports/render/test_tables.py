@@ -53,7 +53,7 @@ def test_score_interval(make_run: Make) -> None:
     run = make_run()
     score = run.scores["full", "good"]
     assert isinstance(score, Score)
-    half = stats.t.ppf(0.975, 63) * np.std(score.per_image, ddof=1) / np.sqrt(64)
+    half = stats.t.ppf(0.975, 63) * np.std(score.influence, ddof=1) / np.sqrt(64)
     cell = cells(run, "full")["good"]
     assert cell.value == pytest.approx(10.0)
     assert cell.high == pytest.approx(10.0 + half)
@@ -124,7 +124,7 @@ def test_frames(make_run: Make) -> None:
     tables = load_run(run.path)
     assert len(tables.scores) == 4 * 2 and len(tables.timings) == 8 * 5
     scores = tables.scores.set_index(["method", "metric"])
-    means = tables.per_image.groupby(["method", "metric"])["value"].mean()
+    means = tables.per_image.groupby(["method", "metric"])["influence"].mean()
     for key, mean in means.items():
         assert scores.loc[key, "value"] == pytest.approx(mean)
     assert scores.loc[("8 steps", "good"), "failure"] == "the good scorer ran out of memory"
