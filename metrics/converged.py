@@ -62,3 +62,7 @@ class ToConverged:
     def values(self, measured: FloatArray) -> FloatArray:
         """As the metric does."""
         return self.metric.values(measured)
+
+    def per_image(self, measured: FloatArray) -> FloatArray | None:
+        """As the metric does."""
+        return self.metric.per_image(measured)
