@@ -137,7 +137,7 @@ def execute(
         engine.close()
     run = read_run(folder)
     History(history_path(out)).append(run)
-    return Executed(run, build_report(folder), failures)
+    return Executed(run, build_report(run), failures)
 
 
 def dry_run(prepared: Prepared, out: Path) -> DryRun:

@@ -272,14 +272,17 @@ def check_format(content: Any, where: str) -> None:
         )
 
 
-def record_files(run: Path) -> list[Path]:
+def record_files(run: Path, *, images: bool = True) -> list[Path]:
     """Every file of a run's record, sorted: no report, which can be rebuilt, and nothing temporary, hidden or linked.
 
-    This is the one list of what a run consists of: whatever the layout names is in it.
+    This is the one list of what a run consists of: whatever the layout names is in it. Without ``images``, of the folders of
+    samples only the manifests: a run may have a million images.
     """
     found = [run / name for name in FILES if (run / name).exists()]
-    for folder in FOLDERS:
-        found += [path for path in (run / folder).rglob("*") if path.is_file() and not path.is_symlink()]
+    for folder in (run / name for name in FOLDERS):
+        passed_over = not images and folder == Layout(run).all_samples
+        listed = (each.manifest for each in Layout(run).sample_folders()) if passed_over else folder.rglob("*")
+        found += [path for path in listed if path.is_file() and not path.is_symlink()]
     kept = [path for path in found if not path.name.startswith(".")]
     return sorted(kept, key=lambda path: path.relative_to(run).as_posix())
 
@@ -289,7 +292,7 @@ def read_pieces(run: Path) -> dict[str, Piece]:
 
     Of a manifest, which has the digests of images and receipts, only the digest is kept.
     """
-    names = [path.relative_to(run).as_posix() for path in record_files(run)]
+    names = [path.relative_to(run).as_posix() for path in record_files(run, images=False)]
     return {name: read_piece(run / name) for name in names if is_record(name)}
 
 

@@ -8,7 +8,9 @@ from ilf_bench.options import RunFolder
 
 def report(run: RunFolder) -> None:
     """Rebuild the report of a run from its stored records; write its LaTeX table and vector figures."""
+    from harness.storage.records import read_run
     from reports.render.build import build_paper, build_report
 
-    print_line(f"report: {build_report(run)}")
-    print_line(f"paper:  {build_paper(run)}")
+    known = read_run(run)
+    print_line(f"report: {build_report(known)}")
+    print_line(f"paper:  {build_paper(known)}")

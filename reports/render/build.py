@@ -17,14 +17,14 @@ from reports.render.plots import speed_plots, stage_plot
 from reports.render.tables import comparison_table
 
 
-def build_report(run_path: Path, out: Path | None = None) -> Path:
+def build_report(run: Path | Run, out: Path | None = None) -> Path:
     """Write index.html, gallery.html, report.md and report.csv into ``out`` (RUN/report); return the path of the page.
 
-    Each file is written under a temporary name and renamed; the page comes last. A partial run is reported as partial. The
+    ``run`` is a run's folder, or the run where it has been read. Each file is written under a temporary name and renamed; the page comes last. A partial run is reported as partial. The
     gallery, which is left out where the run kept no images, refers to the run's own images. Raises
     :class:`harness.errors.ArtifactError` where the run cannot be read.
     """
-    run = read_run(run_path)
+    run = run if isinstance(run, Run) else read_run(run)
     folder = _folder(run, out)
     table, stored = comparison_table(run), stored_samples(run)
     sheet = sample_sheet(stored)
@@ -44,12 +44,12 @@ def _write_thumbnails(folder: Path, sheet: Sheet) -> None:
         write_bytes(folder / "thumbs" / thumbnail.name, thumbnail.content)
 
 
-def build_paper(run_path: Path, out: Path | None = None) -> Path:
+def build_paper(run: Path | Run, out: Path | None = None) -> Path:
     """Write what a paper needs into ``out``/paper (RUN/report/paper): table.tex, a PDF and an SVG a plot, samples.png.
 
     Returns that folder. Raises :class:`harness.errors.ArtifactError` where the run cannot be read.
     """
-    run = read_run(run_path)
+    run = run if isinstance(run, Run) else read_run(run)
     folder, table = _folder(run, out) / "paper", comparison_table(run)
     for drawing in paper_figures(speed_plots(run, table)):
         write_bytes(folder / f"{drawing.name}.pdf", drawing.pdf)

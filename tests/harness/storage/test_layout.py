@@ -49,6 +49,7 @@ def test_every_path_but_the_passing_ones_is_part_of_the_record(tmp_path: Path) -
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     assert set(record_files(tmp_path)) == kept
+    assert set(record_files(tmp_path, images=False)) == kept - {samples.receipt(0), samples.image(0)}
     assert run.methods() == [run.method("full")] and run.rounds() == [run.round(0)] and run.faults() == [run.fault(0)]
     assert run.scores() == [run.score("full", "fid").record] and run.sample_folders() == [samples]
 
