@@ -20,9 +20,9 @@ from reports.render.tables import comparison_table
 def build_report(run: Path | Run, out: Path | None = None) -> Path:
     """Write index.html, gallery.html, report.md and report.csv into ``out`` (RUN/report); return the path of the page.
 
-    ``run`` is a run's folder, or the run where it has been read. Each file is written under a temporary name and renamed; the page comes last. A partial run is reported as partial. The
-    gallery, which is left out where the run kept no images, refers to the run's own images. Raises
-    :class:`harness.errors.ArtifactError` where the run cannot be read.
+    ``run`` is a run's folder, or the run where it has been read. Each file is written under a temporary name and renamed; the
+    page comes last. A partial run is reported as partial. The gallery, which is left out where the run kept no images, refers to
+    the run's own images. Raises :class:`harness.errors.ArtifactError` where the run cannot be read.
     """
     run = run if isinstance(run, Run) else read_run(run)
     folder = _folder(run, out)
