@@ -10,15 +10,14 @@ from typing import Any, ClassVar
 
 import diffusers
 import torch
-from safetensors import SafetensorError
 
 from harness.cost.macs import block_macs
 from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, NotMeasured, UsageError
+from harness.models.reading import CLASSES, load_part, read_seconds, read_settings
 from harness.results import UpfrontCost
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
-from harness.storage.records import read_json
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class TStitch:
     def plan(self, plan: Plan) -> Plan:
         """The first steps cost the small model's blocks."""
         count = self.small_steps(len(plan.steps))
-        config = read_json(find_sibling(self.small, plan.backbone.folder) / "config.json")
+        config = read_settings(find_sibling(self.small, plan.backbone.folder) / "config.json")
         large = plan.backbone.block
         blocks = config["num_layers"] * large.blocks_of(block_macs(config, large.caption_tokens))
         steps = tuple(replace(cost, blocks=blocks) if i < count else cost for i, cost in enumerate(plan.steps))
@@ -60,8 +59,7 @@ class TStitch:
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """The sibling's parameters, and its training seconds where a record lies beside it."""
         folder = find_sibling(self.small, backbone.folder)
-        record = folder.parent / "training-transformer.json"
-        seconds = float(read_json(record)["seconds"]) if record.exists() else 0.0
+        seconds = read_seconds(folder.parent / "training-transformer.json")
         return UpfrontCost(seconds, sum(p.numel() for p in load_sibling(folder).parameters()))
 
     @contextmanager
@@ -98,11 +96,10 @@ def find_sibling(name: str | None, pipeline_folder: Path | None) -> Path:
 
 def load_sibling(folder: Path) -> Any:
     """The small transformer in float32, eval mode, on the CPU."""
-    try:
-        kind = getattr(diffusers, read_json(folder / "config.json")["_class_name"])
-        return kind.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
-    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise ArtifactError(expected=f"a transformer in {folder}", got=str(error), remedy="restore or rebuild it") from error
+    name = str(read_settings(folder / "config.json").get("_class_name"))
+    if name not in CLASSES["diffusers"]:
+        raise ArtifactError(expected=f"a transformer of diffusers in {folder}", got=name, remedy="restore or rebuild it")
+    return load_part(getattr(diffusers, name), folder, "a transformer", "restore or rebuild it", dtype=torch.float32)
 
 
 def check_fits(small: Any, large: Any, folder: Path) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from harness.errors import ArtifactError, NotMeasured, UsageError
-from harness.models.checksums import check_sums
+from harness.models import reading
+from harness.models.reading import load_part
 from harness.sampling.pipeline import Pipeline
 from ilf.module import FeedbackModule, block_settings
 from ilf.settings import IlfSettings
@@ -42,7 +40,7 @@ def find_checkpoint(name: str | None, pipeline_folder: Path | None) -> Path:
 def read_settings(folder: Path) -> tuple[IlfSettings, dict[str, Any]]:
     """A module's settings and its learned solvers by step count, without its weights. Raises :class:`ArtifactError`."""
     try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        config = reading.read_settings(folder / "config.json")
         if config.get("_class_name") != "FeedbackModule" or "settings" not in config:
             raise ValueError(f"a {config.get('_class_name')} with {', '.join(config)}")
         return IlfSettings(**config["settings"]), config.get("solvers") or {}
@@ -55,12 +53,10 @@ def read_settings(folder: Path) -> tuple[IlfSettings, dict[str, Any]]:
 def load_module(folder: Path) -> FeedbackModule:
     """The module in float32, eval mode. Raises :class:`ArtifactError` on missing, truncated or foreign weights."""
     read_settings(folder)
-    check_sums(folder)
-    try:
-        module = FeedbackModule.from_pretrained(folder, low_cpu_mem_usage=False)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ArtifactError(expected=f"a feedback module in {folder}", got=str(error), remedy="restore or retrain it") from error
-    return module.eval().requires_grad_(False)  # type: ignore[no-any-return]
+    module: FeedbackModule = load_part(
+        FeedbackModule, folder, "a feedback module", "restore or retrain it", low_cpu_mem_usage=False
+    )
+    return module
 
 
 def check_fits(module: FeedbackModule, pipeline: Pipeline, folder: Path) -> None:

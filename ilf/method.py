@@ -10,10 +10,10 @@ from pathlib import Path
 from harness.config.methods import MethodTable
 from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
+from harness.models.reading import read_seconds
 from harness.results import UpfrontCost
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.schedulers.bespoke import LEARNED
-from harness.storage.records import read_json
 from ilf.attach import Seen, feedback_attached
 from ilf.checkpoint import check_fits, find_checkpoint, load_module, read_settings
 from ilf.loop import InnerLoop
@@ -59,8 +59,7 @@ class Ilf:
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """Training seconds from the record beside the weights (0 where there is none) and the module's parameters."""
         folder = find_checkpoint(self.checkpoint, backbone.folder)
-        record = folder / "training.json"
-        seconds = float(read_json(record)["seconds"]) if record.exists() else 0.0
+        seconds = read_seconds(folder / "training.json")
         return UpfrontCost(seconds, sum(parameter.numel() for parameter in load_module(folder).parameters()))
 
     @contextmanager

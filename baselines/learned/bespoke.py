@@ -17,6 +17,7 @@ import torch
 from baselines.learned.folder import learned_folder
 from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
+from harness.models.reading import reading
 from harness.results import UpfrontCost
 from harness.sampling.clock import StepClock
 from harness.sampling.pipeline import Pipeline
@@ -51,7 +52,9 @@ class Bespoke:
 
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """The seconds of training; its few coefficients are no parameters of a network."""
-        return UpfrontCost(float(self._read(backbone.folder)["seconds"]), 0)
+        content = self._read(backbone.folder)
+        with reading("the seconds of a training", "train again"):
+            return UpfrontCost(float(content["seconds"]), 0)
 
     def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
         """Run on the learned solver inside the context."""
@@ -60,14 +63,15 @@ class Bespoke:
     def table(self, pipeline_folder: Path | None, guidance: float) -> SolverTable:
         """Raises :class:`UsageError` for step counts and guidance scales that none was learned for."""
         content = self._read(pipeline_folder)
-        if str(self.steps) not in content["tables"] or guidance != content["guidance"]:
-            counts = ", ".join(sorted(content["tables"], key=len))
-            raise UsageError(
-                expected=f"{counts} steps at guidance {content['guidance']:g}, for which one was learned",
-                got=f"{self.steps} steps at guidance {guidance:g}",
-                remedy="choose among these, or train others",
-            )
-        return SolverTable.read(content["tables"][str(self.steps)])
+        with reading("solvers as the training writes them", "train again"):
+            counts, trained = ", ".join(sorted(content["tables"], key=len)), float(content["guidance"])
+            if str(self.steps) in content["tables"] and guidance == trained:
+                return SolverTable.read(content["tables"][str(self.steps)])
+        raise UsageError(
+            expected=f"{counts} steps at guidance {trained:g}, for which one was learned",
+            got=f"{self.steps} steps at guidance {guidance:g}",
+            remedy="choose among these, or train others",
+        )
 
     def _read(self, pipeline_folder: Path | None) -> dict[str, Any]:
         folder = learned_folder(self.solvers, pipeline_folder, NAME, "solvers", FILE, "learned solvers")

@@ -18,18 +18,17 @@ import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import get_timestep_embedding
-from safetensors import SafetensorError
 from torch import nn
 
 from baselines.learned.folder import learned_folder
 from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, UsageError
+from harness.models.reading import load_part, read_seconds
 from harness.results import UpfrontCost
 from harness.sampling.guidance import select_rows
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.transfer import to_device
-from harness.storage.records import read_json
 
 NAME = "deediff"
 
@@ -89,9 +88,7 @@ class DeeDiff:
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """Training seconds and parameters of the heads."""
         folder = find_heads(self.heads, backbone.folder)
-        record = folder / "training.json"
-        seconds = float(read_json(record)["seconds"]) if record.exists() else 0.0
-        return UpfrontCost(seconds, sum(p.numel() for p in load_heads(folder).parameters()))
+        return UpfrontCost(read_seconds(folder / "training.json"), sum(p.numel() for p in load_heads(folder).parameters()))
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
@@ -169,7 +166,4 @@ def find_heads(name: str | None, pipeline_folder: Path | None) -> Path:
 
 def load_heads(folder: Path) -> Any:
     """In float32, eval mode. Raises :class:`ArtifactError` on missing, truncated or foreign weights."""
-    try:
-        return ExitHeads.from_pretrained(folder, low_cpu_mem_usage=False).float().eval().requires_grad_(False)
-    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
-        raise ArtifactError(expected=f"exit heads in {folder}", got=str(error), remedy="restore or retrain them") from error
+    return load_part(ExitHeads, folder, "exit heads", "restore or retrain them", low_cpu_mem_usage=False).float()

@@ -17,6 +17,7 @@ from baselines.support.parts import ReuseTable
 from harness.cost.macs import PARTS
 from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, NotMeasured, UsageError
+from harness.models.reading import reading
 from harness.results import UpfrontCost
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json
@@ -62,7 +63,9 @@ class Ecad:
 
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """The seconds of the search; no parameters."""
-        return UpfrontCost(float(self._read(backbone.folder)["search"]["seconds"]), 0)
+        content = self._read(backbone.folder)
+        with reading("the seconds of a search", "search again"):
+            return UpfrontCost(float(content["search"]["seconds"]), 0)
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:

@@ -22,6 +22,7 @@ from baselines.support.caching import parts_replaced
 from baselines.support.parts import ReuseTable
 from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, UsageError
+from harness.models.reading import read_seconds, reading
 from harness.results import UpfrontCost
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json, write_json
@@ -101,9 +102,9 @@ class _Routed:
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """Training seconds, and one parameter a step, block and part."""
         folder = self.folder(backbone.folder)
-        keep = read_json(folder / "router.json")["keep"]
-        seconds = float(read_json(folder / "training.json")["seconds"])
-        return UpfrontCost(seconds, sum(len(block) for step in keep for block in step))
+        with reading(f"a router in {folder}", "restore or retrain it"):
+            numbers = sum(len(block) for step in read_json(folder / "router.json")["keep"] for block in step)
+        return UpfrontCost(read_seconds(folder / "training.json"), numbers)
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from harness.errors import ArtifactError
-from harness.storage.files import write_bytes
+from harness.storage.files import file_digest, read_small, write_bytes
 from harness.storage.locations import inside
 
 SUMS = "SHA256SUMS"
+SUMS_BYTES = 2**20
 WEIGHTS = (".safetensors", ".bin")
 CONFIG = "config.json"
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file of any size."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_sums(folder: Path) -> None:
@@ -26,13 +20,29 @@ def write_sums(folder: Path) -> None:
     write_bytes(folder / SUMS, "".join(f"{file_digest(path)}  {path.name}\n" for path in files).encode())
 
 
+def read_sums(path: Path) -> dict[str, str]:
+    """Digests by file name. Raises :class:`ArtifactError` on a file that cannot be read."""
+    try:
+        lines = [line.partition("  ") for line in read_small(path, SUMS_BYTES).decode("utf-8", "replace").splitlines()]
+    except OSError as error:
+        raise ArtifactError(expected=f"digests in {path}", got=str(error), remedy="restore that file") from error
+    return {name: digest for digest, _, name in lines}
+
+
 def check_sums(folder: Path) -> None:
-    """Raise :class:`ArtifactError` where a sealed file is missing or altered; a folder without SHA256SUMS is not checked."""
+    """Raise :class:`ArtifactError` where a sealed file is missing or altered, or weights are not sealed.
+
+    A folder without SHA256SUMS is not checked.
+    """
     sums = folder / SUMS
     if not sums.exists():
         return
-    for line in sums.read_bytes().decode("utf-8", "replace").splitlines():
-        expected, _, name = line.partition("  ")
+    lines = read_sums(sums)
+    if unsealed := [path.name for path in sorted(folder.iterdir()) if path.suffix in WEIGHTS and path.name not in lines]:
+        raise ArtifactError(
+            expected=f"a digest of {unsealed[0]} in {sums}", got="none", remedy=f"restore the folder, or write its {SUMS} again"
+        )
+    for name, expected in lines.items():
         path = inside(folder, name)
         found = file_digest(path) if path.is_file() else "no such file"
         if found != expected:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ import diffusers
 import huggingface_hub
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from harness.config.spec import ExperimentSpec
 from harness.cost.flops import Geometry
@@ -20,10 +20,12 @@ from harness.cost.macs import CAPTION_TOKENS
 from harness.cost.plan import Backbone
 from harness.errors import ArtifactError, UsageError
 from harness.hub import PREFIX, fetch_model
-from harness.models.checksums import check_sums
 from harness.models.random_weights import DTYPES, build_random, find_architecture, is_random, transformer_config
+from harness.models.reading import check_index, check_part, load_tensors, offline, read_settings, reading
 from harness.paths import locate
 from harness.sampling.pipeline import Pipeline
+from harness.storage.documents import parse_json
+from harness.storage.files import read_small
 
 KINDS = {
     "class": ("DiTPipeline",),
@@ -96,13 +98,10 @@ def read_index(folder: Path, task: str) -> Path:
             got="no model_index.json there",
             remedy="check the path; bundled models: zoo/tiny-pixart, zoo/tiny-dit; others: hub:OWNER/NAME, random:NAME",
         )
-    try:
-        kind = json.loads(index.read_text())["_class_name"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(expected=f"a pipeline index in {index}", got=repr(error), remedy="restore that file") from error
+    kind = check_index(folder).get("_class_name")
     if kind not in KINDS[task]:
         raise ArtifactError(
-            expected=f"{' or '.join(KINDS[task])} for task {task}", got=kind, remedy="set `task`, or use another model"
+            expected=f"{' or '.join(KINDS[task])} for task {task}", got=str(kind), remedy="set `task`, or use another model"
         )
     return folder
 
@@ -110,10 +109,10 @@ def read_index(folder: Path, task: str) -> Path:
 def read_config(transformer: Path) -> dict[str, Any]:
     """The transformer's settings, as far as a cost prediction needs them. Raises :class:`ArtifactError` on others."""
     try:
-        config: dict[str, Any] = json.loads((transformer / "config.json").read_text())
+        config = read_settings(transformer / "config.json")
         Geometry.of(config, 0)
         return config
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(
             expected=f"transformer/config.json in {transformer.parent}", got=repr(error), remedy="restore the folder"
         ) from error
@@ -122,11 +121,11 @@ def read_config(transformer: Path) -> dict[str, Any]:
 def check_fits(config: dict[str, Any], located: Located) -> None:
     """Raise :class:`ArtifactError` where a transformer was made for another base: told by the settings, before any weight."""
     base = located.folder
-    kind = json.loads((base / "model_index.json").read_text())["_class_name"]
+    kind = check_index(base)["_class_name"]
     wanted = {"norm_type": "ada_norm_zero" if kind == "DiTPipeline" else "ada_norm_single"}
     for part, theirs, ours in (("vae", "latent_channels", "in_channels"), ("text_encoder", "d_model", "caption_channels")):
         file = base / part / "config.json"
-        value = json.loads(file.read_text()).get(theirs) if file.exists() else None
+        value = read_settings(file).get(theirs) if file.exists() else None
         if value is not None:
             wanted[ours] = value
     wrong = [
@@ -142,19 +141,16 @@ def check_fits(config: dict[str, Any], located: Located) -> None:
 
 def caption_tokens(folder: Path) -> int:
     """The longest caption of a pipeline: the published length of its kind, or its tokenizer's where that is shorter."""
-    limit = CAPTION_TOKENS.get(json.loads((folder / "model_index.json").read_text())["_class_name"], 0)
-    try:
-        own = json.loads((folder / "tokenizer" / "tokenizer_config.json").read_text()).get("model_max_length")
-    except (OSError, ValueError):
-        return limit  # no tokenizer, or one that says nothing: load_pipeline will name what is wrong
-    return min(limit, int(own)) if own else limit
+    limit, settings = CAPTION_TOKENS.get(check_index(folder)["_class_name"], 0), folder / "tokenizer" / "tokenizer_config.json"
+    own = read_settings(settings).get("model_max_length") if settings.exists() else None
+    return min(limit, int(own)) if isinstance(own, (int, float)) and own >= 1 else limit
 
 
 def quiet_libraries() -> None:
     """No progress bars or advice from diffusers and transformers: the harness has its own."""
-    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.set_verbosity(logging.CRITICAL)  # it logs, and then raises
     diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.set_verbosity(logging.CRITICAL)
     transformers.utils.logging.disable_progress_bar()
     huggingface_hub.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
@@ -185,7 +181,9 @@ def _read(located: Located, dtype: torch.dtype) -> Any:
     folder = located.folder
     safe = bool(list(located.transformer.glob("*.safetensors")))
     settings: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "use_safetensors": True if safe else None}
-    try:
+    with reading(f"intact weights that fit their config in {folder}", "restore or download the folder again"), offline():
+        for own_folder in (path for path in folder.iterdir() if path.is_dir()):
+            check_part(own_folder)
         for part in PARTS:
             _check_files(located.transformer if part == "transformer" else folder / part)
         if located.transformer != folder / "transformer":
@@ -195,21 +193,15 @@ def _read(located: Located, dtype: torch.dtype) -> Any:
             pipe = diffusers.DiffusionPipeline.from_pretrained(str(folder), **settings)
         _check_complete(located.transformer, pipe.transformer)
         _check_complete(folder / "vae", pipe.vae)
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
-        raise ArtifactError(
-            expected=f"intact weights that fit their config in {folder}",
-            got=str(error).strip().splitlines()[0],
-            remedy="restore or download the folder again",
-        ) from error
     return pipe
 
 
 def _check_files(folder: Path) -> None:
     """Whether every shard that an index names is there, no download was cut, and nothing differs from the folder's digests."""
-    check_sums(folder)
+    check_part(folder)
     cut = [path.name for path in folder.glob("*.incomplete")]
     for index in folder.glob("*.index.json"):
-        wanted = set(json.loads(index.read_text())["weight_map"].values())
+        wanted = set(parse_json(read_small(index))["weight_map"].values())
         kind = Path(next(iter(wanted), "")).suffix
         present = {path.name for path in folder.glob("*" + kind) if path.exists()}
         if present or kind == ".safetensors":  # an index of .bin files beside safetensors is of no concern
@@ -226,7 +218,7 @@ def _check_complete(folder: Path, model: Any) -> None:
             present |= set(weights.keys())
     if not present:
         for file in folder.glob("*.bin"):
-            present |= set(torch.load(file, map_location="meta", weights_only=True))
+            present |= set(load_tensors(file, map_location="meta"))
     renamed = {".".join(LEGACY.get(word, word) if ".attentions." in key else word for word in key.split(".")) for key in present}
     missing = set(model.state_dict()) - present - renamed
     if missing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,23 @@ from typing import Any
 import torch
 
 from harness.errors import ArtifactError
+from harness.models.reading import load_tensors, reading
 from harness.storage.files import replacing
 
 DIGEST, KEY = "digest", "key"  # what a file holds beside its content
 REMEDY = "delete that file and train again: what it held is made anew"
-BROKEN = (OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError, TypeError, pickle.UnpicklingError)
+MOST_ITEMS = 1_000_000
 
 
 def content_digest(value: Any) -> str:
     """SHA-256 of nested dicts and lists of tensors and plain values."""
-    total = hashlib.sha256()
+    total, seen = hashlib.sha256(), 0
 
     def add(item: Any) -> None:
+        nonlocal seen
+        seen += 1
+        if seen > MOST_ITEMS:  # lists that hold one another stand for more than there are
+            raise ValueError(f"a state of more than {MOST_ITEMS:,} items")
         if isinstance(item, torch.Tensor):
             total.update(item.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         elif isinstance(item, dict):
@@ -47,13 +51,10 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
 def read_state(path: Path, remedy: str = REMEDY) -> dict[str, Any]:
     """What was written, on the CPU. Raises :class:`ArtifactError` on a damaged file; nothing in it is run as code."""
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    with reading(f"an intact training state at {path}", remedy):
+        state: dict[str, Any] = load_tensors(path, remedy, map_location="cpu")
         if state.pop(DIGEST, None) != content_digest(state):
             raise ValueError("another content than was written")
-    except BROKEN as error:
-        got = str(error).strip().splitlines()[0] if str(error) else repr(error)
-        raise ArtifactError(expected=f"an intact training state at {path}", got=got, remedy=remedy) from error
     return state
 
 

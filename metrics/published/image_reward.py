@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from harness.models.reading import load_tensors
 from metrics.published.blip_compat import own_tokenizer, package
 from metrics.published.packages import checked, digest, existing, frozen, to_pil, weights_of
 from metrics.published.spec import ImageRewardWeights
@@ -28,7 +29,7 @@ def open_package(folder: Path | None, device: str = "cpu") -> Any:
         if folder is None:
             return frozen(loader.load(device=device), device)
         weights, config = existing(folder / WEIGHTS, WEIGHTS), existing(folder / CONFIG, CONFIG)
-        stored = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
+        stored = load_tensors(weights, map_location="cpu", mmap=True)
         model = loader.load(str(weights), device=device, med_config=str(config))
         lacking = [name for name in model.state_dict() if name not in stored and not name.endswith(BUFFERS)]
         if lacking:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from harness.models.reading import load_tensors
 from metrics.published.packages import digest, existing, frozen, in_chunks, require, weights_of
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -21,7 +22,7 @@ def open_inception(weights: Path | None, device: str) -> Any:
     extractor = require("torch_fidelity.feature_extractor_inceptionv3", "torch-fidelity").FeatureExtractorInceptionV3
     with weights_of("Inception", f"give the file {FILE} as inception.weights in the scorers' YAML file"):
         if weights is not None:  # read as tensors first: the package itself would run a pickle's code
-            torch.load(existing(weights, FILE), map_location="cpu", weights_only=True)
+            load_tensors(existing(weights, FILE), map_location="cpu")
         path = None if weights is None else str(weights)
         return frozen(extractor("inception-v3-compat", ["2048"], feature_extractor_weights_path=path), device)
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from harness.errors import NotMeasured
+from harness.models.reading import load_tensors
 from metrics.published.packages import checked, digest, existing, frozen, images_at_once, weights_of
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's mean and deviation for pixels in -1..1
@@ -98,10 +99,10 @@ class Lpips(nn.Module):
         self.register_buffer("shift", torch.tensor(SHIFT).view(3, 1, 1))
         self.register_buffer("scale", torch.tensor(SCALE).view(3, 1, 1))
         with weights_of(f"LPIPS ({backbone.name})", f"give torchvision's {backbone.file} as lpips.{backbone.name}"):
-            stored = torch.load(backbone_file(backbone, weights), map_location="cpu", weights_only=True)
+            stored = load_tensors(backbone_file(backbone, weights), map_location="cpu")
             wanted = {f"features.{name}": name for name in self.stack.state_dict()}
             self.stack.load_state_dict({short: stored[name] for name, short in wanted.items()})
-            heads = torch.load(heads_file(backbone), map_location="cpu", weights_only=True)
+            heads = load_tensors(heads_file(backbone), map_location="cpu")
             self.heads = nn.ParameterList([heads[f"lin{i}.model.1.weight"] for i in range(len(backbone.taps))])
         frozen(self, device)
         self._digest = digest(self)

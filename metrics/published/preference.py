@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from harness.errors import NotMeasured
+from harness.models.reading import load_tensors
 from metrics.base import ImageTextEncoder
 from metrics.published.packages import digest, existing, frozen, in_chunks, to_pil, weights_of
 from metrics.published.spec import Aesthetic, HpsV2, OpenClip, PickScoreWeights
@@ -136,7 +137,7 @@ class AestheticScore:
         if spec.weights is None:
             raise NotMeasured(expected="the weights of LAION's aesthetic predictor", got="no file", remedy=remedy)
         with weights_of("LAION's aesthetic predictor", remedy):
-            stored = torch.load(existing(spec.weights, AESTHETIC_FILE), map_location="cpu", weights_only=True)
+            stored = load_tensors(existing(spec.weights, AESTHETIC_FILE), map_location="cpu")
             for layer, number in zip(self.layers, AESTHETIC_LAYERS, strict=True):
                 layer.load_state_dict({kind: stored[f"layers.{number}.{kind}"] for kind in ("weight", "bias")})
         frozen(self.layers, device)

@@ -42,6 +42,23 @@ def calls() -> Iterator[tuple[Path, ast.Call, str]]:
                     yield path, node, ast.unparse(node.func)
 
 
+DOORS = {  # who may open what: each of these looks at a file before a library does
+    "torch.load": {"harness/models/reading.py"},
+    "np.load": {"ilf_bench/doctor.py"},
+    "Image.open": {"harness/storage/decoding.py", "harness/execution/controls.py"},
+    "yaml.SafeLoader": set(),
+    "yaml.safe_load": set(),
+}
+
+
+def test_each_kind_of_file_has_one_door() -> None:
+    found: dict[str, set[str]] = {name: set() for name in DOORS}
+    for path, _, name in calls():
+        if name in DOORS and not path.is_relative_to(ROOT / "benchmarks") and not path.is_relative_to(ROOT / "zoo"):
+            found[name].add(path.relative_to(ROOT).as_posix())
+    assert found == DOORS
+
+
 def test_nothing_is_unpickled() -> None:
     seen = 0
     for path, call, name in calls():
@@ -51,7 +68,7 @@ def test_nothing_is_unpickled() -> None:
             given = [k.value for k in call.keywords if k.arg == keyword]
             assert given and isinstance(given[0], ast.Constant) and given[0].value is value, f"{path}:{call.lineno}"
             seen += 1
-    assert seen >= 4
+    assert seen >= 2
 
 
 def test_no_code_from_a_hub_is_trusted() -> None:
