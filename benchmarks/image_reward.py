@@ -22,24 +22,9 @@ from metrics.published.packages import to_pil
 from metrics.published.spec import ImageRewardWeights
 
 WORDS = [
-    "a",
-    "red",
-    "cat",
-    "sits",
-    "on",
-    "the",
-    "old",
-    "stone",
-    "bridge",
-    "near",
-    "two",
-    "green",
-    "hills",
-    "at",
-    "dawn",
-    "with",
+    "a", "red", "cat", "sits", "on", "the", "old", "stone", "bridge", "near", "two", "green", "hills", "at", "dawn", "with",
     "mist",
-]
+]  # fmt: skip
 
 
 def draw(pairs: int) -> tuple[torch.Tensor, list[str]]:

@@ -69,32 +69,18 @@ class Bundled:
 
 
 BUNDLED = (
-    Bundled(
-        "tiny-dit",
-        "tiny-dit",
-        "the preset tiny-class does not run",
-        ("transformer", "vae"),
-        ("model_index.json", "prompts-all.txt"),
-    ),
-    Bundled(
-        "tiny-pixart",
-        "tiny-pixart",
-        "the preset tiny-text does not run",
-        ("transformer", "vae", "text_encoder"),
-        ("model_index.json", "prompts-held-out.txt", "tokenizer/tokenizer_config.json"),
-    ),
+    Bundled("tiny-dit", "tiny-dit", "the preset tiny-class does not run", ("transformer", "vae"),
+            ("model_index.json", "prompts-all.txt")),
+    Bundled("tiny-pixart", "tiny-pixart", "the preset tiny-text does not run", ("transformer", "vae", "text_encoder"),
+            ("model_index.json", "prompts-held-out.txt", "tokenizer/tokenizer_config.json")),
     Bundled("tiny-dit/ilf", "tiny-dit/ilf", "tiny-class does not run its ilf methods", (".",)),
     Bundled("tiny-pixart/ilf", "tiny-pixart/ilf", "tiny-text does not run its ilf methods", (".",)),
-    Bundled(
-        "scorers",
-        "scorers",
-        "no metric but psnr and ssim is measured",
-        ("clip", "reward", "digit-classifier", "emoji-classifier"),
-        ("clip/tokenizer_config.json", "clip/frechet.safetensors"),
-    ),
+    Bundled("scorers", "scorers", "no metric but psnr and ssim is measured",
+            ("clip", "reward", "digit-classifier", "emoji-classifier"),
+            ("clip/tokenizer_config.json", "clip/frechet.safetensors")),
     Bundled("tiny-dit", "references", "fid and kid are not measured in tiny-class", files=("reference.npz",)),
     Bundled("tiny-pixart", "references", "fid and kid are not measured in tiny-text", files=("reference.npz",)),
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

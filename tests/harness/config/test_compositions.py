@@ -30,22 +30,9 @@ PIXART = ROOT / "zoo" / "tiny-pixart"
 PLAN = Plan.full(Backbone.of(read_json(PIXART / "transformer" / "config.json"), 12, PIXART), 20, 2.5, "dpm++")
 SPEC = load_spec("tiny-text", {})
 SAVERS = (
-    "deepcache",
-    "delta-dit",
-    "encoder",
-    "step-rehash",
-    "fora",
-    "taylorseer",
-    "smoothcache",
-    "pab",
-    "t-gate",
-    "first-block",
-    "teacache",
-    "magcache",
-    "deediff",
-    "t-stitch",
-    "bottleneck",
-)
+    "deepcache", "delta-dit", "encoder", "step-rehash", "fora", "taylorseer", "smoothcache", "pab", "t-gate", "first-block",
+    "teacache", "magcache", "deediff", "t-stitch", "bottleneck",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

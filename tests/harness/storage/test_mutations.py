@@ -296,62 +296,18 @@ def test_record_files(fake: Path, data: st.DataObject, edit: Callable[[bytes], b
         path.write_bytes(content)
 
 
-WORDS = st.sampled_from(
-    [
-        "run",
-        "report",
-        "list",
-        "doctor",
-        "score",
-        "history",
-        "gate",
-        "--methods",
-        "--metrics",
-        "--steps",
-        "--samples",
-        "--seed",
-        "--device",
-        "--precision",
-        "--pipeline",
-        "--prompts",
-        "--plugin",
-        "--out",
-        "--dry-run",
-        "--against",
-        "--task",
-        "--engine",
-        "--workers",
-        "--help",
-        "tiny-text",
-        "full,steps:2",
-        "steps:-1",
-        "full+full",
-        "full:",
-        ":",
-        "+",
-        ",",
-        "",
-        "-1",
-        "0",
-        "1e9",
-        "../..",
-        "/dev/null",
-        "/nonexistent",
-        "\x00",
-        "s3://",
-        "://",
-        "memory://x",
-        "cpu",
-        "fp32",
-        "presets",
-        "text",
-        "é\u202e",
-    ]
-) | st.text(max_size=6)
+WORDS = [
+    "run", "report", "list", "doctor", "score", "history", "gate", "--methods", "--metrics", "--steps", "--samples",
+    "--seed", "--device", "--precision", "--pipeline", "--prompts", "--plugin", "--out", "--dry-run", "--against", "--task",
+    "--engine", "--workers", "--help", "tiny-text", "full,steps:2", "steps:-1", "full+full", "full:", ":", "+", ",", "-1",
+    "0", "1e9", "../..", "/dev/null", "/nonexistent", "s3://", "://", "memory://x", "cpu", "fp32", "presets", "text", "",
+    "\x00", "é\u202e",
+]  # fmt: skip
+ARGUMENTS = st.sampled_from(WORDS) | st.text(max_size=6)
 
 
 @mutated
-@given(words=st.lists(WORDS, max_size=7))
+@given(words=st.lists(ARGUMENTS, max_size=7))
 @example(words=["report", "\x00"])
 @example(words=["run", "--out", "://"])
 @example(words=["run", "--prompts", "\x00"])
@@ -359,7 +315,7 @@ def test_command_lines(words: list[str], tmp_path_factory: pytest.TempPathFactor
     reached: list[app.Prepared] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("c"))
-        patch.setattr(app, "execute", lambda prepared, *_: reached.append(prepared) or SimpleNamespace(failures=[]))
+        patch.setattr(app, "execute", lambda prepared, *_, **__: reached.append(prepared) or SimpleNamespace(failures=[]))
         patch.setattr(app, "dry_run", lambda prepared, *_: reached.append(prepared))
         patch.setattr(outcome, "print_executed", lambda *_: None)
         patch.setattr(outcome, "print_dry_run", lambda *_: None)
