@@ -27,7 +27,8 @@ from harness.errors import ArtifactError
 from harness.history.store import History
 from harness.storage.layout import FOLDERS
 from harness.storage.records import read_run
-from ilf_bench.cli import entry, main
+from ilf_bench.__main__ import entry
+from ilf_bench.cli import main
 
 KEPT = tuple(sorted({*FOLDERS} - {"timing", "faults"}))  # what must not depend on how a run was cut
 TRAINING = ("--trajectories", "6", "--steps", "40", "--batch", "4", "--rounds", "4", "--grids", "2,3")

@@ -8,14 +8,13 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from harness.errors import HarnessError
 from harness.interrupts import interrupted, listen
 from harness.terminal import make_console
 from harness.text import without_credentials
 from ilf_bench.commands.anchors import anchors
 from ilf_bench.commands.bundle import bundle
+from ilf_bench.commands.check import check
 from ilf_bench.commands.compare import compare
 from ilf_bench.commands.doctor import doctor
 from ilf_bench.commands.export import export
@@ -31,6 +30,7 @@ from ilf_bench.commands.tag import tag
 from ilf_bench.commands.train import train
 from ilf_bench.commands.verify import verify
 from ilf_bench.console import print_line
+from ilf_bench.failures import explain
 from ilf_bench.options import flat
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -41,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "score": score,
     "anchors": anchors,
     "train": train,
+    "check": check,
     "history": history,
     "power": power,
     "gate": gate,
@@ -51,7 +52,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "import": import_,
 }
-EXIT_USAGE, EXIT_IO, EXIT_INTERRUPTED = 64, 74, 130
+EXIT_INTERRUPTED = 130
+INTERRUPTED = "interrupted; the same command resumes where it stopped"
 
 app = typer.Typer(
     name="ilf-bench",
@@ -81,40 +83,23 @@ for _name, _work in COMMANDS.items():
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; foreseen errors print one message and no traceback."""
-    errors = make_console(stderr=True, soft_wrap=True)
-    code = _dispatch(arguments, errors)
-    if code == EXIT_INTERRUPTED:
-        print_line("interrupted; the same command resumes where it stopped", errors)
-    return code
-
-
-def _dispatch(arguments: list[str] | None, errors: Console) -> int:
-    """The exit code; everything but an interrupt has been explained."""
+    """Run the command line; whatever goes wrong is one line on standard error, and an exit code of its own."""
     try:
         result: Any = app(arguments, standalone_mode=False)
         return result if isinstance(result, int) else 0
     except typer.Exit as error:
         return int(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):  # some versions of typer turn the first into an exit code of their own
-        return EXIT_INTERRUPTED
+        text, code = INTERRUPTED, EXIT_INTERRUPTED
     except Exception as error:
-        if interrupted():
-            return EXIT_INTERRUPTED
-        if isinstance(error, HarnessError):
-            print_line(f"error: {error}", errors)
-            return error.exit_code
-        if isinstance(error, OSError):
-            remedy = "free disk space or choose another --out"
-            print_line(f"error: the system refused: {without_credentials(str(error))}; remedy: {remedy}", errors)
-            return EXIT_IO
-        if hasattr(error, "format_message"):  # the usage errors of typer and of click share no base class
-            print_line(f"usage error: {without_credentials(error.format_message())}", errors)
-            return EXIT_USAGE
-        raise
+        text, code = (INTERRUPTED, EXIT_INTERRUPTED) if interrupted() else explain(error)
+    print_line(without_credentials(text), make_console(stderr=True, soft_wrap=True))
+    return code
 
 
 def entry() -> None:
-    """Console script."""
+    """Listen for signals, run, and leave with the exit code."""
     listen()
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.exit(code)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from harness.paths import ROOT
+from ilf_bench.shadowing import REMEDY, shadowing_files
 
 T = TypeVar("T")
 State = Literal["ok", "missing", "broken"]
@@ -97,10 +98,10 @@ class CheckResult:
 
 def diagnose() -> list[CheckResult]:
     """All checks, those of the light core first. Takes some seconds: the heavy packages are really imported."""
-    findings = [check_python(), check_torch(), check_torchvision(), check_torch_fidelity()]
+    findings = [check_python(), *check_shadows(), check_torch(), check_torchvision(), check_torch_fidelity()]
     findings += [check_core(package, module) for package, module in CORE]
     findings += [*check_devices(), *check_bundled(ROOT / "zoo")]
-    findings += [check_optional(*row) for row in OPTIONAL]
+    findings += [check_optional(*row) for row in OPTIONAL] + check_packages()
     findings += [check_font(EMOJI_FONT), check_browser(), check_disk(Path.cwd()), check_git(ROOT)]
     return findings
 
@@ -128,6 +129,11 @@ def check_python() -> CheckResult:
     return CheckResult(
         "python", "ok" if good else "broken", platform.python_version(), "" if good else "make clean run PYTHON=python3.11"
     )
+
+
+def check_shadows() -> list[CheckResult]:
+    """Files of the user that Python would import in place of ours."""
+    return [CheckResult(name, "broken", f"{path} comes before it", REMEDY) for name, path in shadowing_files().items()]
 
 
 def check_torch() -> CheckResult:
@@ -272,6 +278,24 @@ def check_optional(package: str, module: str, remedy: str) -> CheckResult:
     if found is None or importlib.util.find_spec(module) is None:
         return CheckResult(package, "missing", "not installed", remedy)
     return CheckResult(package, "ok", found)
+
+
+def check_packages() -> list[CheckResult]:
+    """What other packages add by entry points; one that fails is named, and takes nothing else with it."""
+    try:
+        from ilf_bench.registry import GROUPS, added_by_packages
+    except Exception as error:
+        return [CheckResult("added by packages", "missing", f"cannot look: {error}", "fix what is broken above")]
+    names: dict[str, list[str]] = {}
+    faults: list[CheckResult] = []
+    for kind in GROUPS:
+        for one in added_by_packages(kind):
+            if one.fault:
+                remedy = f"update or uninstall that package; without it {one.name} is not there"
+                faults.append(CheckResult(one.package, "missing", f"{kind} {one.name}, {one.target}: {one.fault}", remedy))
+            else:
+                names.setdefault(one.package, []).append(f"{one.name} ({kind})")
+    return [CheckResult(package, "ok", f"adds {', '.join(found)}") for package, found in names.items()] + faults
 
 
 def check_font(font: Path) -> CheckResult:

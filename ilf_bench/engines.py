@@ -15,36 +15,40 @@ from harness.execution.scorer import Scorer
 from harness.execution.tasks import SCORE_BATCH, Engine
 from harness.models.loading import quiet_libraries
 from harness.storage.locations import is_local
+from ilf_bench.plugins import plugin_modules
 from ilf_bench.registry import build_metrics
+from metrics.table import MetricTable
 
 if TYPE_CHECKING:
     from harness.execution.ray import ClusterOptions
 
-EngineMaker = Callable[[Experiment, Path], Engine]
+EngineMaker = Callable[[Experiment, Path, MetricTable], Engine]
 ENGINES = ("local", "ray")
+NONE: MetricTable = {}
 
 
-def make_scorer(experiment: Experiment, folder: Path, device: str, size: int) -> Scorer:
-    """A scorer with the metrics of the experiment built on ``device``, for ``size`` images at a time."""
+def make_scorer(experiment: Experiment, folder: Path, device: str, size: int, own: MetricTable = NONE) -> Scorer:
+    """A scorer with the metrics of the experiment, ``own`` among them, built on ``device`` for ``size`` images at a time."""
     quiet_libraries()
     spec = experiment.spec.model_copy(update={"device": device})
-    return Scorer(experiment, folder, build_metrics(spec), size)
+    return Scorer(experiment, folder, build_metrics(spec, own), size)
 
 
-def local_engine(experiment: Experiment, folder: Path) -> Engine:
+def local_engine(experiment: Experiment, folder: Path, own: MetricTable = NONE) -> Engine:
     """Everything in this process."""
-    scorer = partial(make_scorer, experiment, folder, experiment.spec.device, SCORE_BATCH)
+    scorer = partial(make_scorer, experiment, folder, experiment.spec.device, SCORE_BATCH, own)
     return LocalEngine(partial(Sampler, experiment, folder), scorer)
 
 
-def cluster_engine(options: ClusterOptions, experiment: Experiment, folder: Path) -> Engine:
+def cluster_engine(options: ClusterOptions, experiment: Experiment, folder: Path, own: MetricTable = NONE) -> Engine:
     """Actors on a Ray cluster. Raises :class:`UsageError` where other processes could not see the run's folder."""
-    from harness.execution.ray import ClusterEngine
+    from harness.execution.ray import ClusterEngine, send_by_value
 
+    send_by_value(plugin_modules())
     if str(folder).startswith("memory:"):
         raise UsageError(expected="a folder that all workers see", got=str(folder), remedy="a shared folder, s3:// or gs://")
     folder = folder.resolve() if is_local(folder) else folder
-    scorer = partial(make_scorer, experiment, folder, options.score_device, options.score_batch)
+    scorer = partial(make_scorer, experiment, folder, options.score_device, options.score_batch, own)
     return ClusterEngine(options, partial(Sampler, experiment, folder), scorer)
 
 

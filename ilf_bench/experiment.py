@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console
 
 from harness.config.description import describe_method
-from harness.config.methods import parse_method
 from harness.config.prompts import load_prompts
 from harness.config.spec import load_spec
 from harness.contracts import Method, why_unscored
@@ -31,19 +30,21 @@ from ilf.settings import IlfSettings
 from ilf_bench.console import console as terminal
 from ilf_bench.console import print_line
 from ilf_bench.engines import EngineMaker, local_engine
-from ilf_bench.registry import BUILT_IN, check_metrics, load_plugins
+from ilf_bench.registry import Registry
 from ilf_bench.stand_ins import with_stand_ins
 from metrics.context import check_reference_path
 from metrics.published.spec import read_scorers
+from metrics.table import METRICS, MetricTable
 from reports.render.build import build_report
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A validated experiment and what it will cost."""
+    """A validated experiment and what it will cost. ``metrics``: those of its metrics that are not built in."""
 
     experiment: Experiment
     plans: dict[str, Plan | Failure]
+    metrics: MetricTable
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path] = ()
     quiet_libraries()
     spec = load_spec(preset, overrides)
     IlfSettings.of(spec.training, spec.task)  # refuses a wrong training section
-    check_metrics(spec.metrics)
+    registry = Registry.of(plugins)
+    registry.check_metrics(spec.metrics)
     if not (scorers := locate(spec.scorers)).is_dir():
         read_scorers(scorers)
     if spec.reference is not None:
@@ -81,16 +83,17 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path] = ()
     if here:
         resolve_device(spec.device)
     backbone = find_backbone(spec)
-    table, added = load_plugins(plugins)
-    built = [parse_method(text, {**BUILT_IN, **table}) for text in spec.methods]
+    built = [registry.method(text) for text in spec.methods]
     plan = Plan.full(backbone, spec.steps, spec.guidance, spec.solver)
+    for method, text in zip(built, spec.methods, strict=True):
+        registry.check_plan(text, method, plan)
     methods = with_stand_ins(method_labels(built), plan, spec, preset)
     texts = {method.label: text for method, text in zip(built, spec.methods, strict=True)}
-    planned = {label: describe_method(label, texts[label], method, plan, added) for label, method in methods.items()}
+    planned = {label: describe_method(label, texts[label], method, plan, registry.plugins) for label, method in methods.items()}
     plans = {label: predict(label, method, plan) for label, method in methods.items()}
     listed = load_prompts(spec.prompts)
-    experiment = Experiment(spec, methods, planned, listed.repeated(spec.samples), listed.record(), added)
-    return Prepared(experiment, plans)
+    experiment = Experiment(spec, methods, planned, listed.repeated(spec.samples), listed.record(), registry.plugins)
+    return Prepared(experiment, plans, {name: registry.metrics[name] for name in spec.metrics if name not in METRICS})
 
 
 def predict(label: str, method: Method, plan: Plan) -> Plan | Failure:
@@ -128,7 +131,7 @@ def execute(
     ``command``: how the run can be started again, for its record.
     """
     folder = prepared.experiment.folder(out)
-    engine = make_engine(prepared.experiment, folder)
+    engine = make_engine(prepared.experiment, folder, prepared.metrics)
     runner = Runner(prepared.experiment, engine, out, console, command=command)
     print_line(f"run: {folder}", console)
     try:

@@ -32,7 +32,8 @@ Reference = Annotated[
 Methods = Annotated[str | None, typer.Option(help="Comma-separated, for example full,steps:12,deepcache:interval=3,ilf.")]
 Metrics = Annotated[str | None, typer.Option(help="Comma-separated; see `ilf-bench list metrics`.")]
 Plugins = Annotated[
-    list[Path] | None, typer.Option("--plugin", help="A Python file with METHODS = {name: class}; your own code is run.")
+    list[Path] | None,
+    typer.Option("--plugin", help="A Python file with METHODS or METRICS; your own code is run."),
 ]
 
 

@@ -17,23 +17,31 @@ from harness.models.loading import quiet_libraries
 from harness.results import Failure
 from harness.statistics import mean_interval
 from harness.storage.images import IMAGE_SUFFIXES, stack_images
-from ilf_bench.registry import build_metrics
+from ilf_bench.registry import Registry, build_metrics
 
 Row = tuple[str, str, str, str]
 PRESETS = {"text": "tiny-text", "class": "tiny-class"}
 
 
 def score_folder(
-    folder: Path, prompts: Path, metrics: Sequence[str], task: str, scorers: str | None = None, reference: str | None = None
+    folder: Path,
+    prompts: Path,
+    metrics: Sequence[str],
+    task: str,
+    scorers: str | None = None,
+    reference: str | None = None,
+    plugins: Sequence[Path] = (),
 ) -> Iterator[tuple[Row, bool]]:
     """A table row for each metric of a folder of images, and whether it could be measured. Every image is read once."""
     quiet_libraries()
     files = _images(folder)
+    registry = Registry.of(plugins)
+    registry.check_metrics(metrics)
     spec = _spec(task, {"metrics": tuple(metrics), "prompts": str(prompts), "samples": len(files)}, scorers, reference)
     listed = load_prompts(str(prompts)).texts
     if len(listed) != len(files):
         raise UsageError(expected=f"{len(files)} prompts, one per image", got=str(len(listed)), remedy=f"edit {prompts}")
-    metrics_of = build_metrics(spec)
+    metrics_of = build_metrics(spec, registry.metrics)
     ready = {name: m for name, m in metrics_of.items() if not isinstance(m, Failure) and not m.paired}
     measured = measure(by_measurement(ready), _batches(files, listed) if ready else ())
     for name, metric in metrics_of.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from harness.contracts import Metric
 from metrics import feature_distance, frechet, kernel
@@ -18,6 +18,8 @@ from metrics.manifold import Manifold, Side
 from metrics.preference import AESTHETIC, HPSV2, IMAGE_REWARD, PICKSCORE, Preference
 from metrics.psnr import Psnr
 from metrics.ssim import MsSsim, Ssim
+
+MetricTable = Mapping[str, Callable[[MetricContext], Metric]]
 
 
 def _fid(c: MetricContext) -> Metric:
@@ -62,7 +64,7 @@ def _kd_efficientnet(c: MetricContext) -> Metric:
     return KernelDistance(c.judge, c.features_for(c.judge), kind=kernel.KD_EFFICIENTNET)
 
 
-_PLAIN: dict[str, Callable[[MetricContext], Metric]] = {
+_PLAIN: MetricTable = {
     "fid": _fid,
     "sfid": _sfid,
     "kid": _kid,
@@ -96,4 +98,4 @@ def _to_converged(name: str) -> Callable[[MetricContext], Metric]:
     return lambda c: ToConverged(_PLAIN[name](c), c.reference_steps)
 
 
-METRICS: dict[str, Callable[[MetricContext], Metric]] = {**_PLAIN, **{f"{name}{SUFFIX}": _to_converged(name) for name in PAIRED}}
+METRICS: MetricTable = {**_PLAIN, **{f"{name}{SUFFIX}": _to_converged(name) for name in PAIRED}}

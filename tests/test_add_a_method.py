@@ -12,9 +12,9 @@ from harness.errors import UsageError
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_run
 from ilf_bench.cli import main
-from ilf_bench.registry import load_plugins
+from ilf_bench.registry import Registry
+from ilf_bench.testing import keeps_the_contract
 from tests.conftest import open_pipeline
-from tests.contract import keeps_the_contract
 from tests.harness.execution.test_runner import write_preset
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -28,7 +28,7 @@ def test_the_page_shows_the_file_and_it_is_short() -> None:
 
 
 def test_the_example_keeps_the_contract(pipeline: Pipeline) -> None:
-    table = load_plugins([EXAMPLE])[0]
+    table = Registry.of([EXAMPLE]).methods
     keeps_the_contract(pipeline, parse_method("limited-guidance:0.5:0.75", table))
     keeps_the_contract(pipeline, parse_method("limited-guidance:0:1", table), changes=False)
 
@@ -58,4 +58,4 @@ def test_what_the_page_names_exists(folders: dict[str, Path]) -> None:
 
 def test_impossible_options_are_refused_before_any_weight_is_loaded() -> None:
     with pytest.raises(UsageError, match="first <= last"):
-        parse_method("limited-guidance:0.9:0.1", load_plugins([EXAMPLE])[0])
+        parse_method("limited-guidance:0.9:0.1", Registry.of([EXAMPLE]).methods)

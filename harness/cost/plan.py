@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,11 @@ class StepCost:
 
     branches: int
     blocks: float
+
+    def __post_init__(self) -> None:
+        if not (self.branches >= 1 and 0 <= self.blocks < math.inf):
+            got = f"{self.branches} and {self.blocks:g}"
+            raise UsageError(expected="branches of 1 or more, and blocks of 0 or more", got=got, remedy="fix the method's plan")
 
     @property
     def evaluations(self) -> float:
@@ -117,7 +123,9 @@ class Plan:
         return replace(self, chosen=self.chosen | set(what))
 
     def with_steps(self, steps: int) -> Plan:
-        """The same cost a step, ``steps`` times, on the solver's own timesteps."""
+        """The same cost per step, ``steps`` times, on the solver's own timesteps. Raises :class:`UsageError` on none."""
+        if steps < 1:
+            raise UsageError(expected="at least 1 step", got=str(steps), remedy="ask for more steps")
         return replace(self.choosing(STEPS), steps=(self.step_cost,) * steps, timesteps=(), spacing="")
 
     def with_solver(self, solver: str) -> Plan:
@@ -134,7 +142,20 @@ class Plan:
         return replace(chosen, steps=steps, solver=solver, timesteps=timesteps, spacing="", loops=loops)
 
     def saving(self, saved: Sequence[float]) -> Plan:
-        """Step ``i`` costs ``saved[i]`` block evaluations less on each branch."""
+        """Step ``i`` costs ``saved[i]`` block evaluations less on each branch.
+
+        Raises :class:`UsageError` where that is more than it costs, or where there are not as many savings as steps.
+        """
+        if len(saved) != len(self.steps):
+            remedy = "fix the method's plan"
+            raise UsageError(expected=f"a saving for each of {len(self.steps)} steps", got=f"{len(saved)}", remedy=remedy)
+        for number, (cost, less) in enumerate(zip(self.steps, saved, strict=True)):
+            if not less <= cost.blocks:
+                raise UsageError(
+                    expected=f"a saving of at most {cost.blocks:g} block evaluations, which step {number} costs",
+                    got=f"{less:g}",
+                    remedy="fix the method's plan",
+                )
         costs = tuple(replace(cost, blocks=cost.blocks - less) for cost, less in zip(self.steps, saved, strict=True))
         return replace(self.costing(costs), exact=self.exact and not self.loops)
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from types import ModuleType
 from typing import Any
 
 import ray
+from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayError, RayTaskError
 
 from harness.errors import ArtifactError, UsageError
@@ -42,6 +44,12 @@ class ClusterOptions:
     score_device: str = "auto"
     score_batch: int = SCORE_BATCH
     deadline_s: float = 1800.0
+
+
+def send_by_value(modules: Iterable[ModuleType]) -> None:
+    """Send what these modules define along with what uses it: workers have no such files."""
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
 
 
 class Host:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.table import Column, Table
@@ -11,18 +13,22 @@ from rich.table import Column, Table
 from harness.errors import HarnessError, UsageError
 from harness.terminal import terminal_text
 from ilf_bench.console import console
+from ilf_bench.options import Plugins
 
-NAMED = ("name", "description")
+METHODS = ("name", "options and their defaults", "description")
+METRICS = ("name", "description")
 PRESETS = ("name", "description and whose weights", "published number of the full run", "device memory, estimated", "command")
 
 
-def list_(what: Annotated[str, typer.Argument(help="methods, metrics or presets")]) -> None:
-    """What this installation knows."""
-    tables = {"methods": (NAMED, methods), "metrics": (NAMED, metrics), "presets": (PRESETS, presets)}
+def list_(
+    what: Annotated[str, typer.Argument(metavar="methods|metrics|presets", help="What to list.")], plugins: Plugins = None
+) -> None:
+    """The methods, metrics or presets of this installation, and those of a plugin."""
+    tables = {"methods": (METHODS, methods), "metrics": (METRICS, metrics), "presets": (PRESETS, presets)}
     if what not in tables:
         raise UsageError(expected="methods, metrics or presets", got=repr(what), remedy="ilf-bench list methods")
     columns, rows = tables[what]
-    console.print(_table(columns, rows()))
+    console.print(_table(columns, rows(plugins or ())))
 
 
 def _table(columns: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:
@@ -32,24 +38,38 @@ def _table(columns: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:
     return table
 
 
-def methods() -> list[tuple[str, ...]]:
-    """Name and first line of the docstring."""
-    from ilf_bench.registry import BUILT_IN
+def methods(plugins: Sequence[Path] = ()) -> list[tuple[str, ...]]:
+    """Name, options with their defaults, and the first line of the docstring."""
+    from ilf_bench.registry import Registry
 
-    return [(name, (kind.__doc__ or "").strip().splitlines()[0]) for name, kind in BUILT_IN.items()]
+    registry = Registry.of(plugins)
+    return [(name, _options(kind), _summary(kind)) for name, kind in registry.methods.items()]
 
 
-def metrics() -> list[tuple[str, ...]]:
+def _options(kind: Any) -> str:
+    """The fields of a method's dataclass; one without a default must be given, and ``none`` lets the method choose."""
+    shown = []
+    for one in fields(kind) if is_dataclass(kind) else ():
+        default = one.default_factory() if one.default_factory is not MISSING else one.default
+        shown.append(f"{one.name} (required)" if default is MISSING else f"{one.name}={'none' if default is None else default}")
+    return ", ".join(shown)
+
+
+def _summary(kind: Any) -> str:
+    return next(iter((kind.__doc__ or "").strip().splitlines()), "")
+
+
+def metrics(plugins: Sequence[Path] = ()) -> list[tuple[str, ...]]:
     """Name and title, unit and direction, for the bundled scorers; what only published networks measure says so."""
     from harness.models.loading import quiet_libraries
     from harness.paths import locate
+    from ilf_bench.registry import Registry
     from metrics.context import MetricContext
-    from metrics.table import METRICS
 
     quiet_libraries()
     context = MetricContext(locate("zoo/scorers"), "text", "cpu", locate("zoo/tiny-pixart/reference.npz"))
     rows: list[tuple[str, ...]] = []
-    for name, build in METRICS.items():
+    for name, build in Registry.of(plugins).metrics.items():
         try:
             metric = build(context)
             rows.append((name, f"{metric.title}; {metric.unit or 'no unit'}; {metric.direction} is better; N >= {metric.floor}"))
@@ -58,7 +78,7 @@ def metrics() -> list[tuple[str, ...]]:
     return rows
 
 
-def presets() -> list[tuple[str, ...]]:
+def presets(plugins: Sequence[Path] = ()) -> list[tuple[str, ...]]:
     """A row of :data:`PRESETS` for each bundled preset. Nothing is downloaded."""
     from harness.config.spec import load_spec, preset_names
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from harness.terminal import terminal_text
 from ilf_bench.console import console
-from ilf_bench.options import EXIT_PARTIAL, Reference, Scorers, split
+from ilf_bench.options import EXIT_PARTIAL, Plugins, Reference, Scorers, split
 
 
 def score(
@@ -22,13 +22,14 @@ def score(
     task: Annotated[str, typer.Option(help="text or class: which reference and features.")] = "text",
     scorers: Scorers = None,
     reference: Reference = None,
+    plugins: Plugins = None,
 ) -> None:
     """Score a folder of images."""
     from ilf_bench.scoring import score_folder
 
     table = Table("metric", "value", "95% interval", "N")
     failed = False
-    for row, good in score_folder(folder, prompts, split(metrics) or (), task, scorers, reference):
+    for row, good in score_folder(folder, prompts, split(metrics) or (), task, scorers, reference, plugins or ()):
         table.add_row(*map(terminal_text, row))
         failed |= not good
     console.print(table)
