@@ -182,11 +182,10 @@ def plugin_modules() -> list[ModuleType]:
 
 def qualified_names(paths: Sequence[Path]) -> dict[Path, str]:
     """The shortest end of each path that no other has, without ``.py``: ``mine``, or ``a/mine`` and ``b/mine``."""
-    names: dict[Path, str] = {}
-    for path in paths:
-        parts = path.with_suffix("").parts
-        ends = ("/".join(parts[-n:]) for n in range(1, len(parts) + 1))
-        names[path] = next(
-            end for end in ends if sum(other.with_suffix("").as_posix().endswith(f"/{end}") for other in paths) == 1
-        )
+    whole = {path: path.with_suffix("").as_posix() for path in paths}
+    names = {}
+    for path, own in whole.items():
+        parts = own.strip("/").split("/")
+        ends = ["/".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+        names[path] = next((end for end in ends if sum(f"/{end}" == w[-len(end) - 1 :] for w in whole.values()) == 1), own)
     return names

@@ -196,7 +196,7 @@ def test_a_metric_of_a_file_scores_runs_and_folders(
     (folder,) = (tmp_path / "runs").glob("random-*")
     score = read_run(folder).scores["full", "brightness"]
     assert 0 < score.value < 255
-    samples = folder / "samples" / "full"
+    (samples,) = (folder / "samples").iterdir()
     arguments = ["score", str(samples), "--prompts", str(prompts(tmp_path, 4)), "--metrics", "brightness", "--task", "class"]
     assert main([*arguments, "--plugin", str(mine)]) == 0
     assert f"{score.value:.4f}" in capsys.readouterr().out
