@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from harness.errors import UsageError
 from ilf_bench.cli import main
+from ilf_bench.doctor import check_packages
 from ilf_bench.registry import BUILT_IN, Registry, added_by_packages
 from metrics.table import METRICS
 from tests.ilf_bench.test_plugins import HALF, METRIC
@@ -26,6 +29,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n")
         (info / "entry_points.txt").write_text(entries)
+        monkeypatch.delitem(sys.modules, package, raising=False)
+        importlib.invalidate_caches()
 
     monkeypatch.syspath_prepend(str(tmp_path))
     return put
@@ -46,9 +51,9 @@ def test_a_package_adds_a_method_and_a_metric(install: Install, capsys: pytest.C
     registry.check_metrics(["brightness", "psnr"])
     assert main(["list", "methods"]) == 0 and "part=0.5" in capsys.readouterr().out
     assert main(["list", "metrics"]) == 0 and "brightness" in capsys.readouterr().out
-    main(["doctor"])
-    said = capsys.readouterr().out
-    assert "pkg_good 1.2" in said and "half" in said and "brightness" in said
+    (finding,) = check_packages()
+    assert (finding.check, finding.state) == ("pkg_good 1.2", "ok")
+    assert finding.found == "adds half (methods), brightness (metrics)"
 
 
 @pytest.mark.parametrize(
@@ -60,9 +65,7 @@ def test_a_package_adds_a_method_and_a_metric(install: Install, capsys: pytest.C
         ("Half = 3", "pkg_bad:Half", "dataclass"),
     ],
 )
-def test_a_broken_entry_point_is_named_and_stops_no_other(
-    install: Install, capsys: pytest.CaptureFixture[str], code: str, target: str, word: str
-) -> None:
+def test_a_broken_entry_point_is_named_and_stops_no_other(install: Install, code: str, target: str, word: str) -> None:
     install("pkg_bad", code, f"[ilf_bench.methods]\nbroken = {target}\n")
     install("pkg_good", HALF.replace("NAME", "half"), "[ilf_bench.methods]\nhalf = pkg_good:Half\n")
     registry = Registry.of()
@@ -71,9 +74,8 @@ def test_a_broken_entry_point_is_named_and_stops_no_other(
         registry.method("broken")
     with pytest.raises(UsageError, match="a method out of"):
         registry.method("never-heard-of")
-    main(["doctor"])
-    said = " ".join(capsys.readouterr().out.split())
-    assert "pkg_bad 1.2" in said and "pkg_good 1.2" in said
+    good, bad = check_packages()
+    assert good.check == "pkg_good 1.2" and bad.check == "pkg_bad 1.2" and word in bad.found and bad.state == "missing"
 
 
 def test_no_package_takes_a_name_that_is_taken(install: Install) -> None:
