@@ -7,7 +7,6 @@ from importlib.metadata import version
 
 import torch
 import torch.nn.functional as F
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from harness.contracts import Batch, Unmeasurable
 from harness.results import FloatArray
@@ -20,6 +19,8 @@ WINDOW = "11x11 Gaussian window 1.5, RGB 0..1, data range 1, reflected borders k
 
 def similarities(images: torch.Tensor, full: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """SSIM and its contrast-structure part, each [B], for two batches [B, 3, H, W] in 0..1."""
+    from torchmetrics.functional.image import structural_similarity_index_measure  # takes seconds
+
     found = structural_similarity_index_measure(
         images,
         full,

@@ -11,19 +11,21 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import CLIPConfig, CLIPModel, T5Tokenizer
 
 from harness.errors import ArtifactError, UsageError
 from harness.models.checksums import check_sums
 from harness.storage.files import write_bytes
 from metrics.bundled.degradations import KINDS
 from metrics.remembered import RememberedImages, RememberedTexts
+
+if TYPE_CHECKING:  # transformers takes seconds, and a table of metrics needs no network
+    from transformers import CLIPModel, T5Tokenizer
 
 IMAGE_SIZE = 32
 MAX_TOKENS = 12
@@ -45,6 +47,8 @@ def to_unit(images: torch.Tensor) -> torch.Tensor:
 
 def build_clip(vocabulary: int, width: int = 96, vision_layers: int = 4, text_layers: int = 3, projection: int = 64) -> CLIPModel:
     """A randomly initialised image-text encoder for 32x32 images; token 0 pads and token 1 ends a text."""
+    from transformers import CLIPConfig, CLIPModel
+
     shared = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": 4, "projection_dim": projection}
     text = {"vocab_size": vocabulary, "num_hidden_layers": text_layers, "max_position_embeddings": MAX_TOKENS}
     tokens = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
@@ -210,6 +214,8 @@ class TinyClip:
     """The tiny image-text encoder, loaded from the folder that :func:`save_clip` wrote; an ``ImageTextEncoder``."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
+        from transformers import CLIPModel, T5Tokenizer
+
         if not (folder / WEIGHTS).exists():
             raise ArtifactError(expected=f"{WEIGHTS} in {folder}", got="none", remedy="rebuild the zoo's scorers")
         self.folder, self.device = folder, device
