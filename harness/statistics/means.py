@@ -2,7 +2,7 @@
 
 Efron, "Better bootstrap confidence intervals" (1987), with Hesterberg's expansion for few units. BCa alone covers skewed
 scores better than Student's interval and heavy-tailed ones worse; so here an interval is never narrower than Student's on
-either side. Simulated coverage of the 95% intervals: see tests/harness/test_coverage.py.
+either side. Simulated coverage of the 95% intervals: see tests/harness/statistics/test_coverage.py.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from harness.results import BASELINE, Score
+from harness.statistics.description import STATISTICS
 from harness.storage.records import Run
 from reports.analysis.compare import Verdict
 from reports.analysis.overview import overview
@@ -112,6 +113,7 @@ def html_report(
         "short": lambda text: shorten(text, PROMPT_LETTERS),
         "facts": facts(run),
         "failures": failures(run),
+        "statistics": STATISTICS,
         "fingerprints": fingerprints(run),
     }
     return render_page("report.html.jinja", "report.js", "data: 'self'", context)

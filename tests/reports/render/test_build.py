@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from harness.errors import ArtifactError
+from harness.statistics.description import STATISTICS
 from harness.storage.records import Run, read_run
 from reports.analysis.select import Sample
 from reports.format import interval_text, number, plus_minus
@@ -70,6 +71,11 @@ def test_the_policy_names_the_one_style_sheet_and_the_one_script(report_folder: 
 def test_the_page_says_that_scorers_are_tiny(page: str, report_folder: Path) -> None:
     assert TINY_WARNING in page
     assert TINY_WARNING in (report_folder / "report.md").read_text()
+
+
+def test_the_page_says_what_is_computed(page: str) -> None:
+    words = text_of(page)
+    assert all(text in words for text in STATISTICS.values()) and "ratios of medians" not in words
 
 
 def test_no_warning_without_tiny_scorers(make_run: Callable[..., Run]) -> None:
