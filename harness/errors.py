@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 from harness.text import said
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``did you mean 'steps'? `` for a word that is nearly one of the known, else nothing: the beginning of a remedy."""
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 class HarnessError(Exception):

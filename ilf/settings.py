@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from harness.errors import UsageError
+from harness.errors import UsageError, did_you_mean
 from harness.sampling.solvers import power_grid
 
 HIDDEN_STATE_BYTES = 2  # hidden states are stored as bfloat16
@@ -136,10 +136,13 @@ class IlfSettings:
         try:
             settings = cls(**(FORMS[form] | given))
         except ValidationError as error:
+            wrong = error.errors()
+            known = cls.__dataclass_fields__
+            hints = [did_you_mean(str(e["loc"][0]), known) for e in wrong if e["type"] == "unexpected_keyword_argument"]
             raise UsageError(
                 expected="a valid training section",
-                got="; ".join(f"training.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()),
-                remedy="edit the preset's training section or the option",
+                got="; ".join(f"training.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in wrong),
+                remedy=f"{''.join(hints)}edit the preset's training section or the option",
             ) from error
         if task == "class" and settings.recombined:
             raise UsageError(

@@ -17,7 +17,9 @@ def entry() -> None:
         sys.stderr.write(f"{complaint(name, path)}\n")
         sys.exit(EXIT_SHADOWED)
     from ilf_bench.cli import entry as run
+    from ilf_bench.home import ensure_home
 
+    ensure_home()
     run()
 
 

@@ -85,7 +85,7 @@ for _name, _work in COMMANDS.items():
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; whatever goes wrong is one line on standard error, and an exit code of its own."""
     try:
-        result: Any = app(arguments, standalone_mode=False)
+        result: Any = app(arguments, prog_name="ilf-bench", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except typer.Exit as error:
         return int(error.exit_code)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import UsageError
+from harness.errors import UsageError, did_you_mean
 from harness.execution.experiment import Experiment
 from harness.execution.local import LocalEngine
 from harness.execution.sampler import Sampler
@@ -55,7 +55,11 @@ def cluster_engine(options: ClusterOptions, experiment: Experiment, folder: Path
 def choose_engine(name: str, options: Callable[[], ClusterOptions]) -> EngineMaker:
     """The engine by its name. Raises :class:`UsageError` where it is unknown, or its package is not installed."""
     if name not in ENGINES:
-        raise UsageError(expected=f"an engine out of {', '.join(ENGINES)}", got=repr(name), remedy="--engine local")
+        raise UsageError(
+            expected=f"an engine out of {', '.join(ENGINES)}",
+            got=repr(name),
+            remedy=f"{did_you_mean(name, ENGINES)}--engine local",
+        )
     if name == "local":
         return local_engine
     try:

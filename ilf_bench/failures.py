@@ -65,9 +65,9 @@ def usage(error: Any) -> str:
     option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
     if option is None or context is None or not hasattr(error, "possibilities"):
         return str(error.format_message())
-    known = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
-    near = difflib.get_close_matches(str(option), known, 1)
-    hint = f"did you mean {near[0]}?" if near else f"see {context.command_path} --help"
+    known = [name[2:] for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
+    near = difflib.get_close_matches(str(option).lstrip("-"), known, 1)
+    hint = f"did you mean --{near[0]}?" if near else f"see {context.command_path} --help"
     return f"no such option: {option}; {hint}"
 
 
@@ -103,7 +103,7 @@ def operation(number: int, path: Path | None) -> str:
         return "create"
     if number in (errno.EACCES, errno.EPERM) and os.access(path, os.R_OK):
         return "write"
-    return "read" if path.exists() else "open"
+    return "read" if os.path.exists(path) else "open"
 
 
 def _space(path: Path | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -37,6 +37,12 @@ Plugins = Annotated[
 ]
 
 
+Assigned = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Any field of the preset, as timing.rounds=3; may be given several times."),
+]
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """Whose weights a preset is used with, where, and with which prompts; None leaves the preset's."""
@@ -50,10 +56,24 @@ class ModelOptions:
         str | None, typer.Option(help="A .txt, .csv, .tsv, .json, .jsonl or .parquet, hub:OWNER/NAME/FILE, classes:N.")
     ] = None
 
+    assigned: Assigned = None
+
     def overrides(self) -> dict[str, Any]:
         """The fields of a preset that these options replace."""
-        values = {"device": self.device, "pipeline": self.pipeline, "dtype": self.dtype, "prompts": self.prompts}
-        return given(values)
+        return with_assigned(self.values(), self.assigned)
+
+    def values(self) -> dict[str, Any]:
+        """The fields of a preset that these options replace, but for ``--set``."""
+        return given({"device": self.device, "pipeline": self.pipeline, "dtype": self.dtype, "prompts": self.prompts})
+
+
+def with_assigned(values: dict[str, Any], assignments: Sequence[str] | None) -> dict[str, Any]:
+    """``values``, and what ``--set`` assigns. Raises :class:`UsageError` on an unknown field, or one that has both."""
+    if not assignments:
+        return values
+    from ilf_bench.assignments import assigned, joined
+
+    return joined(values, assigned(assignments))
 
 
 def given(values: dict[str, Any]) -> dict[str, Any]:

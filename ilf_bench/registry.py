@@ -14,7 +14,7 @@ from harness.config.methods import MethodTable, parse_method
 from harness.config.spec import ExperimentSpec
 from harness.contracts import Method, Metric
 from harness.cost.plan import Plan
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.models.loading import resolve_device
 from harness.models.random_weights import is_random
 from harness.paths import locate
@@ -89,9 +89,8 @@ class Registry:
         for name in names:
             self._check_present(name)
             if name not in self.metrics:
-                raise UsageError(
-                    expected=f"metrics out of {', '.join(self.metrics)}", got=name, remedy="see ilf-bench list metrics"
-                )
+                remedy = f"{did_you_mean(name, self.metrics)}see ilf-bench list metrics"
+                raise UsageError(expected=f"metrics out of {', '.join(self.metrics)}", got=repr(name), remedy=remedy)
 
     def _check_present(self, name: str) -> None:
         if name in self.missing:

@@ -34,16 +34,16 @@ from ilf_bench.console import print_line
 TUNING = 64  # trajectories on which schedules are compared
 
 
-def train(preset: str, overrides: dict[str, Any], training: dict[str, Any], out: Path, console: Console) -> Path:
+def train(preset: str, overrides: dict[str, Any], out: Path, console: Console) -> Path:
     """Record the teacher's trajectories once, train, save module and record; the same command resumes an interrupted training.
 
-    ``training`` overrides the preset's section of that name. Returns the module's folder; trajectories and checkpoints lie
-    in its ``work``. What can be refused is refused before the first trajectory.
+    ``overrides`` replaces fields of the preset, those of its ``training`` one by one. Returns the module's folder; trajectories
+    and checkpoints lie in its ``work``. What can be refused is refused before the first trajectory.
     """
     quiet_libraries()
     spec = load_spec(preset, overrides)
     spec = spec.model_copy(update={"device": own_device(spec.device)})
-    chosen = IlfSettings.of(spec.training | training, spec.task)
+    chosen = IlfSettings.of(spec.training, spec.task)
     if chosen.seed <= spec.seed <= chosen.seed + 2:  # trajectories, converged ones, and the search of a schedule
         raise UsageError(
             expected=f"a training seed that is not evaluated on: {spec.seed} is the preset's, and training uses three",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from harness.errors import ArtifactError
+from harness.paths import cache_folder
 from harness.storage.arrays import array_names, read_arrays
 from harness.storage.files import file_digest
 from harness.storage.images import IMAGE_SUFFIXES, stack_images
@@ -21,11 +21,6 @@ from metrics.base import FeatureExtractor
 from metrics.reference import Reference, describe_reference, load_reference, read_fingerprint, write_reference
 
 BATCH = 64
-
-
-def cache_folder() -> Path:
-    """Where features of image folders are kept: ``$XDG_CACHE_HOME/ilf-bench/references``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ilf-bench" / "references"
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -89,7 +84,7 @@ class ImageSet:
     def features(self, extractor: FeatureExtractor, data: str, cache: Path | None) -> Reference:
         """Their features: from the cache, or taken now and kept there."""
         key = hashlib.sha256(f"{self.content}{json.dumps(dict(extractor.fingerprint()), sort_keys=True)}".encode())
-        kept = (cache or cache_folder()) / f"{key.hexdigest()[:16]}.npz"
+        kept = (cache or cache_folder() / "references") / f"{key.hexdigest()[:16]}.npz"
         if not kept.exists():
             rows = np.concatenate([extractor(images).float().cpu().numpy() for images in self.batches()])
             write_reference(kept, rows, describe_reference(extractor, data))

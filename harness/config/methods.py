@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.contracts import Method, Trained, why_unscored
 from harness.cost.plan import Backbone, Plan
-from harness.errors import UsageError
+from harness.errors import UsageError, did_you_mean
 from harness.results import UpfrontCost, method_parts
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def parse_method(text: str, table: MethodTable) -> Method:
 def _parse_one(text: str, table: MethodTable) -> Method:
     name, *options = text.split(":")
     if name not in table:
-        raise UsageError(expected=f"a method out of {', '.join(table)}", got=repr(name), remedy="see ilf-bench list methods")
+        remedy = f"{did_you_mean(name, table)}see ilf-bench list methods"
+        raise UsageError(expected=f"a method out of {', '.join(table)}", got=repr(name), remedy=remedy)
     kind: Any = table[name]
     names = [field.name for field in fields(kind)]
     values: dict[str, str] = {}
@@ -97,9 +98,8 @@ def _parse_one(text: str, table: MethodTable) -> Method:
         key = key if has_key else (names[position] if position < len(names) else "")
         if key not in names:
             known = ", ".join(names) or "no options"
-            raise UsageError(
-                expected=f"for {name}: {known}", got=repr(option), remedy=f"for example {name}:{names[0]}=..." if names else name
-            )
+            remedy = did_you_mean(key, names) + (f"for example {name}:{names[0]}=..." if names else name)
+            raise UsageError(expected=f"for {name}: {known}", got=repr(option), remedy=remedy)
         if key in values:
             raise UsageError(expected=f"{name}: {key} once", got=repr(text), remedy="leave one of them out")
         values[key] = value

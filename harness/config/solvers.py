@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.errors import UsageError
+from harness.errors import UsageError, did_you_mean
 
 OWN = "checkpoint"  # keep the scheduler that the checkpoint was saved with
 SOLVER_NAMES = ("ddim", "dpm++", "dpm++1", "unipc", "deis", "ghvb", "bdia", "bdia-inv", "evodiff")
@@ -11,6 +11,7 @@ SOLVER_NAMES = ("ddim", "dpm++", "dpm++1", "unipc", "deis", "ghvb", "bdia", "bdi
 def check_solver(name: str) -> str:
     """The name itself, or a :class:`UsageError` that lists the known ones."""
     if name != OWN and name not in SOLVER_NAMES:
-        known = ", ".join((OWN, *SOLVER_NAMES))
-        raise UsageError(expected=f"a solver out of {known}", got=repr(name), remedy="pick one of these")
+        known = (OWN, *SOLVER_NAMES)
+        remedy = did_you_mean(name, known) or "pick one of these"
+        raise UsageError(expected=f"a solver out of {', '.join(known)}", got=repr(name), remedy=remedy)
     return name

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from harness.config.anchors import Anchor
 from harness.config.solvers import check_solver
-from harness.errors import UsageError
+from harness.errors import UsageError, did_you_mean
 from harness.paths import ROOT
 from harness.storage.documents import PRESET_BYTES, parse_yaml
 from harness.storage.files import read_small
@@ -115,8 +115,9 @@ def load_spec(preset: str, overrides: dict[str, Any] | None = None) -> Experimen
     if not path.exists():
         path = Path(preset)
     if not path.is_file():
-        known = ", ".join(preset_names())
-        raise UsageError(expected=f"a preset ({known}) or a YAML file", got=repr(preset), remedy="see ilf-bench list presets")
+        known = preset_names()
+        remedy = f"{did_you_mean(preset, known)}see ilf-bench list presets"
+        raise UsageError(expected=f"a preset ({', '.join(known)}) or a YAML file", got=repr(preset), remedy=remedy)
     try:
         content = parse_yaml(read_small(path, PRESET_BYTES))
     except (ValueError, OSError) as error:
@@ -137,8 +138,11 @@ def build_spec(content: dict[str, Any], origin: str) -> ExperimentSpec:
     try:
         return ExperimentSpec(**content)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'fields'}: {e['msg']}" for e in error.errors()]
-        known = ", ".join(ExperimentSpec.model_fields)
+        wrong = error.errors()
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'fields'}: {e['msg']}" for e in wrong]
+        known = [*ExperimentSpec.model_fields, *TimingSpec.model_fields]
+        hints = [did_you_mean(str(e["loc"][-1]), known) for e in wrong if e["type"] == "extra_forbidden"]
+        remedy = f"{''.join(hints)}edit {origin} or the option"
         raise UsageError(
-            expected=f"fields out of {known}", got="; ".join(lines), remedy=f"edit {origin} or the option"
+            expected=f"fields out of {', '.join(ExperimentSpec.model_fields)}", got="; ".join(lines), remedy=remedy
         ) from error

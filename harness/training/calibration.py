@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from harness.cost.plan import Plan
 from harness.errors import NotMeasured
 from harness.execution.environment import device_name, weights_digest
-from harness.paths import locate
+from harness.paths import cache_folder, locate
 from harness.results import UpfrontCost
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
@@ -101,5 +100,4 @@ def _path(plan: Plan, what: str) -> Path:
     sampling = [len(plan.steps), plan.guidance, plan.solver, plan.timesteps]
     facts = [weights_digest(folder), what, sampling, SEED, tuning_prompts(folder)]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "ilf-bench" / "calibrations" / f"{what}-{key}.json"
+    return cache_folder() / "calibrations" / f"{what}-{key}.json"

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Column, Table
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.terminal import terminal_text
 from ilf_bench.console import console
 from ilf_bench.options import Plugins
@@ -26,7 +26,8 @@ def list_(
     """The methods, metrics or presets of this installation, and those of a plugin."""
     tables = {"methods": (METHODS, methods), "metrics": (METRICS, metrics), "presets": (PRESETS, presets)}
     if what not in tables:
-        raise UsageError(expected="methods, metrics or presets", got=repr(what), remedy="ilf-bench list methods")
+        remedy = f"{did_you_mean(what, tables)}for example ilf-bench list methods"
+        raise UsageError(expected="methods, metrics or presets", got=repr(what), remedy=remedy)
     columns, rows = tables[what]
     console.print(_table(columns, rows(plugins or ())))
 

@@ -51,8 +51,8 @@ class RunOptions(ModelOptions):
     scorers: Scorers = None
     reference: Reference = None
 
-    def overrides(self) -> dict[str, Any]:
-        """The fields of a preset that these options replace."""
+    def values(self) -> dict[str, Any]:
+        """The fields of a preset that these options replace, but for ``--set``."""
         values = {
             "methods": split(self.methods),
             "metrics": split(self.metrics),
@@ -65,7 +65,7 @@ class RunOptions(ModelOptions):
             "scorers": self.scorers,
             "reference": self.reference,
         }
-        return super().overrides() | given(values)
+        return super().values() | given(values)
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ class TrainOptions(ModelOptions):
     seed: Annotated[int | None, typer.Option(help="Of noise and training; not the preset's.")] = None
     gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory, more time.")] = False
 
-    def training(self) -> dict[str, Any]:
-        """The fields of the preset's ``training`` that these options replace."""
-        values = {
+    def values(self) -> dict[str, Any]:
+        """The fields of a preset that these options replace, those of its ``training`` among them, but for ``--set``."""
+        training = {
             "form": self.form,
             "trajectories": self.trajectories,
             "optimiser_steps": self.steps,
@@ -43,7 +43,8 @@ class TrainOptions(ModelOptions):
             "gradient_checkpointing": self.gradient_checkpointing or None,
             "budget": self.budget,
         }
-        return given(values)
+        chosen = given(training)
+        return super().values() | ({"training": chosen} if chosen else {})
 
 
 def train(
@@ -57,5 +58,5 @@ def train(
     """
     from ilf_bench.training import train as work
 
-    folder = work(preset, options.overrides(), options.training(), out, console)
+    folder = work(preset, options.overrides(), out, console)
     print_line(f"use it: ilf-bench run {preset} --methods full,steps:10,ilf:checkpoint={folder}")
