@@ -50,37 +50,52 @@ def html_report(
     Thumbnails beyond INLINE_BYTES are referred to as ``thumbs/NAME``.
     """
     numbers = {row.label: i for i, row in enumerate(table.rows)}
-    style = looks(run)
-    found = duels(run)
+    context = {
+        "title": title(run),
+        "subtitle": subtitle(run),
+        "command": str(run.environment.get("command") or ""),
+        "run": run,
+        "gallery": bool(stored),
+        **_first_screen(run, table, sheet, numbers),
+        **_tables(run, table, plots, stored, numbers),
+        **_drawings(run, table, plots, stages, numbers),
+        **_apart(run, numbers),
+        "sheet": sheet and _sources(sheet),
+        "short": lambda text: shorten(text, PROMPT_LETTERS),
+        "facts": facts(run),
+        "failures": failures(run),
+        "statistics": STATISTICS,
+        "fingerprints": fingerprints(run),
+    }
+    return render_page("report.html.jinja", "report.js", "data: 'self'", context)
+
+
+def _first_screen(run: Run, table: Table, sheet: Sheet | None, numbers: Mapping[str, int]) -> dict[str, Any]:
+    """What the page begins with: chips, a sentence, one plot, images, and a row for each method."""
     first = overview(run)
     main = tuple(column for key in first.shown for column in table.metrics if column.key == key)
     frames = (WIDE_FRAME, NARROW_FRAME) if main else ()
-    pictures = strip(first, sheet)
-    others = apart(run)
-    published = others.numbers
-    marks = {label: len(numbers) + i for i, label in enumerate(dict.fromkeys(number.label for number in published))}
-    seen = {plot.axis for plot in plots} | {part.axis for part in found}
-    context: dict[str, Any] = {
-        "title": title(run),
-        "subtitle": subtitle(run),
+    return {
         "chips": chips(run, first),
         "sentence": sentence(run, first),
         "overview": rows(run, first),
         "lead_plots": [drawing for frame in frames if (drawing := lead_plot(run, first, main[0], numbers, frame))],
         "main": main,
-        "strip": pictures,
+        "strip": strip(first, sheet),
         "thumb": lambda thumbnail: _source(thumbnail, sheet) if sheet else "",
-        "command": str(run.environment.get("command") or ""),
+    }
+
+
+def _tables(
+    run: Run, table: Table, plots: list[Plot], stored: Mapping[str, Mapping[int, Sample]], numbers: Mapping[str, int]
+) -> dict[str, Any]:
+    """Duels, matrices and the comparison, with the marks that stand beside a method's name."""
+    style, found = looks(run), duels(run)
+    seen = {plot.axis for plot in plots} | {part.axis for part in found}
+    page = {"looks": _drawn(style, table, plots), "numbers": numbers, "mark": mark, "heading": unbroken}
+    return {
         "contents": _contents(run, found, plots, table, stored),
-        "run": run,
-        "page": {
-            "looks": _drawn(style, table, plots),
-            "numbers": numbers,
-            "mark": mark,
-            "heading": unbroken,
-            "breakable": breakable,
-            "most": DRAWN,
-        },
+        "page": {**page, "breakable": breakable, "most": DRAWN},
         "symbols": symbols([*style.values(), PUBLISHED]),
         "legend": legend(run),
         "duels": found,
@@ -90,33 +105,41 @@ def html_report(
         "unfolded": len(found[0].rows) <= OPEN_UP_TO,
         "warning": TINY_WARNING if has_tiny_scorers(run) else "",
         "table": table,
-        "stage_columns": STAGE_COLUMNS,
         "nulls": null_matrix(run),
         "blind": blind_metrics(run),
         "training": TRAINING_COLUMNS,
-        "published": published,
-        "published_plots": [plot_svg(plot, marks) for plot in published_plots(published)],
-        "published_mark": mark(PUBLISHED),
-        "apart": others,
-        "anchor_head": ANCHOR_HEAD,
-        "beside_head": BESIDE_HEAD,
-        "throttled": throttle_sentence(run) if throttled_calls((*run.timings, *run.other_batches)) else "",
         "conflicts": conflicts(run, stored),
         "marks": MARKS,
         "Verdict": Verdict,
         "axes": [axis for axis in COST_AXES if axis in seen],
+    }
+
+
+def _drawings(run: Run, table: Table, plots: list[Plot], stages: Stages | None, numbers: Mapping[str, int]) -> dict[str, Any]:
+    """Speed against scores, and where the time goes."""
+    throttled = throttled_calls((*run.timings, *run.other_batches))
+    return {
         "plots": plots,
         "svg": lambda plot: plot_svg(plot, numbers),
         "stages": stages_svg(stages, numbers) if stages else "",
-        "gallery": bool(stored),
-        "sheet": sheet and _sources(sheet),
-        "short": lambda text: shorten(text, PROMPT_LETTERS),
-        "facts": facts(run),
-        "failures": failures(run),
-        "statistics": STATISTICS,
-        "fingerprints": fingerprints(run),
+        "stage_columns": STAGE_COLUMNS,
+        "throttled": throttle_sentence(run) if throttled else "",
     }
-    return render_page("report.html.jinja", "report.js", "data: 'self'", context)
+
+
+def _apart(run: Run, numbers: Mapping[str, int]) -> dict[str, Any]:
+    """Published numbers, which are compared with nothing here; their marks come after those of the methods."""
+    others = apart(run)
+    labels = dict.fromkeys(number.label for number in others.numbers)
+    marks = {label: len(numbers) + i for i, label in enumerate(labels)}
+    return {
+        "apart": others,
+        "published": others.numbers,
+        "published_plots": [plot_svg(plot, marks) for plot in published_plots(others.numbers)],
+        "published_mark": mark(PUBLISHED),
+        "anchor_head": ANCHOR_HEAD,
+        "beside_head": BESIDE_HEAD,
+    }
 
 
 def _drawn(style: Mapping[str, Look], table: Table, plots: list[Plot]) -> Mapping[str, Look]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -63,7 +63,7 @@ class Named:
     text: str
 
 
-def lead_plot(run: Run, found: Overview, metric: Column, numbers: dict[str, int], frame: Frame) -> Markup | None:
+def lead_plot(run: Run, found: Overview, metric: Column, numbers: Mapping[str, int], frame: Frame) -> Markup | None:
     """Speed-up (higher is faster) against ``metric``; None where fewer than two methods have both."""
     lines = [line for line in found.lines if line.speed_up and isinstance(score_of(run, line.label, metric.key), Score)]
     if len(lines) < 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -86,7 +86,7 @@ def _code(marker: str) -> str:
     return str(ord(marker))
 
 
-def plot_svg(plot: Plot, numbers: dict[str, int]) -> Markup:
+def plot_svg(plot: Plot, numbers: Mapping[str, int]) -> Markup:
     """One plot. ``numbers`` gives each method's number in the page, by which its controls find it."""
     across, upward = cost_scale(plot), value_scale(plot)
     body = [_axes(plot, across, upward), _band(plot, across), _front(plot, across, upward)]
@@ -155,7 +155,7 @@ def _bars(point: Marker, across: Scale, upward: Scale) -> list[Box]:
     return lines
 
 
-def _labels(plot: Plot, numbers: dict[str, int], across: Scale, upward: Scale) -> Markup:
+def _labels(plot: Plot, numbers: Mapping[str, int], across: Scale, upward: Scale) -> Markup:
     """A label for as many points as have room, those on the front first; the rest are named on hover and in the legend."""
     at = [(across(p.cost), upward(p.value)) for p in plot.points]
     taken = [(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS) for x, y in at]
@@ -206,7 +206,7 @@ def shorten(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - most // 3 - 1]}…{text[-(most // 3) :]}"
 
 
-def stages_svg(stages: Stages, numbers: dict[str, int]) -> Markup:
+def stages_svg(stages: Stages, numbers: Mapping[str, int]) -> Markup:
     """Stacked bars with the sum at their end."""
     longest = max(sum(times) for times in stages.times.values()) or 1.0
     across = Scale(0, longest * 1.2, NAMES, WIDTH - 4)
