@@ -1,7 +1,8 @@
 """Print a lock file with hashes, in an environment of its own: ``python constraints/lock.py light > constraints/ci.lock``.
 
 It asks pip what it would install under a file of constraints, and writes down each file's version and SHA-256, pip's own among
-them. ``light`` is the light core with the developer's tools, ``full`` the published metrics with them (full-metrics.lock).
+them. ``light`` is the light core with the developer's tools, ``full`` the published metrics with them (full-metrics.lock), and
+another name the environment of a scorer command (metrics/command/environments/NAME/requirements.txt, from its requirements.in).
 The hashes are of the files that this Python, this platform and this index get.
 """
 
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HEADER = """# Written by constraints/lock.py for Python {python} on Linux x86-64; do not edit. {torch}
 # pip install --require-hashes --no-deps -r constraints/{name}
 """
+ENVIRONMENTS = ROOT / "metrics" / "command" / "environments"
 LOCKS = {
     "light": ("ci.lock", "light-cpu.txt", "dev", (), "With the CPU build of torch."),
     "full": ("full-metrics.lock", "full-metrics.txt", "metrics,dev", ("image-reward==1.5", "fairscale==0.4.13"), ""),
@@ -41,6 +43,11 @@ def line(item: dict[str, Any]) -> str:
 
 def main(kind: str) -> None:
     """Resolve, and print the lock."""
+    if kind not in LOCKS:
+        found = resolved("--requirement", str(ENVIRONMENTS / kind / "requirements.in"))
+        print(HEADER.format(name="requirements.txt", python=".".join(map(str, sys.version_info[:2])), torch="").rstrip())
+        print("\n".join(sorted(line(item) for item in found)))
+        return
     name, constraints, extras, alone, torch = LOCKS[kind]
     found = resolved("--constraint", str(ROOT / "constraints" / constraints), f"{ROOT}[{extras}]", "pip")
     if alone:

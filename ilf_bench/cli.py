@@ -26,6 +26,7 @@ from ilf_bench.commands.power import power
 from ilf_bench.commands.report import report
 from ilf_bench.commands.run import run
 from ilf_bench.commands.score import score
+from ilf_bench.commands.scorers import scorers
 from ilf_bench.commands.tag import tag
 from ilf_bench.commands.train import train
 from ilf_bench.commands.verify import verify
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
     "score": score,
     "anchors": anchors,
+    "scorers": scorers,
     "train": train,
     "check": check,
     "history": history,

@@ -50,7 +50,10 @@ class MetricContext:
         """The set of networks."""
         if self.scorers.is_dir():
             return BundledNetworks(self.scorers, self.task, self.device)
-        return PublishedNetworks(read_scorers(self.scorers), self.device)
+        scorers = read_scorers(self.scorers)
+        if scorers.bundled is not None:
+            return BundledNetworks(scorers.bundled, self.task, self.device)
+        return PublishedNetworks(scorers, self.device)
 
     @cached_property
     def judge(self) -> FeatureExtractor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import sys
 import traceback
@@ -41,6 +42,9 @@ def serve(
         try:
             given = [asked["images"], asked["prompts"]] + ([asked["full"]] if facts.get("paired") else [])
             rows = [list(map(float, row)) if hasattr(row, "__len__") else [float(row)] for row in score(*given)]
+            unmeasured = [i for i, row in enumerate(rows) if not all(map(math.isfinite, row))]
+            if unmeasured:
+                raise ValueError(f"no finite value for image {unmeasured[0]} of the batch")
             _say(answers, {"batch": asked["batch"], "weights": weights, "rows": rows})
         except Exception as error:  # one batch fails; the next may not
             traceback.print_exc()

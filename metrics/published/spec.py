@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness.errors import UsageError
 from harness.storage.documents import PRESET_BYTES, parse_yaml
 from harness.storage.files import read_small
+from metrics.command.spec import CommandSpec
 
 
 class _Part(BaseModel):
@@ -76,7 +77,14 @@ class Aesthetic(_Part):
 
 
 class Scorers(_Part):
-    """The whole file; a part that is left out keeps its default."""
+    """The whole file; a part that is left out keeps its default.
+
+    ``bundled``: a folder of the tiny networks, which then serve instead of the published ones. ``commands``: programs that
+    serve a metric each, by its name; only a file that the user names starts them.
+    """
+
+    bundled: Path | None = None
+    commands: dict[str, CommandSpec] = {}
 
     inception: Inception = Inception()
     clip: OpenClip = OpenClip(model="ViT-L-14", pretrained="openai")

@@ -1,0 +1,71 @@
+"""GenEval-style object scores as a scorer command: 1 where an image shows what its prompt asks for, else 0.
+
+Prompts are GenEval's own ("a photo of two dogs", "a photo of a red cup and a blue chair"). Objects are found by Mask2Former on
+COCO and colours named by CLIP ViT-L/14 in the crop, both from transformers; the authors' code runs Mask2Former in mmdetection.
+"""
+
+import os
+from functools import partial
+
+import objects
+import torch
+from ilf_bench_scorer import serve
+from PIL import Image
+from transformers import AutoImageProcessor, CLIPModel, CLIPProcessor, Mask2FormerForUniversalSegmentation
+
+DETECTOR = os.environ.get("GENEVAL_DETECTOR", "facebook/mask2former-swin-small-coco-instance")
+NAMER = os.environ.get("GENEVAL_CLIP", "openai/clip-vit-large-patch14")
+DEVICE = os.environ.get("ILF_BENCH_DEVICE", "cpu")
+
+see, detector = AutoImageProcessor.from_pretrained(DETECTOR), Mask2FormerForUniversalSegmentation.from_pretrained(DETECTOR)
+read, namer = CLIPProcessor.from_pretrained(NAMER), CLIPModel.from_pretrained(NAMER)
+for network in (detector, namer):
+    network.eval().requires_grad_(False).to(DEVICE)
+names = [name.lower() for name in detector.config.id2label.values()]
+
+
+def detect(image):
+    """Detections by class, best first."""
+    given = see(images=image, return_tensors="pt").to(DEVICE)
+    found = see.post_process_instance_segmentation(detector(**given), objects.THRESHOLD, target_sizes=[image.size[::-1]])[0]
+    detections = {}
+    for segment in sorted(found["segments_info"], key=lambda one: -one["score"]):
+        rows, columns = torch.where(found["segmentation"] == segment["id"])
+        if len(rows):
+            box = (float(columns.min()), float(rows.min()), float(columns.max()) + 1, float(rows.max()) + 1)
+            name = detector.config.id2label[segment["label_id"]].lower()
+            detections.setdefault(name, []).append(objects.Found(box, float(segment["score"])))
+    return detections
+
+
+def colour_of(image, found, name):
+    """The most likely of GenEval's colours of an object."""
+    given = read(
+        text=[f"a photo of a {colour} {name}" for colour in objects.COLOURS],
+        images=image.crop(tuple(round(edge) for edge in found.box)),
+        return_tensors="pt",
+        padding=True,
+    ).to(DEVICE)
+    return objects.COLOURS[int(namer(**given).logits_per_image[0].argmax())]
+
+
+@torch.inference_mode()
+def score(images, prompts):
+    """1 or 0 for each path."""
+    values = []
+    for path, prompt in zip(images, prompts):  # noqa: B905
+        image = Image.open(path).convert("RGB")
+        wanted = objects.parse(prompt, names)
+        values.append(float(objects.satisfied(wanted, detect(image), partial(colour_of, image))))
+    return values
+
+
+serve(
+    score,
+    name="geneval",
+    title="GenEval-style object score",
+    weights=f"{DETECTOR} and {NAMER}, revisions {detector.config._commit_hash} and {namer.config._commit_hash}",
+    packages=("torch", "transformers"),
+    preprocessing="the processors of both models",
+    range=[0, 1],
+)
