@@ -102,8 +102,26 @@ def diagnose() -> list[CheckResult]:
     findings += [check_core(package, module) for package, module in CORE]
     findings += [*check_devices(), *check_bundled(ROOT / "zoo")]
     findings += [check_optional(*row) for row in OPTIONAL] + check_packages()
+    findings += check_scorer_commands()
     findings += [check_font(EMOJI_FONT), check_browser(), check_disk(Path.cwd()), check_git(ROOT)]
     return findings
+
+
+def check_scorer_commands() -> list[CheckResult]:
+    """The environments of scorer commands, and the user's own commands; none is started."""
+    try:
+        from ilf_bench.scorer_commands import environments, user_file
+        from metrics.published.spec import read_scorers
+
+        own = read_scorers(user_file()).commands if user_file().is_file() else {}
+    except Exception as error:  # without torch, or with a file that is wrong
+        return [CheckResult("scorer commands", "missing", f"{type(error).__name__}: {error}", "fix what is broken above")]
+    found = []
+    for name, environment in environments().items():
+        remedy = f"{', '.join(environment.about.metrics)} cannot be measured; ilf-bench scorers install {name}"
+        good = environment.state == "installed"
+        found.append(CheckResult(f"scorer {name}", "ok" if good else "missing", environment.state, "" if good else remedy))
+    return found + [CheckResult(f"scorer {name}", "ok", f"yours: {' '.join(spec.command)}") for name, spec in own.items()]
 
 
 def installed(package: str) -> str | None:

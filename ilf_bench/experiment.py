@@ -31,6 +31,7 @@ from ilf_bench.console import console as terminal
 from ilf_bench.console import print_line
 from ilf_bench.engines import EngineMaker, local_engine
 from ilf_bench.registry import Registry
+from ilf_bench.scorer_commands import command_metrics, refuse_commands
 from ilf_bench.stand_ins import with_stand_ins
 from metrics.context import check_reference_path
 from metrics.published.spec import read_scorers
@@ -74,10 +75,13 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path] = ()
     quiet_libraries()
     spec = load_spec(preset, overrides)
     IlfSettings.of(spec.training, spec.task)  # refuses a wrong training section
-    registry = Registry.of(plugins)
+    named = overrides.get("scorers")  # by the user; a program that the preset's own file names is refused
+    registry = Registry.of(plugins).with_commands(command_metrics(None if named is None else locate(str(named))))
     registry.check_metrics(spec.metrics)
     if not (scorers := locate(spec.scorers)).is_dir():
-        read_scorers(scorers)
+        found = read_scorers(scorers)
+        if named is None:
+            refuse_commands(found, f"{scorers}, which {preset} names")
     if spec.reference is not None:
         check_reference_path(locate(spec.reference))
     if here:

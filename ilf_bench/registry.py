@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
@@ -62,6 +62,10 @@ class Registry:
         missing: dict[str, str] = {}
         tables = {kind: _joined(kind, plugins, sources, missing) for kind in OURS}
         return cls(tables["methods"], tables["metrics"], sources, missing)
+
+    def with_commands(self, commands: MetricTable) -> Registry:
+        """Scorer commands added; a plugin's metric of the same name goes before one."""
+        return replace(self, metrics={**commands, **self.metrics})
 
     def method(self, text: str) -> Method:
         """Build a method from its text. Raises :class:`UsageError` on an unknown name or option, or a label that is none."""

@@ -128,11 +128,14 @@ def install(environment: Environment, python: str = sys.executable) -> None:
 
 
 def _run(command: Sequence[str], what: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        got = said[-1].strip()[:500] if said else f"exit code {done.returncode}"
-        raise ArtifactError(expected=what, got=got, remedy=f"run it by hand: {' '.join(command)}")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+        said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()] if done.returncode else []
+        fault = (said[-1].strip()[:500] if said else f"exit code {done.returncode}") if done.returncode else ""
+    except OSError as error:
+        fault = str(error)
+    if fault:
+        raise ArtifactError(expected=what, got=fault, remedy=f"run it by hand: {' '.join(command)}")
 
 
 def command_metrics(scorers: Path | None) -> MetricTable:

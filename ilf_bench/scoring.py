@@ -14,10 +14,12 @@ from harness.errors import UsageError
 from harness.execution.scorer import Measured, by_measurement, measure, to_score
 from harness.execution.tasks import SCORE_BATCH, is_fatal, reason
 from harness.models.loading import quiet_libraries
+from harness.paths import locate
 from harness.results import Failure
 from harness.statistics import mean_interval
 from harness.storage.images import IMAGE_SUFFIXES, stack_images
 from ilf_bench.registry import Registry, build_metrics
+from ilf_bench.scorer_commands import command_metrics
 
 Row = tuple[str, str, str, str]
 PRESETS = {"text": "tiny-text", "class": "tiny-class"}
@@ -35,7 +37,7 @@ def score_folder(
     """A table row for each metric of a folder of images, and whether it could be measured. Every image is read once."""
     quiet_libraries()
     files = _images(folder)
-    registry = Registry.of(plugins)
+    registry = Registry.of(plugins).with_commands(command_metrics(None if scorers is None else locate(scorers)))
     registry.check_metrics(metrics)
     spec = _spec(task, {"metrics": tuple(metrics), "prompts": str(prompts), "samples": len(files)}, scorers, reference)
     listed = load_prompts(str(prompts)).texts

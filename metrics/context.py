@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.errors import ArtifactError, UsageError
+from harness.paths import locate
 from metrics.base import FeatureExtractor, Networks
 from metrics.bundled.networks import BundledNetworks, Task
 from metrics.image_folder import folder_reference, image_files, stored_reference
@@ -52,7 +53,7 @@ class MetricContext:
             return BundledNetworks(self.scorers, self.task, self.device)
         scorers = read_scorers(self.scorers)
         if scorers.bundled is not None:
-            return BundledNetworks(scorers.bundled, self.task, self.device)
+            return BundledNetworks(locate(str(scorers.bundled)), self.task, self.device)
         return PublishedNetworks(scorers, self.device)
 
     @cached_property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Column, Table
@@ -14,6 +14,9 @@ from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.terminal import terminal_text
 from ilf_bench.console import console
 from ilf_bench.options import Plugins
+
+if TYPE_CHECKING:
+    from metrics.context import MetricContext
 
 METHODS = ("name", "options and their defaults", "description")
 METRICS = ("name", "description")
@@ -60,15 +63,39 @@ def _summary(kind: Any) -> str:
     return next(iter((kind.__doc__ or "").strip().splitlines()), "")
 
 
+def _unread_reference(scorers: Path) -> MetricContext:
+    """A context that takes no features of reference images: for a list nothing is measured."""
+    import numpy as np
+
+    from metrics.base import FeatureExtractor
+    from metrics.context import MetricContext
+    from metrics.reference import Reference
+
+    class Unread(MetricContext):
+        def reference_for(self, extractor: FeatureExtractor, *, spatial: bool = False) -> Reference:
+            known = {"extractor": extractor.fingerprint()["extractor"], "data": "none"}
+            return Reference(np.zeros((extractor.width + 1, extractor.width), dtype=np.float32), known)
+
+    return Unread(scorers, "text")
+
+
+def commands() -> list[tuple[str, ...]]:
+    """Metrics served by scorer commands, without starting one."""
+    from ilf_bench.scorer_commands import command_metrics
+    from metrics.command.metric import CommandFactory
+
+    ready = {name: isinstance(factory, CommandFactory) for name, factory in command_metrics(None).items()}
+    return [(name, f"a scorer command; {'ready' if good else 'see ilf-bench scorers'}") for name, good in ready.items()]
+
+
 def metrics(plugins: Sequence[Path] = ()) -> list[tuple[str, ...]]:
     """Name and title, unit and direction, for the bundled scorers; what only published networks measure says so."""
     from harness.models.loading import quiet_libraries
     from harness.paths import locate
     from ilf_bench.registry import Registry
-    from metrics.context import MetricContext
 
     quiet_libraries()
-    context = MetricContext(locate("zoo/scorers"), "text", "cpu", locate("zoo/tiny-pixart/reference.npz"))
+    context = _unread_reference(locate("zoo/scorers"))
     rows: list[tuple[str, ...]] = []
     for name, build in Registry.of(plugins).metrics.items():
         try:
@@ -76,7 +103,7 @@ def metrics(plugins: Sequence[Path] = ()) -> list[tuple[str, ...]]:
             rows.append((name, f"{metric.title}; {metric.unit or 'no unit'}; {metric.direction} is better; N >= {metric.floor}"))
         except HarnessError as error:
             rows.append((name, f"not with the bundled scorers: {error.remedy}"))
-    return rows
+    return rows + commands()
 
 
 def presets(plugins: Sequence[Path] = ()) -> list[tuple[str, ...]]:
