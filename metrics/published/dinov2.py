@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from metrics.published.packages import digest, frozen, in_chunks, to_pil, weights_of
+from metrics.published.packages import Precision, arithmetic, digest, frozen, in_chunks, to_pil, weights_of
 
 SIDE = 224
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -20,18 +20,19 @@ PREPROCESSING = f"uint8 RGB, bicubic to {SIDE} x {SIDE} (Pillow, antialiased), I
 class DinoFeatures:
     """The normalised class token; a ``FeatureExtractor``."""
 
-    def __init__(self, model: str, device: str = "cpu") -> None:
+    def __init__(self, model: str, device: str = "cpu", precision: Precision = "fp32") -> None:
         from transformers import Dinov2Model
 
         with weights_of(f"DINOv2 ({model})", "name a local folder as dinov2.model in the scorers' YAML file"):
             loaded: Any = Dinov2Model.from_pretrained(model, dtype=torch.float32)
         self.model: Any = frozen(loaded, device)
+        self.precision = precision
         self.device, self.width = device, int(loaded.config.hidden_size)
         self._digest = digest(self.model)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """float32 [B, width] for uint8 [B, 3, H, W]."""
-        return in_chunks(self._features, images)
+        return in_chunks(self._features, images, device=self.device, precision=self.precision)
 
     def _features(self, images: torch.Tensor) -> torch.Tensor:
         resized = [np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for image in to_pil(images)]
@@ -42,4 +43,5 @@ class DinoFeatures:
 
     def fingerprint(self) -> Mapping[str, str]:
         """Weights, preprocessing, package."""
-        return {"extractor": f"dinov2-{self._digest}", "preprocessing": PREPROCESSING, "transformers": version("transformers")}
+        known = {"extractor": f"dinov2-{self._digest}", "preprocessing": PREPROCESSING, "transformers": version("transformers")}
+        return {**known, **arithmetic(self.precision)}

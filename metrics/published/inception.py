@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from harness.models.reading import load_tensors
-from metrics.published.packages import digest, existing, frozen, in_chunks, require, weights_of
+from metrics.published.packages import Precision, arithmetic, digest, existing, frozen, in_chunks, require, weights_of
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
 PREPROCESSING = "uint8 RGB, bilinear to 299 x 299 as TensorFlow 1 does (no antialias), (x - 128) / 128"
@@ -32,13 +32,15 @@ class InceptionFeatures:
 
     width, name = 2048, "pool"
 
-    def __init__(self, model: Any, device: str) -> None:
-        self.model, self.device = model, device
+    def __init__(self, model: Any, device: str, precision: Precision = "fp32") -> None:
+        self.model, self.device, self.precision = model, device, precision
         self._digest = digest(model)
+        if precision == "bf16":
+            model.to(memory_format=torch.channels_last)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """float32 [B, width] for uint8 [B, 3, H, W]."""
-        return in_chunks(lambda part: self.features(part.to(self.device)), images)
+        return in_chunks(lambda part: self.features(part.to(self.device)), images, device=self.device, precision=self.precision)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """The same for images on the model's device."""
@@ -48,7 +50,8 @@ class InceptionFeatures:
     def fingerprint(self) -> Mapping[str, str]:
         """Weights and layer, preprocessing, package."""
         extractor = f"inception-{self.name}-{self._digest}"
-        return {"extractor": extractor, "preprocessing": PREPROCESSING, "torch-fidelity": version("torch-fidelity")}
+        known = {"extractor": extractor, "preprocessing": PREPROCESSING, "torch-fidelity": version("torch-fidelity")}
+        return {**known, **arithmetic(self.precision)}
 
 
 class SpatialFeatures(InceptionFeatures):

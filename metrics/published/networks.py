@@ -34,17 +34,17 @@ class PublishedNetworks:
     @cached_property
     def frechet_features(self) -> FeatureExtractor:
         """Inception's pooled features."""
-        return RememberedFeatures(InceptionFeatures(self._inception, self.device))
+        return RememberedFeatures(InceptionFeatures(self._inception, self.device, self.scorers.inception.precision))
 
     @cached_property
     def spatial_features(self) -> FeatureExtractor:
         """Inception's spatial features."""
-        return SpatialFeatures(self._inception, self.device)
+        return SpatialFeatures(self._inception, self.device, self.scorers.inception.precision)
 
     @cached_property
     def dino_features(self) -> FeatureExtractor:
         """DINOv2's class token."""
-        return RememberedFeatures(DinoFeatures(self.scorers.dinov2.model, self.device))
+        return RememberedFeatures(DinoFeatures(self.scorers.dinov2.model, self.device, self.scorers.dinov2.precision))
 
     @property
     def fidelity_features(self) -> FeatureExtractor:

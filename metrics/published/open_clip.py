@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from metrics.published.packages import digest, frozen, in_chunks, require, to_pil, weights_of
+from metrics.published.packages import arithmetic, digest, frozen, in_chunks, require, to_pil, weights_of
 from metrics.published.spec import OpenClip
 from metrics.remembered import RememberedImages, RememberedTexts
 
@@ -30,7 +30,9 @@ class OpenClipEncoder:
         self.spec, self.device = spec, device
         self.scale = float(self.model.logit_scale.exp())
         self._digest = digest(self.model)
-        self.embed_images = RememberedImages(lambda images: in_chunks(self._embed, images))
+        self.embed_images = RememberedImages(
+            lambda images: in_chunks(self._embed, images, device=device, precision=spec.precision)
+        )
         self.embed_texts = RememberedTexts(self._embed_texts)
 
     def _embed(self, images: torch.Tensor) -> torch.Tensor:
@@ -51,6 +53,7 @@ class OpenClipEncoder:
             "encoder": f"{self.spec.model}-{self._digest}",
             "preprocessing": shown,
             "open_clip": version("open_clip_torch"),
+            **arithmetic(self.spec.precision),
         }
 
 

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -16,6 +16,7 @@ from torch import nn
 from harness.errors import HarnessError, NotMeasured, UsageError
 
 INSTALL = "in an environment of its own: make metrics, or pip install --constraint constraints/full-metrics.txt '.[metrics]'"
+Precision = Literal["fp32", "bf16"]
 MIN_SIDE = 32  # pixels; a smaller image tells these networks nothing
 PIXELS = 2**22  # of all images in one forward pass: 64 of 256 x 256, 4 of 1024 x 1024
 
@@ -81,9 +82,25 @@ def checked(images: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def in_chunks(network: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, side: int = 0) -> torch.Tensor:
-    """``network`` over checked images, so many at a time that large ones fit, ``side`` x ``side`` ones too; rows in float32."""
-    return torch.cat([network(part).float() for part in torch.split(checked(images), images_at_once(images, side))])
+def in_chunks(
+    network: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    side: int = 0,
+    *,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+) -> torch.Tensor:
+    """``network`` over checked images, so many at a time that large ones fit, ``side`` x ``side`` ones too; rows in float32.
+
+    ``precision`` bf16 lets autocast multiply in bfloat16 on ``device``.
+    """
+    with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
+        return torch.cat([network(part).float() for part in torch.split(checked(images), images_at_once(images, side))])
+
+
+def arithmetic(precision: Precision) -> dict[str, str]:
+    """What a fingerprint says of it: nothing of float32."""
+    return {} if precision == "fp32" else {"precision": precision}
 
 
 def images_at_once(images: torch.Tensor, side: int = 0) -> int:

@@ -17,13 +17,19 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Inception(_Part):
+class _Network(_Part):
+    """``precision`` bf16 multiplies in bfloat16, faster on a GPU; scores then have another fingerprint. benchmarks/scoring.py."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class Inception(_Network):
     """torch-fidelity's Inception; ``weights`` is a local file, or the package downloads."""
 
     weights: Path | None = None
 
 
-class OpenClip(_Part):
+class OpenClip(_Network):
     """A model of open_clip; ``pretrained`` is one of its tags or a local state-dict file."""
 
     model: str
@@ -43,7 +49,7 @@ class ImageRewardWeights(_Part):
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
-class DinoV2(_Part):
+class DinoV2(_Network):
     """A hub id or a local folder in the layout of transformers."""
 
     model: str = "facebook/dinov2-large"
