@@ -9,14 +9,16 @@ from types import MethodType
 from typing import Any, ClassVar
 
 import torch
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from harness.cost.plan import COMPILATION, Plan
+from harness.cost.plan import Plan
 from harness.errors import NotMeasured
 from harness.sampling.compiling import compiled_forward
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 
 Forward = Callable[..., torch.Tensor]
+WARMUPS = 2  # calls of a block before it is captured: libraries choose their kernels and set up their workspaces in them
 
 
 @contextmanager
@@ -34,11 +36,9 @@ def below_all(pipeline: Pipeline, change: Callable[[Forward], Forward]) -> Itera
 class Compile:
     """Every block through torch.compile, whole; the option `--compile` does it for all rows of a run. The seconds of compilation
     fall into the first call, which is recorded apart.
-
-    A method that re-uses parts of blocks is compiled once for each pattern of parts, which takes minutes.
     """
 
-    innermost: ClassVar[bool] = True
+    innermost: ClassVar[int] = 2
 
     @property
     def label(self) -> str:
@@ -47,20 +47,24 @@ class Compile:
 
     def plan(self, plan: Plan) -> Plan:
         """The same cost."""
-        return plan.choosing(COMPILATION)
+        return plan.choosing("compilation")
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Compile at the first call inside the context; torch keeps what it compiled for the next one."""
-        with below_all(pipeline, compiled_forward):
+        with below_all(pipeline, compiled_forward), pipeline.running("compiled"):
             yield
 
 
 @dataclass(frozen=True)
 class CudaGraphs:
-    """Every block as a CUDA graph, captured by torch's ``cudagraphs`` backend: the same kernels without launch overhead."""
+    """Every block as CUDA graphs, one for each kind of its input: the same kernels without the time to launch them.
 
-    innermost: ClassVar[bool] = True
+    They are captured in the first call after the method is attached, which is not timed.
+    """
+
+    innermost: ClassVar[int] = 2
+    captures: ClassVar[bool] = True
 
     @property
     def label(self) -> str:
@@ -69,22 +73,80 @@ class CudaGraphs:
 
     def plan(self, plan: Plan) -> Plan:
         """The same cost."""
-        return plan.choosing(COMPILATION)
+        return plan.choosing("compilation")
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
-        """Capture at the first calls inside the context. Raises :class:`NotMeasured` on a device without CUDA."""
+        """Capture at the first calls inside the context.
+
+        Raises :class:`NotMeasured` on a device without CUDA, and on float32 weights under autocast: eager blocks cast them once
+        a call, and a graph would at every replay.
+        """
         if not pipeline.device.startswith("cuda"):
             raise NotMeasured(expected="a CUDA device", got=pipeline.device, remedy="leave cuda-graphs out, or --device cuda")
-        with below_all(pipeline, _graphed):
+        if pipeline.dtype == "float32" and pipeline.precision != "fp32":
+            got = f"float32 weights computed with in {pipeline.precision}"
+            raise NotMeasured(expected="16-bit weights for cuda-graphs", got=got, remedy="--dtype bfloat16, or --precision fp32")
+        memory = _Memory()
+        graphed = below_all(pipeline, lambda forward: _graphed(forward, memory))
+        with torch.cuda.device(pipeline.device), graphed, pipeline.running("captured"):
             yield
 
 
-def _graphed(forward: Forward) -> Forward:
-    graphed = torch.compile(forward, fullgraph=True, dynamic=False, backend="cudagraphs")
+class _Memory:
+    """What all graphs of a pipeline share: a pool for what is computed on the way, and one input and output of each kind."""
+
+    def __init__(self) -> None:
+        self.pool = torch.cuda.graph_pool_handle()
+        self.held: dict[Any, torch.Tensor] = {}
+
+    def of(self, place: Any, tensor: torch.Tensor) -> torch.Tensor:
+        """The one tensor that holds what lies at ``place`` of a call and is like ``tensor``."""
+        key = (place, tensor.shape, tensor.stride(), tensor.dtype)
+        if key not in self.held:
+            self.held[key] = tensor.clone()
+        return self.held[key]
+
+
+def _graphed(forward: Forward, memory: _Memory) -> Forward:
+    """A block's forward, captured for each kind of input and replayed for the next ones. Weights are read where they lie."""
+    captured: dict[Any, _Graph] = {}
 
     def call(*args: Any, **kwargs: Any) -> torch.Tensor:
-        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        return graphed(*args, **kwargs).clone()  # the graph's own output is overwritten when it is replayed
+        values, form = tree_flatten((args, kwargs))
+        kind = (str(form), *(_kind(value) for value in values))
+        if kind not in captured:
+            captured[kind] = _Graph(forward, values, form, memory)
+        return captured[kind].replay(values)
 
     return call
+
+
+def _kind(value: Any) -> Any:
+    """What of an input a graph cannot take otherwise than it was captured with."""
+    return (value.shape, value.stride(), value.dtype) if isinstance(value, torch.Tensor) else value
+
+
+class _Graph:
+    """One captured call. Its input and output are overwritten by those of the next graph that is replayed."""
+
+    def __init__(self, forward: Forward, values: list[Any], form: Any, memory: _Memory) -> None:
+        self.inputs = [memory.of(i, value) if isinstance(value, torch.Tensor) else value for i, value in enumerate(values)]
+        args, kwargs = tree_unflatten(self.inputs, form)
+        aside, here = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(here)
+        with torch.cuda.stream(aside):
+            for _ in range(WARMUPS):
+                output = forward(*args, **kwargs)
+        here.wait_stream(aside)
+        self.output, self.graph = memory.of("output", output), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, pool=memory.pool):
+            self.output.copy_(forward(*args, **kwargs))
+
+    def replay(self, values: list[Any]) -> torch.Tensor:
+        """The output for other inputs of this kind."""
+        for held, value in zip(self.inputs, values, strict=True):
+            if isinstance(value, torch.Tensor):
+                held.copy_(value)
+        self.graph.replay()
+        return self.output.clone()

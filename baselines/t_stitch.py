@@ -29,7 +29,7 @@ class TStitch:
     model, by multiply-accumulates (:mod:`harness.cost.macs`).
     """
 
-    innermost: ClassVar[bool] = True  # what counts steps or adds to a prediction has to see the sibling's, too
+    innermost: ClassVar[int] = 1  # what counts steps or adds to a prediction has to see the sibling's, too
     fraction: float = 0.4
     small: str | None = None
 

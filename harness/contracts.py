@@ -53,6 +53,19 @@ class SpeedOnly(Protocol):
         ...
 
 
+@runtime_checkable
+class Capturing(Protocol):
+    """A method whose first call after it is attached does work that later ones do not, such as capturing CUDA graphs.
+
+    That call is then made before the timed one.
+    """
+
+    @property
+    def captures(self) -> bool:
+        """Whether it is such a method."""
+        ...
+
+
 def why_unscored(method: Method) -> str:
     """Why a method's images must not be scored, or nothing."""
     return method.why_unscored if isinstance(method, SpeedOnly) else ""

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from harness.cost.macs import PARTS
-from harness.errors import UsageError
+from harness.errors import NotMeasured, UsageError
 from harness.sampling.guidance import select_rows
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
@@ -125,7 +125,17 @@ def parts_replaced(
 def parts_cached(
     pipeline: Pipeline, runs: Runs, memory: Callable[[], Memory] = Latest, parts: Collection[str] = tuple(PARTS)
 ) -> AbstractContextManager[None]:
-    """Each of ``parts`` of every block runs where ``runs(step, block number, part)`` says so, else its memory is recalled."""
+    """Each of ``parts`` of every block runs where ``runs(step, block number, part)`` says so, else its memory is recalled.
+
+    Raises :class:`NotMeasured` where blocks run compiled or captured: each pattern of parts would be another compilation, until
+    torch gives up, and a captured block does the same at every step.
+    """
+    if pipeline.blocks_run != "eager":
+        raise NotMeasured(
+            expected="eager blocks for a method that skips parts of blocks",
+            got=f"{pipeline.blocks_run} ones",
+            remedy="run it without compilation; methods that skip whole blocks can be compiled",
+        )
 
     def caching(forward: Forward, block: int, part: str) -> Forward:
         remembered = memory()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.contracts import Method, Trained, why_unscored
+from harness.contracts import Capturing, Method, Trained, why_unscored
 from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError, did_you_mean
 from harness.results import UpfrontCost, method_parts
@@ -22,7 +22,7 @@ MethodTable = Mapping[str, Callable[..., Method]]
 
 @dataclass(frozen=True)
 class Composition:
-    """Several methods at once, attached from left to right; those that are ``innermost`` (precision, compilation) first.
+    """Several methods at once, attached from left to right; those that are ``innermost`` (compilation 2, precision 1) first.
 
     So the others wrap what these have made of the blocks, wherever they stand in the text.
     """
@@ -45,6 +45,11 @@ class Composition:
         """The first part's reason that has one."""
         return next(filter(None, map(why_unscored, self.parts)), "")
 
+    @property
+    def captures(self) -> bool:
+        """Whether one of the parts does."""
+        return any(isinstance(part, Capturing) and part.captures for part in self.parts)
+
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """The sum over the parts that were trained."""
         return sum((part.upfront_cost(backbone) for part in self.parts if isinstance(part, Trained)), UpfrontCost(0.0, 0))
@@ -53,7 +58,7 @@ class Composition:
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Attach all; detach in reverse order."""
         with ExitStack() as stack:
-            for part in sorted(self.parts, key=lambda part: not getattr(part, "innermost", False)):
+            for part in sorted(self.parts, key=lambda part: -getattr(part, "innermost", 0)):
                 stack.enter_context(part.attach(pipeline))
             yield
 
@@ -73,6 +78,11 @@ class StandIn:
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """What stands in says how many parameters it adds."""
         return self.method.upfront_cost(backbone) if isinstance(self.method, Trained) else UpfrontCost(0.0, 0)
+
+    @property
+    def captures(self) -> bool:
+        """As what stands in."""
+        return isinstance(self.method, Capturing) and self.method.captures
 
     def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
         """What stands in."""

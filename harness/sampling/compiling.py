@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.errors import NotMeasured
 from harness.sampling.patching import patched
 
 BACKEND = "inductor"
@@ -37,6 +38,21 @@ def compiled(blocks: Iterable[nn.Module]) -> Iterator[None]:
         for block in blocks:
             stack.enter_context(patched(block, "forward", compiled_forward(block.forward)))
         yield
+
+
+def gave_up(error: Exception) -> NotMeasured | None:
+    """What to say where torch would not compile one more variant of a block, else None.
+
+    What it has compiled is then forgotten: blocks share it, so the next method would find no room, not even the full run.
+    """
+    if type(error).__name__ != "FailOnRecompileLimitHit":
+        return None
+    torch._dynamo.reset()
+    return NotMeasured(
+        expected=f"at most {SHAPES} variants of a block to compile",
+        got="a method that changes the blocks, or the shape of their input, at every step",
+        remedy="run it without compilation",
+    )
 
 
 def compile_seconds() -> float:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from harness.sampling.patching import patched
 from harness.sampling.precision import autocast, resolve
 from harness.sampling.schedulers.bespoke import SolverTable, guidance_terms
 from harness.sampling.solvers import build_bespoke, build_solver, on_timesteps
+
+BlocksRun = Literal["eager", "compiled", "captured"]
 
 
 class Pipeline:
@@ -62,7 +64,8 @@ class Pipeline:
         self.pipe.scheduler = build_solver(solver, self.own_scheduler)
         self.clock = StepClock()
         self.counter: BlockCounter | None = None
-        self.compile, self._compiles = compile, False
+        self.compile = compile
+        self.blocks_run: BlocksRun = "eager"
 
     @property
     def arithmetic(self) -> str:
@@ -154,12 +157,19 @@ class Pipeline:
 
         Work is timed in it, and counted outside: a counter changes the blocks from inside, which would compile them anew.
         """
-        with compiled(self.blocks) if self.compile else nullcontext(), patched(self, "_compiles", self.compile):
+        if not self.compile:
             yield
+            return
+        with compiled(self.blocks), self.running("compiled"):
+            yield
+
+    def running(self, how: BlocksRun) -> AbstractContextManager[None]:
+        """Note inside the context how the blocks run: compiled and captured ones run whole, whatever the step."""
+        return patched(self, "blocks_run", how)
 
     def compiling(self, *blocks: nn.Module) -> AbstractContextManager[None]:
         """Run blocks that a method adds compiled inside the context, where the pipeline's own are."""
-        return compiled(blocks) if self._compiles else nullcontext()
+        return compiled(blocks) if self.blocks_run == "compiled" else nullcontext()
 
     @contextmanager
     def counting(self) -> Iterator[BlockCounter]:

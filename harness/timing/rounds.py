@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from harness.config.spec import TimingSpec
-from harness.contracts import Method
+from harness.contracts import Capturing, Method
 from harness.execution.tasks import is_fatal, reason
 from harness.results import Failure, TimingSample
-from harness.sampling.compiling import compile_seconds
+from harness.sampling.compiling import compile_seconds, gave_up
 from harness.sampling.pipeline import Pipeline
 from harness.storage.layout import Layout
 from harness.storage.records import read_json, write_json, write_score
@@ -51,6 +51,8 @@ def time_once(
     """One timed batch, attaching outside the clock. The device is watched from outside the timed region, too."""
     timer, monitor = StageTimer(pipeline.device), monitor or Monitor("cpu")
     with method.attach(pipeline):
+        if isinstance(method, Capturing) and method.captures:
+            pipeline.generate(prompts, seed, range(len(prompts)))
         reset_peak_memory(pipeline.device)
         monitor.begin()
         compiling, watch = compile_seconds(), Stopwatch(pipeline.device)
@@ -138,7 +140,7 @@ class Rounds:
                 except Exception as error:
                     if is_fatal(error):
                         raise
-                    failures.append(Failure(label, self._stage(batch), reason(error)))
+                    failures.append(Failure(label, self._stage(batch), reason(gave_up(error) or error)))
                     write_score(self.folder, failures[-1])
                     self.alive[batch] = [other for other in self.alive[batch] if other != label]
                 rows.append(self.workload.time_once(number, batch))

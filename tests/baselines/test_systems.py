@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,10 +13,13 @@ import torch
 from baselines.deepcache import DeepCache
 from baselines.systems import Compile, CudaGraphs
 from harness.config.methods import Composition
+from harness.config.spec import TimingSpec
 from harness.errors import NotMeasured
 from harness.sampling import compiling
+from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
-from tests.conftest import PROMPTS
+from harness.timing.rounds import Rounds
+from tests.conftest import PROMPTS, open_pipeline
 from tests.methods import build, save_random_module
 
 
@@ -58,6 +64,51 @@ def test_ilf_composes(pipeline: Pipeline, tmp_path: Path) -> None:
         with build(text, folder).attach(pipeline):
             images.append(pipeline.generate(PROMPTS, 0, range(5)))
     assert torch.equal(*images)
+
+
+@pytest.mark.parametrize("text", ["fora", "taylorseer", "t-gate:0.5", "ecad:0.7"])
+def test_caches_of_parts_are_not_measured_compiled(folders: dict[str, Path], text: str) -> None:
+    """Each pattern of parts would be a compilation of its own, up to torch's limit, at which the full run fails, too."""
+    pipeline = open_pipeline(folders["pixart"], compile=True)
+    method = build(text, Path())
+    with method.attach(pipeline):
+        pipeline.generate(PROMPTS, 0, range(5))  # images are made by eager blocks
+    with pipeline.compiled(), pytest.raises(NotMeasured, match="without compilation"), method.attach(pipeline):
+        pass
+    with pytest.raises(NotMeasured, match="without compilation"), build(f"{text}+compile", Path()).attach(pipeline):
+        pass
+
+
+class EveryStep:
+    """A method that makes each step another compilation."""
+
+    label = "every step"
+
+    @contextmanager
+    def attach(self, pipeline: Pipeline) -> Iterator[None]:
+        def scaled(forward: Any) -> Any:
+            return lambda *args, **kwargs: forward(*args, **kwargs) * (1 + 0.01 * pipeline.clock.step)
+
+        with ExitStack() as stack:
+            for block in pipeline.blocks:
+                stack.enter_context(patched(block.ff, "forward", scaled(block.ff.forward)))
+            yield
+
+
+def test_a_method_that_compiles_at_every_step_costs_no_other(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "SHAPES", 8)
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
+    torch._dynamo.reset()
+    pipeline = open_pipeline(folders["dit"], compile=True, steps=10)
+    methods: Any = {"full": build("full", Path()), "every step": EveryStep(), "3 steps": build("steps:3", Path())}
+    timing = TimingSpec(rounds=1, warmup=1, batch=3, batches=(1, 2))
+    with pipeline.compiled():
+        failures = Rounds(tmp_path, timing, pipeline, PROMPTS, 0, methods).record(0)
+    assert {failure.method for failure in failures} == {"every step"} and len(failures) == 3
+    assert all(failure.reason.startswith("NOT-MEASURED: expected at most 8 variants") for failure in failures)
+    torch._dynamo.reset()
 
 
 def test_cuda_graphs_without_cuda_are_not_measured(pipeline: Pipeline) -> None:

@@ -5,7 +5,7 @@
         device.waits  # Counter({Wait("_local_scalar_dense", "tests/...py:7"): 1})
 
 It holds no fast memory and has no kernels: what it shows is where tensors live, what CUDA would refuse, when the host
-waits for the device, and how many bytes are allocated. It cannot run Triton (so no inductor) and captures no CUDA graphs.
+waits for the device, and how many bytes are allocated. It cannot run Triton (so no inductor).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import types
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,10 +28,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 SOURCE = Path(__file__).with_name("device.cpp")
 ROOT = SOURCE.parents[2]
 BUILT = ROOT / ".pytest_cache" / "simulated_cuda"
+WAITED = [0]  # how often the host has waited since the device was there
 NAME, CAPABILITY, TOTAL_BYTES, DEVICES = "NVIDIA H200", (9, 0), 141 * 2**30, 2
 
 
@@ -76,6 +79,7 @@ class SimulatedCuda:
         library.sim_on_wait(self._callback)
 
     def _noted(self, why: bytes) -> None:
+        WAITED[0] += 1
         self.waits[Wait(why.decode(), _where())] += 1
 
     def forget(self) -> None:
@@ -141,6 +145,49 @@ class Event:
         return 1000 * (other.time_s - self.time_s)
 
 
+class Stream:
+    """``torch.cuda.Stream``; there is one order of work on the device, whatever the stream."""
+
+    def wait_stream(self, stream: Any) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        _library().sim_wait(b"synchronize")
+
+
+class CUDAGraph(TorchDispatchMode):
+    """``torch.cuda.CUDAGraph``: what was called during the capture is called again on the same tensors.
+
+    As on a GPU a replay reads its inputs and weights where they lay, writes its outputs where they lay, and knows nothing of
+    what Python would decide differently by then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.calls.append((func, args, kwargs or {}, result))
+        return result
+
+    def replay(self) -> None:
+        for func, args, kwargs, result in self.calls:
+            again = func(*args, **kwargs)
+            for held, new in zip(tree_leaves(result), tree_leaves(again), strict=True):
+                if isinstance(held, torch.Tensor) and held.data_ptr() != new.data_ptr():
+                    held.copy_(new)
+
+
+@contextmanager
+def _capture(graph: CUDAGraph, pool: Any = None) -> Iterator[None]:
+    before = WAITED[0]
+    with graph:
+        yield
+    if WAITED[0] != before:
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+
+
 def _properties(device: Any = None) -> Any:
     major, minor = CAPABILITY
     uuid = f"simulated-{_index(device)}"
@@ -174,7 +221,12 @@ def _front_end(library: ctypes.CDLL) -> dict[str, Any]:
         "_maybe_exchange_device": exchange,
         "synchronize": synchronize,
         "Event": Event,
-        "current_stream": lambda device=None: types.SimpleNamespace(device=device, synchronize=synchronize),
+        "current_stream": lambda device=None: Stream(),
+        "Stream": Stream,
+        "stream": lambda stream: nullcontext(),
+        "CUDAGraph": CUDAGraph,
+        "graph": _capture,
+        "graph_pool_handle": object,
         "get_device_name": lambda device=None: NAME,
         "get_device_capability": lambda device=None: CAPABILITY,
         "get_device_properties": _properties,
