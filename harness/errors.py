@@ -39,6 +39,12 @@ class ArtifactError(HarnessError):
     """A file on disk is missing, damaged, or belongs to another experiment: exit code 65 (EX_DATAERR)."""
 
 
+class DeviceLost(HarnessError):
+    """A GPU is of no more use to this process, whatever it is asked to do: exit code 74 (EX_IOERR). A new process can go on."""
+
+    exit_code = 74
+
+
 class NotMeasured(HarnessError):
     """What one method needs is not at hand: that method becomes a failed row, every other one still runs."""
 

@@ -32,9 +32,12 @@ class TrainingCost:
         """Device seconds at a sustained speed."""
         return (self.teacher_flops + self.training_flops) / speed.flops_per_s
 
-    def text(self, speed: Speed) -> str:
-        """For example ``predicted: 3.1 h of device time at ..., 12 GB of disk``."""
-        seconds, disk = self.seconds(speed), self.disk_bytes / 1e9
+    def text(self, speed: Speed | None) -> str:
+        """For example ``predicted: 3.1 h of device time at ..., 12 GB of disk``; without a speed the work instead of the time."""
+        disk = self.disk_bytes / 1e9
+        if speed is None:
+            return f"predicted: {self.teacher_flops + self.training_flops:.2g} FLOP, {disk:.2g} GB of disk"
+        seconds = self.seconds(speed)
         unit, length = next(
             (unit, length) for unit, length in (("h", 3600), ("min", 60), ("s", 1)) if seconds >= length or length == 1
         )

@@ -232,7 +232,7 @@ def check_nvml(device: str) -> CheckResult:
     monitor, check = Monitor(device), f"nvml {device}"
     if monitor.nvml is None:
         return CheckResult(check, "missing", monitor.why_not, "GPU times are recorded without clocks; pip install nvidia-ml-py")
-    facts, state = monitor.nvml.facts(), monitor.nvml.state({})
+    facts, state = monitor.nvml.facts(), monitor.nvml.state()
     found = f"driver {facts.driver}, {state.clock_mhz} of {facts.max_clock_mhz} MHz, {state.temperature_c} C, {state.power_w} W"
     troubles = [f"throttled by {state.throttled}"] if state.throttled else []
     troubles += [f"{facts.cotenants} other processes compute on it"] if facts.cotenants else []

@@ -91,7 +91,7 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path] = ()
     plan = Plan.full(backbone, spec.steps, spec.guidance, spec.solver)
     for method, text in zip(built, spec.methods, strict=True):
         registry.check_plan(text, method, plan)
-    methods = with_stand_ins(method_labels(built), plan, spec, preset)
+    methods = with_stand_ins(method_labels(built), plan, spec, preset, here=here)
     texts = {method.label: text for method, text in zip(built, spec.methods, strict=True)}
     planned = {label: describe_method(label, texts[label], method, plan, registry.plugins) for label, method in methods.items()}
     plans = {label: predict(label, method, plan) for label, method in methods.items()}

@@ -19,6 +19,7 @@ from harness.models.loading import resolve_device
 from harness.models.random_weights import is_random
 from harness.paths import locate
 from harness.results import Failure, method_parts
+from harness.sampling.precision import exact_float32
 from ilf.method import ILF_METHODS
 from ilf.untrained import UNTRAINED_METHODS
 from ilf_bench.plugins import LoadedPlugin, check_method, load_plugin, qualified_names
@@ -173,6 +174,7 @@ def build_metrics(spec: ExperimentSpec, own: MetricTable | None = None) -> dict[
     """
     if is_random(spec.pipeline):
         return {name: Failure("", name, "NOT-MEASURED: random weights") for name in spec.metrics}
+    exact_float32()
     context = MetricContext(
         locate(spec.scorers),
         spec.task,

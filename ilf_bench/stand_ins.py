@@ -18,15 +18,18 @@ from ilf.training_cost import predict_training
 from ilf.untrained import UntrainedIlf
 
 
-def with_stand_ins(methods: Mapping[str, Method], plan: Plan, spec: ExperimentSpec, preset: str) -> dict[str, Method]:
+def with_stand_ins(
+    methods: Mapping[str, Method], plan: Plan, spec: ExperimentSpec, preset: str, *, here: bool = True
+) -> dict[str, Method]:
     """The methods; those that lack trained weights are replaced by what has the same speed and cost, under their own label.
 
-    One that knows no stand-in stays: it becomes a failed row.
+    One that knows no stand-in stays: it becomes a failed row. ``here``: this machine has the device of the run, so that its
+    speed can be measured.
     """
-    return {label: _available(label, method, plan, spec, preset) for label, method in methods.items()}
+    return {label: _available(label, method, plan, spec, preset, here) for label, method in methods.items()}
 
 
-def _available(label: str, method: Method, plan: Plan, spec: ExperimentSpec, preset: str) -> Method:
+def _available(label: str, method: Method, plan: Plan, spec: ExperimentSpec, preset: str, here: bool) -> Method:
     try:
         method.plan(plan)
         return method
@@ -34,7 +37,7 @@ def _available(label: str, method: Method, plan: Plan, spec: ExperimentSpec, pre
         untrained = stand_in(method, plan, spec)
         if untrained is None:
             return method
-        reason = NotMeasured(expected=error.expected, got=error.got, remedy=training_offer(plan.backbone, spec, preset))
+        reason = NotMeasured(expected=error.expected, got=error.got, remedy=training_offer(plan.backbone, spec, preset, here))
         return StandIn(label, untrained, str(reason))
 
 
@@ -74,11 +77,11 @@ def _fresh(spec: ExperimentSpec, method: Ilf) -> UntrainedIlf:
     )
 
 
-def training_offer(backbone: Backbone, spec: ExperimentSpec, preset: str) -> str:
-    """The command that trains the preset's module, and its predicted device time and disk."""
+def training_offer(backbone: Backbone, spec: ExperimentSpec, preset: str, here: bool = True) -> str:
+    """The command that trains the preset's module, with its predicted disk and time, or work where the device is not ``here``."""
     geometry = backbone.geometry
     settings = IlfSettings.of(spec.training, spec.task).resolved(backbone.depth, geometry.tokens * geometry.width)
     parameters = _fresh(spec, Ilf()).upfront_cost(backbone).extra_parameters
     cost = predict_training(geometry, settings, 2 if spec.guidance > 1 else 1, parameters)
-    speed = training_speed(geometry, resolve_device(spec.device), spec.precision)
+    speed = training_speed(geometry, resolve_device(spec.device), spec.precision) if here else None
     return f"name one: ilf:checkpoint=FOLDER; or train one: ilf-bench train {preset} ({cost.text(speed)})"

@@ -17,7 +17,7 @@ import torch
 from harness.paths import ROOT
 from harness.timing.nvml import Monitor
 
-GPU_KEY = ("driver", "power_limit_w", "max_clock_mhz", "cuda")  # timings under others do not compare
+GPU_KEY = ("driver", "power_limit_w", "max_clock_mhz", "cuda", "tf32")  # timings under others do not compare
 PACKAGES = ("ilf-bench", "torch", "diffusers", "transformers", "torchmetrics", "numpy")
 
 
@@ -73,11 +73,15 @@ def _git(*arguments: str) -> str | None:
 
 
 def gpu_facts(device: str) -> dict[str, Any]:
-    """Of a GPU: memory, CUDA, driver, limits and co-tenants, or why NVML could not be asked; nothing for a CPU."""
+    """Of a GPU: memory, CUDA, whether float32 is computed in TF32, driver, limits and co-tenants; nothing for a CPU.
+
+    Where NVML could not be asked, ``nvml`` says why.
+    """
     if not device.startswith("cuda"):
         return {}
     memory = torch.cuda.get_device_properties(device).total_memory
-    known = {"gpu_memory_bytes": memory, "cuda": torch.version.cuda}
+    tf32 = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+    known = {"gpu_memory_bytes": memory, "cuda": torch.version.cuda, "tf32": tf32}
     monitor = Monitor(device)
     return known | (asdict(monitor.nvml.facts()) if monitor.nvml else {"nvml": monitor.why_not})
 

@@ -20,7 +20,7 @@ import ray
 from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayError, RayTaskError
 
-from harness.errors import ArtifactError, UsageError
+from harness.errors import ArtifactError, DeviceLost, UsageError
 from harness.execution.ray_token import demand_token
 from harness.execution.tasks import SCORE_BATCH, Facts, Loss, Role, SamplerWorker, Task, TaskResult, Worker, attempt
 
@@ -155,7 +155,9 @@ class Pool:
                 self.idle.append(flight.actor)
                 return outcome
             except RayTaskError as error:
-                raise error.cause from None
+                if not isinstance(error.cause, DeviceLost):
+                    raise error.cause from None
+                why = str(error.cause)
             except OutOfMemoryError as error:
                 loss, why = Loss.MEMORY, first_line(error)
             except RayError as error:
@@ -231,7 +233,16 @@ class ClusterEngine:
     def _pool(self, role: Role, size: int) -> Pool:
         if role not in self.pools:
             device = self.options.device if role == "sampler" else self.options.score_device
-            gpus = 1.0 if device != "cpu" and ray.cluster_resources().get("GPU", 0) else 0.0
+            there = ray.cluster_resources()
+            gpus = 1.0 if device != "cpu" and there.get("GPU", 0) else 0.0
+            room = int(min(there.get("CPU", 0), there["GPU"] if gpus else float("inf")))
+            if size > room:  # Ray would wait for more, and say nothing
+                option = "--workers" if role == "sampler" else "--score-workers"
+                raise UsageError(
+                    expected=f"{option} of at most {room}, each with a CPU{' and a GPU' if gpus else ''} of the cluster's",
+                    got=str(size),
+                    remedy=f"{option} {room}, or a larger cluster",
+                )
             self.pools[role] = Pool(self.make[role], size, gpus, self.options.deadline_s)
         return self.pools[role]
 

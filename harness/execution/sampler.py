@@ -116,7 +116,9 @@ class Sampler:
             seed = self.spec.seed + TIMING_SEED_OFFSET
             self.stack.enter_context(self.pipeline.compiled())
             self.rounds = Rounds(self.folder, self.spec.timing, self.pipeline, self.experiment.prompts, seed, methods)
-        return TaskResult(task, failures=tuple(self.rounds.record(task.start)))
+        failures = self.rounds.record(task.start)
+        faults, self.rounds.faults = tuple(self.rounds.faults), []
+        return TaskResult(task, tuple(failures), faults)
 
 
 def image_pixels(pipeline: Pipeline) -> int:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 
-from harness.errors import HarnessError
+from harness.errors import DeviceLost, HarnessError
 from harness.interrupts import interrupted
 from harness.results import Failure, Fault
 
@@ -20,6 +20,21 @@ Stage = Literal["generate", "finish", "time", "measure", "summarise", "controls"
 T = TypeVar("T")
 SCORE_BATCH = 64  # images that a scorer takes at a time, unless told otherwise
 FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}  # no method's fault: nothing more can be written
+
+SHORT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "status_alloc_failed")
+STICKY = (  # CUDA errors after which every call of the process fails
+    "illegal memory access",
+    "device-side assert",
+    "unspecified launch failure",
+    "misaligned address",
+    "illegal instruction",
+    "invalid program counter",
+    "invalid address space",
+    "hardware stack error",
+    "uncorrectable ecc error",
+    "cuda error: unknown error",
+    "the launch timed out",
+)
 
 
 @dataclass(frozen=True)
@@ -120,12 +135,21 @@ class Engine(Protocol):
 
 
 def attempt(worker: Worker, task: Task) -> TaskResult:
-    """Do a task; whatever a method or metric raises is an outcome, and stops no other, unless :func:`is_fatal`."""
+    """Do a task; whatever a method or metric raises is an outcome, and stops no other, unless :func:`is_fatal`.
+
+    Raises :class:`DeviceLost` where the GPU's context is broken: every later task of this process would fail, too.
+    """
     if interrupted():
         raise KeyboardInterrupt
     try:
         return worker.do(task)
     except Exception as error:
+        if is_lost(error):
+            raise DeviceLost(
+                expected=f"a working GPU for {task.text}",
+                got=reason(error),
+                remedy="run the same command again: a new process goes on; where it comes back, leave that method out",
+            ) from error
         if is_fatal(error):
             raise
         return TaskResult(task, error=reason(error))
@@ -133,7 +157,13 @@ def attempt(worker: Worker, task: Task) -> TaskResult:
 
 def is_fatal(error: Exception) -> bool:
     """Whether an error is no outcome: the system refuses to write, also the record of a failure, or the user interrupted."""
-    return interrupted() or (isinstance(error, OSError) and error.errno in FATAL)
+    return interrupted() or is_lost(error) or (isinstance(error, OSError) and error.errno in FATAL)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that the GPU's context is broken for good."""
+    words = str(error).lower()
+    return isinstance(error, RuntimeError) and any(phrase in words for phrase in STICKY)
 
 
 def reason(error: Exception) -> str:
@@ -145,7 +175,7 @@ def reason(error: Exception) -> str:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on any device."""
     words = str(error).lower()
-    said = any(phrase in words for phrase in ("out of memory", "can't allocate memory", "not enough memory"))
+    said = any(phrase in words for phrase in SHORT_OF_MEMORY)
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said)
 
 

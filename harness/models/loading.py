@@ -24,6 +24,7 @@ from harness.models.random_weights import DTYPES, build_random, find_architectur
 from harness.models.reading import check_index, check_part, load_tensors, offline, read_settings, reading
 from harness.paths import locate
 from harness.sampling.pipeline import Pipeline
+from harness.sampling.precision import exact_float32
 from harness.storage.documents import parse_json
 from harness.storage.files import read_small
 
@@ -156,7 +157,11 @@ def quiet_libraries() -> None:
 
 
 def load_pipeline(spec: ExperimentSpec) -> Pipeline:
-    """The pipeline of a spec on its device. Raises :class:`ArtifactError` on missing, damaged or foreign weights."""
+    """The pipeline of a spec on its device, where float32 is then exact.
+
+    Raises :class:`ArtifactError` on missing, damaged or foreign weights.
+    """
+    exact_float32()
     if is_random(spec.pipeline):
         architecture = find_architecture(spec.pipeline, spec.task)
         pipe, folder, notes = build_random(architecture, DTYPES[spec.dtype]), None, architecture.notes

@@ -26,6 +26,7 @@ from harness.sampling.precision import autocast, resolve
 from harness.sampling.schedulers.bespoke import SolverTable, guidance_terms
 from harness.sampling.solvers import build_bespoke, build_solver, on_timesteps
 
+REMEDY = {"float16": "--dtype bfloat16", "bfloat16": "--dtype float32"}  # where values overflow; others compute in --precision
 BlocksRun = Literal["eager", "compiled", "captured"]
 
 
@@ -223,6 +224,6 @@ class Pipeline:
             raise ArtifactError(
                 expected="finite images",
                 got=f"{int((~np.isfinite(images)).sum())} values that are NaN or infinite",
-                remedy="check the weights, or sample with --precision fp32",
+                remedy=f"check the weights, or sample with {REMEDY.get(self.dtype, '--precision fp32')}",
             )
         return torch.from_numpy((images * 255).round().clip(0, 255).astype(np.uint8)).permute(0, 3, 1, 2).contiguous()

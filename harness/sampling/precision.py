@@ -20,8 +20,14 @@ def resolve(precision: str, device: str) -> str:
     """``auto`` becomes ``bf16`` where the device multiplies it natively and ``fp32`` elsewhere."""
     if precision != "auto":
         return precision
-    fast = torch.cuda.is_bf16_supported() if device.startswith("cuda") else cpu_has_fast_bfloat16()
+    on_gpu = device.startswith("cuda")  # older GPUs emulate bfloat16, slowly
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else cpu_has_fast_bfloat16()
     return "bf16" if fast else "fp32"
+
+
+def exact_float32() -> None:
+    """Let float32 be float32 in this process: torch's own default computes convolutions in TF32, of 10 bits, on a GPU."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def autocast(precision: str = "auto", device: str = "cpu") -> torch.autocast:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -52,8 +52,8 @@ class Piece:
 class Run:
     """A finished or partial run, as read back. ``scores`` is keyed by (method label, metric name). Equal only to itself.
 
-    ``timings`` are at the batch size that methods are compared at (``timing.batch`` of the spec), ``other_batches`` at the
-    further ones; ``warmups`` came before both.
+    ``timings`` are at the batch size that methods are compared at (:func:`timed_batch`), ``other_batches`` at the further ones;
+    ``warmups`` came before both.
     ``controls`` is keyed by (null control, metric name), and ``method`` of its scores names the control (identical, jpeg50,
     shuffled, constant, noise or black; harness/statistics/controls.py). Each has the full run's first images, at most 100 of
     them, and is to be held against ``identical``, which has the same N.
@@ -379,6 +379,13 @@ def _timings(content: Any, path: Path) -> tuple[TimingSample, ...]:
     if not isinstance(content, list):
         raise ArtifactError(expected=f"a list at {path}", got=type(content).__name__, remedy="delete that file and run again")
     return tuple(read_record(TimingSample, sample, path) for sample in content)
+
+
+def timed_batch(spec: Mapping[str, Any], sizes: Collection[int]) -> int | None:
+    """The batch size at which methods are compared: the spec's, or the smaller one that a GPU's memory allowed."""
+    timing = spec.get("timing", {})
+    asked, further = timing.get("batch"), set(timing.get("batches", ()))
+    return asked if asked in sizes else max(set(sizes) - further, default=max(sizes, default=asked))
 
 
 def read_timings(path: Path) -> tuple[TimingSample, ...]:

@@ -10,6 +10,7 @@ import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, TypeVar
 
 import torch
@@ -19,17 +20,30 @@ from harness.errors import NotMeasured
 T = TypeVar("T")
 # Why a GPU may run slower than its clocks say. Idling and clocks that somebody has set are no throttling.
 REASONS = ("SwPowerCap", "HwSlowdown", "SwThermalSlowdown", "HwThermalSlowdown", "HwPowerBrakeSlowdown", "SyncBoost")
+WORTH_MENTIONING = 0.01  # of a call: the counters also grow by the nanosecond
 POLICIES = ("POWER", "THERMAL", "SYNC_BOOST", "BOARD_LIMIT", "RELIABILITY")
 
 
 @dataclass(frozen=True)
 class DeviceState:
-    """One reading. ``throttled`` names the reasons, joined by commas; it is empty where the clock was free."""
+    """One reading. ``throttled`` names the reasons, joined by commas; it is empty where the clock was free. ``energy_j`` is what
+    the GPU took since the reading before.
+    """
 
     clock_mhz: int | None = None
     temperature_c: int | None = None
     power_w: float | None = None
     throttled: str = ""
+    energy_j: float | None = None
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What only grows: the time, nanoseconds for which each policy held the clock down, and the energy taken."""
+
+    at_s: float
+    violations: dict[str, int]
+    energy_j: float | None
 
 
 @dataclass(frozen=True)
@@ -89,17 +103,34 @@ class Nvml:
         }
         return {name: value for name, value in found.items() if value is not None}
 
-    def state(self, before: dict[str, int]) -> DeviceState:
-        """The reading now; throttled where a reason holds now, or where a policy's time has grown since ``before``."""
+    def energy_j(self) -> float | None:
+        """What the GPU has taken since the driver was loaded."""
+        return self._ask(lambda: self.library.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1000)
+
+    def counters(self) -> Counters:
+        """The counters now."""
+        return Counters(perf_counter(), self.violations(), self.energy_j())
+
+    def state(self, before: Counters | None = None) -> DeviceState:
+        """The reading now.
+
+        Throttled where a reason holds now, or where a policy has held the clock down since ``before`` for a part of that time
+        that is worth mentioning.
+        """
+        now = self.counters()
+        before = before or now
         lib, gpu = self.library, self.handle
         bits = self._ask(lambda: int(lib.nvmlDeviceGetCurrentClocksEventReasons(gpu))) or 0
         reasons = [name for name in REASONS if bits & getattr(lib, f"nvmlClocksEventReason{name}")]
-        reasons += [f"{name} policy" for name, value in self.violations().items() if value > before.get(name, value)]
+        least = WORTH_MENTIONING * (now.at_s - before.at_s) * 1e9
+        held = {name: value - before.violations.get(name, value) for name, value in now.violations.items()}
+        reasons += [f"{name} policy" for name, ns in held.items() if ns > least]
         return DeviceState(
             clock_mhz=self._ask(lambda: int(lib.nvmlDeviceGetClockInfo(gpu, lib.NVML_CLOCK_SM))),
             temperature_c=self._ask(lambda: int(lib.nvmlDeviceGetTemperature(gpu, lib.NVML_TEMPERATURE_GPU))),
             power_w=self._ask(lambda: lib.nvmlDeviceGetPowerUsage(gpu) / 1000),
             throttled=",".join(reasons),
+            energy_j=None if now.energy_j is None or before.energy_j is None else now.energy_j - before.energy_j,
         )
 
 
@@ -108,7 +139,7 @@ class Monitor:
 
     def __init__(self, device: str) -> None:
         self.nvml, self.why_not = None, ""
-        self._before: dict[str, int] = {}
+        self._before: Counters | None = None
         if device.startswith("cuda"):
             try:
                 self.nvml = Nvml(device)
@@ -117,7 +148,7 @@ class Monitor:
 
     def begin(self) -> None:
         """Right before a timed call."""
-        self._before = self.nvml.violations() if self.nvml else {}
+        self._before = self.nvml.counters() if self.nvml else None
 
     def end(self) -> DeviceState:
         """Right after it."""

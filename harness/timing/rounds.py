@@ -12,12 +12,12 @@ import torch
 
 from harness.config.spec import TimingSpec
 from harness.contracts import Capturing, Method
-from harness.execution.tasks import is_fatal, reason
-from harness.results import Failure, TimingSample
+from harness.execution.tasks import is_fatal, reason, shrinking
+from harness.results import BASELINE, Failure, Fault, TimingSample
 from harness.sampling.compiling import compile_seconds, gave_up
 from harness.sampling.pipeline import Pipeline
 from harness.storage.layout import Layout
-from harness.storage.records import read_json, write_json, write_score
+from harness.storage.records import read_json, read_timings, write_json, write_score
 from harness.timing.nvml import Monitor
 from harness.timing.reference_workload import Workload
 from harness.timing.stages import StageTimer
@@ -86,7 +86,8 @@ def in_round(labels: Sequence[str], number: int) -> list[str]:
 class Rounds:
     """Times methods on one pipeline, at every batch size of the spec; a round is one file, so that a cut one starts again.
 
-    The failure of one method at one batch size is recorded and stops no other.
+    The failure of one method at one batch size is recorded and stops no other. Where a GPU's memory is too small for the full
+    run at a batch size, every method is timed at a smaller one, and ``faults`` says so.
     """
 
     def __init__(
@@ -103,6 +104,8 @@ class Rounds:
         self.monitor = Monitor(pipeline.device)
         self.workload = Workload(pipeline.device, pipeline.precision)
         self.alive = {batch: list(methods) for batch in timing.all_batches}
+        self.sizes = {batch: batch for batch in timing.all_batches}
+        self.faults: list[Fault] = []
         self.warm = False
 
     def record(self, number: int) -> list[Failure]:
@@ -112,11 +115,38 @@ class Rounds:
             for label in self.methods:
                 for batch in self.alive:  # an earlier try's failure
                     Layout(self.folder).score(label, self._stage(batch)).record.unlink(missing_ok=True)
+            self._fit()
             self._store_warmups([row for n in range(self.timing.warmup, 0, -1) for row in self._round(-n, failures)])
             self.warm = True
         rows = self._round(number, failures)
         write_json(Layout(self.folder).round(number), [asdict(row) for row in rows])
         return failures
+
+    def _fit(self) -> None:
+        """Find the batch sizes at which the full run fits a GPU, or take those of the rounds that are stored."""
+        if not self.pipeline.device.startswith("cuda") or BASELINE not in self.methods:
+            return
+        files = Layout(self.folder).rounds()
+        stored = {sample.batch for file in files for sample in read_timings(file)} - set(self.timing.all_batches)
+        for batch in list(self.alive):
+            allowed = max((size for size in stored if size < batch), default=batch)
+            _, size = shrinking(allowed, self._try)
+            if size == batch:
+                continue
+            self.faults.append(
+                Fault("time", BASELINE, 0, 0, size, f"out of memory at {batch} images: all methods are timed at {size}")
+            )
+            if size in self.alive:
+                del self.alive[batch]
+            self.sizes[batch] = size
+
+    def _try(self, size: int) -> None:
+        """The full run once, at a batch size."""
+        with self.methods[BASELINE].attach(self.pipeline):
+            self.pipeline.generate(self._prompts(size), self.seed, range(size))
+
+    def _prompts(self, size: int) -> list[str]:
+        return [self.prompts[i % len(self.prompts)] for i in range(size)]
 
     def _stage(self, batch: int) -> str:
         """What a failure is filed under: ``timing`` for the batch size that reports compare at."""
@@ -132,8 +162,9 @@ class Rounds:
         """One round over all batch sizes, warm-up rounds apart; a method that fails at one of them leaves ``alive`` there."""
         rows: list[TimingSample] = []
         for batch in self.alive:
-            prompts = [self.prompts[i % len(self.prompts)] for i in range(batch)]
-            rows.append(self.workload.time_once(number, batch))
+            size = self.sizes[batch]
+            prompts = self._prompts(size)
+            rows.append(self.workload.time_once(number, size))
             for label in in_round(self.alive[batch], number):
                 try:
                     rows.append(time_once(self.pipeline, self.methods[label], label, prompts, self.seed, number, self.monitor))
@@ -143,5 +174,5 @@ class Rounds:
                     failures.append(Failure(label, self._stage(batch), reason(gave_up(error) or error)))
                     write_score(self.folder, failures[-1])
                     self.alive[batch] = [other for other in self.alive[batch] if other != label]
-                rows.append(self.workload.time_once(number, batch))
+                rows.append(self.workload.time_once(number, size))
         return rows

@@ -15,6 +15,7 @@ from harness.paths import cache_folder, locate
 from harness.results import UpfrontCost
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
+from harness.storage.layout import slug
 from harness.storage.records import read_json, write_json
 from harness.timing.stages import StageTimer
 
@@ -22,6 +23,7 @@ SEED = 700  # below 1000: for tuning only
 SAMPLES, CHUNK = 16, 4
 Curves = Mapping[str, Sequence[float]]
 _SPENT: dict[tuple[object, Path | None], float] = {}
+_USED: dict[str, str] = {}  # by key: the device that this process calibrated on last
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,14 @@ class Calibration:
 
 
 def find(plan: Plan, what: str) -> Calibration | None:
-    """The calibration of ``what`` for these weights, steps, guidance, solver and timesteps, where it has been made."""
-    path = _path(plan, what)
-    return Calibration(**read_json(path)) if path.exists() else None
+    """The calibration of ``what`` for these weights, steps, guidance, solver and timesteps, where it has been made.
+
+    Of those of several devices, the one that this process has used last, else the newest.
+    """
+    key = _key(plan, what)
+    used = _path(what, key, _USED.get(key, ""))
+    made = [used] if used.exists() else sorted(used.parent.glob(f"{what}-{key}-*.json"), key=lambda path: path.stat().st_mtime)
+    return Calibration(**read_json(made[-1])) if made else None
 
 
 def calibrate(method: object, pipeline: Pipeline, what: str, watch: Callable[[Callable[[], None]], Curves]) -> Calibration:
@@ -45,8 +52,10 @@ def calibrate(method: object, pipeline: Pipeline, what: str, watch: Callable[[Ca
     Deterministic; its block evaluations are not counted as the method's. ``method`` is charged with the cost, see
     :func:`spent`. Attach a calibrated method before others that touch the blocks: it calibrates on what it finds.
     """
-    plan = pipeline.plan()
-    found = find(plan, what)
+    plan, device = pipeline.plan(), device_name(pipeline.device)
+    key = _key(plan, what)
+    path, _USED[key] = _path(what, key, device), device
+    found = Calibration(**read_json(path)) if path.exists() else None
     if found is None:
         timer, counter = StageTimer(pipeline.device), pipeline.counter
         before, start = counter.rows if counter else 0.0, timer.now()
@@ -58,10 +67,10 @@ def calibrate(method: object, pipeline: Pipeline, what: str, watch: Callable[[Ca
 
         with patched(pipeline, "precision", "fp32"):  # so that the file does not depend on which precision came first
             curves = watch(sample)
-        found = Calibration(curves, timer.now() - start, device_name(pipeline.device))
+        found = Calibration(curves, timer.now() - start, device)
         if counter:
             counter.rows = before
-        write_json(_path(plan, what), asdict(found))
+        write_json(path, asdict(found))
     _SPENT[method, pipeline.folder] = found.seconds
     return found
 
@@ -95,9 +104,14 @@ def _folder(plan: Plan) -> Path:
     return plan.backbone.folder
 
 
-def _path(plan: Plan, what: str) -> Path:
+def _path(what: str, key: str, device: str) -> Path:
+    """Of one device: another's seconds are not this one's."""
+    return cache_folder() / "calibrations" / f"{what}-{key}-{slug(device)}.json"
+
+
+def _key(plan: Plan, what: str) -> str:
+    """What the curves depend on."""
     folder = _folder(plan)
     sampling = [len(plan.steps), plan.guidance, plan.solver, plan.timesteps]
     facts = [weights_digest(folder), what, sampling, SEED, tuning_prompts(folder)]
-    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
-    return cache_folder() / "calibrations" / f"{what}-{key}.json"
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]

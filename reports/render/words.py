@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.results import Failure
@@ -141,7 +141,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Precision", str(spec.get("precision", "not recorded"))),
         ("Solver", f"{spec.get('solver')}, {spec.get('steps')} steps, guidance {spec.get('guidance')}"),
         ("Images", f"N = {spec.get('samples')}, seed {spec.get('seed')}, prompts {spec.get('prompts')}"),
-        ("Timing", f"{timing.get('rounds')} interleaved rounds of batch {_sizes(timing)}, {timing.get('warmup')} untimed"),
+        ("Timing", f"{timing.get('rounds')} interleaved rounds of batch {_sizes(run)}, {timing.get('warmup')} untimed"),
         ("Noise floor", noise_sentence(run)),
         ("Throttling", throttle_sentence(run)),
         ("Command", str(env.get("command") or "not recorded in this run")),
@@ -152,8 +152,17 @@ def facts(run: Run) -> list[tuple[str, str]]:
     return rows + [(key, str(value)) for key, value in sorted(env.items()) if key not in used]
 
 
-def _sizes(timing: Mapping[str, Any]) -> str:
-    return " and ".join(str(size) for size in dict.fromkeys((timing.get("batch"), *timing.get("batches", ()))))
+def _sizes(run: Run) -> str:
+    """The batch sizes that were timed, and those of the preset where that is another one."""
+    timing = run.spec.get("timing", {})
+    asked = list(dict.fromkeys((timing.get("batch"), *timing.get("batches", ()))))
+    timed = list(dict.fromkeys(sample.batch for sample in (*run.timings, *run.other_batches)))
+    instead = f" (of {_listed(asked)} in the preset: see what was done again)" if timed and set(timed) - set(asked) else ""
+    return _listed(timed or asked) + instead
+
+
+def _listed(sizes: Sequence[Any]) -> str:
+    return " and ".join(map(str, sizes))
 
 
 def throttle_sentence(run: Run) -> str:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness.config.spec import load_spec
 from harness.cost.device_speed import Speed, measured_speed, published_peak, training_speed
 from harness.cost.flops import FLOPS_PER_MAC, Geometry
+from harness.models.loading import find_backbone
 from harness.models.random_weights import ARCHITECTURES, transformer_config
 from harness.sampling.pipeline import Pipeline
 from harness.training.attention import explicit_attention
@@ -22,6 +24,7 @@ from ilf.settings import IlfSettings
 from ilf.train import build_module, train_module
 from ilf.training_cost import TrainingCost, end_to_end_step_macs, predict_training, step_macs
 from ilf.transitions import collect
+from ilf_bench.stand_ins import training_offer
 from tests.conftest import PROMPTS, open_pipeline
 
 GRIDS = (4,)
@@ -122,6 +125,13 @@ def test_the_predicted_time_is_right_for_this_cpu(folders: dict[str, Path], name
     _, made = train_module(pipeline, data, prompts, settings, tmp_path / "work.pt")
     predicted = predict_training(geometry, settings, 2, 0).seconds(training_speed(geometry, "cpu", pipeline.precision))
     assert made.seconds / 20 < predicted < made.seconds * 5
+
+
+def test_without_the_device_the_work_is_told_instead_of_the_time() -> None:
+    """The driver of a cluster need not have the GPU that its workers have."""
+    spec = load_spec("pixart-alpha-512", {"pipeline": "random:pixart-alpha-512", "device": "cuda"})
+    offer = training_offer(find_backbone(spec), spec, "pixart-alpha-512", here=False)
+    assert "FLOP" in offer and "GB of disk" in offer and "device time" not in offer
 
 
 def test_published_peaks_are_found_by_name() -> None:

@@ -127,6 +127,33 @@ def test_two_workers_of_which_one_is_killed(folders: dict[str, Path], tmp_path: 
 
 
 @pytest.mark.slow
+def test_a_worker_whose_gpu_is_lost_is_replaced(folders: dict[str, Path], tmp_path: Path) -> None:
+    plugin, marker = tmp_path / "broken.py", tmp_path / "marker"
+    broken = 'raise RuntimeError("CUDA error: an illegal memory access was encountered")'
+    plugin.write_text(DEADLY.replace("os.kill(os.getpid(), signal.SIGKILL)", broken))
+    methods = ["full", f"deadly:marker={marker}"]
+    preset = write_preset(tmp_path, folders["pixart"], samples=12, methods=methods, timing={"rounds": 1, "batch": 2})
+    folder = run(preset, [plugin], partial(cluster_engine, ClusterOptions(workers=1)), tmp_path / "out")
+    (fault,) = read_run(folder).faults
+    assert (fault.stage, fault.method, fault.start) == ("generate", "deadly", 8) and "illegal memory access" in fault.reason
+
+
+@pytest.mark.parametrize(
+    ("there", "device", "room"),
+    [({"CPU": 16.0, "GPU": 1.0}, "auto", 1), ({"CPU": 2.0, "GPU": 4.0}, "cuda", 2), ({"CPU": 2.0}, "auto", 2)],
+)
+def test_more_workers_than_the_cluster_has_room_for_are_told_at_once(
+    there: dict[str, float], device: str, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: there)
+    engine = ClusterEngine(ClusterOptions(workers=3, device=device), lambda: pytest.fail("hired"), lambda: pytest.fail("hired"))
+    began = time.monotonic()
+    with pytest.raises(UsageError, match=f"--workers of at most {room}"):
+        engine.start()
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_any_number_of_workers(folders: dict[str, Path], tmp_path: Path, workers: int) -> None:
     preset = write_preset(tmp_path, folders["dit"], samples=48, timing={"rounds": 0})

@@ -238,7 +238,7 @@ class FakeNvml:
         for name in dir(pynvml):
             if isinstance(getattr(pynvml, name), int) or name == "NVMLError":
                 setattr(self.module, name, getattr(pynvml, name))
-        self.reasons, self.violated = 0, dict.fromkeys(range(16), 0)
+        self.reasons, self.violated, self.millijoules = 0, dict.fromkeys(range(16), 0), 7_000
         module = self.module
         module.nvmlDeviceGetHandleByUUID.return_value = "gpu"
         module.nvmlSystemGetDriverVersion.return_value = "580.1"
@@ -248,6 +248,7 @@ class FakeNvml:
         module.nvmlDeviceGetClockInfo.return_value = 1755
         module.nvmlDeviceGetTemperature.return_value = 61
         module.nvmlDeviceGetPowerUsage.return_value = 650_500
+        module.nvmlDeviceGetTotalEnergyConsumption.side_effect = lambda gpu: self.millijoules
         module.nvmlDeviceGetCurrentClocksEventReasons.side_effect = lambda gpu: self.reasons
         module.nvmlDeviceGetViolationStatus.side_effect = lambda gpu, policy: SimpleNamespace(violationTime=self.violated[policy])
         monkeypatch.setitem(sys.modules, "pynvml", module)
@@ -262,9 +263,9 @@ def test_the_state_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = nvml.facts()
     assert (facts.driver, facts.power_limit_w, facts.max_clock_mhz, facts.cotenants) == ("580.1", 700.0, 1980, 2)
     fake.reasons = pynvml.nvmlClocksEventReasonGpuIdle
-    assert nvml.state(nvml.violations()) == DeviceState(1755, 61, 650.5, "")
+    assert nvml.state(nvml.counters()) == DeviceState(1755, 61, 650.5, "", 0.0)
     fake.reasons |= pynvml.nvmlClocksEventReasonSwPowerCap
-    assert nvml.state(nvml.violations()).throttled == "SwPowerCap"
+    assert nvml.state(nvml.counters()).throttled == "SwPowerCap"
 
 
 def test_throttling_that_has_ended_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,6 +276,18 @@ def test_throttling_that_has_ended_is_seen(monkeypatch: pytest.MonkeyPatch) -> N
     assert monitor.end().throttled == "THERMAL policy"
     monitor.begin()
     assert monitor.end().throttled == ""
+    monitor.begin()
+    fake.violated[pynvml.NVML_PERF_POLICY_POWER] += 1_000
+    time.sleep(0.01)
+    assert monitor.end().throttled == "", "a microsecond of ten milliseconds holds nothing down"
+
+
+def test_the_energy_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeNvml(monkeypatch)
+    monitor = Monitor("cuda")
+    monitor.begin()
+    fake.millijoules += 2_500
+    assert monitor.end().energy_j == 2.5
 
 
 def test_a_marked_sample(monkeypatch: pytest.MonkeyPatch, folders: dict[str, Path]) -> None:
@@ -287,10 +300,11 @@ def test_a_marked_sample(monkeypatch: pytest.MonkeyPatch, folders: dict[str, Pat
 def test_a_reading_that_the_gpu_has_not_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeNvml(monkeypatch)
     unsupported = pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-    for name in ("nvmlDeviceGetPowerUsage", "nvmlDeviceGetViolationStatus", "nvmlDeviceGetCurrentClocksEventReasons"):
-        getattr(fake.module, name).side_effect = unsupported
+    names = ("PowerUsage", "ViolationStatus", "CurrentClocksEventReasons", "TotalEnergyConsumption")
+    for name in names:
+        getattr(fake.module, f"nvmlDeviceGet{name}").side_effect = unsupported
     nvml = Nvml("cuda")
-    assert nvml.violations() == {} and nvml.state({}) == DeviceState(1755, 61, None, "")
+    assert nvml.violations() == {} and nvml.state(nvml.counters()) == DeviceState(1755, 61, None, "")
 
 
 def test_without_a_driver_or_the_package_times_are_taken_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,17 @@ def watch(sample: Callable[[], None]) -> dict[str, list[float]]:
     return {"curve": [1.0, 2.0]}
 
 
+def test_another_devices_seconds_are_not_this_ones(pipeline: Pipeline, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, seconds = pipeline.plan(), {}
+    for name in ("NVIDIA L4", "NVIDIA H200"):
+        monkeypatch.setattr(calibration, "device_name", lambda device, name=name: name)
+        found = calibration.calibrate("method", pipeline, "thing", watch)
+        seconds[name] = found.seconds
+        assert found.device == name and calibration.spent("method", pipeline.folder).calibration_s == found.seconds
+        assert calibration.find(plan, "thing") == found, "the one that was used last"
+    assert len(list(cache.iterdir())) == 2 and seconds["NVIDIA L4"] != seconds["NVIDIA H200"]
+
+
 def test_made_once_and_then_read(pipeline: Pipeline, cache: Path) -> None:
     calls: list[int] = []
 

@@ -1,0 +1,77 @@
+"""A device with too little memory: at every stage it is said, and what can be done smaller is done smaller."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.config.spec import TimingSpec
+from harness.results import REFERENCE, TimingSample
+from harness.sampling.pipeline import Pipeline
+from harness.storage.records import read_timings, timed_batch
+from harness.timing.reference_workload import Workload
+from harness.timing.rounds import Rounds
+from harness.training.states import read_state, write_state
+from tests.conftest import PROMPTS
+from tests.methods import build
+from tests.simulated_cuda.device import SimulatedCuda
+
+HUNGRY = "taylorseer:interval=2:order=3:warmup=1"
+Pairs = dict[str, tuple[Pipeline, Pipeline]]
+
+
+@pytest.fixture(autouse=True)
+def no_workload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference workload takes more memory than these models, and its products would take a CPU seconds."""
+    sample = TimingSample(REFERENCE, 0, 1, 1.0, 0.0, 1.0, 0.0, 0)
+    monkeypatch.setattr(Workload, "time_once", lambda self, number, batch: replace(sample, round=number, batch=batch))
+
+
+def peak_of(gpu: Pipeline, batch: int) -> int:
+    """Bytes beside the weights that a call takes."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    gpu.generate((PROMPTS * batch)[:batch], 0, range(batch))
+    return torch.cuda.max_memory_allocated() - before
+
+
+def rounds(folder: Path, gpu: Pipeline, spec: TimingSpec) -> Rounds:
+    methods: Any = {text: build(text, Path()) for text in ("full", "steps:2", "deepcache:interval=2")}
+    return Rounds(folder, spec, gpu, PROMPTS, 0, methods)
+
+
+def test_every_method_is_timed_at_the_batch_that_fits_the_full_run(device: SimulatedCuda, pairs: Pairs, tmp_path: Path) -> None:
+    _, gpu = pairs["pixart"]
+    spec = TimingSpec(rounds=2, warmup=1, batch=8, batches=(1,))
+    timed = rounds(tmp_path, gpu, spec)
+    with device.memory(int(1.7 * peak_of(gpu, 4))):
+        assert timed.record(0) == []
+    assert [(fault.stage, fault.batch) for fault in timed.faults] == [("time", 4)]
+    assert "out of memory at 8 images" in timed.faults[0].reason
+    again = rounds(tmp_path, gpu, spec)  # a resumed run, with memory enough
+    assert again.record(1) == []
+    for number in range(2):
+        samples = read_timings(tmp_path / "timing" / f"{number:03d}.json")
+        sizes = {sample.batch for sample in samples}
+        assert sizes == {4, 1} and timed_batch({"timing": spec.model_dump()}, sizes) == 4
+        assert len([s for s in samples if s.batch == 4 and s.method != "reference workload"]) == 3
+
+
+def test_a_method_alone_that_does_not_fit_is_a_failure(device: SimulatedCuda, pairs: Pairs, tmp_path: Path) -> None:
+    _, gpu = pairs["pixart"]
+    methods: Any = {text: build(text, Path()) for text in ("full", HUNGRY)}
+    timed = Rounds(tmp_path, TimingSpec(rounds=1, warmup=1, batch=4), gpu, PROMPTS, 0, methods)
+    with device.memory(int(1.05 * peak_of(gpu, 4))):
+        (failure,) = timed.record(0)
+    assert failure.method == HUNGRY and "out of memory" in failure.reason and timed.faults == []
+
+
+def test_states_come_back_on_the_host(device: SimulatedCuda, tmp_path: Path) -> None:
+    """Saved by a process on the second GPU, read by one that has no memory left on it."""
+    write_state(tmp_path / "x.pt", {"weights": torch.ones(4096, device="cuda:1")})
+    with device.memory(0, 1), device.memory(0, 0):
+        assert read_state(tmp_path / "x.pt")["weights"].device.type == "cpu"
