@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.progress import track
 
 from baselines.learned.ecad import encode
 from baselines.support.caching import parts_of
 from baselines.support.parts import ReuseTable
 from harness.execution.environment import device_name
+from harness.execution.progress import tracked
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json, write_json
 from harness.timing.stages import StageTimer
@@ -80,7 +80,7 @@ class Search:
     def run(self) -> dict[Fitness, ReuseTable]:
         """All schedules that no other beats, by fitness."""
         genomes = self.first()
-        for _ in track(range(self.settings.generations), description="ecad search"):
+        for _ in tracked(range(self.settings.generations), "ecad search"):
             genomes = self._survivors([*genomes, *self._children(genomes)])
             write_json(self.store, {"known": self.known, "seconds": self.seconds})
         fitness = [self.fitness(genome) for genome in genomes]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from harness.contracts import why_unscored
 from harness.errors import ArtifactError, UsageError
 from harness.execution.dispatch import Dispatch
 from harness.execution.experiment import Experiment
+from harness.execution.progress import Followed, following, stage
 from harness.execution.tasks import Engine, Facts, Role, Task, TaskResult
 from harness.results import BASELINE, Failure, Fault
 from harness.storage.files import remove_leftovers
@@ -28,21 +27,6 @@ from harness.text import one_line
 
 SAME_THROUGHOUT = {"machine_key": "machine, torch and thread count", "weights": "weights", "prompts": "prompts"}
 BYTES_PER_PIXEL = 2.2  # measured on PNGs of the bundled models
-
-
-@contextmanager
-def progress_bars(console: Console) -> Iterator[Progress]:
-    """Bars with the count, the elapsed time and the time to go."""
-    columns = (
-        TextColumn("{task.description:<34}", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("eta"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        yield progress
 
 
 class Runner:
@@ -58,11 +42,12 @@ class Runner:
 
     def run(self) -> list[Failure]:
         """All stages; returns what failed, with reasons. Everything else has been measured."""
-        facts = self.engine.start()
+        with stage("load the model", self.console):
+            facts = self.engine.start()
         check_disk(self.experiment, self.folder, facts.image_pixels)
         with held_alone(self.folder):
             self._prepare(facts)
-            with progress_bars(self.console) as progress:
+            with following(self.console) as progress:
                 self._generate(progress)
                 self._time(progress)
                 self._score(progress)
@@ -120,18 +105,30 @@ class Runner:
                     remedy="choose another --out, or delete that run; `ilf-bench report` rebuilds a report anywhere",
                 )
 
-    def _generate(self, progress: Progress) -> None:
+    def _generate(self, progress: Followed) -> None:
         """All images, then each method's record; a range that fails makes its method a failure, and stops no other range."""
         counts = {label: len(self.experiment.samples(self.folder, label).prompts) for label in self.experiment.methods}
-        bars = {label: progress.add_task(f"generate {label}", total=count) for label, count in counts.items()}
+        bars = {label: progress.add(f"generate {label}", count) for label, count in counts.items()}
         size = self.spec.batch
         tasks = (Task("generate", label, r.start, r.stop, size) for label in bars for r in chunks(counts[label], size))
-        for outcome in self._outcomes("sampler", tasks):
-            progress.advance(bars[outcome.task.method], len(outcome.task.indices))
-            self._method_failed(outcome)
+        self._follow("sampler", tasks, bars, progress)
         finish = [Task("finish", label) for label in bars if label not in self.failed]
         for outcome in self._outcomes("sampler", finish):
             self._method_failed(outcome)
+
+    def _follow(self, role: Role, tasks: Iterable[Task], bars: Mapping[str, int], progress: Followed) -> None:
+        """Have ranges of samples done; each method's bar begins when its first range is handed out."""
+
+        def begun() -> Iterator[Task]:
+            for task in tasks:
+                progress.begin(bars[task.method])
+                yield task
+
+        for outcome in self._outcomes(role, begun()):
+            progress.advance(bars[outcome.task.method], len(outcome.task.indices))
+            self._method_failed(outcome)
+        for bar in bars.values():
+            progress.end(bar)
 
     def _method_failed(self, outcome: TaskResult) -> None:
         label = outcome.task.method
@@ -142,17 +139,20 @@ class Runner:
         self.failures.append(Failure(label, "", outcome.error + where))
         write_method(self.folder, self.experiment.planned[label], self.failures[-1].reason)
 
-    def _time(self, progress: Progress) -> None:
+    def _time(self, progress: Followed) -> None:
         """Rounds of all methods that generated; a round is one file, so that a cut round starts again as a whole."""
         labels = [label for label in self.experiment.methods if label not in self.failed]
         todo = [n for n in range(self.spec.timing.rounds) if labels and not self._is_timed(n)]
-        bar = progress.add_task("time, interleaved rounds", total=self.spec.timing.rounds)
-        progress.advance(bar, self.spec.timing.rounds - len(todo))
+        if not todo:
+            return
+        bar = progress.add("time, interleaved rounds", self.spec.timing.rounds, self.spec.timing.rounds - len(todo))
+        progress.begin(bar)
         for outcome in self._outcomes("sampler", [Task("time", "", n) for n in todo], alone=True):
             progress.advance(bar)
             for label in labels if outcome.error else ():
                 self.failures.append(Failure(label, "timing", f"round {outcome.task.start}: {outcome.error}"))
                 write_score(self.folder, self.failures[-1])
+        progress.end(bar)
 
     def _is_timed(self, number: int) -> bool:
         path = self.layout.round(number)
@@ -162,18 +162,19 @@ class Runner:
             self.console.print(one_line(f"damaged, timed again: {error}"), markup=False, soft_wrap=True)
             return False
 
-    def _score(self, progress: Progress) -> None:
+    def _score(self, progress: Followed) -> None:
         """Measure all ranges of all methods, then summarise. Images that cannot be read make their method a failure."""
         labels = [label for label in self.experiment.methods if self.spec.metrics and label not in self.failed]
         scored = [label for label in labels if not why_unscored(self.experiment.methods[label])]
-        bars = {label: progress.add_task(f"score {label}", total=self.spec.samples) for label in scored}
+        bars = {label: progress.add(f"score {label}", self.spec.samples) for label in scored}
         size = self.engine.score_batch
         tasks = (Task("measure", label, r.start, r.stop, size) for label in scored for r in chunks(self.spec.samples, size))
-        for outcome in self._outcomes("scorer", tasks):
-            progress.advance(bars[outcome.task.method], len(outcome.task.indices))
-            self._method_failed(outcome)
+        self._follow("scorer", tasks, bars, progress)
         summaries = [Task("summarise", label) for label in labels if label not in self.failed]
+        if summaries:
+            progress.begin(bar := progress.add("summarise scores", len(summaries)))
         for outcome in self._outcomes("scorer", summaries):
+            progress.advance(bar)
             self._method_failed(outcome)
         controls = [Task("controls", BASELINE)] if BASELINE in scored and BASELINE not in self.failed else []
         for outcome in self._outcomes("scorer", controls):

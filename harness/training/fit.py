@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
 from harness.errors import ArtifactError
 from harness.execution.environment import device_name
+from harness.execution.progress import following
 from harness.storage.records import write_json
 from harness.training.states import read_state, write_state
 
@@ -149,20 +149,19 @@ def fit(
     if checkpoint.exists():
         state.load(checkpoint)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        task = progress.add_task(title, total=settings.steps, completed=state.step)
+    with following() as progress:
+        task = progress.add(title, settings.steps, state.step)
+        progress.begin(task)
         running = state.curve[-1][1] if state.curve else math.nan
         while state.step < settings.steps:
             started = time.perf_counter()
             before(state.step)
             running = _advance(state, loss, running)
             state.seconds += time.perf_counter() - started
-            progress.update(task, completed=state.step, description=f"{title} loss {running:.4f}")
+            progress.advance(task, note=f"loss {running:.5f}")
             if state.step % settings.checkpoint_every == 0 or state.step == settings.steps:
                 state.curve.append((state.step, running))
                 state.save(checkpoint)
-                progress.console.print(f"{title} step {state.step} loss {running:.5f} {state.seconds:.0f} s")
     state.save(checkpoint)
     with torch.no_grad():
         for name, parameter in state.parameters.items():

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import track
 
+from harness.execution.progress import tracked
 from harness.sampling.guidance import conditional_half
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
@@ -157,7 +157,7 @@ def record(
     states, conditions, scales = [], [], []
     started = time.perf_counter()
     with nullcontext() if timesteps is None else pipeline.sampling(timesteps=timesteps, solver="dpm++"):
-        for number in track(numbers or range(batches(prompts, batch)), description="teacher trajectories"):
+        for number in tracked(numbers or range(batches(prompts, batch)), "teacher trajectories"):
             indices = range(number * batch, min((number + 1) * batch, len(prompts)))
             recorder = Recorder(pipeline, len(indices))
             scale = guidances[number % len(guidances)] if guidances else pipeline.guidance
