@@ -15,7 +15,7 @@ from harness.terminal import terminal_text
 from ilf_bench.console import print_line, print_whole
 from ilf_bench.experiment import DryRun, Executed, Prepared
 from reports.analysis.answers import answers
-from reports.render.terminal import terminal_table
+from reports.render.terminal import Notes, terminal_tables
 
 
 def print_executed(prepared: Prepared, executed: Executed, console: Console) -> None:
@@ -23,7 +23,8 @@ def print_executed(prepared: Prepared, executed: Executed, console: Console) -> 
     out = executed.run.path.parent
     if not is_local(out):
         print_line(f"history: {history_path(out)}: SQLite needs a local disk", console)
-    print_whole(console, terminal_table(executed.run))
+    for part in terminal_tables(executed.run, console.width):
+        print_whole(console, part)
     print_miscounted(prepared, executed.run, console)
     found = answers(executed.run)
     if found:
@@ -57,17 +58,19 @@ def print_dry_run(prepared: Prepared, dry: DryRun, console: Console) -> None:
     """Cost in block evaluations, expected time and disk."""
     experiment = prepared.experiment
     spec = experiment.spec
-    title = f"{spec.name}: {spec.samples} images per method"
-    table = Table("method", "block evaluations / image", "relative cost", "s / image", title=title)
+    title = f"{spec.name}: {spec.samples} images per method; cost per image"
+    table, notes = Table("method", "block evaluations", "relative cost", "seconds", title=title), Notes()
     for label, plan in prepared.plans.items():
         if isinstance(plan, Failure):
-            table.add_row(terminal_text(label), terminal_text(plan.reason), "", "")
+            table.add_row(terminal_text(label), notes.mark(plan.reason, label), "", "")
             continue
         cost, most = plan.block_evaluations, "" if plan.exact else "at most "
         table.add_row(
             terminal_text(label), f"{most}{cost:.0f}", f"{cost / dry.baseline:.2f}", f"{dry.seconds_per_image[label]:.4f}"
         )
     print_whole(console, table)
+    for line in notes.lines():
+        print_line(line, console)
     print_unscored(experiment, console)
     console.print(
         f"expected time: about {dry.seconds / 60:.1f} min, start-up and scoring aside; disk: {dry.disk_bytes / 1e6:.1f} MB"

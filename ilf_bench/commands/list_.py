@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 METHODS = ("name", "options and their defaults", "description")
 METRICS = ("name", "description")
-PRESETS = ("name", "description and whose weights", "published number of the full run", "device memory, estimated", "command")
+PRESETS = ("name", "description", "published number of the full run", "device memory, estimated")
 
 
 def list_(
@@ -115,5 +115,5 @@ def presets(plugins: Sequence[Path] = ()) -> list[tuple[str, ...]]:
         spec = load_spec(name)
         memory = f"{spec.memory_gib:g} GiB" if spec.memory_gib else ""
         anchors = "; ".join(anchor.text for anchor in spec.anchors)
-        rows.append((name, f"{spec.title}; {spec.pipeline}", anchors, memory, f"ilf-bench run {name}"))
+        rows.append((name, f"{spec.title}; {spec.pipeline}", anchors, memory))
     return rows
