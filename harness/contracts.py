@@ -141,5 +141,10 @@ class Metric(Protocol):
         ...
 
 
+def reads_prompts(metric: Metric) -> bool:
+    """Whether a metric looks at the prompts: as its attribute ``reads_prompts`` says, and where it has none, yes."""
+    return bool(getattr(metric, "reads_prompts", True))
+
+
 class Unmeasurable(Exception):
     """Raised by a metric that has no finite value here; its text becomes :attr:`harness.results.Failure.reason`."""

@@ -124,6 +124,7 @@ class BaseMetric(ABC):
     floor: int = 1
     advised: int = 1
     counted: bool = False
+    reads_prompts: bool = False
 
     def mark_tiny(self, tiny: bool) -> None:
         """Say in the title that a bundled tiny network measures, so that no table passes it off as the published metric."""

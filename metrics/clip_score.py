@@ -17,6 +17,7 @@ class ClipScore(BaseMetric):
     """100 * max(cosine(image, prompt), 0): 0..100, higher is better. A black image does not score 0."""
 
     name, title = "clip_score", "CLIP score"
+    reads_prompts = True
 
     def __init__(self, encoder: ImageTextEncoder, tiny: bool = False) -> None:
         self.encoder = encoder

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.errors import ArtifactError
+from harness.errors import ArtifactError, UsageError
 from harness.paths import cache_folder
 from harness.storage.arrays import array_names, read_arrays
 from harness.storage.files import file_digest
-from harness.storage.images import IMAGE_SUFFIXES, stack_images
+from harness.storage.images import stack_images
+from harness.storage.listing import list_images
 from harness.storage.records import write_json
 from metrics.base import FeatureExtractor
 from metrics.reference import Reference, describe_reference, load_reference, read_fingerprint, write_reference
@@ -25,7 +26,10 @@ BATCH = 64
 
 def image_files(folder: Path) -> list[Path]:
     """The images of a reference folder. Raises :class:`ArtifactError` on fewer than two."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    try:
+        files = list(list_images(folder).files)
+    except UsageError as error:
+        raise ArtifactError(expected=f"at least 2 images in {folder}", got=error.got, remedy=error.remedy) from error
     if len(files) < 2:
         raise ArtifactError(
             expected=f"at least 2 images in {folder}",

@@ -29,6 +29,7 @@ class Preference(BaseMetric):
 
     def __init__(self, model: PreferenceModel, kind: Kind = IMAGE_REWARD, tiny: bool = False) -> None:
         self.model, self.name, self.title = model, kind.name, kind.title
+        self.reads_prompts = kind is not AESTHETIC
         self.mark_tiny(tiny)
 
     def details(self) -> Mapping[str, str]:

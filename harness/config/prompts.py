@@ -10,7 +10,9 @@
 ``hub:OWNER/NAME``            a data set read with the package ``datasets``; ``@split`` and ``#column`` may follow
 ``mjhq-30k``, ...             a list of :data:`KNOWN`, fetched from the hub unless a file of that name is here
 
-The order is the file's; markup is kept as it stands; blank entries are dropped; duplicates stay and are counted. COCO's
+The order is the file's; markup is kept as it stands; blank entries are dropped; duplicates stay and are counted. Where a list
+names what its prompts belong to (the keys of an object, a column of :data:`ID_COLUMNS`), it is kept beside them. A table whose
+rows do not fit its header, or whose quotes do not match, is refused with the line. COCO's
 annotations are taken as they come: which 30,000 of them are used changes a FID, so the record holds the list's digest.
 """
 
@@ -33,6 +35,7 @@ from harness.storage.documents import parse_json
 from harness.storage.files import MIB, read_small
 
 COLUMNS = ("prompt", "caption", "text", "prompts", "captions")  # compared without regard to case
+ID_COLUMNS = ("id", "image_id", "image", "file_name", "filename", "file")  # what a prompt belongs to, likewise
 KNOWN = {
     "mjhq-30k": "hub:playgroundai/MJHQ-30K/meta_data.json",
     "parti-prompts": "hub:nateraw/parti-prompts/PartiPrompts.tsv",
@@ -45,16 +48,17 @@ ROW = 1_000_000  # characters of a table's row, all its columns together
 MOST_PROMPTS = 2_000_000
 PROMPT_BYTES = 96 * MIB  # COCO's captions of 2014 have 67
 CLASSES = "classes:"
-Entries = Iterator[tuple[int, str]]  # line or entry number from 1, and the prompt as it stands
+Entries = Iterator[tuple[int, str, str]]  # line or entry number from 1, the prompt as it stands, its id or nothing
 
 
 @dataclass(frozen=True)
 class PromptList:
-    """Prompts in order. ``dropped`` counts blank entries."""
+    """Prompts in order. ``dropped`` are the numbers of blank entries, from 1; ``ids`` is empty or has an id for each prompt."""
 
     source: str
     texts: tuple[str, ...]
-    dropped: int = 0
+    dropped: tuple[int, ...] = ()
+    ids: tuple[str, ...] = ()
 
     @property
     def duplicates(self) -> int:
@@ -77,7 +81,7 @@ class PromptList:
             "digest": self.digest,
             "count": len(self.texts),
             "duplicates": self.duplicates,
-            "blank_dropped": self.dropped,
+            "blank_dropped": len(self.dropped),
         }
 
 
@@ -110,11 +114,10 @@ def _classes(name: str) -> tuple[str, ...]:
 
 def _checked(name: str, entries: Entries) -> PromptList:
     """Strip, drop blanks, and refuse what no text encoder was made for."""
-    kept: list[str] = []
-    total = 0
-    for number, entry in entries:
-        total += 1
-        if total > MOST_PROMPTS:
+    kept: list[tuple[str, str]] = []
+    blank: list[int] = []
+    for number, entry, identity in entries:
+        if len(kept) + len(blank) >= MOST_PROMPTS:
             raise UsageError(expected=f"at most {MOST_PROMPTS:,} prompts in {name}", got="more", remedy="shorten the list")
         text = entry.strip()
         if len(text) > LIMIT:
@@ -126,10 +129,13 @@ def _checked(name: str, entries: Entries) -> PromptList:
         if "\x00" in text:
             raise UsageError(expected=f"text in {name}", got=f"a zero byte at entry {number}", remedy=_recode("UTF-16"))
         if text:
-            kept.append(text)
+            kept.append((text, identity))
+        else:
+            blank.append(number)
     if not kept:
         raise UsageError(expected=f"at least one prompt in {name}", got="none", remedy="add prompts")
-    return PromptList(name, tuple(kept), total - len(kept))
+    ids = tuple(identity for _, identity in kept)
+    return PromptList(name, tuple(text for text, _ in kept), tuple(blank), ids if all(ids) else ())
 
 
 def _recode(encoding: str) -> str:
@@ -167,7 +173,12 @@ def _entries(path: Path, column: str | None, name: str) -> Entries:
         ".json": lambda: _json(text, column, name),
         ".jsonl": lambda: _json_lines(text, column, name),
     }
-    return readers.get(suffix, lambda: enumerate(io.StringIO(text, newline=None), 1))()
+    return readers.get(suffix, lambda: _lines(text))()
+
+
+def _lines(text: str) -> Entries:
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
+        yield number, line, ""
 
 
 def _choose(known: list[str], column: str | None, name: str) -> str:
@@ -192,16 +203,48 @@ def _table(text: str, delimiter: str, column: str | None, name: str) -> Entries:
                 raise csv.Error(f"a row of more than {ROW:,} characters")
             yield line
 
-    reader = csv.DictReader(lines(), delimiter=delimiter)
+    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
     try:
-        chosen = _choose(list(reader.fieldnames or []), column, name)
+        header = next(reader, [])
+        prompt, identity = _column(header, _choose(header, column, name), name), _id_column(header)
         for row in reader:
             taken = 0
-            yield reader.line_num, row[chosen] or ""
+            if not row:
+                continue  # a line without anything
+            if len(row) != len(header):
+                raise csv.Error(f"{len(row)} fields where the header has {len(header)}")
+            yield reader.line_num, row[prompt], row[identity].strip() if identity is not None else ""
     except csv.Error as error:
         raise UsageError(
-            expected=f"a table with a header in {name}", got=f"{error} at line {reader.line_num}", remedy="mend that line"
+            expected=f"a table in {name} whose rows fit its header and whose quotes match",
+            got=f"{error} at line {reader.line_num}",
+            remedy="fix that line; a field that holds a delimiter or a quote must be quoted",
         ) from error
+
+
+def _column(header: list[str], chosen: str, name: str) -> int:
+    if header.count(chosen) > 1:
+        raise UsageError(
+            expected=f"one column {chosen!r} in {name}", got=f"{header.count(chosen)}", remedy="rename or remove one of them"
+        )
+    return header.index(chosen)
+
+
+def _id_column(header: list[str]) -> int | None:
+    """The column that says what each prompt belongs to; None where no column, or more than one of a name, does."""
+    lower = [cell.strip().lower() for cell in header]
+    return next((lower.index(candidate) for candidate in ID_COLUMNS if lower.count(candidate) == 1), None)
+
+
+def _identity(entry: Any) -> str:
+    """What a JSON object says that it belongs to, or nothing."""
+    if not isinstance(entry, Mapping):
+        return ""
+    lower = {str(key).strip().lower(): value for key, value in entry.items()}
+    # COCO's annotations have an id of their own beside that of their image
+    order = ("image_id", *ID_COLUMNS) if "image_id" in lower else ID_COLUMNS
+    found = next((lower[key] for key in order if isinstance(lower.get(key), str | int)), "")
+    return str(found)
 
 
 def _pick(entry: Any, number: int, column: str | None, name: str) -> str:
@@ -221,28 +264,30 @@ def _json(text: str, column: str | None, name: str) -> Entries:
         content = parse_json(text.encode())
     except ValueError as error:
         raise UsageError(expected=f"JSON in {name}", got=str(error), remedy="mend that place") from error
+    keys: list[str] = []
     if isinstance(content, Mapping):
+        keys = [] if "annotations" in content else [str(key) for key in content]
         content = content["annotations"] if "annotations" in content else list(content.values())
     if not isinstance(content, list):
         raise UsageError(
             expected=f"a list or an object in {name}", got=type(content).__name__, remedy="see harness/config/prompts.py"
         )
     for number, entry in enumerate(content, 1):
-        yield number, _pick(entry, number, column, name)
+        yield number, _pick(entry, number, column, name), keys[number - 1] if keys else _identity(entry)
 
 
 def _json_lines(text: str, column: str | None, name: str) -> Entries:
     for number, line in enumerate(io.StringIO(text, newline=None), 1):
         if not line.strip():
-            yield number, ""
+            yield number, "", ""
             continue
         try:
             entry = parse_json(line.encode())
         except ValueError as error:
             raise UsageError(
-                expected=f"JSON in every line of {name}", got=f"{error} at line {number}", remedy="mend that line"
+                expected=f"JSON in every line of {name}", got=f"{error} at line {number}", remedy="fix that line"
             ) from error
-        yield number, _pick(entry, number, column, name)
+        yield number, _pick(entry, number, column, name), _identity(entry)
 
 
 def _parquet(path: Path, column: str | None, name: str) -> Entries:
@@ -259,8 +304,10 @@ def _parquet(path: Path, column: str | None, name: str) -> Entries:
     except Exception as error:  # pyarrow's own exceptions cannot be named where it may be missing
         raise UsageError(expected=f"a parquet table at {name}", got=str(error), remedy="download it again") from error
     chosen = _choose([str(key) for key in table.columns], column, name)
-    for number, entry in enumerate(table[chosen].tolist(), 1):
-        yield number, _pick(entry, number, column, name)
+    where = _id_column([str(key) for key in table.columns])
+    ids = [""] * len(table) if where is None else [str(value) for value in table.iloc[:, where].tolist()]
+    for number, (entry, identity) in enumerate(zip(table[chosen].tolist(), ids, strict=True), 1):
+        yield number, _pick(entry, number, column, name), identity
 
 
 def _from_hub(name: str) -> Entries:
@@ -292,4 +339,4 @@ def _dataset(body: str, column: str | None, name: str) -> Entries:
         raise UsageError(expected=f"a split out of {', '.join(splits)}", got=repr(chosen), remedy=f"hub:{repository}@SPLIT")
     key = _choose(list(loaded[chosen].column_names), column, name)
     for number, entry in enumerate(loaded[chosen][key], 1):
-        yield number, _pick(entry, number, None, name)
+        yield number, _pick(entry, number, None, name), ""

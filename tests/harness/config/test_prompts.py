@@ -114,7 +114,7 @@ def test_parquet(tmp_path: Path) -> None:
     parquet.write_table(table, path, row_group_size=2, compression="snappy")
     assert load_prompts(str(path)).texts == WANTED
     listed = load_prompts(f"{path}#short")
-    assert (listed.texts, listed.dropped) == (("x", "y"), 1)
+    assert (listed.texts, listed.dropped) == (("x", "y"), (2,))
     with pytest.raises(UsageError, match="bytes at entry 1"):
         load_prompts(f"{path}#image")
     path.write_bytes(path.read_bytes()[:-4])
@@ -194,3 +194,37 @@ def test_datasets_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(prompts, "importlib", SimpleNamespace(import_module=missing))
     with pytest.raises(UsageError, match=r"ilf-bench\[data\]"):
         load_prompts("hub:nateraw/parti-prompts#Prompt")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("more.csv", b"prompt,id\ncat,1\na dog, running,2\n", "3 fields where the header has 2 at line 3"),
+        ("short.csv", b"id,prompt\n1,cat\n2\n", "1 fields where the header has 2 at line 3"),
+        ("twice.csv", b"prompt,prompt\ncat,dog\n", "one column 'prompt'"),
+        ("open.csv", b'id,prompt\n1,"cat\n2,dog\n', "unexpected end of data"),
+        ("quote.csv", b'id,prompt\n1,"cat" and dog\n', "line 2"),
+        ("more.tsv", b"prompt\tid\ncat\t1\t2\n", "3 fields where the header has 2 at line 2"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused_with_its_line(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    """Read leniently, each of these gives other prompts than its writer meant, and says nothing."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match=words):
+        load_prompts(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "ids"),
+    [
+        ("a.json", '{"x1": "cat", "x2": {"prompt": "dog"}}', ("x1", "x2")),
+        ("b.json", '{"annotations": [{"image_id": 5, "id": 1, "caption": "cat"}]}', ("5",)),
+        ("c.jsonl", '{"file_name": "a.png", "text": "cat"}\n', ("a.png",)),
+        ("d.csv", "Id,prompt\n7,cat\n", ("7",)),
+        ("e.txt", "cat\n", ()),
+        ("f.csv", "id,prompt\n,cat\n7,dog\n", ()),
+    ],
+)
+def test_what_prompts_belong_to_is_kept(tmp_path: Path, name: str, content: str, ids: tuple[str, ...]) -> None:
+    (tmp_path / name).write_text(content)
+    assert load_prompts(str(tmp_path / name)).ids == ids
