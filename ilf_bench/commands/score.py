@@ -36,9 +36,8 @@ def score(
     """Score a folder of images, alone or against another folder."""
     from ilf_bench.scoring import ScoreRequest, score_folder
 
-    found = score_folder(
-        ScoreRequest(folder, tuple(split(metrics) or ()), prompts, against, task, scorers, reference, tuple(plugins or ()))
-    )
+    asked, files = tuple(split(metrics) or ()), tuple(plugins or ())
+    found = score_folder(ScoreRequest(folder, asked, prompts, against, task, scorers, reference, files))
     _print(found, against is not None)
     if json_ is not None:
         _write_json(json_, found)
@@ -85,7 +84,7 @@ def _plain(one: FolderScore) -> dict[str, Any]:
         return content | {"failure": one.failure}
     content |= {"direction": one.direction, "value": one.value, "n": one.n}
     if one.per_image is not None:
-        content["per_image"] = [float(v) for v in one.per_image]
+        content["per_image"] = [_finite(float(v)) for v in one.per_image]
     for name, found in (("interval", one.interval), ("difference", one.difference)):
         if found is not None:
             content[name] = {"value": found.value, "low": _finite(found.low), "high": _finite(found.high)}

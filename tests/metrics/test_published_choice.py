@@ -97,7 +97,7 @@ def test_scoring_a_folder_with_dinov2_against_a_folder(tmp_path: Path, capsys: P
     assert score(folder, ["x"] * 34, *arguments) == 4
     said = capsys.readouterr().out
     assert "FD-DINOv2, biased: N = 34 < 160" in said and "(tiny)" not in said
-    assert "needs a full run on the same noise" in said
+    assert "needs a second folder of the same images: --against FOLDER" in said
     (manifest,) = (tmp_path / "cache").rglob("*.json")
     assert {"source", "n", "content", "extractor", "sha256"} == set(yaml.safe_load(manifest.read_text()))
 
