@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from diffusers import DiTPipeline
+from torch import nn
 
 from harness.errors import ArtifactError
 from harness.sampling.clock import StepClock
@@ -39,14 +39,15 @@ class Applied:
 
         def on_grid(num_inference_steps: int, device: Any = None, **kwargs: Any) -> None:
             nonlocal schedule
-            schedule = module.schedule(num_inference_steps)
+            schedule = self.module.schedule(num_inference_steps)  # the pipeline holds self: it lives as long
             if schedule.table is not None:
                 scheduler.table = schedule.table
             set_timesteps(timesteps=list(schedule.timesteps), device=device)
 
         enter(patched(scheduler, "set_timesteps", on_grid))
         enter(clock.following(scheduler))
-        enter(_running_on(pipe, scheduler))
+        self._stack.callback(setattr, pipe, "scheduler", own)  # no context manager: none may undo this when it is collected
+        pipe.scheduler = scheduler
         first = isinstance(pipe, DiTPipeline)
         enter(feedback_attached(pipe.transformer, module, lambda: schedule, clock, module.config.guidance, first))
         if isinstance(scheduler, BespokeScheduler):
@@ -61,16 +62,6 @@ class Applied:
 
     def __exit__(self, *error: object) -> None:
         self.remove()
-
-
-@contextmanager
-def _running_on(pipe: Any, scheduler: Any) -> Iterator[None]:
-    """The pipeline's scheduler replaced inside the context; a diffusers pipeline registers what is assigned to it."""
-    before, pipe.scheduler = pipe.scheduler, scheduler
-    try:
-        yield
-    finally:
-        pipe.scheduler = before
 
 
 def apply(pipe: Any, module: str | Path | FeedbackModule) -> Applied:
@@ -93,4 +84,5 @@ def apply(pipe: Any, module: str | Path | FeedbackModule) -> Applied:
             remedy="use the module that was trained on this backbone",
         )
     weights = next(pipe.transformer.parameters())
-    return Applied(pipe, module.to(weights.device, weights.dtype).eval())
+    nn.Module.to(module, weights.device, weights.dtype)  # diffusers' own warns of layers that are not there
+    return Applied(pipe, module.eval())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,17 @@ def test_two_lines_do_what_the_harness_does_and_leave_no_trace(
     with apply(pipe, FeedbackModule.from_pretrained(folder)):
         pass
     assert np.array_equal(sample(pipe, 2.0), before)
+
+
+def test_it_stays_applied_when_nobody_keeps_the_result(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = save_random_module(open_pipeline(folders["dit"]), tmp_path / "module")
+    pipe = DiTPipeline.from_pretrained(folders["dit"])
+    applied = apply(pipe, folder)
+    kept = sample(pipe, 2.0)
+    applied.remove()
+    apply(pipe, folder)
+    gc.collect()
+    assert np.array_equal(sample(pipe, 2.0), kept)
 
 
 def test_a_module_of_another_backbone_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:

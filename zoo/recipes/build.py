@@ -66,7 +66,7 @@ def save_labels(folder: Path, names: list[str]) -> None:
 
 
 def build_backbone(name: str, work: Path, out: Path) -> None:
-    """Autoencoder, transformer (with its text encoder), and the pipeline saved in half precision."""
+    """Autoencoder, transformer (with its text encoder), and the pipeline saved in half precision but for the text encoder."""
     recipe = RECIPES[name]
     vae, vae_record = _vae(recipe, work)
     settings = TrainSettings(steps=recipe.steps, lr=recipe.lr, ema=0.9995, weight_decay=0.01, warmup=300)
@@ -81,7 +81,10 @@ def build_backbone(name: str, work: Path, out: Path) -> None:
         pipe = DiTPipeline(denoiser.transformer, vae, DDIMScheduler(clip_sample=False))
         prompts = {"all": digits.captions()}
     folder = out / name
-    pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    pipe.to(torch.float16)
+    if recipe.data == "emoji":
+        pipe.text_encoder.float()  # transformers loads it in the dtype of the file, diffusers the rest in float32
+    pipe.save_pretrained(folder, safe_serialization=True)
     if recipe.data == "digits":
         save_labels(folder, digits.captions())
     for part, lines in prompts.items():
