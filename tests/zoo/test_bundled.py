@@ -27,9 +27,9 @@ ZOO = ROOT / "zoo"
 MODELS = ("tiny-dit", "tiny-pixart")
 
 
-def test_all_weights_together_are_at_most_40_mb() -> None:
+def test_the_whole_zoo_is_at_most_50_mb() -> None:
     files = [p for folder in ZOO.iterdir() if folder.is_dir() for p in folder.rglob("*") if p.is_file() and p.suffix != ".pyc"]
-    assert 5e6 < sum(p.stat().st_size for p in files) <= 40e6
+    assert 5e6 < sum(p.stat().st_size for p in files) <= 50e6
     assert not [p for p in files if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")], "only safetensors"
 
 
@@ -46,7 +46,7 @@ def test_plain_diffusers_loads_the_folder(name: str) -> None:
     pipe = DiffusionPipeline.from_pretrained(str(ZOO / name), local_files_only=True)
     assert len(pipe.transformer.transformer_blocks) >= 12
     for form in ("ilf", "ilf-adapter", "ilf-paper"):
-        config = json.loads((ZOO / name / form / "config.json").read_text())
+        config = json.loads((ZOO / name / form / "config.json").read_text())["settings"]
         assert config["inner_pass"] is (form != "ilf-adapter") and config["context"] is (form != "ilf-paper")
 
 
