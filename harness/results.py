@@ -5,10 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ConfigDict, InstanceOf
+
+from harness.fields import (
+    Amount,
+    Count,
+    Flag,
+    Label,
+    Line,
+    MetricName,
+    Number,
+    PositiveCount,
+    PositiveSeconds,
+    RoundNumber,
+    Seconds,
+    Text,
+)
 
 Direction = Literal["higher", "lower"]
 
@@ -32,6 +48,9 @@ class UpfrontCost:
         )
 
 
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)  # how pydantic reads a record: no unknown field, no NaN, no infinity
+
+
 @dataclass(frozen=True)
 class Score:
     """One metric of one method.
@@ -42,26 +61,28 @@ class Score:
     image (FID, KID).
     """
 
-    method: str
-    metric: str
-    title: str
-    unit: str
+    __pydantic_config__ = STRICT
+    method: Label
+    metric: MetricName
+    title: Line
+    unit: Line
     direction: Direction
-    tiny: bool
-    value: float
-    n: int
-    fingerprint: Mapping[str, str]
-    influence: FloatArray
-    per_image: FloatArray | None = None
+    tiny: Flag
+    value: Number
+    n: PositiveCount
+    fingerprint: Mapping[str, Text]
+    influence: Annotated[FloatArray, InstanceOf]
+    per_image: Annotated[FloatArray, InstanceOf] | None = None
 
 
 @dataclass(frozen=True)
 class Failure:
     """A method or metric that could not be measured, and why. ``metric`` is empty where the method itself failed."""
 
-    method: str
-    metric: str
-    reason: str
+    __pydantic_config__ = STRICT
+    method: Label
+    metric: MetricName | Literal[""]
+    reason: Text
 
 
 @dataclass(frozen=True)
@@ -71,12 +92,13 @@ class Fault:
     ``stage`` of ``method`` on samples ``start`` .. ``stop`` - 1 was done again, ``batch`` at a time.
     """
 
-    stage: str
-    method: str
-    start: int
-    stop: int
-    batch: int
-    reason: str
+    __pydantic_config__ = STRICT
+    stage: Line
+    method: Line
+    start: Count
+    stop: Count
+    batch: Count
+    reason: Text
 
 
 @dataclass(frozen=True)
@@ -90,20 +112,21 @@ class TimingSample:
     leaves out the time in which the system gave the processor to others.
     """
 
-    method: str
-    round: int
-    batch: int
-    latency_s: float
-    text_s: float
-    denoise_s: float
-    decode_s: float
-    peak_memory_bytes: int
-    compile_s: float = 0.0
-    clock_mhz: int | None = None
-    temperature_c: int | None = None
-    power_w: float | None = None
-    throttled: str = ""
-    cpu_s: float | None = None
+    __pydantic_config__ = STRICT
+    method: Label
+    round: RoundNumber
+    batch: PositiveCount
+    latency_s: PositiveSeconds
+    text_s: Seconds
+    denoise_s: Seconds
+    decode_s: Seconds
+    peak_memory_bytes: Count
+    compile_s: Seconds = 0.0
+    clock_mhz: Count | None = None
+    temperature_c: RoundNumber | None = None
+    power_w: Amount | None = None
+    throttled: Line = ""
+    cpu_s: Seconds | None = None
 
 
 Kind = Literal[
@@ -130,11 +153,12 @@ class MethodPart:
     ``plugin`` is the file that it comes from, and ``plugin_digest`` the SHA-256 of that; both are empty for our own methods.
     """
 
-    name: str
+    __pydantic_config__ = STRICT
+    name: Line
     kind: Kind
     options: Mapping[str, Any] = field(default_factory=dict)
-    plugin: str = ""
-    plugin_digest: str = ""
+    plugin: Line = ""
+    plugin_digest: Line = ""
 
 
 @dataclass(frozen=True)
@@ -149,18 +173,19 @@ class MethodRecord:
     None where there were none.
     """
 
-    label: str
-    spec: str
+    __pydantic_config__ = STRICT
+    label: Label
+    spec: Line
     kind: Kind
-    steps: int | None
-    predicted_block_evaluations: float | None
-    block_evaluations: float | None = None
-    extra_parameters: int = 0
-    training_s: float | None = None
-    calibration_s: float | None = None
-    solver: str = ""
-    spacing: str = ""
-    timesteps: tuple[int, ...] = ()
+    steps: Count | None
+    predicted_block_evaluations: Amount | None
+    block_evaluations: Amount | None = None
+    extra_parameters: Count = 0
+    training_s: Seconds | None = None
+    calibration_s: Seconds | None = None
+    solver: Line = ""
+    spacing: Line = ""
+    timesteps: tuple[RoundNumber, ...] = ()
     parts: tuple[MethodPart, ...] = ()
 
     @property

@@ -6,7 +6,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, prod
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def unpack(packed: Packed) -> Run:
             raise ValueError("other values than were stored")
         arrays = _unpacked(header[ARRAYS], packed.values)
         pieces = {name: Piece(content, arrays.get(name, {})) for name, content in header[RECORDS].items()}
-        return parse_run(pieces, Path(header["path"]))
+        return replace(parse_run(pieces, Path(header["path"])), in_folder=False)
     except (KeyError, TypeError, ValueError, AttributeError, zlib.error) as error:
         raise ArtifactError(expected="a whole record of a run", got=repr(error), remedy=REPAIR) from error
 
@@ -173,7 +173,7 @@ class Summary:
 def summary(header: Mapping[str, Any]) -> Summary:
     """Raises :class:`ArtifactError`, KeyError, TypeError or ValueError on a header that is none."""
     plain = {name: Piece(content) for name, content in header[RECORDS].items() if not is_score(name)}
-    run = parse_run(plain, Path(header["path"]))
+    run = replace(parse_run(plain, Path(header["path"])), in_folder=False)
     order = {label: i for i, label in enumerate(run.spec["method_labels"])}
     scores = {name: content for name, content in header[RECORDS].items() if is_score(name) and not is_control(name)}
     found = [(content, header[INTERVALS].get(name, ())) for name, content in scores.items()]

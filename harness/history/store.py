@@ -104,6 +104,7 @@ class History:
     def append(self, run: Run, tags: tuple[str, ...] = ()) -> str:
         """Add a run in one transaction and return its id; a run that is already there whole only gets the tags."""
         packed = pack(run)
+        unpack(packed)  # what could not be read again does not enter
         identity = run_id(run)
         with self._connected() as database, transaction(database):
             if database.execute("SELECT 1 FROM runs WHERE id = ?", (identity,)).fetchone() is None:

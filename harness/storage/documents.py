@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import yaml
 
 MOST_PARSED = 768 * 2**20  # bytes; more than any record, manifest or export of this project takes
 COSTS = {b"{": 200, b"[": 72, b'"': 34, b",": 40}  # bytes of a Python dict, list, half a string, and an element in either
+HALF_LETTER = re.compile(rb"\\u[dD][89a-fA-F]")
 BRACKETS = 300  # of a YAML file: its parser takes time with the square of their depth
 PRESET_BYTES = 128 * 2**10  # of a YAML file; ours have 3 KiB
 
@@ -23,9 +25,12 @@ def parse_json(content: bytes) -> Any:
     if parsed_bytes(content) > MOST_PARSED:
         raise ValueError(f"JSON that would take more than {MOST_PARSED >> 20} MiB")
     try:
-        return json.loads(content)
+        value = json.loads(content)
     except RecursionError as error:
         raise ValueError("JSON that is nested too deeply") from error
+    if HALF_LETTER.search(content):
+        json.dumps(value, ensure_ascii=False).encode()  # raises where it is no half of a whole letter
+    return value
 
 
 class _PlainLoader(yaml.SafeLoader):

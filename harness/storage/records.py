@@ -20,11 +20,13 @@ import numpy as np
 from harness.errors import ArtifactError
 from harness.results import Failure, Fault, FloatArray, MethodPart, MethodRecord, Score, TimingSample
 from harness.storage.arrays import ARRAY_BYTES, parse_array
+from harness.storage.checks import check_environment, check_fields, check_names, check_place, check_score, check_spec
 from harness.storage.documents import parse_json
 from harness.storage.files import digest, file_digest, read_small, refuse_links, write_bytes
 from harness.storage.layout import FILES, FOLDERS, PER_IMAGE, VALUES, Layout, Scored, array_beside, is_manifest, is_record
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 FORMAT = 0  # of the records, the history, its exports and bundles; see docs/format.md
 SEAL = "sha256"  # the key under which a JSON object holds the digest of all its other content
@@ -58,7 +60,8 @@ class Run:
     shuffled, constant, noise or black; harness/statistics/controls.py). Each has the full run's first images, at most 100 of
     them, and is to be held against ``identical``, which has the same N.
     ``planned``: what the methods are that have failed, or not run yet. ``measurements``: what each array was measured with and
-    its digest, ``samples``: the digest of each method's manifest; both by the name of the file.
+    its digest, ``samples``: the digest of each method's manifest; both by the name of the file. ``in_folder``: whether it was
+    read from ``path``; out of a history, ``path`` is only what the record says, and nobody follows it.
     """
 
     path: Path
@@ -76,6 +79,7 @@ class Run:
     planned: tuple[MethodRecord, ...] = ()
     measurements: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     samples: Mapping[str, str] = field(default_factory=dict)
+    in_folder: bool = True
 
     @cached_property
     def records(self) -> Mapping[str, MethodRecord]:
@@ -149,13 +153,9 @@ def read_array(path: Path, expected: str) -> FloatArray:
 
 
 def read_record(kind: type[T], content: Any, path: Path) -> T:
-    """A dataclass from JSON. Raises :class:`ArtifactError` where fields are missing or unknown."""
-    try:
-        return kind(**content)
-    except TypeError as error:
-        raise ArtifactError(
-            expected=f"a {kind.__name__} at {path}", got=str(error), remedy="delete that file and run again"
-        ) from error
+    """A dataclass from JSON. Raises :class:`ArtifactError` on missing and unknown fields, and on what these may not hold."""
+    check_fields(kind, content, path)
+    return kind(**content)
 
 
 def write_method(run: Path, record: MethodRecord, failure: str = "") -> None:
@@ -171,9 +171,11 @@ def _method(content: Any, path: Path) -> tuple[MethodRecord, Failure | None]:
     """What a method is, and why it failed where it did."""
     fields = {name: value for name, value in content.items() if name != REASON} if isinstance(content, dict) else content
     record = read_record(MethodRecord, fields, path)
-    parts = tuple(read_record(MethodPart, part, path) for part in record.parts)
+    parts = tuple(MethodPart(**part) for part in content.get("parts", ()))
     record = replace(record, timesteps=tuple(record.timesteps), parts=parts)
-    return record, Failure(record.label, "", content[REASON]) if REASON in content else None
+    if REASON not in content:
+        return record, None
+    return record, read_record(Failure, {"method": record.label, "metric": "", "reason": content[REASON]}, path)
 
 
 def has_run(run: Path, label: str) -> bool:
@@ -210,11 +212,7 @@ def _score(piece: Piece, path: Path) -> Score | Failure:
     own: Mapping[str, FloatArray | None] = {NO_VALUES: None, SAME: influence, OWN: piece.arrays.get(PER_IMAGE, np.zeros(0))}
     per_image = own.get(str(piece.content.get(PER_IMAGE)), np.zeros(0))
     score = read_record(Score, {**piece.content, VALUES: influence, PER_IMAGE: per_image}, path)
-    fits = influence.shape == (score.n,) and (per_image is None or per_image.shape == (score.n,))
-    if not fits or not np.isfinite(influence).all() or (per_image is not None and np.isnan(per_image).any()):
-        raise ArtifactError(
-            expected=f"{score.n} finite values beside {path}", got="others", remedy="delete that file and run again"
-        )
+    check_score(score, path)
     return score
 
 
@@ -308,8 +306,11 @@ def read_piece(path: Path) -> Piece:
 def parse_run(pieces: Mapping[str, Piece], path: Path) -> Run:
     """A run from its records. Raises :class:`ArtifactError` on another format and on records of unknown kinds."""
     layout = Layout(Path())
+    check_names(pieces, path)
     spec, environment = (_needed(pieces, file.name, path) for file in (layout.spec, layout.environment))
     check_format(spec, str(path))
+    check_spec(spec, path / layout.spec)
+    check_environment(environment, path / layout.environment)
     kinds: dict[str, dict[str, Piece]] = {}
     for name, piece in pieces.items():
         kinds.setdefault(Path(name).parts[0], {})[name] = piece
@@ -319,7 +320,7 @@ def parse_run(pieces: Mapping[str, Piece], path: Path) -> Run:
     def of(kind: str) -> list[tuple[Path, Piece]]:
         return [(path / name, piece) for name, piece in sorted(kinds.get(kind, {}).items())]
 
-    methods = [_method(piece.content, file) for file, piece in of("methods")]
+    methods = [_placed(_method(piece.content, file), file, path) for file, piece in of("methods")]
     order = {label: i for i, label in enumerate(spec["method_labels"])}
     records = sorted((record for record, _ in methods), key=lambda m: order.get(m.label, len(order)))
     timed = [sample for file, piece in of("timing") for sample in _timings(piece.content, file)]
@@ -331,13 +332,13 @@ def parse_run(pieces: Mapping[str, Piece], path: Path) -> Run:
         environment=environment,
         methods=tuple(record for record in records if record.block_evaluations is not None),
         failed_methods=tuple(failure for _, failure in methods if failure is not None),
-        scores=_by_name(_score(piece, file) for file, piece in of("scores")),
+        scores=_by_name(_placed(_score(piece, file), file, path) for file, piece in of("scores")),
         timings=tuple(sample for sample in timed if sample.batch not in further or sample.batch == main),
         complete=finished is not None,
         other_batches=tuple(s for s in timed if s.batch in further and s.batch != main),
         warmups=tuple(sample for file, piece in of(layout.warmup.name) for sample in _timings(piece.content, file)),
         faults=tuple(read_record(Fault, piece.content, file) for file, piece in of("faults")),
-        controls=_by_name(_score(piece, file) for file, piece in of("controls")),
+        controls=_by_name(_placed(_score(piece, file), file, path) for file, piece in of("controls")),
         planned=tuple(record for record in records if record.block_evaluations is None),
         measurements={name: piece.content for name, piece in kinds.get("measurements", {}).items()},
         samples={name: piece.content for name, piece in kinds.get("samples", {}).items()},
@@ -369,6 +370,16 @@ def _needed(pieces: Mapping[str, Piece], name: str, path: Path) -> Any:
     if name not in pieces:
         raise ArtifactError(expected=f"{name} among the records at {path}", got="none", remedy="run again")
     return pieces[name].content
+
+
+def _placed(record: P, file: Path, run: Path) -> P:
+    """The record itself, after checking that its file has the name that the layout gives it."""
+    name = file.relative_to(run).as_posix()
+    if isinstance(record, (Score, Failure)):
+        check_place(name, record.method, record.metric, run)
+    elif isinstance(record, tuple):
+        check_place(name, record[0].label, None, run)
+    return record
 
 
 def _by_name(scores: Iterable[Score | Failure]) -> dict[tuple[str, str], Score | Failure]:

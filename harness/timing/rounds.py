@@ -150,7 +150,7 @@ class Rounds:
 
     def _stage(self, batch: int) -> str:
         """What a failure is filed under: ``timing`` for the batch size that reports compare at."""
-        return "timing" if batch == self.timing.batch else f"timing-batch-{batch}"
+        return "timing" if batch == self.timing.batch else f"timing_batch_{batch}"
 
     def _store_warmups(self, rows: Sequence[TimingSample]) -> None:
         """After those of a run that was cut before."""

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from harness.errors import ArtifactError
 from harness.results import A_A, BASELINE, Failure, FloatArray, MethodRecord, Score, TimingSample
 from harness.statistics import Interval, time_ratio
+from harness.storage.checks import check_manifest
 from harness.storage.layout import Layout
 from harness.storage.locations import inside
 from harness.storage.records import Run, read_json
 
 STAGES = ("text", "denoise", "decode")
-TIMING = "timing"  # what a failure to time is filed under; at a further batch size, -batch- and the size follow
+TIMING = "timing"  # what a failure to time is filed under; at a further batch size, _batch_ and the size follow
 
 
 @dataclass(frozen=True)
@@ -96,14 +95,14 @@ def metric_order(run: Run) -> list[str]:
 
 def is_timing(metric: str) -> bool:
     """Whether what looks like a metric's name is that under which a failure to time was recorded."""
-    return metric == TIMING or metric.startswith(f"{TIMING}-batch-")
+    return metric == TIMING or metric.startswith(f"{TIMING}_batch_")
 
 
 def untimed(run: Run, label: str, batch: int | None = None) -> str:
     """Why a method has no times at the batch size that methods are compared at, or at a further one."""
     if record_of(run, label) is None:
         return _unrecorded(run, label)
-    found = run.scores.get((label, TIMING if batch is None else f"{TIMING}-batch-{batch}"))
+    found = run.scores.get((label, TIMING if batch is None else f"{TIMING}_batch_{batch}"))
     return found.reason if isinstance(found, Failure) else "not timed in this run"
 
 
@@ -178,15 +177,14 @@ def accelerators(run: Run) -> list[str]:
 
 
 def samples_of(run: Run, label: str) -> list[Sample]:
-    """The images of one method by index; empty where the run kept none. Raises :class:`ArtifactError` on a bad manifest."""
+    """The images of one method by index; empty where the run kept none. Raises :class:`ArtifactError` on a bad manifest.
+
+    A run out of a history has none: where it says that it lay is a text, and not looked up.
+    """
     folder = Layout(run.path).samples(label)
-    if not folder.manifest.exists():
+    if not run.in_folder or not folder.manifest.exists():
         return []
-    manifest: Any = read_json(folder.manifest)
-    try:
-        found = [Sample(int(s["index"]), str(s["prompt"]), inside(folder.path, s["file"])) for s in manifest["samples"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(
-            expected=f"samples with index, prompt and file in {folder.manifest}", got=repr(error), remedy="run again"
-        ) from error
+    manifest = read_json(folder.manifest)
+    check_manifest(manifest, folder.manifest)
+    found = [Sample(s["index"], s["prompt"], inside(folder.path, s["file"])) for s in manifest["samples"]]
     return sorted(found, key=lambda sample: sample.index)

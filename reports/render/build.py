@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harness.storage.files import write_bytes
 from harness.storage.layout import Layout
+from harness.storage.locations import inside
 from harness.storage.records import Run, read_run
 from reports.render.figures import paper_figures
 from reports.render.gallery import gallery_page
@@ -41,7 +42,7 @@ def build_report(run: Path | Run, out: Path | None = None) -> Path:
 
 def _write_thumbnails(folder: Path, sheet: Sheet) -> None:
     for thumbnail in (thumbnail for row in sheet.rows.values() for thumbnail in row):
-        write_bytes(folder / "thumbs" / thumbnail.name, thumbnail.content)
+        write_bytes(inside(folder / "thumbs", thumbnail.name), thumbnail.content)
 
 
 def build_paper(run: Path | Run, out: Path | None = None) -> Path:
@@ -52,8 +53,8 @@ def build_paper(run: Path | Run, out: Path | None = None) -> Path:
     run = run if isinstance(run, Run) else read_run(run)
     folder, table = _folder(run, out) / "paper", comparison_table(run)
     for drawing in paper_figures(speed_plots(run, table)):
-        write_bytes(folder / f"{drawing.name}.pdf", drawing.pdf)
-        write_bytes(folder / f"{drawing.name}.svg", drawing.svg)
+        write_bytes(inside(folder, f"{drawing.name}.pdf"), drawing.pdf)
+        write_bytes(inside(folder, f"{drawing.name}.svg"), drawing.svg)
     if grid := paper_grid(stored_samples(run)):
         write_bytes(folder / "samples.png", grid)
     write_bytes(folder / "table.tex", latex_table(run, table).encode())

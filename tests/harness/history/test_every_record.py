@@ -48,7 +48,7 @@ def test_reading_and_listing_are_inverses(run: Run) -> None:
     assert on_disk == digests(run) and set(on_disk) == {name for name in names_in(run.path) if is_record(name)}
 
 
-FIELDS = ("latency_s", "value", "steps", "reason", "network", "commit", "name", "format")
+FIELDS = ("latency_s", "unit", "steps", "reason", "network", "commit", "name", "format")
 
 
 def _changed(content: Any) -> Any:

@@ -120,7 +120,7 @@ METHODS = {"small": Small}
     assert {sample.method for sample in run.timings} == {"full", "small", A_A, REFERENCE}
     assert {sample.method for sample in run.other_batches} == {"full", A_A, REFERENCE}
     ((label, stage),) = run.scores
-    assert (label, stage) == ("small", "timing-batch-5") and "out of memory" in run.scores[label, stage].reason  # type: ignore[union-attr]
+    assert (label, stage) == ("small", "timing_batch_5") and "out of memory" in run.scores[label, stage].reason  # type: ignore[union-attr]
 
 
 def test_stages_add_up_and_follow_the_work(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,7 @@ def test_the_page_is_self_contained_and_markup_stays_text(make_run: Make, tmp_pa
     nasty = '<script>alert("x")</script>&amp;'
     methods = {"full": (20, 480.0, 1.0, 10.0), nasty: (8, 192.0, 0.4, 8.0)}
     run = make_run("a", methods=methods)
-    run = replace(run, spec=dict(run.spec) | {"name": nasty}, environment=dict(run.environment) | {"commit": nasty})
+    run = replace(run, spec=dict(run.spec) | {"title": nasty}, environment=dict(run.environment) | {"commit": nasty})
     history = History(tmp_path / "h.sqlite")
     history.append(run)
     page = dashboard(history.runs())

@@ -39,7 +39,7 @@ def test_a_row_a_method_and_a_column_a_quantity(make_run: Make) -> None:
 
 
 def test_braces_balance_whatever_the_names(make_run: Make) -> None:
-    nasty = "a}{\\%$#&_^~<>|\n[x]"
+    nasty = "a}{\\%$#&_^~<>|[x]"
     run = make_run(methods=METHODS | {nasty: (8, 192, 0.4, 8.0)})
     text = latex_table(run, comparison_table(run))
     depth = 0

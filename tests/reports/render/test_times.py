@@ -30,7 +30,7 @@ def at_batch_one(run: Run) -> Run:
     """The same run timed at batch 1, too, where every method takes half as long a batch and 8 steps fails."""
     timing = dict(run.spec["timing"]) | {"batches": [1]}
     others = tuple(replace(t, batch=1, latency_s=t.latency_s / 2) for t in run.timings if t.method != "8 steps")
-    failure = {("8 steps", "timing-batch-1"): Failure("8 steps", "timing-batch-1", "out of memory at <1>")}
+    failure = {("8 steps", "timing_batch_1"): Failure("8 steps", "timing_batch_1", "out of memory at <1>")}
     return replace(run, spec=dict(run.spec) | {"timing": timing}, other_batches=others, scores=dict(run.scores) | failure)
 
 
