@@ -40,13 +40,13 @@ class ArtifactError(HarnessError):
 
 
 class DeviceLost(HarnessError):
-    """A GPU is of no more use to this process, whatever it is asked to do: exit code 74 (EX_IOERR). A new process can go on."""
+    """This process can no longer use its GPU at all: exit code 74 (EX_IOERR). A new process can."""
 
     exit_code = 74
 
 
 class NotMeasured(HarnessError):
-    """What one method needs is not at hand: that method becomes a failed row, every other one still runs."""
+    """What one method needs is not available: that method becomes a failed row, every other one still runs."""
 
     exit_code = 4
 

@@ -67,7 +67,7 @@ def explained(name: str, what: str = "model", file: str = "") -> Iterator[None]:
     try:
         yield
     except hub.HFValidationError as error:
-        raise UsageError(expected=f"{PREFIX}OWNER/NAME", got=repr(name), remedy="mend the name") from error
+        raise UsageError(expected=f"{PREFIX}OWNER/NAME", got=repr(name), remedy="correct the name") from error
     except hub.GatedRepoError as error:
         raise ArtifactError(
             expected=f"access to the {what} {name}",

@@ -18,7 +18,7 @@ def locate(name: str) -> Path:
     try:
         return path if path.exists() or path.is_absolute() else ROOT / path
     except OSError as error:  # a name that no file can have
-        raise UsageError(expected="the name of a file or folder", got=repr(name[:80]), remedy="mend that path") from error
+        raise UsageError(expected="the name of a file or folder", got=repr(name[:80]), remedy="correct that path") from error
 
 
 def cache_folder() -> Path:
@@ -45,5 +45,7 @@ def private_folder(name: str) -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise UsageError(expected=f"{folder} to be a folder of yours alone", got="another's", remedy="set XDG_CACHE_HOME")
+        raise UsageError(
+            expected=f"a folder {folder} that belongs to you", got="a folder of another user", remedy="set XDG_CACHE_HOME"
+        )
     return folder

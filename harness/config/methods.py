@@ -65,7 +65,7 @@ class Composition:
 
 @dataclass(frozen=True)
 class StandIn:
-    """A method whose trained weights are not at hand, timed and counted through ``method``, which has the same shape."""
+    """A method whose trained weights are not available, timed and counted through ``method``, which has the same shape."""
 
     label: str
     method: Method
@@ -109,7 +109,7 @@ def _parse_one(text: str, table: MethodTable) -> Method:
         if key not in names:
             known = ", ".join(names) or "no options"
             remedy = did_you_mean(key, names) + (f"for example {name}:{names[0]}=..." if names else name)
-            raise UsageError(expected=f"for {name}: {known}", got=repr(option), remedy=remedy)
+            raise UsageError(expected=f"an option of {name}: {known}", got=repr(option), remedy=remedy)
         if key in values:
             raise UsageError(expected=f"{name}: {key} once", got=repr(text), remedy="leave one of them out")
         values[key] = value

@@ -1,10 +1,10 @@
 """Prompt lists: plain text, tables, JSON in the layouts of the usual benchmarks, and data sets of the hub.
 
 ``classes:N``                 the class indices 0 .. N-1
-``FILE.txt``                  one prompt a line
+``FILE.txt``                  one prompt per line
 ``FILE.csv``, ``FILE.tsv``    with a header; the column is one of :data:`COLUMNS`, or named: ``FILE.csv#column``
 ``FILE.json``                 strings; objects; id -> object or string (MJHQ-30K's meta_data.json); COCO's captions_*.json
-``FILE.jsonl``                one string or object a line
+``FILE.jsonl``                one string or object per line
 ``FILE.parquet``              a table (needs pyarrow)
 ``hub:OWNER/NAME/FILE``       one such file of a data set on the hub; ``#column`` may follow
 ``hub:OWNER/NAME``            a data set read with the package ``datasets``; ``@split`` and ``#column`` may follow
@@ -254,7 +254,7 @@ def _pick(entry: Any, number: int, column: str | None, name: str) -> str:
         raise UsageError(
             expected=f"a text or an object with one in {name}",
             got=f"{type(value).__name__} at entry {number}",
-            remedy="mend that entry, or name the column: FILE#column",
+            remedy="correct that entry, or name the column: FILE#column",
         )
     return value
 
@@ -263,7 +263,7 @@ def _json(text: str, column: str | None, name: str) -> Entries:
     try:
         content = parse_json(text.encode())
     except ValueError as error:
-        raise UsageError(expected=f"JSON in {name}", got=str(error), remedy="mend that place") from error
+        raise UsageError(expected=f"JSON in {name}", got=str(error), remedy="correct the file at that position") from error
     keys: list[str] = []
     if isinstance(content, Mapping):
         keys = [] if "annotations" in content else [str(key) for key in content]
@@ -315,7 +315,7 @@ def _from_hub(name: str) -> Entries:
     body, _, column = name.removeprefix(PREFIX).partition("#")
     parts = body.split("/", 2)
     if len(parts) < 2 or not all(parts):
-        raise UsageError(expected="hub:OWNER/NAME or hub:OWNER/NAME/FILE", got=repr(name), remedy="mend the name")
+        raise UsageError(expected="hub:OWNER/NAME or hub:OWNER/NAME/FILE", got=repr(name), remedy="correct the name")
     if len(parts) == 3:
         return _entries(fetch_dataset_file(f"{parts[0]}/{parts[1]}", parts[2]), column or None, name)
     return _dataset(body, column or None, name)

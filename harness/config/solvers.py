@@ -12,6 +12,6 @@ def check_solver(name: str) -> str:
     """The name itself, or a :class:`UsageError` that lists the known ones."""
     if name != OWN and name not in SOLVER_NAMES:
         known = (OWN, *SOLVER_NAMES)
-        remedy = did_you_mean(name, known) or "pick one of these"
+        remedy = did_you_mean(name, known) or "choose one of these"
         raise UsageError(expected=f"a solver out of {', '.join(known)}", got=repr(name), remedy=remedy)
     return name

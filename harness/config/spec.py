@@ -16,11 +16,11 @@ from harness.paths import ROOT
 from harness.storage.documents import PRESET_BYTES, parse_yaml
 from harness.storage.files import read_small
 
-MOST = 10**7  # images or rounds: what lies above is a slip
+MOST = 10**7  # images or rounds: more is a typing error
 
 
 class TimingSpec(BaseModel):
-    """Interleaved timing: every method once a round, after ``warmup`` rounds that are recorded apart; ``batches`` come on top."""
+    """Interleaved timing: every method once per round, after ``warmup`` separate rounds; ``batches`` are further batch sizes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     rounds: int = Field(8, ge=0, le=MOST)
@@ -121,7 +121,7 @@ def load_spec(preset: str, overrides: dict[str, Any] | None = None) -> Experimen
     try:
         content = parse_yaml(read_small(path, PRESET_BYTES))
     except (ValueError, OSError) as error:
-        raise UsageError(expected=f"valid YAML in {path}", got=str(error), remedy="mend that line") from error
+        raise UsageError(expected=f"valid YAML in {path}", got=str(error), remedy="correct that line") from error
     if not isinstance(content, dict):
         raise UsageError(expected=f"a mapping in {path}", got=type(content).__name__, remedy="see presets/tiny-text.yaml")
     return build_spec(_merged(content, overrides or {}), str(path))

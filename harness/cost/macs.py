@@ -47,7 +47,7 @@ class BlockMacs:
         return 6 * self.width**2 + 256 * self.width + self.width**2 if self.own_embedding else 0
 
     def at_half_resolution(self) -> BlockMacs:
-        """The same block on an image of half the height and width."""
+        """The same block at half the height and width of the image."""
         return replace(self, tokens=self.tokens // 4)
 
     @property

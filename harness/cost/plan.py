@@ -27,7 +27,7 @@ class StepCost:
 
     @property
     def evaluations(self) -> float:
-        """Block evaluations an image in this step."""
+        """Block evaluations per image in this step."""
         return self.branches * self.blocks
 
 
@@ -98,7 +98,7 @@ class Plan:
 
     @property
     def block_evaluations(self) -> float:
-        """Block evaluations an image, over all steps and branches."""
+        """Block evaluations per image, over all steps and branches."""
         return sum(step.evaluations for step in self.steps)
 
     @property
@@ -129,7 +129,7 @@ class Plan:
         return replace(self.choosing(STEPS), steps=(self.step_cost,) * steps, timesteps=(), spacing="")
 
     def with_solver(self, solver: str) -> Plan:
-        """Every solver here calls the model once a step."""
+        """Every solver here calls the model once per step."""
         return replace(self.choosing(SOLVER), solver=solver, timesteps=(), spacing="")
 
     def with_timesteps(self, timesteps: tuple[int, ...], spacing: str = "") -> Plan:
@@ -171,6 +171,6 @@ class Plan:
 def _wrong_order() -> UsageError:
     return UsageError(
         expected="what chooses steps or solver before what spaces the steps, and both before what saves on some of them",
-        got="another order",
+        got="another order of methods",
         remedy="write steps:N or ilf first, and then + and the rest, for example steps:8+spacing:1.5+fora:2",
     )

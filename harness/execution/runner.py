@@ -1,4 +1,4 @@
-"""The run: generate, time, score, record. Each task skips what a cut run has already finished."""
+"""The run: generate, time, score, record. Each task skips what an interrupted run has already finished."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from harness.storage.samples import chunks
 from harness.text import one_line
 
 SAME_THROUGHOUT = {"machine_key": "machine, torch and thread count", "weights": "weights", "prompts": "prompts"}
+MOST_LETTERS = 200  # of a value in an error message
 BYTES_PER_PIXEL = 2.2  # measured on PNGs of the bundled models
 
 
@@ -89,8 +90,9 @@ class Runner:
             return True
         check_format(found, str(self.folder))
         if found != spec:
+            recorded, current = differing(found, spec)
             raise ArtifactError(
-                expected=f"the spec of this run in {self.folder}", got="another spec", remedy="choose another --out"
+                expected=f"the spec of this run in {self.folder}: {current}", got=recorded, remedy="choose another --out"
             )
         return False
 
@@ -99,9 +101,10 @@ class Runner:
         begun = read_json(self.layout.environment)
         for key, what in SAME_THROUGHOUT.items():
             if begun.get(key) != environment[key]:
+                recorded, current = differing(begun.get(key), environment[key])
                 raise ArtifactError(
-                    expected=f"the {what} that {self.folder} was begun with",
-                    got="others",
+                    expected=f"the {what} that {self.folder} was started with: {recorded}",
+                    got=current,
                     remedy="choose another --out, or delete that run; `ilf-bench report` rebuilds a report anywhere",
                 )
 
@@ -140,7 +143,7 @@ class Runner:
         write_method(self.folder, self.experiment.planned[label], self.failures[-1].reason)
 
     def _time(self, progress: Followed) -> None:
-        """Rounds of all methods that generated; a round is one file, so that a cut round starts again as a whole."""
+        """Rounds of all methods that generated; a round is one file, so that an interrupted round is repeated as a whole."""
         labels = [label for label in self.experiment.methods if label not in self.failed]
         todo = [n for n in range(self.spec.timing.rounds) if labels and not self._is_timed(n)]
         if not todo:
@@ -192,6 +195,16 @@ class Runner:
         write_json(self.layout.fault(len(self.layout.faults())), asdict(fault))
         what = f"{fault.stage} {fault.method} {fault.start}"
         self.console.print(one_line(f"done again: {what}: {fault.reason}"), markup=False, soft_wrap=True)
+
+
+def differing(recorded: object, current: object) -> tuple[str, str]:
+    """Two values in words; of two mappings, only the keys that differ."""
+    if isinstance(recorded, Mapping) and isinstance(current, Mapping):
+        keys = [key for key in sorted({*recorded, *current}) if recorded.get(key) != current.get(key)]
+        texts = [", ".join(f"{key} {values.get(key)}" for key in keys) for values in (recorded, current)]
+    else:
+        texts = [str(recorded), str(current)]
+    return texts[0][:MOST_LETTERS], texts[1][:MOST_LETTERS]
 
 
 def check_disk(experiment: Experiment, out: Path, image_pixels: int) -> int:

@@ -110,7 +110,7 @@ class Todo:
 
 class Scorer:
     """Does ``measure``, ``summarise`` and ``controls`` for the metrics that a run lacks. What is measured of a range lies in
-    RUN/parts until the method is scored, so that neither a cut run nor a lost worker costs more than one range.
+    RUN/parts until the method is scored, so that neither an interrupted run nor a lost worker costs more than one range.
     """
 
     def __init__(

@@ -148,7 +148,7 @@ def attempt(worker: Worker, task: Task) -> TaskResult:
             raise DeviceLost(
                 expected=f"a working GPU for {task.text}",
                 got=reason(error),
-                remedy="run the same command again: a new process goes on; where it comes back, leave that method out",
+                remedy="run the same command again: a new process continues; if it happens again, leave that method out",
             ) from error
         if is_fatal(error):
             raise

@@ -65,7 +65,7 @@ def _checked(exported: Row, source: Path) -> tuple[Run, tuple[str, ...]]:
     if run_id(run) != identity:
         raise ArtifactError(
             expected=f"the record with the digest {identity} in {source}",
-            got="another: it was altered after the export",
+            got="another record: it was altered after the export",
             remedy="export the history again",
         )
     if bad := [tag for tag in tags if not TAG.fullmatch(tag)]:

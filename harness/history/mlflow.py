@@ -74,7 +74,7 @@ def _log(client: Any, mlflow: Any, history: History, entry: HistoryEntry) -> boo
 
 
 def _numbers(entry: HistoryEntry) -> Iterator[tuple[str, float, int]]:
-    """(name, value, step): scores at step 0 and seconds an image at their round. Labels become names that MLflow takes."""
+    """(name, value, step): scores at step 0 and seconds per image at their round. Labels become names that MLflow takes."""
     for score in entry.scores:
         if score.value is not None:
             yield f"{slug(score.method)}/{score.metric}", score.value, 0

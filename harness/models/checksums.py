@@ -49,5 +49,5 @@ def check_sums(folder: Path) -> None:
             raise ArtifactError(
                 expected=f"{path} as {SUMS} beside it says",
                 got=found[:16],
-                remedy=f"restore the folder; where the change was meant, write its {SUMS} anew",
+                remedy=f"restore the folder; if the change was intended, write its {SUMS} again",
             )

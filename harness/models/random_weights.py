@@ -101,12 +101,12 @@ def find_architecture(name: str, task: str) -> Architecture:
     key, _, option = name.removeprefix(PREFIX).partition(":")
     if key not in known:
         names = ", ".join(PREFIX + key for key in known)
-        raise UsageError(expected=f"for task {task} one of {names}", got=repr(name), remedy="pick one of these, or a folder")
+        raise UsageError(expected=f"for task {task} one of {names}", got=repr(name), remedy="choose one of these, or a folder")
     if not option:
         return known[key]
     layers = option.removeprefix("layers=")
     if not layers.isdecimal() or not 1 <= int(layers) <= 1000:
-        raise UsageError(expected=f"{PREFIX}{key}:layers=N with N of 1 to 1000", got=repr(name), remedy="mend the option")
+        raise UsageError(expected=f"{PREFIX}{key}:layers=N with N of 1 to 1000", got=repr(name), remedy="correct the option")
     return replace(known[key], layers=int(layers))
 
 

@@ -14,7 +14,7 @@ from harness.sampling.patching import patched
 
 
 class BlockCounter:
-    """Rows of hidden states that went through any counted block; divide by images for evaluations an image.
+    """Rows of hidden states that went through any counted block; divide by images for evaluations per image.
 
     A block whose attention, cross-attention or MLP was not called counts for less: by that part's share of ``macs``, the
     block's multiply-accumulates. Without ``macs`` every call of a block counts whole. ``weight`` is the cost of a block in

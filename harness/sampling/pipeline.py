@@ -156,7 +156,7 @@ class Pipeline:
     def compiled(self) -> Iterator[None]:
         """Run the blocks compiled inside the context, where ``compile`` asks for it. Enter it before a method is attached.
 
-        Work is timed in it, and counted outside: a counter changes the blocks from inside, which would compile them anew.
+        Work is timed in it, and counted outside: a counter changes the blocks from inside, which would compile them again.
         """
         if not self.compile:
             yield

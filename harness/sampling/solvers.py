@@ -21,7 +21,7 @@ from harness.sampling.schedulers.ghvb import GHVBScheduler
 class SolverKind:
     """A scheduler class with its settings. ``order``: its error falls with this power of the step count; a test measures it.
 
-    Each calls the model once a step, on a grid that starts at the last training step, and ends on the clean image.
+    Each calls the model once per step, on a grid that starts at the last training step, and ends on the clean image.
     """
 
     scheduler: type

@@ -21,7 +21,7 @@ IDENTICAL, JPEG, SHUFFLED = "identical", "jpeg50", "shuffled"
 NULLS = (SHUFFLED, "constant", "noise", "black")  # what a metric must find worse than every method
 CONTROLS = (IDENTICAL, JPEG, *NULLS)
 
-SeparationVerdict = Literal["the same", "told apart", "confused", "not read", "not measured"]
+SeparationVerdict = Literal["the same", "distinguished", "confused", "not read", "not measured"]
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ def _separation(
         return Separation(control, "the same" if control == IDENTICAL else "not read", harm)
     if control in NULLS:
         confused = tuple(label for label, own in methods.items() if not harm.low > own.high)
-        return Separation(control, "confused" if confused else "told apart", harm, confused)
+        return Separation(control, "confused" if confused else "distinguished", harm, confused)
     seen = harm.excludes_zero if isinstance(same, Score) else True
-    return Separation(control, "told apart" if seen else "confused", harm, () if seen else (BASELINE,))
+    return Separation(control, "distinguished" if seen else "confused", harm, () if seen else (BASELINE,))
 
 
 def is_blind(found: Iterable[Separation]) -> bool:

@@ -1,8 +1,8 @@
 """Equal cost: a method against the point of the fewer-steps curve that costs what it costs.
 
-Between two rows the curve is the straight line: whoever serves a share of the images with the dearer row and the rest with
-the cheaper one gets just that cost and just that mean score. So no shape is assumed, and nothing is claimed beyond the ends.
-The line lies below a concave curve: rows close to the method make the sterner rival, see :attr:`Rung.share`.
+Between two rows the curve is the straight line: generating a share of the images with the more expensive row and the rest with
+the cheaper one gives exactly that cost and that mean score. So no shape is assumed, and nothing is claimed beyond the ends. The
+line lies below a concave curve: rows close to the method make the stronger rival, see :attr:`Rung.share`.
 """
 
 from __future__ import annotations

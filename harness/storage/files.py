@@ -1,7 +1,7 @@
 """Files that somebody else may have prepared: what is read is regular and not too large, what is written follows no link.
 
 Run folders, histories, presets, images and bundles travel between people. So a file is never opened before it is known to be a
-regular one (a FIFO would wait for ever, a device would never end), never read beyond a stated size, and never written through a
+regular one (a FIFO could block forever, a device never end), never read beyond a stated size, and never written through a
 name that could have been foreseen: new files get random names beside their place and are renamed into it.
 """
 

@@ -46,8 +46,8 @@ def _to_rgb(image: Image.Image, path: Path) -> Pixels:
         if whole.getchannel("A").getextrema() != (255, 255):
             raise ArtifactError(
                 expected=f"an opaque image at {path}",
-                got="see-through pixels",
-                remedy="flatten it onto the background that is meant",
+                got="transparent pixels",
+                remedy="flatten it onto the intended background",
             )
         image = whole
     return np.array(image.convert("RGB"))

@@ -39,7 +39,7 @@ def held_alone(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UsageError(
-                expected=f"{folder} to be nobody else's at the moment",
+                expected=f"no other process that uses {folder}",
                 got=f"{file.read(200).strip() or 'another process'} at work",
                 remedy="wait for it, or stop it and call again: the run resumes",
             ) from error

@@ -1,4 +1,4 @@
-"""Sample sets: PNG files and a manifest, generated in chunks of fixed sample indices so that a cut run resumes exactly."""
+"""Sample sets: PNG files and a manifest, generated in chunks of fixed sample indices, so that interrupted runs resume exactly."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class SampleSet:
         write_json(self._receipt(indices.start), receipt | ({"batch": size} if size < len(indices) else {}))
 
     def finish(self, method: str) -> float:
-        """Write the manifest from all receipts; returns the measured block evaluations an image."""
+        """Write the manifest from all receipts; returns the measured block evaluations per image."""
         files = [self._receipt(indices.start) for indices in self.chunks()]
         receipts = [read_json(file) for file in files]
         digests = {file.name: digest(file.read_bytes()) for file in files}

@@ -1,4 +1,4 @@
-"""Interleaved timing: every method once a round, so that drift hits all of them alike."""
+"""Interleaved timing: every method once per round, so that drift affects all of them equally."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def in_round(labels: Sequence[str], number: int) -> list[str]:
 
 
 class Rounds:
-    """Times methods on one pipeline, at every batch size of the spec; a round is one file, so that a cut one starts again.
+    """Times methods on one pipeline, at every batch size of the spec; a round is one file: an interrupted one is repeated.
 
     The failure of one method at one batch size is recorded and stops no other. Where a GPU's memory is too small for the full
     run at a batch size, every method is timed at a smaller one, and ``faults`` says so.

@@ -1,4 +1,4 @@
-"""What a method measures once, on seeds and prompts that nothing is judged on, and keeps in a file beside its cost."""
+"""What a method measures once, on seeds and prompts that nothing is evaluated on, and keeps in a file beside its cost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _USED: dict[str, str] = {}  # by key: the device that this process calibrated on
 
 @dataclass(frozen=True)
 class Calibration:
-    """Named curves, most often one value a step, and the device-seconds that they cost."""
+    """Named curves, most often one value per step, and the device-seconds that they cost."""
 
     curves: Curves
     seconds: float

@@ -40,7 +40,7 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class TrainRecord:
-    """What a training cost and where its loss ended, for model cards and cost ledgers."""
+    """What a training cost and where its loss ended, for model cards and upfront costs."""
 
     settings: TrainSettings
     seconds: float
@@ -112,7 +112,7 @@ class _State:
             raise ArtifactError(
                 expected=f"a training started with {asdict(self.settings)}",
                 got=f"{path} started with {state['settings']}",
-                remedy="delete that file to start afresh, or restore the settings",
+                remedy="delete that file to start over, or restore the settings",
             )
         with torch.no_grad():
             for name, parameter in self.parameters.items():

@@ -42,7 +42,7 @@ def kept_together(
 ) -> dict[str, Any]:
     """Made once and kept in ``path``, as by :func:`kept`; every process makes its share of the ``pieces``, which are then joined.
 
-    The pieces lie beside ``path`` until they have been joined, so that a training that was killed goes on after the last one.
+    The pieces lie beside ``path`` until they have been joined, so that a training that was killed continues after the last one.
     What is made does not depend on how many processes make it.
     """
     state = PartialState()

@@ -14,7 +14,7 @@ from harness.models.reading import load_tensors, reading
 from harness.storage.files import replacing
 
 DIGEST, KEY = "digest", "key"  # what a file holds beside its content
-REMEDY = "delete that file and train again: what it held is made anew"
+REMEDY = "delete that file and train again: its content is made again"
 MOST_ITEMS = 1_000_000
 
 

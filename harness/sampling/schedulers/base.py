@@ -31,12 +31,12 @@ class Level:
 
 
 class OwnScheduler(SchedulerMixin, ConfigMixin, ABC):  # type: ignore[misc]
-    """A solver with one model call a step on trailing timesteps, the last of which leads to the clean image.
+    """A solver with one model call per step on trailing timesteps, the last of which leads to the clean image.
 
     A subclass forgets its history in :meth:`reset` and moves one step in :meth:`advance`.
     """
 
-    order = 1  # of diffusers' interface: model calls a step
+    order = 1  # of diffusers' interface: model calls per step
     init_noise_sigma = 1.0
 
     def _schedule(self, **betas: Any) -> None:

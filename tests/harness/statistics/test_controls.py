@@ -41,7 +41,7 @@ def verdicts(found: tuple[Separation, ...]) -> dict[str, str]:
 
 def test_a_metric_that_sees_every_control_is_not_blind() -> None:
     found = separations("m", methods(fast=0.97), record(**GOOD))
-    assert verdicts(found) == {"identical": "the same", **{c: "told apart" for c in CONTROLS if c != "identical"}}
+    assert verdicts(found) == {"identical": "the same", **{c: "distinguished" for c in CONTROLS if c != "identical"}}
     assert not is_blind(found)
 
 
@@ -76,7 +76,7 @@ def test_a_distance_to_the_full_run_is_held_by_its_own_value() -> None:
     own: Found = {(BASELINE, "m"): Failure(BASELINE, "m", "infinite"), ("fast", "m"): score("fast", around(30.0))}
     controls: Found = {**record(**{c: 8.0 for c in CONTROLS[1:]}), ("identical", "m"): Failure("identical", "m", "infinite")}
     found = separations("m", own, controls)
-    assert not is_blind(found) and verdicts(found)["black"] == "told apart" and verdicts(found)["identical"] == "not measured"
+    assert not is_blind(found) and verdicts(found)["black"] == "distinguished" and verdicts(found)["identical"] == "not measured"
     assert is_blind(separations("m", {**own, ("fast", "m"): score("fast", around(8.0))}, controls))
 
 

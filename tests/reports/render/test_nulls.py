@@ -34,7 +34,7 @@ def test_controls_that_are_told_apart(make_run: Make) -> None:
     matrix = null_matrix(run)
     assert matrix is not None and blind_metrics(run) == {}
     words = {line.label: [entry.word for entry in line.entries] for line in matrix.lines}
-    assert words["control: identical"] == ["the same", "not measured"] and words["control: black"][0] == "told apart"
+    assert words["control: identical"] == ["the same", "not measured"] and words["control: black"][0] == "distinguished"
     texts = {line.label: line.entries[0].text for line in matrix.lines}
     assert texts["control: identical"] == "" and texts["control: black"].startswith("+52.")
     assert matrix.lines[0].entries[1].reason == "no network for it"
