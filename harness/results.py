@@ -110,6 +110,9 @@ class TimingSample:
     its clock down during the call, and is empty where it did not or where nobody could ask it.
     ``cpu_s`` is the processor time of the process where one thread did the work on a CPU, else None: unlike ``latency_s`` it
     leaves out the time in which the system gave the processor to others.
+    ``text_s``, ``denoise_s``, ``decode_s`` (to uint8 images on the device) and ``copy_s`` (of these to the host) are the stages
+    of ``latency_s``. Of a GPU: ``energy_j`` of the call, ``reserved_bytes`` at most held by torch, CUDA graphs' pools included,
+    and the most bytes allocated in each stage; None where they are unknown.
     """
 
     __pydantic_config__ = STRICT
@@ -127,6 +130,12 @@ class TimingSample:
     power_w: Amount | None = None
     throttled: Line = ""
     cpu_s: Seconds | None = None
+    copy_s: Seconds = 0.0
+    energy_j: Amount | None = None
+    reserved_bytes: Count | None = None
+    text_bytes: Count | None = None
+    denoise_bytes: Count | None = None
+    decode_bytes: Count | None = None
 
 
 Kind = Literal[

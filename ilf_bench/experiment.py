@@ -164,12 +164,12 @@ def dry_run(prepared: Prepared, out: Path) -> DryRun:
 
 
 def seconds_per_block(pipeline: Pipeline, experiment: Experiment) -> tuple[float, float]:
-    """Seconds per block evaluation, and seconds per image for text and decoding, from the second of two short batches."""
+    """Seconds per block evaluation, and seconds per image for text, decoding and copy, from the second of two short batches."""
     spec, timer = experiment.spec, StageTimer(pipeline.device)
     batch = min(spec.batch, spec.samples)
     with pipeline.sampling(steps=2), pipeline.counting() as counter:
         pipeline.generate(experiment.prompts[:batch], spec.seed, range(batch))
         counter.rows = 0
-        with timer.timing(pipeline.pipe):
+        with timer.timing(pipeline):
             pipeline.generate(experiment.prompts[:batch], spec.seed, range(batch))
-    return timer.denoise_s / counter.rows, (timer.text_s + timer.decode_s) / batch
+    return timer.denoise_s / counter.rows, (timer.text_s + timer.decode_s + timer.copy_s) / batch

@@ -141,6 +141,12 @@ def _schema(arrow: Any) -> dict[str, dict[str, Any]]:
             "power_w": real,
             "throttled": text,
             "cpu_s": real,
+            "copy_s": real,
+            "energy_j": real,
+            "reserved_bytes": whole,
+            "text_bytes": whole,
+            "denoise_bytes": whole,
+            "decode_bytes": whole,
         },
     }
 

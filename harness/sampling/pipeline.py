@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from diffusers import DiTPipeline, PixArtAlphaPipeline
 from torch import nn
@@ -16,10 +15,11 @@ from torch import nn
 from harness.config.spec import PRECISION_OF
 from harness.cost.macs import CAPTION_TOKENS, BlockMacs, block_macs
 from harness.cost.plan import Backbone, Plan
-from harness.errors import ArtifactError, UsageError
+from harness.errors import UsageError
 from harness.sampling.clock import StepClock
 from harness.sampling.compiling import compiled
 from harness.sampling.counting import BlockCounter
+from harness.sampling.images import Decoded
 from harness.sampling.noise import generators
 from harness.sampling.patching import patched
 from harness.sampling.precision import autocast, resolve
@@ -67,6 +67,7 @@ class Pipeline:
         self.counter: BlockCounter | None = None
         self.compile = compile
         self.blocks_run: BlocksRun = "eager"
+        self.converted: Callable[[], None] = lambda: None  # called when images are uint8 and not yet on the host
 
     @property
     def arithmetic(self) -> str:
@@ -193,15 +194,16 @@ class Pipeline:
             "guidance_scale": self.guidance,
         }
         mixed = self.precision if self.dtype == "float32" else "fp32"
-        with torch.inference_mode(), autocast(mixed, self.device), self.clock.following(self.pipe.scheduler, self.device):
+        decoded, following = Decoded(), self.clock.following(self.pipe.scheduler, self.device)
+        with torch.inference_mode(), autocast(mixed, self.device), following, decoded.kept(self.pipe.vae):
             if self.is_class_conditional:
-                images = self.pipe(class_labels=self.class_labels(prompts), output_type="np", **arguments).images
+                self.pipe(class_labels=self.class_labels(prompts), output_type="np", **arguments)
             else:
                 arguments["max_sequence_length"] = self._max_tokens()
-                images = self.pipe(
-                    prompt=list(prompts), use_resolution_binning=False, clean_caption=False, output_type="np", **arguments
-                ).images
-        return self._to_uint8(np.asarray(images))
+                self.pipe(prompt=list(prompts), use_resolution_binning=False, clean_caption=False, output_type="np", **arguments)
+        with torch.no_grad():
+            remedy = f"check the weights, or sample with {REMEDY.get(self.dtype, '--precision fp32')}"
+            return decoded.on_host(remedy, self.converted)
 
     def class_labels(self, prompts: Sequence[str]) -> list[int]:
         """Class indices of class names or decimal strings. Raises :class:`UsageError` on others and on indices too high."""
@@ -218,12 +220,3 @@ class Pipeline:
     def _max_tokens(self) -> int:
         """The published caption length, or the tokenizer's where that is shorter (T5's own limit is 512)."""
         return min(int(self.pipe.tokenizer.model_max_length), CAPTION_TOKENS[type(self.pipe).__name__])
-
-    def _to_uint8(self, images: np.ndarray[Any, Any]) -> torch.Tensor:
-        if not np.isfinite(images).all():
-            raise ArtifactError(
-                expected="finite images",
-                got=f"{int((~np.isfinite(images)).sum())} values that are NaN or infinite",
-                remedy=f"check the weights, or sample with {REMEDY.get(self.dtype, '--precision fp32')}",
-            )
-        return torch.from_numpy((images * 255).round().clip(0, 255).astype(np.uint8)).permute(0, 3, 1, 2).contiguous()

@@ -8,3 +8,11 @@ import torch
 def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
     """A tensor of the host on ``device``; a GPU gets it from pinned memory, so that the host need not wait."""
     return tensor.pin_memory().to(device, non_blocking=True) if torch.device(device).type == "cuda" else tensor.to(device)
+
+
+def to_host(*tensors: torch.Tensor) -> list[torch.Tensor]:
+    """Tensors of one device on the host: a GPU's go into pinned memory, and the host waits once for all of them."""
+    found = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+    if tensors[0].is_cuda:
+        torch.cuda.current_stream(tensors[0].device).synchronize()
+    return found

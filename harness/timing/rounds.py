@@ -56,7 +56,7 @@ def time_once(
         reset_peak_memory(pipeline.device)
         monitor.begin()
         compiling, watch = compile_seconds(), Stopwatch(pipeline.device)
-        with timer.timing(pipeline.pipe):
+        with timer.timing(pipeline):
             pipeline.generate(prompts, seed, range(len(prompts)))
         latency, cpu_s = watch.read()
         state = monitor.end()
@@ -68,13 +68,19 @@ def time_once(
         timer.text_s,
         timer.denoise_s,
         timer.decode_s,
-        peak_memory_bytes(pipeline.device),
+        max(timer.peaks.values(), default=0) or peak_memory_bytes(pipeline.device),
         compile_seconds() - compiling,
         state.clock_mhz,
         state.temperature_c,
         state.power_w,
         state.throttled,
         cpu_s,
+        timer.copy_s,
+        state.energy_j,
+        timer.reserved,
+        timer.peaks.get("text"),
+        timer.peaks.get("denoise"),
+        timer.peaks.get("decode"),
     )
 
 

@@ -1,19 +1,23 @@
-"""Time of the three stages of one pipeline call."""
+"""Time and memory of the stages of one pipeline call."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from harness.sampling.patching import patched
 
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
+
 
 class StageTimer:
-    """Seconds of ``text``, ``denoise`` (to the first call of the decoder) and ``decode`` (to the image on the host).
+    """Seconds of ``text``, ``denoise`` (to the first call of the decoder), ``decode`` (to uint8 images on the device) and
+    ``copy`` (to the host). ``peaks``: of a GPU the most bytes allocated in each stage, ``reserved`` the most that torch held.
 
     On a GPU the borders are CUDA events in the stream, so that the host is not stopped between stages; elsewhere they are
     readings of the host clock. :meth:`now` is the host clock after all queued work, for the end-to-end time.
@@ -22,7 +26,9 @@ class StageTimer:
     def __init__(self, device: str) -> None:
         self.device = device
         self.on_gpu = device.startswith("cuda")
-        self.text_s = self.denoise_s = self.decode_s = 0.0
+        self.text_s = self.denoise_s = self.decode_s = self.copy_s = 0.0
+        self.peaks: dict[str, int] = {}
+        self.reserved: int | None = None
 
     def now(self) -> float:
         """Seconds, once all queued work is done."""
@@ -42,30 +48,45 @@ class StageTimer:
         """Seconds between two borders; on a GPU all work must be done."""
         return float(first.elapsed_time(second)) / 1000 if self.on_gpu else second - first
 
+    def _leave(self, stage: str) -> Any:
+        """The border behind a stage. What a GPU allocates is known on the host without waiting for it."""
+        if self.on_gpu:
+            self.peaks[stage] = max(self.peaks.get(stage, 0), torch.cuda.max_memory_allocated(self.device))
+            self.reserved = max(self.reserved or 0, torch.cuda.max_memory_reserved(self.device))
+            torch.cuda.reset_peak_memory_stats(self.device)
+        return self._mark()
+
     @contextmanager
-    def timing(self, pipe: Any) -> Iterator[None]:
-        """Time one call of a diffusers pipeline made inside the context."""
+    def timing(self, pipeline: Pipeline) -> Iterator[None]:
+        """Time one call of ``pipeline.generate`` made inside the context."""
+        pipe = pipeline.pipe
         encode: Callable[..., Any] = getattr(pipe, "encode_prompt", nullcontext)
         decode: Callable[..., Any] = pipe.vae.decode
-        began = text_end = self._mark()
-        decode_begin: Any = None
+        if self.on_gpu:
+            torch.cuda.reset_peak_memory_stats(self.device)
+        began = self._mark()
+        borders: dict[str, Any] = {}
 
         def timed_text(*args: Any, **kwargs: Any) -> Any:
-            nonlocal text_end
             result = encode(*args, **kwargs)
-            text_end = self._mark()
+            borders["text"] = self._leave("text")
             return result
 
         def timed_decode(*args: Any, **kwargs: Any) -> Any:
-            nonlocal decode_begin
-            decode_begin = decode_begin or self._mark()
+            if "denoise" not in borders:
+                borders["denoise"] = self._leave("denoise")
             return decode(*args, **kwargs)
 
+        def converted() -> None:
+            borders["decode"] = self._leave("decode")
+
         text = patched(pipe, "encode_prompt", timed_text) if hasattr(pipe, "encode_prompt") else nullcontext()
-        with text, patched(pipe.vae, "decode", timed_decode):
+        with text, patched(pipe.vae, "decode", timed_decode), patched(pipeline, "converted", converted):
             yield
-        ended = self._mark()
+        ended = self._leave("copy")
         self.now()
-        self.text_s = self._between(began, text_end)
-        self.denoise_s = self._between(text_end, decode_begin or ended)
-        self.decode_s = self._between(decode_begin or ended, ended)
+        text_end = borders.get("text", began)
+        denoise_end = borders.get("denoise", ended)
+        decode_end = borders.get("decode", ended)
+        self.text_s, self.denoise_s = self._between(began, text_end), self._between(text_end, denoise_end)
+        self.decode_s, self.copy_s = self._between(denoise_end, decode_end), self._between(decode_end, ended)

@@ -8,11 +8,12 @@ import pytest
 
 from harness.errors import NotMeasured
 from harness.sampling.pipeline import Pipeline
+from harness.sampling.restoration import changed, state_of
 from harness.sampling.solvers import SOLVERS
-from tests.contract import EVERY, images, state_of
 from tests.methods import COMPOSED, TEXTS, applies, build
 from tests.simulated_cuda.conftest import MODELS
 from tests.simulated_cuda.device import SimulatedCuda
+from tests.simulated_cuda.sampling import EVERY, images
 from tests.simulated_cuda.waits import allowed, measure, table
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,15 @@ def test_a_method_is_the_cpus(device: SimulatedCuda, pairs: Pairs, modules: dict
         own = sum(device.waits.values()) - plain
         assert own <= allowed(text, gpu), device.waits
     assert (here - there).abs().max() <= 1 and counted.rows == expected.rows
-    assert state_of(gpu) == before
+    assert changed(before, state_of(gpu)) == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_images_leave_the_device_as_bytes_in_one_wait(device: SimulatedCuda, pairs: Pairs, name: str) -> None:
+    _, gpu = pairs[name]
+    images(gpu, EVERY)
+    leaving = [wait for wait in device.waits.elements() if wait.why in ("copy to the host", "synchronize")]
+    assert [wait.why for wait in leaving] == ["synchronize"] and "transfer.py" in leaving[0].where
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

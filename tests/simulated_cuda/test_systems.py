@@ -16,10 +16,10 @@ from harness.errors import NotMeasured
 from harness.sampling.pipeline import Pipeline
 from harness.timing.rounds import time_once
 from tests.conftest import PROMPTS, open_pipeline
-from tests.contract import EVERY, images
 from tests.methods import build
 from tests.simulated_cuda.conftest import MODELS
 from tests.simulated_cuda.device import CUDAGraph, SimulatedCuda
+from tests.simulated_cuda.sampling import EVERY, images
 
 Pairs = dict[str, tuple[Pipeline, Pipeline]]
 

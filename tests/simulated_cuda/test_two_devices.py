@@ -13,10 +13,10 @@ from harness.timing.rounds import time_once
 from harness.training.trajectories import record, union_grid
 from ilf.train import train_module
 from tests.conftest import PROMPTS, open_pipeline
-from tests.contract import EVERY, images
 from tests.methods import TEXTS, applies, build
 from tests.simulated_cuda.conftest import MODELS
 from tests.simulated_cuda.device import SimulatedCuda
+from tests.simulated_cuda.sampling import EVERY, images
 from tests.simulated_cuda.test_training import FORMS, PLAN
 
 Pairs = dict[str, tuple[Pipeline, Pipeline]]
@@ -42,6 +42,10 @@ def test_time_and_memory_are_those_of_the_device(second: Pipeline) -> None:
     sample = time_once(second, build("full", Path()), "full", PROMPTS[:2], 0, 0)
     weights = sum(p.numel() * p.element_size() for p in second.transformer.parameters())
     assert sample.peak_memory_bytes > weights and sample.latency_s >= sample.denoise_s > 0
+    stages = [sample.denoise_bytes, sample.decode_bytes, *([] if sample.text_bytes is None else [sample.text_bytes])]
+    assert all(stage is not None and weights < stage <= sample.peak_memory_bytes for stage in stages)
+    assert sample.reserved_bytes is not None and sample.reserved_bytes >= max(stage for stage in stages if stage)
+    assert sample.copy_s > 0
 
 
 def test_training_stays_on_its_device(device: SimulatedCuda, second: Pipeline, tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from harness.results import method_parts
 from harness.sampling.pipeline import Pipeline
-from tests.contract import EVERY, images
 from tests.methods import COMPOSED, TEXTS, applies, build
 from tests.simulated_cuda.device import SimulatedCuda
+from tests.simulated_cuda.sampling import EVERY, images
 
 # The most waits of a method's own. All that decide by the number of the step have none.
 PER_STEP = {
