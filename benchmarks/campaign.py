@@ -79,7 +79,7 @@ def interrupt_run(bench: Bench, number: int, between_s: tuple[float, float] | No
     busy_for(pid, bench.rng.uniform(*(between_s or (0.05, bench.seconds))))
     os.kill(pid, (signal.SIGINT, signal.SIGTERM)[number % 2])
     code = ended(pid)
-    said = (out / "log.txt").read_text()
+    said = (out / "log.txt").read_text(encoding="utf-8")
     if code not in (0, 130) or "Traceback" in said or (code == 130 and "resumes" not in said):
         raise Unexplained(f"exit {code}: {said[-500:]}")
     return resumed_run(bench, out)
@@ -95,7 +95,7 @@ def twice_at_once(bench: Bench, number: int) -> str:
     out = bench.out()
     pids = [forked(command(bench.run(out)), out / f"log-{i}.txt") for i in range(2)]
     codes = sorted(ended(pid) for pid in pids)
-    said = "".join((out / f"log-{i}.txt").read_text() for i in range(2))
+    said = "".join((out / f"log-{i}.txt").read_text(encoding="utf-8") for i in range(2))
     if codes not in ([0, 0], [0, 64]) or (codes[1] == 64 and "at work" not in said):
         raise Unexplained(f"exits {codes}: {said[-500:]}")
     check_whole(bench, out)
@@ -159,7 +159,7 @@ def full_disk(bench: Bench, number: int) -> str:
     try:
         log = bench.work / f"log-{number}.txt"
         code = ended(forked(command(bench.run(out)), log))
-        said = log.read_text()
+        said = log.read_text(encoding="utf-8")
         if code not in (0, 64, 74) or "Traceback" in said or (code and "remedy" not in said):
             raise Unexplained(f"exit {code}: {said[-500:]}")
         os.system(f"mount -o remount,size=64m {out}")
@@ -180,7 +180,7 @@ def clock_jump(bench: Bench, number: int) -> str:
 
     code = ended(forked(work, out / "log.txt"))
     if code:
-        raise Unexplained(f"exit {code}: {(out / 'log.txt').read_text()[-500:]}")
+        raise Unexplained(f"exit {code}: {(out / 'log.txt').read_text(encoding='utf-8')[-500:]}")
     check_whole(bench, out)
     return resumed_run(bench, out)
 
@@ -240,7 +240,7 @@ def kill_history(bench: Bench, number: int) -> str:
     os.kill(pids[0], signal.SIGKILL)
     os.waitpid(pids[0], 0)
     if code := ended(pids[1]):
-        raise Unexplained(f"the other writer left by {code}: {(out / 'log-1.txt').read_text()[-300:]}")
+        raise Unexplained(f"the other writer left by {code}: {(out / 'log-1.txt').read_text(encoding='utf-8')[-300:]}")
     append(cut, runs)
     entries = History(cut).runs()
     if len(entries) != runs or entries != History(whole).runs():
@@ -288,7 +288,7 @@ Done = dict[tuple[str, int], Trial]
 
 def read_trials(path: Path) -> Done:
     """The trials that an earlier call has written."""
-    found = [Trial(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+    found = [Trial(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
     return {(trial.scenario, trial.number): trial for trial in found}
 
 

@@ -111,7 +111,7 @@ def _compact(sample: TimingSample) -> list[Any]:
 
 def recorded() -> list[dict[str, Any]]:
     """Every line of the results."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
 
 
 def record(processes: int) -> None:

@@ -85,7 +85,7 @@ def write_result(part: str, content: dict[str, Any]) -> None:
 
 def read_result(part: str) -> dict[str, Any]:
     """The inverse."""
-    content: dict[str, Any] = json.loads((RESULTS / f"scaling-{part}.json").read_text())
+    content: dict[str, Any] = json.loads((RESULTS / f"scaling-{part}.json").read_text(encoding="utf-8"))
     return content
 
 

@@ -37,12 +37,12 @@ NOISE_LEVELS = 58  # such noise fills a PNG with 2.5 bytes a pixel, a little mor
 
 def reset_peak() -> None:
     """Forget this process's peak memory."""
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def peak_mib() -> float:
     """Peak resident memory of this process since :func:`reset_peak`."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 

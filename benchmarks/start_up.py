@@ -99,7 +99,7 @@ def spend(command: Sequence[str], until_first_line: bool = False) -> Spent:
 
 def cpu_of(process: int) -> float:
     """Processor seconds of a process that still runs, its threads included."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 

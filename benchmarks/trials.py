@@ -110,7 +110,7 @@ def worked_s() -> float:
 def write_preset(folder: Path, pipeline: Path) -> Path:
     """A preset of three methods and 24 images on a small pipeline."""
     prompts = folder / "prompts.txt"
-    prompts.write_text("red cat\nblue dog\nred dog\n")
+    prompts.write_text("red cat\nblue dog\nred dog\n", encoding="utf-8")
     content = {
         "name": "campaign",
         "task": "text",
@@ -126,7 +126,7 @@ def write_preset(folder: Path, pipeline: Path) -> Path:
         "metrics": ["psnr", "ssim"],
         "timing": {"rounds": 2, "batch": 2, "warmup": 1},
     }
-    (folder / "campaign.yaml").write_text(yaml.safe_dump(content))
+    (folder / "campaign.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     return folder / "campaign.yaml"
 
 
@@ -171,7 +171,7 @@ def ended(pid: int, limit_s: float = 120.0) -> int:
 def busy_for(pid: int, work_s: float, limit_s: float = 120.0) -> None:
     """Wait until a child has worked for so many seconds of processor time, or has ended; other load does not count."""
     usage, deadline = Path(f"/proc/{pid}/schedstat"), time.monotonic() + limit_s
-    while int(usage.read_text().split()[0]) < work_s * 1e9 and time.monotonic() < deadline:
+    while int(usage.read_text(encoding="utf-8").split()[0]) < work_s * 1e9 and time.monotonic() < deadline:
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             return
         time.sleep(0.002)
@@ -200,7 +200,7 @@ def call(arguments: list[str], out: Path) -> tuple[int, str]:
     log = out / "log.txt"
     log.unlink(missing_ok=True)
     code = ended(forked(command(arguments), log))
-    return code, log.read_text()
+    return code, log.read_text(encoding="utf-8")
 
 
 def run_folder(out: Path) -> Path:

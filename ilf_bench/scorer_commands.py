@@ -62,7 +62,7 @@ class Environment:
     @property
     def about(self) -> About:
         """What it says of itself."""
-        return About.model_validate(yaml.safe_load((self.source / "environment.yaml").read_text()))
+        return About.model_validate(yaml.safe_load((self.source / "environment.yaml").read_text(encoding="utf-8")))
 
     @property
     def digest(self) -> str:
@@ -81,7 +81,7 @@ class Environment:
     def state(self) -> State:
         """Whether it is installed as these files say."""
         try:
-            known = json.loads((self.folder / STAMP).read_text())["digest"]
+            known = json.loads((self.folder / STAMP).read_text(encoding="utf-8"))["digest"]
         except (OSError, ValueError, KeyError, TypeError):
             return "not installed"
         return "installed" if known == self.digest and self.python.exists() else "outdated"
@@ -124,7 +124,7 @@ def install(environment: Environment, python: str = sys.executable) -> None:
     for file in environment.source.glob("*.py"):
         shutil.copy(file, environment.folder / file.name)
     shutil.copy(SERVE, environment.folder / "ilf_bench_scorer.py")
-    (environment.folder / STAMP).write_text(json.dumps({"digest": environment.digest}) + "\n")
+    (environment.folder / STAMP).write_text(json.dumps({"digest": environment.digest}) + "\n", encoding="utf-8")
 
 
 def _run(command: Sequence[str], what: str) -> None:

@@ -216,6 +216,7 @@ def metric_clauses(name: str, build: Callable[[MetricContext], Metric], batch: B
         "measures the same images alike": lambda: _unlike(metric.measure(batch), whole, 0.0),
         "makes each row independent of its neighbours": lambda: _split_dependence(metric, batch, whole),
         "summarises to one finite value per image": lambda: _summary(metric, whole),
+        "says one finite thing of each image, or nothing": lambda: _per_image(metric.per_image(whole), len(batch.prompts)),
         "refuses fewer images than its floor": lambda: _refuses(metric, whole[: metric.floor - 1]),
         "refuses measurements that are not finite": lambda: _refuses(metric, _spoilt(whole)),
         "has a fingerprint that repeats": lambda: _fingerprint(metric, build(context)),
@@ -276,6 +277,14 @@ def _summary(metric: Metric, measured: FloatArray) -> str:
         return f"{int((~np.isfinite(values)).sum())} values are not finite"
     turned = np.asarray(metric.summarise(measured[::-1].copy()))[::-1]
     return "" if np.allclose(turned, values, rtol=1e-6, atol=1e-8) else "the values depend on the order of the images"
+
+
+def _per_image(values: Any, n: int) -> str:
+    if values is None:
+        return ""
+    if np.shape(values) != (n,):
+        return f"its shape is {list(np.shape(values))} for {n} images"
+    return "" if np.isfinite(values).all() else f"{int((~np.isfinite(values)).sum())} values are not finite"
 
 
 def _refuses(metric: Metric, measured: FloatArray) -> str:

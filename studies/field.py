@@ -55,7 +55,11 @@ def methods(tuned: dict[str, list[Setting]]) -> tuple[str, ...]:
 
 def tune(preset: str, pipeline: Pipeline, console: Console) -> dict[str, list[Setting]]:
     """The settings of every rival on the preset's pipeline, measured or read."""
-    tuner = Tuner(pipeline, Path(PRESETS[preset]).read_text().splitlines(), RESULTS / f"{preset.replace('-', '-tuning-')}.json")
+    tuner = Tuner(
+        pipeline,
+        Path(PRESETS[preset]).read_text(encoding="utf-8").splitlines(),
+        RESULTS / f"{preset.replace('-', '-tuning-')}.json",
+    )
     todo = len(tuner.unknown())
     seconds = todo * SETTINGS * IMAGES * 0.7 * seconds_per_evaluation(pipeline) * pipeline.plan().block_evaluations
     console.print(f"{preset}: {todo} of {len(GRIDS)} rivals to tune, about {seconds / 60:.1f} min")

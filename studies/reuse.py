@@ -31,7 +31,7 @@ RECORDS = "training"  # how a file begins that says how long a training took
 def read_by(folder: Path, method: MethodRecord) -> list[Path]:
     """What a method reads: the pipeline's parts, what lies in its folder under the method's name or that of its checkpoint,
     T-Stitch's smaller sibling."""
-    index = json.loads((folder / "model_index.json").read_text())
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     names = [name for name, value in index.items() if isinstance(value, list)]
     for part in method.parts:
         names += [part.name, *([part.options["checkpoint"]] if part.options.get("checkpoint") else [])]

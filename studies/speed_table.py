@@ -208,7 +208,7 @@ def main() -> None:
             raw.append({"spec": dict(run.spec), "environment": dict(run.environment), "samples": samples})
             write_bytes(arguments.out, markdown(table, facts_of(run, arguments.layers), peak).encode())
             write_bytes(arguments.out.with_suffix(".json"), json.dumps(raw, indent=1).encode())
-    console.print(arguments.out.read_text(), markup=False)
+    console.print(arguments.out.read_text(encoding="utf-8"), markup=False)
 
 
 if __name__ == "__main__":

@@ -188,5 +188,5 @@ def section(title: str, study: Study) -> str:
 
 def put_tables(page: Path, tables: str) -> None:
     """Replace what stands behind the page's mark; the words before it stay."""
-    head, mark, _ = page.read_text().partition("<!-- tables -->")
+    head, mark, _ = page.read_text(encoding="utf-8").partition("<!-- tables -->")
     write_bytes(page, f"{head}{mark}\n\n{tables}".encode())

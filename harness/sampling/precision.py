@@ -9,7 +9,7 @@ def cpu_has_fast_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 matrices natively (AMX tiles or AVX-512 BF16)."""
     flags = set()
     try:
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
             flags = set(next((line for line in file if line.startswith("flags")), "").split())
     except OSError:
         return False

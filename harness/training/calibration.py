@@ -84,11 +84,11 @@ def tuning_prompts(folder: Path) -> list[str]:
     """As many as there are samples: of the pipeline's ``prompts-train.txt``, else of its classes, else of a bundled list."""
     own, labels = folder / "prompts-train.txt", read_json(folder / "model_index.json").get("id2label")
     if own.exists():
-        known = own.read_text().splitlines()
+        known = own.read_text(encoding="utf-8").splitlines()
     elif labels:
         known = [name.split(",")[0] for name in labels.values()]
     elif (folder / "tokenizer").exists():
-        known = locate("presets/speed-prompts.txt").read_text().splitlines()
+        known = locate("presets/speed-prompts.txt").read_text(encoding="utf-8").splitlines()
     else:
         known = [str(i) for i in range(1000)]
     return [known[i * len(known) // SAMPLES] for i in range(SAMPLES)]

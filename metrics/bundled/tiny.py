@@ -172,7 +172,7 @@ def _open(folder: Path) -> tuple[dict[str, int], dict[str, torch.Tensor]]:
         raise ArtifactError(expected=f"{CONFIG} and {WEIGHTS} in {folder}", got="none", remedy="rebuild the zoo's scorers")
     check_sums(folder)
     state = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()}
-    return json.loads((folder / CONFIG).read_text()), state
+    return json.loads((folder / CONFIG).read_text(encoding="utf-8")), state
 
 
 def load_classifier(folder: Path) -> ImageClassifier:

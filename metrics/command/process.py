@@ -97,7 +97,7 @@ class Command:
     def last_words(self) -> str:
         """The last line of its standard error that says anything."""
         try:
-            lines = self.log.read_text(errors="replace").splitlines()
+            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return ""
         return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")

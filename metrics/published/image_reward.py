@@ -25,7 +25,11 @@ def open_package(folder: Path | None, device: str = "cpu") -> Any:
     """``ImageReward.load`` of a folder (or of the hub), with every weight accounted for: the package itself ignores strangers."""
     loader: Any = package()
     remedy = f"give a folder with {WEIGHTS}, {CONFIG} and vocab.txt (bert-base-uncased) as image_reward.folder"
-    with weights_of("ImageReward", remedy), own_tokenizer(folder), contextlib.redirect_stdout(open(os.devnull, "w")):
+    with (
+        weights_of("ImageReward", remedy),
+        own_tokenizer(folder),
+        contextlib.redirect_stdout(open(os.devnull, "w", encoding="utf-8")),
+    ):
         if folder is None:
             return frozen(loader.load(device=device), device)
         weights, config = existing(folder / WEIGHTS, WEIGHTS), existing(folder / CONFIG, CONFIG)

@@ -20,6 +20,7 @@ from harness.paths import ROOT
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 from ilf_bench.cli import main
+from ilf_bench.registry import Registry
 from ilf_bench.testing import keeps_the_contract, method_clauses, metric_clauses, tiny_batch, tiny_context, tiny_pipeline
 from metrics.base import BaseMetric, to_column
 from tests.conftest import open_pipeline
@@ -157,6 +158,9 @@ class Faulty(BaseMetric):
         }
         return wrong.get(self.fault, rows)
 
+    def per_image(self, measured: Any) -> Any:
+        return measured if self.fault == "alone" else None
+
     def summarise(self, measured: Any) -> Any:
         if self.fault == "few" or (self.fault == "average" and len(measured) >= 2):
             return measured[:, 0] if self.fault == "few" else np.nan_to_num(measured[:, 0])
@@ -173,6 +177,7 @@ METRIC_PROMISES = {
     "nan": "finite row",
     "random": "same images alike",
     "neighbours": "independent of its neighbours",
+    "alone": "says one finite thing",
     "few": "fewer images",
     "average": "not finite",
     "one": "one finite value per image",
@@ -216,7 +221,7 @@ def test_check_says_what_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["check", str(write(tmp_path / "mine.py", HALF + METRIC))]) == 0
     said = capsys.readouterr().out
     assert "half on tiny-class" in said and "half on tiny-text" in said and "brightness on images of tiny-text" in said
-    assert said.strip().endswith("19 promises kept, 0 broken")
+    assert said.strip().endswith("20 promises kept, 0 broken")
 
 
 def test_check_names_what_is_broken_and_leaves_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,4 +251,12 @@ def test_check_works_outside_a_clone(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ilf_bench", "check", str(write(tmp_path / "mine.py", METRIC))]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and "9 promises kept, 0 broken" in done.stdout, done.stderr
+    assert done.returncode == 0 and "10 promises kept, 0 broken" in done.stdout, done.stderr
+
+
+def test_the_metric_of_the_docs_keeps_its_promises(tmp_path: Path, batch: Batch) -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8").partition("## A metric of your own")[2]
+    code = page.partition("```python")[2].partition("```")[0]
+    build = Registry.of([write(tmp_path / "mine.py", code)]).metrics["brightness"]
+    clauses = metric_clauses("brightness", build, batch, tiny_context("text"))
+    assert len(clauses) == 10 and not [clause for clause in clauses if clause.fault]

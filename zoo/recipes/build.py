@@ -61,7 +61,7 @@ def _vae(recipe: Recipe, work: Path) -> tuple[AutoencoderKL, TrainRecord]:
 def save_labels(folder: Path, names: list[str]) -> None:
     """Put class names into a saved DiTPipeline's index, where ``from_pretrained`` looks; ``save_pretrained`` drops them."""
     index = folder / "model_index.json"
-    content = json.loads(index.read_text()) | {"id2label": {str(i): name for i, name in enumerate(names)}}
+    content = json.loads(index.read_text(encoding="utf-8")) | {"id2label": {str(i): name for i, name in enumerate(names)}}
     write_bytes(index, (json.dumps(content, indent=2) + "\n").encode())
 
 

@@ -45,7 +45,7 @@ def write_card(folder: Path) -> None:
     lines += ["**Recipe.** " + f"`python -m zoo.recipes.build {folder.name}` (seeded, resumable).", ""]
     lines += ["| training | steps | seconds | machine | threads | final loss |", "|---|---|---|---|---|---|"]
     for path in sorted([*folder.glob("training*.json"), *folder.glob("*/training.json")]):
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         name = path.stem.removeprefix("training-") if path.parent == folder else path.parent.name
         machine = f"{record['machine']} ({record['device']})"
         cells = (
@@ -65,5 +65,7 @@ def write_card(folder: Path) -> None:
             f"**Quality** (`python -m zoo.recipes.check {folder.name}`, held-out seed, full 20 steps with guidance):",
             "",
         ]
-        lines += [f"- {name.replace('_', ' ')}: {value}" for name, value in json.loads(quality.read_text()).items()]
+        lines += [
+            f"- {name.replace('_', ' ')}: {value}" for name, value in json.loads(quality.read_text(encoding="utf-8")).items()
+        ]
     write_bytes(folder / "README.md", ("\n".join(lines) + "\n").encode())

@@ -61,7 +61,7 @@ def teacher(preset: str, folder: Path) -> Pipeline:
 
 def training_prompts(recipe: IlfRecipe, pipeline: Pipeline) -> list[str]:
     """The captions that a module may learn from."""
-    return (pipeline.folder or Path()).joinpath(Path(recipe.prompts).name).read_text().splitlines()
+    return (pipeline.folder or Path()).joinpath(Path(recipe.prompts).name).read_text(encoding="utf-8").splitlines()
 
 
 def trajectories(recipe: IlfRecipe, pipeline: Pipeline, store: Path) -> Trajectories:
