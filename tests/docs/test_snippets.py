@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import yaml
 from harness.config.spec import ExperimentSpec
 from harness.paths import ROOT
 from ilf_bench.cli import app, main
+from ilf_bench.registry import GROUPS
 from metrics.published.spec import Scorers
 from tests.docs.snippets import PAGES, Fence, commands, fences
 
@@ -133,5 +135,11 @@ def test_yaml(fence: Fence) -> None:
     Scorers(**content)
 
 
+@pytest.mark.parametrize("fence", [f for page in PAGES for f in fences(page) if f.language == "toml"], ids=lambda f: f.page.name)
+def test_entry_points(fence: Fence) -> None:
+    groups = tomllib.loads(fence.text)["project"]["entry-points"]
+    assert set(groups) <= set(GROUPS.values()) and all(":" in target for group in groups.values() for target in group.values())
+
+
 def test_no_other_language_is_shown() -> None:
-    assert {fence.language for page in PAGES for fence in fences(page)} <= {"python", "yaml", "text", "bibtex"}
+    assert {fence.language for page in PAGES for fence in fences(page)} <= {"python", "yaml", "text", "bibtex", "toml"}
