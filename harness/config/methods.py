@@ -111,7 +111,7 @@ def _parse_one(text: str, table: MethodTable) -> Method:
             remedy = did_you_mean(key, names) + (f"for example {name}:{names[0]}=..." if names else name)
             raise UsageError(expected=f"an option of {name}: {known}", got=repr(option), remedy=remedy)
         if key in values:
-            raise UsageError(expected=f"each option of {name} once", got=repr(text), remedy="leave one of them out")
+            raise UsageError(expected=f"{name}: {key} once", got=repr(text), remedy="leave one of them out")
         values[key] = value
     try:
         return TypeAdapter(kind).validate_python(values)  # type: ignore[no-any-return]
