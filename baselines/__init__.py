@@ -1,1 +1,1 @@
-"""Accelerators that need no training: one file a method, one literal table."""
+"""Accelerators that need no training: one file per method, one literal table."""

@@ -1,6 +1,6 @@
 """Bottleneck Sampling (Tian et al. 2025, arXiv 2503.18940): high resolution first, low in the middle, high at the end.
 
-At a switch the predicted clean latent is resized and noised afresh to the next step's level, and the solver forgets its
+At a switch the predicted clean latent is resized and noised again to the next step's level, and the solver forgets its
 history. Fresh noise comes from each sample's own generator. The paper's shifted timesteps of the low stage are left out.
 """
 
@@ -96,7 +96,7 @@ class _Switch:
         self.generator: Any = None
 
     def prepare(self, generator: Any, eta: float) -> Any:
-        """Where the pipeline hands over its generators, one an image."""
+        """Where the pipeline passes on its generators, one per image."""
         self.generator = generator
         return self._prepare(generator, eta)
 

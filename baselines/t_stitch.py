@@ -86,7 +86,9 @@ class TStitch:
 def find_sibling(name: str | None, pipeline_folder: Path | None) -> Path:
     """The sibling's ``transformer`` folder. Raises :class:`NotMeasured` where none is named and none lies beside the pipeline."""
     if name is None and pipeline_folder is None:
-        raise NotMeasured(expected="a smaller sibling", got="none with random weights", remedy="t-stitch:small=FOLDER")
+        raise NotMeasured(
+            expected="a smaller model of the same kind", got="random weights, which have none", remedy="t-stitch:small=FOLDER"
+        )
     folder = Path(name) if name else pipeline_folder.with_name(pipeline_folder.name + "-small")  # type: ignore[union-attr]
     if not (folder / "transformer" / "config.json").exists():
         kind = UsageError if name else NotMeasured
@@ -106,7 +108,7 @@ def check_fits(small: Any, large: Any, folder: Path) -> None:
     """Raise :class:`ArtifactError` where the two read or return other things."""
     if type(small) is not type(large):
         raise ArtifactError(
-            expected=f"a {type(large).__name__}", got=f"{type(small).__name__} in {folder}", remedy="name another"
+            expected=f"a {type(large).__name__}", got=f"{type(small).__name__} in {folder}", remedy="name another model"
         )
     for name in ("in_channels", "out_channels", "sample_size", "caption_channels"):
         if small.config.get(name) != large.config.get(name):

@@ -23,7 +23,7 @@ class TaylorSeries:
         self.differences: list[torch.Tensor] = []
 
     def keep(self, output: torch.Tensor, step: int) -> None:
-        """Difference against what was kept; the first step of a call begins anew."""
+        """Difference against what was kept; the first step of a call starts over."""
         old = self.differences if step > self.step else []
         new = [output]
         for before in old[: self.order]:

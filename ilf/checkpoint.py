@@ -19,7 +19,7 @@ def find_checkpoint(name: str | None, pipeline_folder: Path | None) -> Path:
     """The named folder, the folder of that name inside the pipeline's, or ``ilf`` there.
 
     Raises :class:`UsageError` where the named one is no checkpoint, and :class:`NotMeasured` where none is named and the
-    pipeline brings none: then ILF alone is a failed row, and the run goes on.
+    pipeline has none: then only ILF is a failed row, and the run continues.
     """
     if name is not None:
         inside = [] if pipeline_folder is None or Path(name).is_absolute() else [pipeline_folder / name]
@@ -31,7 +31,7 @@ def find_checkpoint(name: str | None, pipeline_folder: Path | None) -> Path:
     if folder is None or not (folder / "config.json").exists():
         raise NotMeasured(
             expected="a trained feedback module for this pipeline",
-            got="none with random weights" if folder is None else f"no config.json in {folder}",
+            got="random weights, which have none" if folder is None else f"no config.json in {folder}",
             remedy=TRAIN,
         )
     return folder

@@ -103,8 +103,8 @@ class InnerLoop:
         rows = len(self.transition.sample) * (1 if self.rows is None else 2) if self.transition else len(left)
         if len(left) != rows:
             raise NotMeasured(
-                expected="a cache that skips by the number of the step",
-                got=f"one that runs {len(left)} of {rows} rows",
+                expected="a cache that skips the same blocks for all images of a step",
+                got=f"one that runs {len(left)} of {rows} rows of the batch",
                 remedy="use another cache with ilf, or batch: 1",
             )
         entered, self._entered = self._entered, None

@@ -36,7 +36,7 @@ def check_reference_path(path: Path) -> None:
 class MetricContext:
     """``scorers`` is the folder of the bundled networks, or a YAML file that names published ones (metrics/published/spec.py).
 
-    ``reference``, needed by FID and its kin, is a file of features (with the images themselves, for other extractors), a
+    ``reference``, for distribution metrics like FID, is a file of features (with the images themselves, for other extractors), a
     statistics file, or a folder of images. Networks are loaded on first use and shared by the metrics built from one context.
     """
 
@@ -73,7 +73,7 @@ class MetricContext:
         """
         if self.reference is None:
             raise UsageError(
-                expected="a reference for FID and its kin",
+                expected="a reference for distribution metrics such as FID",
                 got="none",
                 remedy="--reference FILE or FOLDER, or leave these metrics out",
             )

@@ -80,7 +80,7 @@ FD_EFFICIENTNET = Kind("fd_efficientnet", "FD-EfficientNet")
 
 
 class FrechetDistance(FeatureMetric):
-    """FID and its kin: 0 for equal means and covariances, in squared feature units, lower is better.
+    """FID and other Fréchet distances: 0 for equal means and covariances, in squared feature units, lower is better.
 
     Biased upwards at finite N by an amount that depends on the model, hence refused below 2 images a feature dimension and
     watermarked below 10.

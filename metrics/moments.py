@@ -1,6 +1,6 @@
 """Means and covariances of reference features, as the statistics files of other tools hold them.
 
-Read are ``VIRTUAL_imagenet256_labeled.npz`` and its kin (``mu``, ``sigma`` of pool features, ``mu_s``, ``sigma_s`` of spatial
+Read are ``VIRTUAL_imagenet256_labeled.npz`` and the like (``mu``, ``sigma`` of pool features, ``mu_s``, ``sigma_s`` of spatial
 ones, ``arr_0`` of images), and the files of pytorch-fid, clean-fid and torch-fidelity (``mu``, ``sigma``). None of them names
 the network that took the features: only the width can be checked, and the file's digest goes into the fingerprint.
 """

@@ -1,4 +1,4 @@
-"""The fixed set that FID and its kin compare with: features of real images, and where they came from."""
+"""The fixed set that distribution metrics compare with: features of real images, and where they came from."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_pipeline_is_restored_after_an_error(opened: dict[str, Pipeline], module
 
 @pytest.mark.parametrize(
     ("cache", "why"),
-    [("first-block:0.25", "by the number of the step"), ("deepcache:interval=2:first=2:last=4", "all run or are all skipped")],
+    [("first-block:0.25", "same blocks for all images"), ("deepcache:interval=2:first=2:last=4", "all run or are all skipped")],
 )
 def test_a_cache_that_a_loop_cannot_bear_says_so(
     opened: dict[str, Pipeline], modules: dict[str, Path], cache: str, why: str

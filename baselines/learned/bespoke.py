@@ -70,7 +70,7 @@ class Bespoke:
         raise UsageError(
             expected=f"{counts} steps at guidance {trained:g}, for which one was learned",
             got=f"{self.steps} steps at guidance {guidance:g}",
-            remedy="choose among these, or train others",
+            remedy="choose one of these, or train others",
         )
 
     def _read(self, pipeline_folder: Path | None) -> dict[str, Any]:

@@ -59,11 +59,11 @@ class ExitHeads(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class DeeDiff:
-    """Leave after the first block whose uncertainty is below ``threshold``: each sample for itself, on each step anew.
+    """Leave after the first block whose uncertainty is below ``threshold``: each sample for itself, at every step again.
 
     Both guidance branches of a sample leave together, when the less certain one may. ``heads``: a folder with trained
     :class:`ExitHeads` (default: ``deediff`` inside the pipeline's folder). What runs is known only afterwards, so the
-    predicted cost is that of the full run, and the heads (a 24th of a block each) are not counted. Rows leave between blocks, so
+    predicted cost is that of the full run, and the heads (each a 24th of a block) are not counted. Rows leave between blocks, so
     it does not compose with methods that keep what blocks returned.
     """
 
@@ -143,7 +143,7 @@ class _Exits:
         uncertainty = self.heads.uncertainty(number, hidden_states, t)
         if self.pipeline.guidance > 1:
             uncertainty = uncertainty.view(2, -1).amax(dim=0).repeat(2)
-        done = (uncertainty < self.threshold).cpu()  # on a GPU the host waits here, once a block
+        done = (uncertainty < self.threshold).cpu()  # on a GPU the host waits here, once per block
         if not done.any():
             return hidden_states
         if self.inside is None:

@@ -27,7 +27,7 @@ NAMES = tuple(PARTS)
 
 
 def encode(table: ReuseTable) -> list[str]:
-    """One line a step, one octal digit a block: 1 for ``attn1``, 2 for ``attn2``, 4 for ``ff``, summed over what is re-used."""
+    """One line per step, one octal digit per block: the sum over what is re-used of 1 (``attn1``), 2 (``attn2``), 4 (``ff``)."""
     return ["".join(str(sum(1 << NAMES.index(part) for part in block)) for block in step) for step in table.reuse]
 
 

@@ -18,7 +18,7 @@ def learned_folder(named: str | None, pipeline_folder: Path | None, method: str,
     elif pipeline_folder is not None:
         folder = pipeline_folder / method
     else:
-        raise NotMeasured(expected=what, got="none with random weights", remedy=f"{method}:{option}=FOLDER")
+        raise NotMeasured(expected=what, got="random weights, which have none", remedy=f"{method}:{option}=FOLDER")
     if not (folder / file).exists():
         kind = UsageError if named else NotMeasured
         raise kind(expected=f"{what} in {folder}", got=f"no {file}", remedy=f"python -m zoo.recipes.build {method}-MODEL")

@@ -100,7 +100,7 @@ class _Routed:
         return self.table(plan.backbone.folder).plan(plan, self.name)
 
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
-        """Training seconds, and one parameter a step, block and part."""
+        """Training seconds, and one parameter per step, block and part."""
         folder = self.folder(backbone.folder)
         with reading(f"a router in {folder}", "restore or retrain it"):
             numbers = sum(len(block) for step in read_json(folder / "router.json")["keep"] for block in step)

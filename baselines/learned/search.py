@@ -51,7 +51,7 @@ def ranks(fitness: Sequence[Fitness]) -> list[int]:
 
 
 def crowding(fitness: Sequence[Fitness]) -> list[float]:
-    """How far the neighbours on both axes are: larger is lonelier, infinite at the ends."""
+    """How far the neighbours on both axes are: larger is less crowded, infinite at the ends."""
     result = [0.0] * len(fitness)
     for axis in (0, 1):
         order = sorted(range(len(fitness)), key=lambda i: fitness[i][axis])
@@ -63,7 +63,7 @@ def crowding(fitness: Sequence[Fitness]) -> list[float]:
 
 
 class Search:
-    """One search on one pipeline. Every fitness that was measured is kept in ``store``, so that a cut search goes on."""
+    """One search on one pipeline. Every measured fitness is kept in ``store``, so that an interrupted search continues."""
 
     def __init__(self, pipeline: Pipeline, prompts: Sequence[str], settings: SearchSettings, store: Path) -> None:
         self.pipeline, self.settings, self.store = pipeline, settings, store
@@ -137,7 +137,7 @@ class Search:
         return children
 
     def _survivors(self, genomes: Sequence[Genome]) -> list[Genome]:
-        """The best by rank, then by loneliness."""
+        """The best by rank, then by crowding distance."""
         different = list({genome.tobytes(): genome for genome in genomes}.values())
         fitness = [self.fitness(genome) for genome in different]
         rank, lonely = ranks(fitness), crowding(fitness)

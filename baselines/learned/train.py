@@ -33,7 +33,7 @@ TRAININGS: dict[str, Train] = {
 
 
 def train_method(name: str, pipeline: Pipeline, prompts: Sequence[str], folder: Path, checkpoint: Path) -> None:
-    """Train ``name`` on ``pipeline`` and save it, with what it cost, in ``folder``; ``checkpoint`` lets a cut training go on."""
+    """Train ``name`` on ``pipeline``, or resume from ``checkpoint``, and save it with its cost in ``folder``."""
     if name not in TRAININGS:
-        raise UsageError(expected=f"a method out of {', '.join(TRAININGS)}", got=repr(name), remedy="name one of these")
+        raise UsageError(expected=f"a method out of {', '.join(TRAININGS)}", got=repr(name), remedy="choose one of these")
     TRAININGS[name](pipeline, prompts, folder, checkpoint)

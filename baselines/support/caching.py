@@ -61,7 +61,9 @@ class RangeCache:
     def _enter(self, hidden_states: torch.Tensor, kwargs: dict[str, Any]) -> torch.Tensor:
         """The rows that will run."""
         chosen = self.choose(hidden_states, kwargs)
-        known = torch.tensor([chosen]) if isinstance(chosen, bool) else chosen.cpu()  # on a GPU the host waits here, once a step
+        known = (
+            torch.tensor([chosen]) if isinstance(chosen, bool) else chosen.cpu()
+        )  # on a GPU the host waits here, once per step
         self._entered = hidden_states
         if not known.any():
             self._rows = torch.empty(0, dtype=torch.long)

@@ -35,7 +35,9 @@ class ReuseTable:
             )
         if any(len(row) != depth for row in self.reuse) or any(self.reuse[0]):
             raise ArtifactError(
-                expected=f"a table for {depth} blocks whose first step is full", got=f"another in {name}", remedy="make it again"
+                expected=f"a table for {depth} blocks whose first step is full",
+                got=f"a table in {name} for others",
+                remedy="train or search it again",
             )
 
     def plan(self, plan: Plan, name: str) -> Plan:

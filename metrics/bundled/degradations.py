@@ -1,4 +1,4 @@
-"""Known damage of known strength: what the tiny scorers are trained and judged on, and what their tests must detect."""
+"""Known damage of known strength: what the tiny scorers are trained and evaluated on, and what their tests must detect."""
 
 from __future__ import annotations
 

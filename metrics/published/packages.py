@@ -76,7 +76,7 @@ def checked(images: torch.Tensor) -> torch.Tensor:
         raise UsageError(
             expected=f"uint8 RGB images of at least {MIN_SIDE} x {MIN_SIDE}",
             got=f"{images.dtype} {list(images.shape)}",
-            remedy="score the images in the size they were made",
+            remedy="score the images at their original size",
         )
     return images
 
