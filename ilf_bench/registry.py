@@ -27,9 +27,14 @@ from metrics.context import MetricContext
 from metrics.table import METRICS, MetricTable
 
 Kind = Literal["methods", "metrics"]
+Group = Literal["methods", "metrics", "families"]
 BUILT_IN: MethodTable = {**BASELINES, **ILF_METHODS, **UNTRAINED_METHODS}
 OURS: Mapping[Kind, Mapping[str, Callable[..., Any]]] = {"methods": BUILT_IN, "metrics": METRICS}
-GROUPS: Mapping[Kind, str] = {"methods": "ilf_bench.methods", "metrics": "ilf_bench.metrics"}
+GROUPS: Mapping[Group, str] = {
+    "methods": "ilf_bench.methods",
+    "metrics": "ilf_bench.metrics",
+    "families": "ilf_bench.families",
+}
 
 
 @dataclass(frozen=True)
@@ -127,10 +132,10 @@ def _joined(
     return table
 
 
-def added_by_packages(kind: Kind) -> list[Added]:
+def added_by_packages(kind: Group) -> list[Added]:
     """What the entry points of installed packages add. One that fails is named, and stops no other."""
     found: list[Added] = []
-    taken = dict.fromkeys(OURS[kind], "ilf-bench")
+    taken = {} if kind == "families" else dict.fromkeys(OURS[kind], "ilf-bench")
     for entry in sorted(entry_points(group=GROUPS[kind]), key=lambda entry: (_package(entry), entry.name)):
         found.append(_load(kind, entry, taken))
         if not found[-1].fault:
@@ -138,7 +143,7 @@ def added_by_packages(kind: Kind) -> list[Added]:
     return found
 
 
-def _load(kind: Kind, entry: EntryPoint, taken: Mapping[str, str]) -> Added:
+def _load(kind: Group, entry: EntryPoint, taken: Mapping[str, str]) -> Added:
     package = _package(entry)
     if entry.name in taken:
         return Added(entry.name, package, entry.value, fault=f"the name {entry.name} is that of one of {taken[entry.name]}")
@@ -146,7 +151,7 @@ def _load(kind: Kind, entry: EntryPoint, taken: Mapping[str, str]) -> Added:
         value = entry.load()
         if kind == "methods":
             check_method(entry.name, value, package)
-        elif not callable(value):
+        elif kind == "metrics" and not callable(value):
             raise UsageError(expected="what builds a metric from a MetricContext", got=repr(value), remedy=f"fix {entry.value}")
     except Exception as error:  # another package's code: it may raise anything
         return Added(entry.name, package, entry.value, fault=" ".join(f"{type(error).__name__}: {error}".split()))

@@ -19,6 +19,9 @@ from harness.storage.locations import is_local
 LOCK = ".lock"
 
 
+PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
+
+
 @contextmanager
 def held_alone(folder: Path) -> Iterator[None]:
     """Hold a folder against a second process until the block or this process ends. Object stores have no locks.
@@ -33,6 +36,8 @@ def held_alone(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = _open(folder / LOCK)
     except OSError as error:
+        if error.errno not in PLACE:  # another folder would not help
+            raise
         raise UsageError(expected=f"a writable folder {folder}", got=str(error), remedy="choose another --out") from error
     with file:
         try:

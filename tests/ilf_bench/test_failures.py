@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from harness.errors import ArtifactError
 from harness.paths import ROOT
 from harness.storage.files import write_bytes
+from harness.storage.locks import held_alone
 from ilf_bench import cli
 from ilf_bench.failures import explain
 
@@ -202,3 +203,14 @@ def test_a_user_whom_the_system_does_not_know(tmp_path: Path) -> None:
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": "/", "TMPDIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.stdout.split() == [f"user-{os.getuid()}", f"{tmp_path}/ilf-bench-home-{os.getuid()}", "0o40700"], done.stderr
+
+
+def test_a_lock_that_no_other_folder_would_help_names_its_own_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    monkeypatch.setattr("harness.storage.locks._open", refused)
+    with pytest.raises(OSError) as raised, held_alone(tmp_path):
+        pass
+    said, code = explain(raised.value)
+    assert code == 74 and "ulimit -n" in said and str(tmp_path) in said and "--out" not in said

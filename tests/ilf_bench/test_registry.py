@@ -78,6 +78,13 @@ def test_a_broken_entry_point_is_named_and_stops_no_other(install: Install, code
     assert good.check == "pkg_good 1.2" and bad.check == "pkg_bad 1.2" and word in bad.found and bad.state == "missing"
 
 
+def test_doctor_lists_families_and_names_those_that_fail(install: Install) -> None:
+    install("pkg_family", "FAMILY = object()", "[ilf_bench.families]\nmine = pkg_family:FAMILY\nlost = pkg_family:NOTHING\n")
+    good, bad = check_packages()
+    assert (good.state, good.found) == ("ok", "adds mine (families)")
+    assert (bad.state, bad.check) == ("missing", "pkg_family 1.2") and "families lost" in bad.found
+
+
 def test_no_package_takes_a_name_that_is_taken(install: Install) -> None:
     install("pkg_a", HALF.replace("NAME", "a"), "[ilf_bench.methods]\nhalf = pkg_a:Half\nfora = pkg_a:Half\n")
     install("pkg_b", HALF.replace("NAME", "b"), "[ilf_bench.methods]\nhalf = pkg_b:Half\n")
