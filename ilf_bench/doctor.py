@@ -193,7 +193,7 @@ def check_core(package: str, module: str) -> CheckResult:
     if found is None:
         return CheckResult(package, "broken", "not installed", REINSTALL)
     if error := error_of(importlib.import_module, module):
-        return CheckResult(package, "broken", f"{found}: {error}", f"mend what is broken above, or {REINSTALL}")
+        return CheckResult(package, "broken", f"{found}: {error}", f"fix what is broken above, or {REINSTALL}")
     return CheckResult(package, "ok", found)
 
 

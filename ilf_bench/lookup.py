@@ -20,7 +20,9 @@ def kept_history(out: Path) -> History:
     """The history of runs in ``out``, which must be there. Raises :class:`UsageError`."""
     if not history_path(out).exists():
         raise UsageError(
-            expected=f"a history of runs in {out}", got="none", remedy="ilf-bench run, or name the runs' folder with --out"
+            expected=f"a history of runs in {out}",
+            got="none",
+            remedy="run ilf-bench run first, or name the folder of the runs with --out",
         )
     return open_history(out)
 

@@ -19,7 +19,9 @@ def _place(text: str) -> Path:
     return place(text)
 
 
-Out = Annotated[Path, typer.Option(parser=_place, metavar="FOLDER", help="Of all runs and the history; a URL (s3://...) too.")]
+Out = Annotated[
+    Path, typer.Option(parser=_place, metavar="FOLDER", help="Folder or URL (s3://...) of all runs and their history.")
+]
 DEFAULT_OUT = Path("runs")
 EXIT_PARTIAL = 4  # finished, but something failed
 RunFolder = Annotated[Path, typer.Argument(parser=_place, metavar="RUN", help="A run folder.")]
@@ -27,7 +29,7 @@ Scorers = Annotated[
     str | None, typer.Option(help="Folder of the tiny scorers, or a YAML file naming published ones; see docs/metrics.md.")
 ]
 Reference = Annotated[
-    str | None, typer.Option(help="Of the distribution metrics: features, a statistics file, or a folder of images.")
+    str | None, typer.Option(help="Reference of the distribution metrics: features, a statistics file, or a folder of images.")
 ]
 Methods = Annotated[str | None, typer.Option(help="Comma-separated, for example full,steps:12,deepcache:interval=3,ilf.")]
 Metrics = Annotated[str | None, typer.Option(help="Comma-separated; see `ilf-bench list metrics`.")]
@@ -51,7 +53,7 @@ class ModelOptions:
     pipeline: Annotated[
         str | None, typer.Option(help="Weights: a diffusers folder, hub:OWNER/NAME, or random:ARCHITECTURE (speed only).")
     ] = None
-    dtype: Annotated[str | None, typer.Option(help="Of the weights: float32, bfloat16 or float16.")] = None
+    dtype: Annotated[str | None, typer.Option(help="Dtype of the weights: float32, bfloat16 or float16.")] = None
     prompts: Annotated[
         str | None, typer.Option(help="A .txt, .csv, .tsv, .json, .jsonl or .parquet, hub:OWNER/NAME/FILE, classes:N.")
     ] = None

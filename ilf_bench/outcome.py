@@ -28,7 +28,7 @@ def print_executed(prepared: Prepared, executed: Executed, console: Console) -> 
     print_miscounted(prepared, executed.run, console)
     found = answers(executed.run)
     if found:
-        console.print("Better than fewer steps at its cost? The report has the reasons and the intervals.")
+        console.print("Better than fewer steps at equal cost? The report has the reasons and the intervals.")
     for answer in found:
         print_line(f"  {answer.label}: {answer.text}", console)
     print_unscored(prepared.experiment, console)
@@ -43,7 +43,7 @@ def print_miscounted(prepared: Prepared, run: Run, console: Console) -> None:
         plan = prepared.plans.get(label)
         if isinstance(plan, Plan) and plan.exact and record.miscounted:
             ran, promised = record.block_evaluations, record.predicted_block_evaluations
-            text = f"WARNING: {label} ran {ran:g} block evaluations where its parts promise {promised:g}"
+            text = f"WARNING: {label} ran {ran:g} block evaluations, but its parts predict {promised:g}"
             print_line(text, console)
 
 
@@ -73,5 +73,5 @@ def print_dry_run(prepared: Prepared, dry: DryRun, console: Console) -> None:
         print_line(line, console)
     print_unscored(experiment, console)
     console.print(
-        f"expected time: about {dry.seconds / 60:.1f} min, start-up and scoring aside; disk: {dry.disk_bytes / 1e6:.1f} MB"
+        f"expected time: about {dry.seconds / 60:.1f} min, without start-up and scoring; disk: {dry.disk_bytes / 1e6:.1f} MB"
     )

@@ -176,5 +176,5 @@ def refuse_commands(scorers: Scorers, origin: str) -> None:
         raise UsageError(
             expected=f"a scorers' file that starts no program in {origin}",
             got=f"commands: {', '.join(scorers.commands)}",
-            remedy=f"read it, and name it with --scorers where you trust it; {GUIDE}",
+            remedy=f"read it, and name it with --scorers if you trust it; {GUIDE}",
         )

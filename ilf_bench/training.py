@@ -95,7 +95,7 @@ def claim(path: Path, options: dict[str, Any]) -> None:
     begun = read_json(path)
     if changed := [name for name, value in options.items() if begun.get(name) != value]:
         raise UsageError(
-            expected=f"the options that the training in {path.parent} was begun with",
+            expected=f"the options that the training in {path.parent} was started with",
             got=", ".join(f"{name}={options[name]} instead of {begun.get(name)}" for name in changed),
             remedy="restore them, or choose another --out",
         )

@@ -23,7 +23,7 @@ def anchors(
     what: Annotated[str, typer.Argument(help="A preset, or a run folder.")],
     out: Out = DEFAULT_OUT,
 ) -> None:
-    """What a right set-up should reproduce, within which tolerance and N, and whether the newest run of the preset did."""
+    """What a correct set-up should reproduce, within which tolerance and N, and whether the newest run of the preset did."""
     from harness.storage.layout import Layout
     from harness.storage.records import read_run
 

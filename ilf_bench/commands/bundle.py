@@ -13,9 +13,9 @@ from ilf_bench.console import print_line
 def bundle(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     target: Annotated[Path | None, typer.Argument(help="The archive; default: RUN.zip here.")] = None,
-    images: Annotated[bool, typer.Option("--images", help="Put the images in, too.")] = False,
+    images: Annotated[bool, typer.Option("--images", help="Include the images.")] = False,
 ) -> None:
-    """Pack all records of a run into one archive whose digest signs it."""
+    """Pack all records of a run into one archive with a digest over all of it."""
     from harness.history.bundle import write_bundle
 
     path = target if target is not None else Path(f"{run.resolve().name}.zip")

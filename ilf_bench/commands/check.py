@@ -25,10 +25,10 @@ FEWEST = 24  # images that a metric is held to the contract with
 def check(
     file: Annotated[Path, typer.Argument(help="A Python file with METHODS, METRICS or both; your own code is run.")],
     methods: Annotated[
-        str | None, typer.Option(help="Which, with options as for run; default: every method of the file as it stands.")
+        str | None, typer.Option(help="Methods to check, with options as for run; default: every method of the file.")
     ] = None,
 ) -> None:
-    """Hold the methods and metrics of a file to the contract, on the two bundled models; exit 1 where one breaks it.
+    """Check the methods and metrics of a file against the contract, on the two bundled models; exit 1 if one breaks it.
 
     Methods: the pipeline restored bit for bit, predicted cost equal to counted cost, the same images twice, images that do not
     depend on their neighbours. Metrics: shape, range, determinism, rows that do not depend on their neighbours, fingerprint.

@@ -14,10 +14,10 @@ from ilf_bench.options import DEFAULT_OUT, Out
 
 def export(
     target: Annotated[Path | None, typer.Argument(help="FILE.json, or FOLDER.parquet for three tables.")] = None,
-    mlflow: Annotated[str | None, typer.Option(help="Also log to this MLflow store; '' is OUT/mlruns.")] = None,
+    mlflow: Annotated[str | None, typer.Option(help="Also log to this MLflow store; '' means OUT/mlruns.")] = None,
     out: Out = DEFAULT_OUT,
 ) -> None:
-    """Write the whole history to other programs' formats."""
+    """Write the whole history as JSON, Parquet or to MLflow."""
     from harness.history.export import export_history
     from ilf_bench.lookup import kept_history, logged_to_mlflow
 

@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 def gate(
     against: Annotated[str, typer.Option(help="Baseline: a run folder, run id, commit or tag.")],
     run: Annotated[str | None, typer.Argument(help="The run to judge; default: the newest.")] = None,
-    tolerance: Annotated[float, typer.Option(help="The share of time or memory whose loss must not slip through.")] = 0.05,
-    margin: Annotated[
-        list[str] | None, typer.Option(help="METRIC=VALUE: the loss of a score that must not slip through.")
-    ] = None,
+    tolerance: Annotated[float, typer.Option(help="The relative loss of time or memory that must be detected.")] = 0.05,
+    margin: Annotated[list[str] | None, typer.Option(help="METRIC=VALUE: the loss of a score that must be detected.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a summary for a pull request to this file.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
     out: Out = DEFAULT_OUT,

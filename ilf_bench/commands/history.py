@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 def history(
     preset: Annotated[str | None, typer.Argument(help="Only runs of this preset.")] = None,
     html: Annotated[Path | None, typer.Option(help="Also write the dashboard, one self-contained page, to this file.")] = None,
-    add: Annotated[list[Path] | None, typer.Option(help="First append this run folder; may be given several times.")] = None,
+    add: Annotated[list[Path] | None, typer.Option(help="Append this run folder first; may be given several times.")] = None,
     out: Out = DEFAULT_OUT,
 ) -> None:
-    """Every recorded run, newest last; trends, and the commits at which they moved."""
+    """Every recorded run, newest last; trends, and the commits at which they changed."""
     from harness.storage.files import write_bytes
     from reports.render.dashboard import dashboard
 

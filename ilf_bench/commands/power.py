@@ -23,14 +23,16 @@ ASSUMED = "assumed"
 
 def power(
     what: Annotated[str, typer.Argument(help="A preset that you mean to run, or a run folder.")],
-    pilot: Annotated[str | None, typer.Option(help="Run to take variances from; default: the newest of that preset.")] = None,
+    pilot: Annotated[str | None, typer.Option(help="Run that gives the variances; default: the newest of that preset.")] = None,
     samples: Annotated[int | None, typer.Option(help="Images per method; default: the preset's.")] = None,
     rounds: Annotated[int | None, typer.Option(help="Timing rounds; default: the preset's.")] = None,
-    effect: Annotated[str | None, typer.Option(help="Differences to find, as clip_score=0.5,speed=0.02.")] = None,
-    assume: Annotated[str | None, typer.Option(help="Deviations of a difference, where no pilot has them.")] = None,
+    effect: Annotated[str | None, typer.Option(help="Differences to detect, as clip_score=0.5,speed=0.02.")] = None,
+    assume: Annotated[
+        str | None, typer.Option(help="Standard deviations of a difference, where no pilot run gives them.")
+    ] = None,
     out: Out = DEFAULT_OUT,
 ) -> None:
-    """How small a difference a run can find, and how many images it needs for the margin; runs nothing."""
+    """How small a difference a run can detect, and how many images the margin needs; nothing is run."""
     print_whole(console, needed(what, pilot, samples, rounds, amounts(effect), amounts(assume), out))
 
 

@@ -38,16 +38,14 @@ class RunOptions(ModelOptions):
     metrics: Metrics = None
     steps: Annotated[int | None, typer.Option(help="Steps of the full run.")] = None
     samples: Annotated[int | None, typer.Option(help="Images per method.")] = None
-    seed: Annotated[int | None, typer.Option(help="Key of the starting noise.")] = None
+    seed: Annotated[int | None, typer.Option(help="Seed of the starting noise.")] = None
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None
     compile: Annotated[
         bool | None, typer.Option("--compile/--eager", help="torch.compile of every transformer block.", show_default=False)
     ] = None
     rounds: Annotated[int | None, typer.Option(help="Interleaved timing rounds.")] = None
-    warmup: Annotated[int | None, typer.Option(help="Timing rounds before them, recorded apart.")] = None
-    batches: Annotated[
-        str | None, typer.Option(help="Timed batch sizes, comma-separated; the first is the one that tables show.")
-    ] = None
+    warmup: Annotated[int | None, typer.Option(help="Warm-up rounds before these, recorded separately.")] = None
+    batches: Annotated[str | None, typer.Option(help="Timed batch sizes, comma-separated; tables show the first.")] = None
     scorers: Scorers = None
     reference: Reference = None
 
@@ -73,11 +71,15 @@ class EngineOptions:
     """Which processes do the work."""
 
     engine: Annotated[str, typer.Option(help="local, or ray: many workers, on this machine or a cluster.")] = "local"
-    address: Annotated[str | None, typer.Option(help="Of a running Ray cluster, or auto; else one is started here.")] = None
+    address: Annotated[
+        str | None, typer.Option(help="Address of a running Ray cluster, or auto; without it one is started here.")
+    ] = None
     workers: Annotated[int, typer.Option(min=1, help="With ray: processes that generate.")] = 2
-    score_workers: Annotated[int | None, typer.Option(min=1, help="With ray: processes that score; default: as many.")] = None
-    score_device: Annotated[str | None, typer.Option(help="With ray: default as --device.")] = None
-    score_batch: Annotated[int, typer.Option(min=1, help="With ray: images that a scorer takes at a time.")] = 64
+    score_workers: Annotated[
+        int | None, typer.Option(min=1, help="With ray: processes that score; default: as many as generate.")
+    ] = None
+    score_device: Annotated[str | None, typer.Option(help="With ray: device for scoring; default: that of --device.")] = None
+    score_batch: Annotated[int, typer.Option(min=1, help="With ray: images per scoring batch.")] = 64
     deadline: Annotated[float, typer.Option(min=1, help="With ray: seconds until a worker counts as hung.")] = 1800
 
     def cluster(self, device: str) -> ClusterOptions:
@@ -95,7 +97,7 @@ def run(
     plugins: Plugins = None,
     out: Out = DEFAULT_OUT,
     mlflow: Annotated[
-        str | None, typer.Option(help="Also log the history's new runs to this MLflow store; '' is OUT/mlruns.")
+        str | None, typer.Option(help="Also log new runs of the history to this MLflow store; '' means OUT/mlruns.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cost, expected time and disk; sample nothing.")] = False,
 ) -> None:

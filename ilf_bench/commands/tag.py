@@ -12,7 +12,7 @@ from ilf_bench.options import DEFAULT_OUT, Out
 
 
 def tag(
-    name: Annotated[str, typer.Argument(help="For example baseline; giving it again moves it.")],
+    name: Annotated[str, typer.Argument(help="For example baseline; an existing tag is moved.")],
     run: Annotated[str, typer.Argument(help="A run folder, run id, commit or tag.")],
     out: Out = DEFAULT_OUT,
 ) -> None:

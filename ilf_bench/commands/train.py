@@ -17,17 +17,21 @@ class TrainOptions(ModelOptions):
     """The model, and fields of a preset's ``training``; None leaves what the preset says."""
 
     form: Annotated[str | None, typer.Option(help="ours, adapter (no second pass) or paper.")] = None
-    trajectories: Annotated[int | None, typer.Option(help="Trajectories of the teacher that are recorded once.")] = None
+    trajectories: Annotated[int | None, typer.Option(help="Trajectories of the teacher, recorded once.")] = None
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None
-    batch: Annotated[int | None, typer.Option(help="Transitions per optimizer step, over all processes.")] = None
-    rounds: Annotated[int | None, typer.Option(help="How often the module's own trajectories are collected again.")] = None
+    batch: Annotated[int | None, typer.Option(help="Transitions per optimizer step, over all processes together.")] = None
+    rounds: Annotated[int | None, typer.Option(help="How often the module's own trajectories are collected.")] = None
     grids: Annotated[str | None, typer.Option(help="Step counts to train for, comma-separated.")] = None
     guidance_distilled: Annotated[
         str | None, typer.Option(help="Steps on which the module stands for guidance as well: none, all, first-4, above-700.")
     ] = None
-    budget: Annotated[float | None, typer.Option(help="Then search the schedule within so many block evaluations.")] = None
-    seed: Annotated[int | None, typer.Option(help="Of noise and training; not the preset's.")] = None
-    gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory, more time.")] = False
+    budget: Annotated[
+        float | None, typer.Option(help="Afterwards, search the best schedule within this many block evaluations per image.")
+    ] = None
+    seed: Annotated[int | None, typer.Option(help="Seed of noise and training; must differ from the preset's.")] = None
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Recompute activations in the backward pass: less memory, more time.")
+    ] = False
 
     def values(self) -> dict[str, Any]:
         """The fields of a preset that these options replace, those of its ``training`` among them, but for ``--set``."""

@@ -21,7 +21,7 @@ def verify(
     extract: Annotated[Path | None, typer.Option(help="Unpack an intact bundle into this new folder.")] = None,
     out: Out = DEFAULT_OUT,
 ) -> None:
-    """What was altered, is missing or extra: exit 0 where everything is as it was, else 1."""
+    """What was altered, is missing or was added: exit 0 if everything is unchanged, else 1."""
     if what.is_dir():
         if digest is not None or extract is not None:
             raise UsageError(expected="a bundle for --digest and --extract", got=f"the folder {what}", remedy="name the .zip")

@@ -168,4 +168,4 @@ def test_a_row_that_ran_otherwise_than_promised_is_called_out(capsys: pytest.Cap
     records = {name: method_record(name, ran, predicted_block_evaluations=promised) for name, (ran, promised) in counted.items()}
     run: Any = SimpleNamespace(records=records)
     print_miscounted(prepared, run, Console(width=200))
-    assert capsys.readouterr().out == "WARNING: 10 steps ran 86.2 block evaluations where its parts promise 240\n"
+    assert capsys.readouterr().out == "WARNING: 10 steps ran 86.2 block evaluations, but its parts predict 240\n"
