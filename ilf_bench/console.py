@@ -12,6 +12,7 @@ from harness.terminal import make_console
 from harness.text import one_line
 
 console = make_console(width=None if sys.stdout.isatty() else 160)  # in a log or a pipe no table is squeezed to 80 columns
+errors = make_console(stderr=True, soft_wrap=True)
 
 
 def print_line(text: str, console: Console = console) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.history.store import History
+from harness.history.store import History, HistoryEntry
 from harness.storage.layout import Layout
-from harness.storage.locations import history_path, place
+from harness.storage.locations import history_path, is_local, place
 from harness.storage.records import Run, read_run
+from ilf_bench.console import errors, print_line
 
 
 def open_history(out: Path) -> History:
@@ -27,6 +28,21 @@ def kept_history(out: Path) -> History:
     return open_history(out)
 
 
+def recorded(history: History) -> tuple[HistoryEntry, ...]:
+    """The runs of a history; those that cannot be read are named on standard error and passed over."""
+    listing = history.listing()
+    for identity, why in listing.unreadable.items():
+        print_line(f"passed over: run {identity[:12]} of {history.path}: {why}", errors)
+    return listing.entries
+
+
+def folder_on_disk(entry: HistoryEntry, out: Path) -> Path | None:
+    """The run's folder, where it lies in ``out`` as its record says; a path that a record holds is compared, and not followed."""
+    folder = out / entry.path.name
+    named = folder.resolve() if is_local(folder) else folder
+    return folder if str(named) == str(entry.path) and Layout(folder).spec.exists() else None
+
+
 def find_run(history: History, name: str) -> Run:
     """A run folder is read as it lies there; anything else is looked up in the history, which needs no folder."""
     if Layout(place(name)).spec.exists():
@@ -36,7 +52,7 @@ def find_run(history: History, name: str) -> Run:
 
 def newest_run(history: History, other_than: Run) -> Run:
     """The newest recorded run that is not ``other_than``."""
-    entries = [entry for entry in history.runs() if entry.path != other_than.path.resolve()]
+    entries = [entry for entry in recorded(history) if str(entry.path) != str(other_than.path.resolve())]
     if not entries:
         raise UsageError(
             expected=f"another run than the baseline in {history.path}", got="none", remedy="name the run, or ilf-bench run"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from harness.errors import ArtifactError
 from harness.storage.records import FORMAT
@@ -20,18 +24,61 @@ TABLES = (
     """CREATE TABLE records (run_id TEXT NOT NULL REFERENCES runs(id), header TEXT NOT NULL, "values" BLOB NOT NULL)""",
     "CREATE INDEX records_of_runs ON records (run_id)",
     "CREATE TABLE tags (tag TEXT NOT NULL, run_id TEXT NOT NULL REFERENCES runs(id), created TEXT NOT NULL)",
+    "CREATE TABLE retired (run_id TEXT NOT NULL REFERENCES runs(id), is_retired INTEGER NOT NULL, created TEXT NOT NULL)",
 )
+LONGEST = 256 * 2**20  # bytes of a value or of a statement
+LOOKS = 100_000  # instructions of SQLite between two looks at the clock
+PREPARED_S = 10.0  # within which a file is known to be ours
+BESIDE = ("", "-wal", "-shm", "-journal")  # the file, and those that SQLite opens with it
+SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")  # how a journal ends that names another one
+
+
+def check_files(path: Path) -> None:
+    """Raise :class:`OSError` where SQLite would follow a link, or a journal would make it delete another file.
+
+    A journal may name a super-journal, that of a transaction over several databases, which SQLite deletes after recovery. No
+    transaction of ours has more than one.
+    """
+    for name in (path.with_name(path.name + suffix) for suffix in BESIDE):
+        try:
+            found = name.lstat()
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "a link, or no plain file", str(name))
+    journal = path.with_name(f"{path.name}-journal")
+    if journal.exists():
+        with journal.open("rb") as file:
+            file.seek(max(0, journal.stat().st_size - len(SUPER_JOURNAL)))
+            if file.read() == SUPER_JOURNAL:
+                raise OSError(errno.EINVAL, "a journal that names another file", str(journal))
+
+
+def restrict(database: sqlite3.Connection) -> None:
+    """What a file may make SQLite do: nothing that its schema says, and nothing that cannot be interrupted."""
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
+    database.execute("PRAGMA trusted_schema = OFF")
+    database.execute("PRAGMA cell_size_check = ON")
+    database.execute("PRAGMA foreign_keys = ON")
+    database.set_progress_handler(lambda: 0, LOOKS)  # Python sees signals there
 
 
 def prepare(database: sqlite3.Connection, path: Path) -> None:
     """Create the tables in an empty file, refuse any that is none of ours, is damaged, or has another format."""
+    deadline = time.monotonic() + PREPARED_S
     with transaction(database):
+        database.set_progress_handler(lambda: int(time.monotonic() > deadline), LOOKS)
         version, owner = _pragma(database, "user_version"), _pragma(database, "application_id")
-        tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if (version, owner, tables) == (0, 0, 0):
+        tables = _schema(database)
+        database.set_progress_handler(lambda: 0, LOOKS)
+        if (version, owner, tables) == (0, 0, set()):
             _create(database)
         else:
             _check(path, version, owner)
+            if tables != _own_schema():
+                raise ArtifactError(
+                    expected=f"the tables of a history at {path}", got="others among them", remedy="name another file"
+                )
             if (state := database.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(f"damaged file: {state}")
     _write_ahead(database)
@@ -47,10 +94,22 @@ def _check(path: Path, version: int, owner: int) -> None:
         raise ArtifactError(expected=f"record format {FORMAT} at {path}", got=f"record format {version}", remedy=remedy)
 
 
+def _schema(database: sqlite3.Connection) -> set[tuple[Any, ...]]:
+    """Every table, index, view and trigger with its text; no row is read, and nothing in it is run."""
+    return set(database.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall())
+
+
+@cache
+def _own_schema() -> frozenset[tuple[Any, ...]]:
+    with closing(sqlite3.connect(":memory:")) as database:
+        _create(database)
+        return frozenset(_schema(database))
+
+
 def _create(database: sqlite3.Connection) -> None:
     for statement in TABLES:
         database.execute(statement)
-    for table in ("runs", "records", "tags"):
+    for table in ("runs", "records", "tags", "retired"):
         _protect(database, table)
     database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     database.execute(f"PRAGMA user_version = {FORMAT}")

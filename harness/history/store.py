@@ -23,11 +23,11 @@ from typing import Any
 
 from harness.errors import ArtifactError, UsageError
 from harness.history.packing import Packed, inline, pack, parse_header, run_id, summary, unpack
-from harness.history.schema import BUSY_S, prepare, transaction
+from harness.history.schema import BUSY_S, check_files, prepare, restrict, transaction
 from harness.results import TimingSample
-from harness.storage.locations import place
 from harness.storage.records import Run
 
+RUN_ID = re.compile(r"[0-9a-f]{32}")
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 SHORTEST_COMMIT = 4
 NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_TRUNCATE, sqlite3.SQLITE_IOERR_SHMSIZE}
@@ -43,6 +43,7 @@ COLUMNS = {  # of the table of runs, after the id
     "complete": int,
 }
 RECORDS = 'SELECT header, "values" FROM records'
+RETIRED = "SELECT run_id FROM retired WHERE rowid IN (SELECT max(rowid) FROM retired GROUP BY run_id) AND is_retired"
 RUNS = """SELECT runs.*, (SELECT header FROM records WHERE run_id = runs.id ORDER BY rowid DESC LIMIT 1) FROM runs"""
 NEWEST_TAGS = "SELECT tag, run_id FROM tags WHERE rowid IN (SELECT max(rowid) FROM tags GROUP BY tag) ORDER BY tag"
 
@@ -69,7 +70,7 @@ class StoredScore:
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One run as the history lists it. ``path`` is where it lay when it was appended."""
+    """One run as the history lists it. ``path`` is what its record says of where it lay; nobody follows it."""
 
     run_id: str
     created: str
@@ -90,6 +91,15 @@ class HistoryEntry:
     def methods(self) -> tuple[str, ...]:
         """Every method with a score, a failure or a time, in the order they were stored."""
         return tuple(dict.fromkeys([*(s.method for s in self.scores), *(t.method for t in self.timings)]))
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a history holds: ``unreadable`` says by run id why a record is passed over; ``retired`` counts those set aside."""
+
+    entries: tuple[HistoryEntry, ...]
+    unreadable: Mapping[str, str]
+    retired: int
 
 
 class History:
@@ -128,15 +138,36 @@ class History:
             database.execute("INSERT INTO tags VALUES (?, ?, ?)", (name, identity, _now()))
 
     def runs(self) -> tuple[HistoryEntry, ...]:
-        """Every run, oldest first by its own creation time, then by the order of appending."""
+        """Every readable run that is not retired, oldest first by its own creation time, then by the order of appending."""
+        return self.listing().entries
+
+    def listing(self) -> Listing:
+        """The runs, and beside them those that cannot be read: one bad record hides no other."""
         with self._connected() as database:
             rows = database.execute(f"{RUNS} ORDER BY created, runs.rowid").fetchall()
             tags = database.execute(NEWEST_TAGS).fetchall()
-        found = []
-        for row in rows:
-            with self._naming(row[0]):
+            retired = {identity for (identity,) in database.execute(RETIRED)}
+        found, unreadable = [], {}
+        for row in (row for row in rows if row[0] not in retired):
+            try:
                 found.append(_entry(row, tuple(tag for tag, owner in tags if owner == row[0])))
-        return tuple(found)
+            except ArtifactError as error:
+                unreadable[str(row[0])] = f"{error.got}; {error.remedy}, or ilf-bench history retire {row[0][:12]}"
+        return Listing(tuple(found), unreadable, len(retired))
+
+    def retire(self, beginning: str, *, is_retired: bool = True) -> str:
+        """Set the run aside whose id begins so, readable or not, or take it back; nothing is deleted. Returns its id."""
+        with self._connected() as database, transaction(database):
+            known = [identity for (identity,) in database.execute("SELECT id FROM runs") if str(identity).startswith(beginning)]
+            if len(known) != 1 or not beginning:
+                got = "none" if not known else f"{len(known)} of them"
+                raise UsageError(
+                    expected=f"the beginning of one run's id in {self.path}",
+                    got=f"{beginning!r}: {got}",
+                    remedy="see ilf-bench history",
+                )
+            database.execute("INSERT INTO retired VALUES (?, ?, ?)", (known[0], int(is_retired), _now()))
+        return str(known[0])
 
     def packed(self, identity: str) -> Packed:
         """The stored record of one run."""
@@ -151,14 +182,18 @@ class History:
         """A run as :func:`harness.storage.records.read_run` gave it, from the history alone; its images lie where they lay."""
         packed = self.packed(identity)
         with self._naming(identity):
-            return unpack(packed)
+            run = unpack(packed)
+            if run_id(run) != identity:
+                raise ArtifactError(expected="the run of that id", got=f"that of run {run_id(run)[:12]}", remedy=AFRESH)
+            return run
 
     def exported(self) -> Iterator[dict[str, Any]]:
-        """Every run as one JSON object: the columns of ``runs``, ``tags``, and ``record`` with all values in place."""
+        """Every run of :meth:`runs` as one JSON object: its columns, ``tags``, and ``record`` with all values in place."""
         with self._connected() as database:
             rows = database.execute(f"SELECT id, {', '.join(COLUMNS)} FROM runs ORDER BY created, rowid").fetchall()
             tags = database.execute(NEWEST_TAGS).fetchall()
-        for identity, *values in rows:
+        readable = {entry.run_id for entry in self.runs()}
+        for identity, *values in (row for row in rows if row[0] in readable):
             own = [tag for tag, owner in tags if owner == identity]
             columns = dict(zip(COLUMNS, values, strict=True))
             with self._naming(identity):
@@ -207,8 +242,9 @@ class History:
         database: sqlite3.Connection | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            check_files(self.path)
             database = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
-            database.execute("PRAGMA foreign_keys = ON")
+            restrict(database)
             yield database
         except (sqlite3.Error, OSError) as error:
             if getattr(error, "sqlite_errorcode", None) in NO_ROOM:
@@ -240,6 +276,8 @@ def _columns(run: Run) -> tuple[Any, ...]:
 def _entry(row: tuple[Any, ...], tags: tuple[str, ...]) -> HistoryEntry:
     identity, created, preset, digest, commit, dirty, machine, _, complete, text = row
     try:
+        if not RUN_ID.fullmatch(identity):
+            raise ValueError(f"an id {identity!r}")
         found = summary(parse_header(text))
         if (*row[1:7], complete) != _columns(found.run):
             raise ValueError("a row that its record does not fit")
@@ -255,7 +293,7 @@ def _entry(row: tuple[Any, ...], tags: tuple[str, ...]) -> HistoryEntry:
         commit,
         bool(dirty),
         machine,
-        place(str(found.run.path)),
+        found.run.path,
         bool(complete),
         (*scores, *failed),
         found.run.timings,

@@ -44,13 +44,13 @@ def anchors(
 def _newest(name: str, out: Path) -> Run | None:
     """The newest run of a preset that is still on disk."""
     from harness.history.store import History
-    from harness.storage.layout import Layout
     from harness.storage.locations import history_path
     from harness.storage.records import read_run
+    from ilf_bench.lookup import folder_on_disk, recorded
 
     store = history_path(out)
-    entries = History(store).runs() if store.exists() else ()
-    paths = [entry.path for entry in entries if entry.preset == name and Layout(entry.path).spec.exists()]
+    entries = recorded(History(store)) if store.exists() else ()
+    paths = [folder for entry in entries if entry.preset == name and (folder := folder_on_disk(entry, out))]
     return read_run(paths[-1]) if paths else None
 
 

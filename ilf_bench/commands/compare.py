@@ -16,10 +16,10 @@ def compare(
     out: Out = DEFAULT_OUT,
 ) -> None:
     """What changed from run A to run B: speed, memory and every score."""
-    from ilf_bench.lookup import find_run, open_history
+    from ilf_bench.lookup import find_run, open_history, recorded
     from reports.analysis.spread import repeated_spreads
     from reports.render.versus import versus, versus_table
 
     history = open_history(out)
     first, second = find_run(history, a), find_run(history, b)
-    print_whole(console, versus_table(first, second, versus(first, second, repeated_spreads(history.runs(), first, second))))
+    print_whole(console, versus_table(first, second, versus(first, second, repeated_spreads(recorded(history), first, second))))

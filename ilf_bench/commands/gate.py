@@ -42,13 +42,13 @@ def gate(
 
 def gate_runs(out: Path, run: str | None, against: str, limits: Limits) -> GateResult:
     """The verdict on a run (the newest where none is named) against a baseline."""
-    from ilf_bench.lookup import find_run, newest_run, open_history
+    from ilf_bench.lookup import find_run, newest_run, open_history, recorded
     from reports.analysis.gate import gate as judge
     from reports.analysis.select import metric_order
     from reports.analysis.spread import repeated_spreads
 
     history = open_history(out)
-    entries = history.runs()
+    entries = recorded(history)
     if run is None and not entries:
         raise UsageError(expected=f"a recorded run in {out}", got="an empty history", remedy="ilf-bench run")
     baseline = find_run(history, against)

@@ -14,12 +14,19 @@ from harness.errors import UsageError
 from ilf_bench.console import console, print_line, print_whole
 from ilf_bench.options import DEFAULT_OUT, Out
 
+SETTING_ASIDE = {"retire": True, "restore": False}
+
 if TYPE_CHECKING:
     from harness.history.store import HistoryEntry
 
 
 def history(
-    preset: Annotated[str | None, typer.Argument(help="Only runs of this preset.")] = None,
+    preset: Annotated[
+        str | None, typer.Argument(help="Only runs of this preset; or retire or restore, with the id of a run.")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Argument(metavar="ID", help="The run to set aside or to take back; its beginning is enough.")
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Also write the dashboard, one self-contained page, to this file.")] = None,
     add: Annotated[list[Path] | None, typer.Option(help="Append this run folder first; may be given several times.")] = None,
     out: Out = DEFAULT_OUT,
@@ -28,6 +35,9 @@ def history(
     from harness.storage.files import write_bytes
     from reports.render.dashboard import dashboard
 
+    if preset in SETTING_ASIDE or run is not None:
+        set_aside(out, preset, run)
+        return
     entries = chosen_entries(out, preset, add or [])
     for part in tables(entries):
         print_whole(console, part)
@@ -36,15 +46,29 @@ def history(
         print_line(f"dashboard: {html}")
 
 
+def set_aside(out: Path, word: str | None, run: str | None) -> None:
+    """Retire a run, readable or not, or take it back. Nothing is deleted."""
+    from ilf_bench.lookup import kept_history
+
+    if word not in SETTING_ASIDE or run is None:
+        raise UsageError(
+            expected="history retire ID or history restore ID",
+            got=" ".join(filter(None, (word, run))),
+            remedy="ids are those that ilf-bench history shows, or their beginnings",
+        )
+    identity = kept_history(out).retire(run, is_retired=SETTING_ASIDE[word])
+    print_line(f"{word}d: run {identity}; nothing was deleted")
+
+
 def chosen_entries(out: Path, preset: str | None, add: Sequence[Path]) -> Sequence[HistoryEntry]:
     """The recorded runs of ``preset``, or all, after appending the folders of ``add``."""
     from harness.storage.records import read_run
-    from ilf_bench.lookup import kept_history, open_history
+    from ilf_bench.lookup import kept_history, open_history, recorded
 
     found = open_history(out) if add else kept_history(out)
     for folder in add:
         found.append(read_run(folder))
-    entries = found.runs()
+    entries = recorded(found)
     chosen = tuple(entry for entry in entries if preset in (None, entry.preset))
     if preset is not None and not chosen:
         known = ", ".join(sorted({entry.preset for entry in entries})) or "none yet"

@@ -76,9 +76,9 @@ def needed(
 
 def _pilot(spec: ExperimentSpec, named: str | None, out: Path, *, needed: bool) -> Run | None:
     from harness.history.store import History
-    from harness.storage.layout import Layout
     from harness.storage.locations import history_path
     from harness.storage.records import read_run
+    from ilf_bench.lookup import folder_on_disk, recorded
 
     if named is not None:
         run = read_run(Path(named))
@@ -88,8 +88,8 @@ def _pilot(spec: ExperimentSpec, named: str | None, out: Path, *, needed: bool) 
             )
         return run
     store = history_path(out)
-    entries = History(store).runs() if store.exists() else ()
-    paths = [entry.path for entry in entries if entry.preset == spec.name and Layout(entry.path).spec.exists()]
+    entries = recorded(History(store)) if store.exists() else ()
+    paths = [folder for entry in entries if entry.preset == spec.name and (folder := folder_on_disk(entry, out))]
     if paths:
         return read_run(paths[-1])
     if needed:
