@@ -166,7 +166,7 @@ def test_a_random_run_reports_speed_and_cost_only(
     assert "ilf: NOT-MEASURED" in said and "of device time at" in said and "measured on cpu" in said and "of disk" in said
     assert not run.failed_methods and run.methods[2].extra_parameters > 0
     (anchor,) = run.environment["anchors"]
-    assert anchor["value"] == 92.03 and "project page" in anchor["source"] and run.environment["image_pixels"] == 512 * 512
+    assert anchor["value"] == 92.03 and "project page" in anchor["source"] and run.environment["image_pixels"] == 64 * 64
     assert run.environment["notes"][0] == NOTE and "not timed as published" in run.environment["notes"][1]
     assert run.environment["weights_dtype"] == "float32" and run.environment["prompts"]["count"] == 16
     assert "anchors" not in json.loads((folder / "spec.json").read_text())
