@@ -34,11 +34,11 @@ TIMING_COLUMNS = [*TimingSample.__dataclass_fields__, "seconds_per_image"]
 class RunFrames:
     """One run as tables.
 
-    ``methods``: a row a method, with ``failure``. ``scores``: a row a (method, metric); ``low`` and ``high`` bound the 95%
+    ``methods``: a row per method, with ``failure``. ``scores``: a row per (method, metric); ``low`` and ``high`` bound the 95%
     interval; a score that could not be measured has an empty value and a text in ``failure``. ``per_image``: a row a
     (method, metric, image); ``value`` is what the metric says of that image, empty for metrics that say nothing of one alone
     (FID, KID), and the mean of ``influence`` is the score. ``timings``: a row a timed call, seconds for the batch. ``prompts``: a
-    row an image.
+    row per image.
     """
 
     methods: pd.DataFrame

@@ -46,7 +46,7 @@ def draw(study: Study, path: Path) -> None:
         line = "" if "caches" in name else "-"  # each of them is another method
         axes.plot(*zip(*points, strict=True), color=colour, marker=marker, linestyle=line, label=name)
     axes.axhline(float(study.images(FULL20, "feature_distance").mean()), color="black", linestyle="--", label="20 steps (480)")
-    axes.set(xlabel="block evaluations an image", ylabel="feature distance to the converged sample", yscale="log")
+    axes.set(xlabel="block evaluations per image", ylabel="feature distance to the converged sample", yscale="log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
     figure.legend(fontsize=8, loc="outside right upper")

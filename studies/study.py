@@ -13,7 +13,7 @@ from harness.storage.records import Run, read_measurement
 from reports.analysis.select import record_of, rounds_of
 
 ILF, ADAPTER, PAPER = "ilf", "ilf-adapter", "ilf-paper"  # the bundled feedback modules
-FULL20, BLIND = "20 steps", "5 steps"
+FULL20, INSENSITIVE = "20 steps", "5 steps"
 SCORES = ("fid", "clip_score", "clip_iqa", "image_reward")
 JUDGE = "distance_efficientnet"  # of a network that is not ours: ImageNet's, and no training here has seen it
 MARGIN = 0.10  # of the drop from 20 to 5 steps
@@ -21,7 +21,7 @@ MARGIN = 0.10  # of the drop from 20 to 5 steps
 
 @dataclass(frozen=True)
 class Row:
-    """A method of a study: its cost in block evaluations an image, and errors to the converged sample."""
+    """A method of a study: its cost in block evaluations per image, and errors to the converged sample."""
 
     label: str
     cost: float
@@ -89,7 +89,7 @@ class Study:
     @cached_property
     def margins(self) -> dict[str, float]:
         """A tenth of the drop from 20 to 5 steps, for each score that can see that drop."""
-        drops = {name: self.worse(BLIND, FULL20, name) for name in SCORES}
+        drops = {name: self.worse(INSENSITIVE, FULL20, name) for name in SCORES}
         return {name: MARGIN * drop.value for name, drop in drops.items() if drop.low > MARGIN * drop.value > 0}
 
     def trained(self) -> list[str]:
@@ -102,7 +102,7 @@ class Study:
         return [name for name in SCORES if self.worse(label, rival, name).low > 0]
 
     def beyond_margin(self, label: str, rival: str) -> list[str]:
-        """Scores that are not shown non-inferior to the rival's; those too blind to have a margin do not count."""
+        """Scores that are not shown non-inferior to the rival's; those too insensitive to have a margin do not count."""
         return [name for name, margin in self.margins.items() if self.worse(label, rival, name).high > margin]
 
     def loses_nothing(self, label: str) -> tuple[list[str], bool]:

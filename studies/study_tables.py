@@ -104,7 +104,7 @@ def duel(study: Study, label: str, rival: str) -> list[str]:
 
 def no_loss(study: Study) -> str:
     """Which methods lose nothing measurable against 20 steps, and how much faster they are."""
-    blind = [name for name in SCORES if name not in study.margins]
+    insensitive = [name for name in SCORES if name not in study.margins]
     rows: Rows = []
     for label in study.labels:
         if label == FULL20:
@@ -126,7 +126,7 @@ def no_loss(study: Study) -> str:
         if best and rival:
             found.append(f"- {best} against {rival}: {times(study.against(best, rival))} times as fast.")
     head = ("method", "times faster", "scores not shown non-inferior", "error no larger than that of 20 steps", "passes")
-    first = f"Too blind to count (cannot tell 5 steps from 20): {', '.join(blind) or 'none'}."
+    first = f"Too insensitive to count (cannot tell 5 steps from 20): {', '.join(insensitive) or 'none'}."
     return "\n\n".join([first, table(*head, rows=rows), "\n".join(found)])
 
 

@@ -84,7 +84,7 @@ def _separation(
     return Separation(control, "distinguished" if seen else "confused", harm, () if seen else (BASELINE,))
 
 
-def is_blind(found: Iterable[Separation]) -> bool:
+def is_insensitive(found: Iterable[Separation]) -> bool:
     """Whether a metric confuses any method with shuffled prompts, constant colours, noise or black.
 
     JPEG copies are a yardstick, not a null: many methods do more harm than they, and some metrics need not see them.

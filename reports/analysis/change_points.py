@@ -1,4 +1,4 @@
-"""Where a series of runs moved: the commit at which a number went to another level, told apart from noise.
+"""Where a series of runs moved: the commit at which a number went to another level, distinguished from noise.
 
 Circular binary segmentation (Olshen et al. 2004). Every stretch of a series of n values is compared with the rest by Student's
 two-sample t with pooled variance; the largest makes its edges change points where its p-value, times the number of stretches

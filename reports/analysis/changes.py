@@ -170,7 +170,7 @@ def _speed(method: str, calls: tuple[list[Call], list[Call]], clock: str, check:
 
 
 def time_of(calls: Sequence[Call], clock: str, relative: bool) -> LogTime:
-    """Logarithm of a method's time a batch; ``relative``: over the mean of the workload's times just before and just after.
+    """Logarithm of a method's time per batch; ``relative``: over the mean of the workload's times just before and just after.
 
     Then only the calmer half of the calls counts, at least CALMEST of them: those beside which the workload ran fastest.
     """

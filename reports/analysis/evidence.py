@@ -26,7 +26,7 @@ Kind = tuple[str, int]  # fingerprint and number of images: scores of one kind m
 
 @dataclass(frozen=True)
 class Panel:
-    """Scores of one metric that may be subtracted from one another: a column a method, a row an image."""
+    """Scores of one metric that may be subtracted from one another: a column per method, a row per image."""
 
     labels: tuple[str, ...]
     values: FloatArray
@@ -130,7 +130,7 @@ class Evidence:
 
     @cached_property
     def full_seconds(self) -> float:
-        """Median seconds an image of the full run."""
+        """Median seconds per image of the full run."""
         return float(np.median(list(rounds_of(self.run, BASELINE).values())))
 
     def costs(self, unit: str) -> dict[str, Cost]:

@@ -1,7 +1,7 @@
 """The regression gate: is the current run as fast, as small and as good as the baseline run? Nothing unknown ever passes.
 
 For every check of every method there is a change with its standard error (:mod:`reports.analysis.findings`) and a tolerance, the
-loss that must not slip through: 5% of time, 5% of memory, and for a score its margin.
+loss that must be detected: 5% of time, 5% of memory, and for a score its margin.
 
 - FAIL where the loss is significant (one-sided, Holm's correction over all checks, 5% for the whole gate) and at least half the
   tolerance, so that a true loss of the whole tolerance is caught and a loss of no consequence is not an alarm.

@@ -89,7 +89,7 @@ def main_metric(run: Run) -> str | None:
     scored = [metric for metric in metric_order(run) if isinstance(score_of(run, BASELINE, metric), Score)]
     seen = trials(run).sensitivity
     ranked = sorted(scored, key=lambda metric: PREFERRED.index(metric) if metric in PREFERRED else len(PREFERRED))
-    return next((metric for metric in ranked if not seen[metric].blind), ranked[0] if ranked else None)
+    return next((metric for metric in ranked if not seen[metric].insensitive), ranked[0] if ranked else None)
 
 
 def main_metrics(run: Run, first: str | None) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ def main_metrics(run: Run, first: str | None) -> tuple[str, ...]:
     if first is None:
         return ()
     seen = trials(run).sensitivity
-    others = [m for m in metric_order(run) if role_of(m) != role_of(first) and not (m in seen and seen[m].blind)]
+    others = [m for m in metric_order(run) if role_of(m) != role_of(first) and not (m in seen and seen[m].insensitive)]
     scored = [m for m in others if any(isinstance(score_of(run, label, m), Score) for label in run.records)]
     return (first, *scored[:1])
 

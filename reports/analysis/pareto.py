@@ -93,7 +93,7 @@ class _Box:
 
 
 def _cost_draws(evidence: Evidence, labels: list[str]) -> FloatArray:
-    """Seconds an image [B, M], paired by round."""
+    """Seconds per image [B, M], paired by round."""
     assert evidence.times is not None
     draws = [evidence.times.draws(label, student=True) for label in labels]
     return evidence.full_seconds * np.column_stack(draws)

@@ -86,7 +86,7 @@ def _images(run: Run, method: str, metric: str) -> float:
 
 def margins(run: Run) -> dict[str, float]:
     """A tenth of the drop to five steps, by metric, where the run has that row and the metric sees the drop."""
-    return {name: seen.margin for name, seen in trials(run).sensitivity.items() if seen.margin and not seen.blind}
+    return {name: seen.margin for name, seen in trials(run).sensitivity.items() if seen.margin and not seen.insensitive}
 
 
 def requirements(

@@ -2,7 +2,7 @@
 
 Runs of different experiments, scores of different fingerprints and times of different machines are different series: never one
 line. Times are calibrated: a method's time over that of the fixed workload in the same run, times the workload's median over
-the series, so that the unit is still seconds an image.
+the series, so that the unit is still seconds per image.
 """
 
 from __future__ import annotations

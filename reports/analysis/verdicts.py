@@ -4,7 +4,7 @@ The margin of a metric is a share (10%) of the drop between the full run and fiv
 the same for every metric: a method passes if it keeps 90% of what five steps lose. The drop is measured on the same images, so
 both are tested as one contrast, method - 0.9 full - 0.1 five steps, as in trials with a third arm (Pigeot et al., "Assessing
 non-inferiority of a new treatment in a three-arm clinical trial including a placebo", 2003). A metric that cannot even tell
-five steps from the full run by that margin is BLIND: whatever passes on it has shown nothing.
+five steps from the full run by that margin is INSENSITIVE: whatever passes on it has shown nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Standing(Enum):
     NON_INFERIOR = "not inferior"
     INFERIOR = "inferior"
     INCONCLUSIVE = "inconclusive"
-    BLIND = "blind"
+    INSENSITIVE = "insensitive"
     NOT_MEASURED = "not measured"
 
 
@@ -38,14 +38,14 @@ class Standing(Enum):
 class Sensitivity:
     """What a metric can see: how much worse ``drop`` five steps are than the full run, and the margin that follows.
 
-    ``margin`` is positive, in the metric's unit. ``blind`` says that five steps would not be rejected; ``missing`` why nothing
+    ``margin`` is positive, in the metric's unit. ``insensitive``: five steps would not be rejected; ``missing`` why nothing
     is known.
     """
 
     metric: str
     drop: Estimate | None = None
     margin: float | None = None
-    blind: bool = False
+    insensitive: bool = False
     missing: str = ""
 
 
@@ -97,7 +97,7 @@ def anchor_of(run: Run) -> str | None:
 def _sensitivity(evidence: Evidence, metric: str, anchor: str | None, share: float, margin: float | None) -> Sensitivity:
     if anchor is None:
         ask = f"the run has no row of {ANCHOR_STEPS} plain steps: add steps:{ANCHOR_STEPS} to its methods"
-        known = f"whether the test is blind is not known: {ask}" if margin is not None else f"no margin: {ask}"
+        known = f"whether the test is sensitive is not known: {ask}" if margin is not None else f"no margin: {ask}"
         return Sensitivity(metric, None, margin, missing=known)
     full, five = score_of(evidence.run, BASELINE, metric), score_of(evidence.run, anchor, metric)
     if isinstance(full, Failure) or isinstance(five, Failure):
@@ -107,8 +107,8 @@ def _sensitivity(evidence: Evidence, metric: str, anchor: str | None, share: flo
     panel, sign = evidence.panel(full), _sign(full)
     drop = panel.contrast({BASELINE: sign, anchor: -sign})
     beyond = drop if margin is None else panel.contrast({BASELINE: sign, anchor: -sign}, -margin)
-    blind = not beyond.low > 0
-    return Sensitivity(metric, drop, max(0.0, share * drop.value) if margin is None else margin, blind)
+    insensitive = not beyond.low > 0
+    return Sensitivity(metric, drop, max(0.0, share * drop.value) if margin is None else margin, insensitive)
 
 
 def _trial(evidence: Evidence, method: str, seen: Sensitivity, anchor: str | None, share: float, stated: bool) -> Trial:
@@ -162,9 +162,9 @@ def _stand(row: Trial, p_inferior: float | None, seen: Sensitivity) -> Trial:
         return replace(row, standing=Standing.SUPERIOR)
     if row.p_not_inferior is None or p_inferior is None:
         return replace(row, standing=Standing.NOT_MEASURED)
-    if seen.blind:
+    if seen.insensitive:
         steps = f"{ANCHOR_STEPS} steps would not be rejected either"
-        return replace(row, standing=Standing.BLIND, reason=f"{steps}: this metric shows nothing at this N")
+        return replace(row, standing=Standing.INSENSITIVE, reason=f"{steps}: this metric shows nothing at this N")
     if row.p_not_inferior < half:
         return replace(row, standing=Standing.NON_INFERIOR)
     if p_inferior < half:

@@ -46,7 +46,7 @@ def field_page(runs: Sequence[FieldRun], command: str) -> str:
 
 HOW = """\
 How to read it. Each row answers one question for each metric: is the method better than taking fewer steps at equal cost? The
-cost is block evaluations an image, counted while sampling; the opponent is the fewer-steps curve of the solver that is
+cost is block evaluations per image, counted while sampling; the opponent is the fewer-steps curve of the solver that is
 hardest to beat, better spaced timesteps among them, mixed to just that cost. The number is the method's advantage (positive
 is better) with its 95% interval, which stands alone; yes and no hold for all methods and metrics of a model together (Holm).
 Solvers are judged by their own rows and are part of the curve. A method that costs more than every fewer-steps row gets a no
@@ -111,7 +111,7 @@ def _gone(one: FieldRun) -> str:
 
 
 def is_axis(run: Run, label: str) -> bool:
-    """Whether a method changes precision or compilation, so that only seconds can tell its cost."""
+    """Whether a method changes precision or compilation, so that only seconds measure its cost."""
     record = run.described.get(label)
     return record is not None and not record.kinds.isdisjoint(AXES)
 

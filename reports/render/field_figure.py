@@ -99,7 +99,7 @@ def _draw(axes: Axes, dots: list[Dot], marks: Mapping[str, tuple[str, str]]) -> 
             axes.vlines(dot.cost, interval.low, interval.high, color=colour, lw=1.0, zorder=2)
     off = sum(not low <= dot.score.value <= high for dot in dots)
     axes.set_title(f"{score.title}, {score.direction} is better", fontsize=8)
-    axes.set_xlabel("block evaluations an image" + (f"\n{off} off the scale, drawn at its edge" if off else ""), fontsize=7)
+    axes.set_xlabel("block evaluations per image" + (f"\n{off} off the scale, drawn at its edge" if off else ""), fontsize=7)
     axes.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))
     axes.tick_params(labelsize=7)
     axes.grid(color=FAINT, lw=0.5)

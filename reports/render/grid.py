@@ -1,4 +1,4 @@
-"""Samples side by side: one row a method, one column a prompt, every image of a column from the same noise."""
+"""Samples side by side: one row per method, one column per prompt, every image of a column from the same noise."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from reports.render.grid import Sheet, Thumbnail
 from reports.render.lead_plot import NARROW_FRAME, WIDE_FRAME, lead_plot
 from reports.render.markdown import heading
 from reports.render.matrix import front_matrices, standing_matrix
-from reports.render.nulls import blind_metrics, null_matrix
+from reports.render.nulls import insensitive_metrics, null_matrix
 from reports.render.overview import chips, rows, sentence, strip, subtitle, title
 from reports.render.page import data_uri, render_page
 from reports.render.plots import COST_AXES, DRAWN, Plot, Stages
@@ -106,7 +106,7 @@ def _tables(
         "warning": TINY_WARNING if has_tiny_scorers(run) else "",
         "table": table,
         "nulls": null_matrix(run),
-        "blind": blind_metrics(run),
+        "insensitive": insensitive_metrics(run),
         "training": TRAINING_COLUMNS,
         "conflicts": conflicts(run, stored),
         "marks": MARKS,

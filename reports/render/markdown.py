@@ -27,7 +27,7 @@ def markdown_report(run: Run) -> str:
     parts = [f"# {markdown_text(str(run.spec.get('title') or run.spec['name']))}"]
     if has_tiny_scorers(run):
         parts.append(f"> **{TINY_WARNING}**")
-    parts += ["## Is it better than fewer steps at its cost?", _list(answer_sentences(run))]
+    parts += ["## Is it better than fewer steps at equal cost?", _list(answer_sentences(run))]
     if table.metrics:
         parts += ["## Is it as good as the full run?", _list(sensitivity_sentences(run)), _standings(run, table)]
     if contradictions := disagreement_sentences(run):

@@ -84,7 +84,7 @@ def _interval(found: Estimate | None) -> str:
 
 def _head(run: Run, seen: Sensitivity) -> Head:
     note = "" if seen.margin is None else f"margin {number(seen.margin, 2)}"
-    warning = "blind: five steps would pass, too" if seen.blind else seen.missing
+    warning = "insensitive: five steps would pass as well" if seen.insensitive else seen.missing
     return Head(seen.metric, title_of(run, seen.metric), note, warning)
 
 

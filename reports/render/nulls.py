@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from harness.statistics.controls import CONTROLS, Separation, is_blind, separations
+from harness.statistics.controls import CONTROLS, Separation, is_insensitive, separations
 from harness.storage.records import Run
 from reports.analysis.select import metric_order
 from reports.format import interval_text
 from reports.render.matrix import Entry, Head, Line, Matrix
 from reports.render.words import title_of
 
-WARNING = "sees no difference between a method and a null control: nothing on it counts in this run"
+WARNING = "does not distinguish a method from a null control: its scores mean nothing in this run"
 
 
 def null_matrix(run: Run) -> Matrix | None:
@@ -20,7 +20,7 @@ def null_matrix(run: Run) -> Matrix | None:
     if not run.controls:
         return None
     found = {metric: separations(metric, run.scores, run.controls) for metric in metric_order(run)}
-    heads = tuple(Head(m, title_of(run, m), warning=WARNING if is_blind(seen) else "") for m, seen in found.items())
+    heads = tuple(Head(m, title_of(run, m), warning=WARNING if is_insensitive(seen) else "") for m, seen in found.items())
     lines = (Line(f"control: {name}", tuple(_entry(name, seen) for seen in found.values())) for name in CONTROLS)
     caption = (
         "Null controls, made from the full run's first images: how much worse each scores than the same images untouched, with "
@@ -31,11 +31,11 @@ def null_matrix(run: Run) -> Matrix | None:
     return Matrix(caption, "", heads, tuple(lines))
 
 
-def blind_metrics(run: Run) -> Mapping[str, str]:
+def insensitive_metrics(run: Run) -> Mapping[str, str]:
     """The warning of every metric that confuses a method with a null control, by name."""
     if not run.controls:
         return {}
-    return {m: WARNING for m in metric_order(run) if is_blind(separations(m, run.scores, run.controls))}
+    return {m: WARNING for m in metric_order(run) if is_insensitive(separations(m, run.scores, run.controls))}
 
 
 def _entry(name: str, seen: tuple[Separation, ...]) -> Entry:

@@ -112,7 +112,7 @@ def sentence(run: Run, found: Overview) -> str:
     """The answer in plain words: who beats fewer steps and by how much, who does not, and what it would take to tell."""
     lines = found.accelerators
     if not lines:
-        return "This run has no accelerator in it, only step counts and solvers, so there is nothing to hold against fewer steps."
+        return "This run has no accelerator in it, only step counts and solvers, so there is nothing to compare with fewer steps."
     by = {line.label: line.answer.headline for line in lines if line.answer}
     best = [line for line in lines if by[line.label] == Outcome.YES.value]
     parts = [_winner(run, found, best[0])] if best else [_none_better(found)]
@@ -125,7 +125,7 @@ def sentence(run: Run, found: Overview) -> str:
     open_ = [line for line in lines if by[line.label] == Outcome.CANNOT_TELL.value]
     if open_:
         tests = len(lines) * _metrics(open_[0])
-        parts.append(f"{_some(open_)} cannot be told from fewer steps{_would_take(run, open_[0], tests)}.")
+        parts.append(f"{_some(open_)} is not distinguishable from fewer steps{_would_take(run, open_[0], tests)}.")
     missing = [line for line in lines if by[line.label] == Outcome.NOT_MEASURED.value]
     if missing:
         parts.append(f"{_some(missing)} {'was' if len(missing) == 1 else 'were'} not measured.")

@@ -1,4 +1,4 @@
-"""How methods look: one colour, marker and filling a method in every plot, colour-blind safe, on light and on dark."""
+"""How methods look: one colour, marker and filling per method in every plot, colour-blind safe, on light and on dark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two runs side by side for a terminal: what went up or down, by how much, and whether that can be told."""
+"""Two runs side by side for a terminal: what went up or down, by how much, and whether it is distinguishable from noise."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def answer_sentences(run: Run) -> list[str]:
     found = answers(run)
     if not found:
         return [
-            "This run has no accelerator in it, only step counts and solvers, so there is nothing to hold against fewer steps."
+            "This run has no accelerator in it, only step counts and solvers, so there is nothing to compare with fewer steps."
         ]
     counted = {answer.label: answer for answer in answers(run, BLOCKS)}
     return [f"{answer.label}: {answer.text}. {explain(run, answer)}{_otherwise(run, answer, counted)}" for answer in found]
@@ -60,11 +60,11 @@ def _otherwise(run: Run, answer: Answer, counted: Mapping[str, Answer]) -> str:
 def explain(run: Run, answer: Answer) -> str:
     """The reasoning behind :attr:`Answer.headline`: cost, rival, and what each metric says."""
     if answer.cost is None:
-        return f"It cannot be placed: {answer.failure}."
+        return f"It cannot be compared: {answer.failure}."
     if not answer.rulings:
         return f"It costs {_cost(answer.cost, answer.unit)}; no metric was scored."
     rivals = dict.fromkeys(rival_text(ruling) for ruling in answer.rulings.values() if ruling.rival)
-    against = f"Against {' or '.join(rivals)}" if rivals else "No fewer-steps row to hold it against"
+    against = f"Against {' or '.join(rivals)}" if rivals else "No fewer-steps row to compare with"
     sentences = [f"It costs {_cost(answer.cost, answer.unit)}", f"{against}: {_tally(run, answer)}"]
     beyond: dict[str, list[str]] = {}
     for metric, ruling in answer.rulings.items():
@@ -106,9 +106,9 @@ def sensitivity_sentences(run: Run) -> list[str]:
         title = title_of(run, metric)
         if seen.drop is None or seen.margin is None:
             sentences.append(f"{title}: {seen.missing}.")
-        elif seen.blind:
+        elif seen.insensitive:
             sentences.append(
-                f"{title}: BLIND. Its test cannot reject {ANCHOR_STEPS} steps, so nothing that passes it has shown anything."
+                f"{title}: INSENSITIVE. Its test does not reject even {ANCHOR_STEPS} steps, so passing it shows nothing."
             )
         else:
             drop = interval_text(seen.drop)
@@ -157,7 +157,7 @@ def _sizes(run: Run) -> str:
     timing = run.spec.get("timing", {})
     asked = list(dict.fromkeys((timing.get("batch"), *timing.get("batches", ()))))
     timed = list(dict.fromkeys(sample.batch for sample in (*run.timings, *run.other_batches)))
-    instead = f" (of {_listed(asked)} in the preset: see what was done again)" if timed and set(timed) - set(asked) else ""
+    instead = f" (of {_listed(asked)} in the preset: see what was repeated)" if timed and set(timed) - set(asked) else ""
     return _listed(timed or asked) + instead
 
 
@@ -166,13 +166,13 @@ def _listed(sizes: Sequence[Any]) -> str:
 
 
 def throttle_sentence(run: Run) -> str:
-    """How many timed calls the device made with its clock held down."""
+    """How many timed calls ran while the device throttled its clock."""
     calls = (*run.timings, *run.other_batches)
     found = throttled_calls(calls)
     if found is None:
-        return "not known: no clock was watched"
+        return "not known: the clock was not recorded"
     reasons = ", ".join(sorted({reason for sample in calls for reason in sample.throttled.split(",") if reason}))
-    return f"{found} of {len(calls)} timed calls were made while the clock was held down{f' ({reasons})' if reasons else ''}"
+    return f"{found} of {len(calls)} timed calls ran while the device throttled its clock{f' ({reasons})' if reasons else ''}"
 
 
 def noise_sentence(run: Run) -> str:
@@ -180,7 +180,7 @@ def noise_sentence(run: Run) -> str:
     spread = noise_spread(run)
     if spread is None:
         return "not measured: full was not timed twice in one round"
-    return f"full timed twice in each round differs by up to {spread:.1%}; a smaller difference in speed means nothing"
+    return f"full timed twice in each round differs by up to {spread:.1%}; a smaller difference in speed is noise"
 
 
 def failures(run: Run) -> list[tuple[str, str, str]]:

@@ -10,7 +10,7 @@ import pytest
 from harness.errors import ArtifactError
 from harness.results import BASELINE, Direction, Failure, FloatArray, Score
 from harness.statistics import score_difference
-from harness.statistics.controls import CONTROLS, NULLS, Separation, is_blind, separations
+from harness.statistics.controls import CONTROLS, NULLS, Separation, is_insensitive, separations
 
 Found = Mapping[tuple[str, str], Score | Failure]
 
@@ -42,54 +42,58 @@ def verdicts(found: tuple[Separation, ...]) -> dict[str, str]:
 def test_a_metric_that_sees_every_control_is_not_blind() -> None:
     found = separations("m", methods(fast=0.97), record(**GOOD))
     assert verdicts(found) == {"identical": "the same", **{c: "distinguished" for c in CONTROLS if c != "identical"}}
-    assert not is_blind(found)
+    assert not is_insensitive(found)
 
 
 @pytest.mark.parametrize("null", NULLS)
 def test_a_null_inside_the_methods_range_makes_it_blind(null: str) -> None:
     found = separations("m", methods(fast=0.6), record(**(GOOD | {null: 0.62})))
     (confused,) = [s for s in found if s.control == null]
-    assert confused.verdict == "confused" and confused.confused_with == ("fast",) and is_blind(found)
+    assert confused.verdict == "confused" and confused.confused_with == ("fast",) and is_insensitive(found)
     assert confused.harm is not None and confused.harm.value == pytest.approx(0.38, abs=0.06)
 
 
 def test_a_null_that_beats_the_full_run_makes_it_blind() -> None:
     found = separations("m", methods(), record(**(GOOD | {"noise": 1.4})))
-    assert is_blind(found) and verdicts(found)["noise"] == "confused"
+    assert is_insensitive(found) and verdicts(found)["noise"] == "confused"
 
 
 def test_jpeg_copies_as_good_as_the_originals_do_not_make_it_blind() -> None:
     same = record(**GOOD)
     same = {**same, ("jpeg50", "m"): score("jpeg50", around(1.0, 60, 0) + 1e-3 * around(0, 60, 7))}
     found = separations("m", methods(), same)
-    assert verdicts(found)["jpeg50"] == "confused" and not is_blind(found)
+    assert verdicts(found)["jpeg50"] == "confused" and not is_insensitive(found)
 
 
 def test_what_a_metric_does_not_read_is_named_and_excused() -> None:
     same = record(**GOOD)
     same = {**same, ("shuffled", "m"): score("shuffled", around(1.0, 60, 0))}
     found = separations("m", methods(), same)
-    assert verdicts(found)["shuffled"] == "not read" and not is_blind(found)
+    assert verdicts(found)["shuffled"] == "not read" and not is_insensitive(found)
 
 
 def test_a_distance_to_the_full_run_is_held_by_its_own_value() -> None:
     own: Found = {(BASELINE, "m"): Failure(BASELINE, "m", "infinite"), ("fast", "m"): score("fast", around(30.0))}
     controls: Found = {**record(**{c: 8.0 for c in CONTROLS[1:]}), ("identical", "m"): Failure("identical", "m", "infinite")}
     found = separations("m", own, controls)
-    assert not is_blind(found) and verdicts(found)["black"] == "distinguished" and verdicts(found)["identical"] == "not measured"
-    assert is_blind(separations("m", {**own, ("fast", "m"): score("fast", around(8.0))}, controls))
+    assert (
+        not is_insensitive(found)
+        and verdicts(found)["black"] == "distinguished"
+        and verdicts(found)["identical"] == "not measured"
+    )
+    assert is_insensitive(separations("m", {**own, ("fast", "m"): score("fast", around(8.0))}, controls))
 
 
 def test_where_lower_is_better_harm_is_more() -> None:
     own: Found = {(BASELINE, "m"): score(BASELINE, around(1.0, 50), "lower")}
     controls: Found = {(c, "m"): score(c, around(1.0 + i, 50), "lower") for i, c in enumerate(CONTROLS)}
     found = separations("m", own, controls)
-    assert not is_blind(found) and all(s.harm is not None and s.harm.value > -1e-9 for s in found)
+    assert not is_insensitive(found) and all(s.harm is not None and s.harm.value > -1e-9 for s in found)
 
 
 def test_without_controls_nothing_is_claimed() -> None:
     found = separations("m", methods(), {})
-    assert {s.verdict for s in found} == {"not measured"} and not is_blind(found) and all(s.reason for s in found)
+    assert {s.verdict for s in found} == {"not measured"} and not is_insensitive(found) and all(s.reason for s in found)
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_failures_keep_their_reasons(make_run: Make) -> None:
     )
     assert cache.cost is None and cache.headline == "not measured" and "no <such> block" in cache.failure
     assert isinstance(run.scores["ilf(steps=10)", "good"], Failure)
-    assert "It cannot be placed: no <such> block" in explain(run, cache)
+    assert "It cannot be compared: no <such> block" in explain(run, cache)
 
 
 def test_lower_is_better_is_turned_round(make_run: Make) -> None:

@@ -38,7 +38,7 @@ def test_standings(make_run: Make) -> None:
     }
     seen = trials(run).sensitivity["good"]
     assert seen.margin == pytest.approx(0.4) and seen.drop is not None and seen.drop.value == pytest.approx(4.0)
-    assert not seen.blind and anchor_of(run) == "5 steps"
+    assert not seen.insensitive and anchor_of(run) == "5 steps"
 
 
 def test_the_uncertainty_of_the_margin_is_in_the_test(make_run: Make) -> None:
@@ -51,17 +51,17 @@ def test_the_uncertainty_of_the_margin_is_in_the_test(make_run: Make) -> None:
     assert (excess.value, excess.standard_error) == pytest.approx((contrast.mean(), contrast.std(ddof=1) / 8))
 
 
-def test_a_metric_that_five_steps_pass_is_blind(make_run: Make) -> None:
+def test_a_metric_that_five_steps_pass_is_insensitive(make_run: Make) -> None:
     """Nothing passes on it, though the method itself is as good as the full run."""
     run = make_run(methods=with_methods(same=10.0) | {"5 steps": (5, 120, 0.25, 10.0)})
     row = rows(run)["cache(same)", "good"]
-    assert trials(run).sensitivity["good"].blind
-    assert row.standing is Standing.BLIND and "5 steps would not be rejected either" in row.reason
+    assert trials(run).sensitivity["good"].insensitive
+    assert row.standing is Standing.INSENSITIVE and "5 steps would not be rejected either" in row.reason
 
 
-def test_a_stated_margin_wider_than_the_drop_is_blind(make_run: Make) -> None:
+def test_a_stated_margin_wider_than_the_drop_is_insensitive(make_run: Make) -> None:
     run = make_run(methods=with_methods(worse=9.0))
-    assert rows(run, margins={"good": 5.0})["cache(worse)", "good"].standing is Standing.BLIND
+    assert rows(run, margins={"good": 5.0})["cache(worse)", "good"].standing is Standing.INSENSITIVE
     assert rows(run, margins={"good": 2.0})["cache(worse)", "good"].standing is Standing.NON_INFERIOR
 
 
@@ -100,4 +100,4 @@ def test_one_sample_tells_nothing(make_run: Make) -> None:
     scores = {key: replace(s, n=1, influence=s.influence[:1]) for key, s in run.scores.items() if isinstance(s, Score)}
     single = replace(run, scores=scores)
     row = rows(single)["cache(worse)", "good"]
-    assert row.standing is Standing.BLIND and row.gain is not None and np.isinf(row.gain.high)
+    assert row.standing is Standing.INSENSITIVE and row.gain is not None and np.isinf(row.gain.high)

@@ -126,7 +126,7 @@ def test_markdown_rows_all_have_as_many_cells_as_their_heading(report_folder: Pa
 
 def test_the_answer_is_in_plain_words(page: str) -> None:
     visible = text_of(page)
-    assert "Is it better than fewer steps at its cost?" in visible
+    assert "Is it better than fewer steps at equal cost?" in visible
     assert "ilf(steps=10) yes" in visible
     assert "Against 12 steps or 8 steps for 50% of the images" in visible
 

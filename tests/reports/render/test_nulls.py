@@ -11,7 +11,7 @@ from harness.results import Failure, Score
 from harness.statistics.controls import CONTROLS
 from harness.storage.records import Run
 from reports.render.html import html_report
-from reports.render.nulls import WARNING, blind_metrics, null_matrix
+from reports.render.nulls import WARNING, insensitive_metrics, null_matrix
 from reports.render.tables import comparison_table
 
 Make = Callable[..., Run]
@@ -32,7 +32,7 @@ def with_controls(run: Run, harm: float) -> Run:
 def test_controls_that_are_told_apart(make_run: Make) -> None:
     run = with_controls(make_run(), 50.0)
     matrix = null_matrix(run)
-    assert matrix is not None and blind_metrics(run) == {}
+    assert matrix is not None and insensitive_metrics(run) == {}
     words = {line.label: [entry.word for entry in line.entries] for line in matrix.lines}
     assert words["control: identical"] == ["the same", "not measured"] and words["control: black"][0] == "distinguished"
     texts = {line.label: line.entries[0].text for line in matrix.lines}
@@ -42,11 +42,11 @@ def test_controls_that_are_told_apart(make_run: Make) -> None:
 
 def test_a_metric_that_confuses_a_method_with_black_carries_a_warning(make_run: Make) -> None:
     run = with_controls(make_run(), 0.5)
-    assert blind_metrics(run) == {"good": WARNING}
+    assert insensitive_metrics(run) == {"good": WARNING}
     table = comparison_table(run)
     page = html_report(run, table, [], None, {}, None)
     assert page.count(WARNING) == 2 and "confused with 12 steps, 8 steps" in page
 
 
 def test_a_run_of_an_earlier_version_has_none(make_run: Make) -> None:
-    assert null_matrix(make_run()) is None and blind_metrics(make_run("b")) == {}
+    assert null_matrix(make_run()) is None and insensitive_metrics(make_run("b")) == {}

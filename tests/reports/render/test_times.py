@@ -86,6 +86,6 @@ def test_throttled_calls_are_counted_and_marked(make_run: Make) -> None:
 
 def test_without_a_clock_nothing_is_claimed(make_run: Make) -> None:
     run = make_run()
-    assert dict(facts(run))["Throttling"] == "not known: no clock was watched"
+    assert dict(facts(run))["Throttling"] == "not known: the clock was not recorded"
     assert comparison_table(run).rows[0].cells["throttled"].failure == "no clock was watched"
     assert "Throttled" not in page_of(run)
