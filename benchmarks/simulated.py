@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -107,7 +108,11 @@ class Clocked:
         """The worker's."""
         return self.worker.facts()
 
-    def do(self, task: Task) -> TaskResult:
+    def close(self) -> None:
+        """The worker's."""
+        self.worker.close()
+
+    def do(self, task: Task) -> TaskResult | Future[TaskResult]:
         """The worker's."""
         start = time.process_time()
         outcome = self.worker.do(task)

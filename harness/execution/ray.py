@@ -22,7 +22,7 @@ from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayError, RayTaskE
 
 from harness.errors import ArtifactError, DeviceLost, UsageError
 from harness.execution.ray_token import demand_token
-from harness.execution.tasks import SCORE_BATCH, Facts, Loss, Role, SamplerWorker, Task, TaskResult, Worker, attempt
+from harness.execution.tasks import SCORE_BATCH, Facts, Loss, Role, SamplerWorker, Task, TaskResult, Worker, attempt, outcome_of
 
 POLL_S = 1.0  # how often deadlines are looked at
 START_S = 900.0  # for a worker's process to start and load its networks
@@ -70,7 +70,7 @@ class Host:
     def do(self, task: Task) -> TaskResult:
         """One task."""
         self.worker = self.worker or self.make()
-        return attempt(self.worker, task)
+        return outcome_of(task, attempt(self.worker, task))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
@@ -11,13 +12,14 @@ from pathlib import Path
 from harness.config.description import describe_method
 from harness.execution.environment import describe, weights_digest
 from harness.execution.experiment import Experiment
-from harness.execution.tasks import Facts, Task, TaskResult, shrinking
+from harness.execution.tasks import Facts, Task, TaskResult, after, shrinking
 from harness.models.loading import load_pipeline, quiet_libraries
 from harness.results import A_A, BASELINE
 from harness.sampling.counting import BlockCounter
 from harness.sampling.pipeline import Pipeline
 from harness.storage.images import Pixels
 from harness.storage.records import has_run, write_method
+from harness.storage.writing import Writer
 from harness.timing.rounds import Rounds
 
 TIMING_SEED_OFFSET = 1_000_000  # timed images are not the scored ones
@@ -32,6 +34,12 @@ class Sampler:
         self.stack = ExitStack()
         self.batches: dict[str, int] = {}  # what memory allowed, where it was less than the preset's
         self.rounds: Rounds | None = None
+        self.writer = Writer()
+
+    def close(self) -> None:
+        """Detach the method, and drop the images that are not stored."""
+        self._detach()
+        self.writer.close()
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -49,15 +57,15 @@ class Sampler:
         }
         return Facts(environment, image_pixels(pipeline))
 
-    def do(self, task: Task) -> TaskResult:
-        """One task; what it makes is on disk when it returns."""
+    def do(self, task: Task) -> TaskResult | Future[TaskResult]:
+        """One task. Images are stored while the next ones are made; all else is on disk when it returns."""
         if task.stage == "generate":
             return self._generate(task)
         if task.stage == "finish":
             return self._finish(task)
         return self._time(task)
 
-    def _generate(self, task: Task) -> TaskResult:
+    def _generate(self, task: Task) -> TaskResult | Future[TaskResult]:
         samples = self.experiment.samples(self.folder, task.method)
         if samples.is_done(task.indices):
             return TaskResult(task)
@@ -68,14 +76,16 @@ class Sampler:
 
         allowed = min(task.batch, self.batches.get(task.method, task.batch))
         try:
-            _, batch = shrinking(allowed, lambda size: samples.generate(task.indices, sample, lambda: counter.rows, size))
+            stored, batch = shrinking(
+                allowed, lambda size: samples.begin(task.indices, sample, lambda: counter.rows, self.writer, size)
+            )
         except BaseException:
             self._detach()  # whatever state the failure left, the next range begins with a fresh attachment
             raise
         if batch == allowed:
-            return TaskResult(task)
+            return after(stored, TaskResult(task))
         self.batches[task.method] = batch
-        return TaskResult(task, faults=(task.fault(batch, f"out of memory at {allowed} images at a time"),))
+        return after(stored, TaskResult(task, faults=(task.fault(batch, f"out of memory at {allowed} images at a time"),)))
 
     def _finish(self, task: Task) -> TaskResult:
         label = task.method

@@ -119,6 +119,9 @@ class Scorer:
         self.experiment, self.folder, self.metrics, self.size = experiment, folder, metrics, size
         self.todo: Todo | None = None
 
+    def close(self) -> None:
+        """Nothing waits to be stored."""
+
     def do(self, task: Task) -> TaskResult:
         """One task; what it measured is on disk when it returns."""
         if task.stage == "controls":

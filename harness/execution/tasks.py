@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, Protocol, TypeVar
@@ -99,8 +100,15 @@ class Facts:
 class Worker(Protocol):
     """Lives in one process with its networks loaded and does one task at a time."""
 
-    def do(self, task: Task) -> TaskResult:
-        """Do a task. Raises the errors that :func:`attempt` turns into an outcome."""
+    def do(self, task: Task) -> TaskResult | Future[TaskResult]:
+        """Do a task. Raises the errors that :func:`attempt` turns into an outcome.
+
+        A future: the next task may begin, and what this one made is still being stored; it is done when that is on disk.
+        """
+        ...
+
+    def close(self) -> None:
+        """Do nothing more; what was not stored is dropped."""
         ...
 
 
@@ -134,25 +142,62 @@ class Engine(Protocol):
         ...
 
 
-def attempt(worker: Worker, task: Task) -> TaskResult:
+def attempt(worker: Worker, task: Task) -> Future[TaskResult]:
     """Do a task; whatever a method or metric raises is an outcome, and stops no other, unless :func:`is_fatal`.
 
-    Raises :class:`DeviceLost` where the GPU's context is broken: every later task of this process would fail, too.
+    What is returned is done when what the task made is on disk; :func:`outcome_of` reads it. Raises :class:`DeviceLost` where
+    the GPU's context is broken: every later task of this process would fail, too.
     """
     if interrupted():
         raise KeyboardInterrupt
     try:
-        return worker.do(task)
+        made = worker.do(task)
     except Exception as error:
-        if is_lost(error):
-            raise DeviceLost(
-                expected=f"a working GPU for {task.text}",
-                got=reason(error),
-                remedy="run the same command again: a new process continues; if it happens again, leave that method out",
-            ) from error
-        if is_fatal(error):
-            raise
-        return TaskResult(task, error=reason(error))
+        made = failed(task, error)
+    return made if isinstance(made, Future) else done(made)
+
+
+def outcome_of(task: Task, made: Future[TaskResult]) -> TaskResult:
+    """Waits until what a task made is on disk; errors of writing are treated as those of the task."""
+    try:
+        return made.result()
+    except Exception as error:
+        return failed(task, error)
+
+
+def failed(task: Task, error: Exception) -> TaskResult:
+    """The outcome that an error is. Raises the error where it is none."""
+    if is_lost(error):
+        raise DeviceLost(
+            expected=f"a working GPU for {task.text}",
+            got=reason(error),
+            remedy="run the same command again: a new process goes on; where it comes back, leave that method out",
+        ) from error
+    if is_fatal(error):
+        raise error
+    return TaskResult(task, error=reason(error))
+
+
+def done(result: TaskResult) -> Future[TaskResult]:
+    """What needs no waiting for."""
+    made: Future[TaskResult] = Future()
+    made.set_result(result)
+    return made
+
+
+def after(stored: Future[None], result: TaskResult) -> Future[TaskResult]:
+    """``result``, once what belongs to it is stored, or what kept it from being."""
+    made: Future[TaskResult] = Future()
+
+    def tell(stored: Future[None]) -> None:
+        error = stored.exception()
+        if error is None:
+            made.set_result(result)
+        else:
+            made.set_exception(error)
+
+    stored.add_done_callback(tell)
+    return made
 
 
 def is_fatal(error: Exception) -> bool:

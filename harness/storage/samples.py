@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from harness.errors import ArtifactError
-from harness.storage.files import digest, write_bytes
-from harness.storage.images import Pixels, decode_image, encode_png
+from harness.storage.files import digest
+from harness.storage.images import Pixels, decode_image
 from harness.storage.layout import SampleFolder
 from harness.storage.records import read_json, write_json
+from harness.storage.writing import Writer
 
 Generate = Callable[[Sequence[str], Sequence[int]], Pixels]  # prompts and their sample indices to uint8 [B, 3, H, W]
 
@@ -79,20 +81,39 @@ class SampleSet:
             return False
 
     def generate(self, indices: range, generate: Generate, rows: Callable[[], float], batch: int = 0) -> None:
-        """Make and store one chunk, ``batch`` images at a time where that is fewer than the chunk.
+        """:meth:`begin`, and wait until it is on disk."""
+        writer = Writer()
+        try:
+            self.begin(indices, generate, rows, writer, batch).result()
+        finally:
+            writer.close()
 
-        ``rows`` reads the block counter, whose increase goes into the receipt; so does a smaller batch.
+    def begin(
+        self, indices: range, generate: Generate, rows: Callable[[], float], writer: Writer, batch: int = 0
+    ) -> Future[None]:
+        """Make one chunk, ``batch`` images at a time where that is fewer than the chunk; ``writer`` stores it meanwhile.
+
+        What is returned is done when the chunk is on disk, its receipt last. ``rows`` reads the block counter, whose increase
+        goes into the receipt; so does a smaller batch.
         """
         before, size = rows(), min(batch or len(indices), len(indices))
-        entries = []
-        for part in (indices[i : i + size] for i in range(0, len(indices), size)):
-            images = generate([self.prompts[i] for i in part], part)
-            for i, image in zip(part, images, strict=True):
-                content, path = encode_png(image), self.image_path(i)
-                write_bytes(path, content)
-                entries.append({"index": i, "prompt": self.prompts[i], "file": path.name, "sha256": digest(content)})
-        receipt = {"samples": entries, "block_evaluations": rows() - before}
-        write_json(self._receipt(indices.start), receipt | ({"batch": size} if size < len(indices) else {}))
+        chunk = writer.chunk()
+        try:
+            for part in (indices[i : i + size] for i in range(0, len(indices), size)):
+                images = generate([self.prompts[i] for i in part], part)
+                chunk.add(images, {i: self.image_path(i) for i in part})
+        except BaseException:
+            chunk.abandon()
+            raise
+        counted = {"block_evaluations": rows() - before} | ({"batch": size} if size < len(indices) else {})
+
+        def receipt(digests: dict[int, str]) -> None:
+            entries = [
+                {"index": i, "prompt": self.prompts[i], "file": self.image_path(i).name, "sha256": digests[i]} for i in indices
+            ]
+            write_json(self._receipt(indices.start), {"samples": entries} | counted)
+
+        return chunk.close(receipt)
 
     def finish(self, method: str) -> float:
         """Write the manifest from all receipts; returns the measured block evaluations per image."""

@@ -149,7 +149,7 @@ def test_a_full_disk_is_no_failure_of_a_method() -> None:
 
     with pytest.raises(OSError, match="No space"):
         attempt(Full(), Task("generate", "full"))
-    assert "no checkpoint" in attempt(Missing(), Task("generate", "full")).error
+    assert "no checkpoint" in attempt(Missing(), Task("generate", "full")).result().error
 
 
 def run(experiment: Experiment, out: Path) -> Path:

@@ -18,6 +18,8 @@ class Failing:
     def do(self, task: Task) -> TaskResult:
         raise self.error
 
+    def close(self) -> None: ...
+
 
 TASK = Task("generate", "full", 0, 4, 4)
 
@@ -47,7 +49,7 @@ def test_a_broken_context_is_no_methods_failure(text: str) -> None:
     ],
 )
 def test_others_are_outcomes(error: Exception) -> None:
-    outcome: Any = attempt(Failing(error), TASK)
+    outcome: Any = attempt(Failing(error), TASK).result()
     assert outcome.error and outcome.loss is None
 
 
