@@ -70,9 +70,9 @@ class Study:
 
     def next_rival(self, label: str, rivals: list[str]) -> str | None:
         """The best of the cheapest rivals that cost at least as much."""
-        dearer = [(self.cost(r), float(self.images(r, "feature_distance").mean()), r) for r in rivals]
-        dearer = sorted(x for x in dearer if x[0] >= self.cost(label))
-        return dearer[0][2] if dearer else None
+        costlier = [(self.cost(r), float(self.images(r, "feature_distance").mean()), r) for r in rivals]
+        costlier = sorted(x for x in costlier if x[0] >= self.cost(label))
+        return costlier[0][2] if costlier else None
 
     def lower(self, label: str, rival: str, metric: str) -> Estimate:
         """By how much of the rival's mean error this method's is lower (1: no error left); paired over images."""

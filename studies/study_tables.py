@@ -42,7 +42,7 @@ def scores(study: Study, label: str) -> list[str]:
 
 
 def equal_cost(study: Study) -> Rows:
-    """Each trained module against the next dearer rival of each kind."""
+    """Each trained module against the next more expensive rival of each kind."""
     rows: Rows = []
     without = [x for x in study.labels if feedback_of(study.record(x)) == "none"]
     families = standard(study), spaced(study), learned(study), without
@@ -63,12 +63,12 @@ def against_caches(study: Study) -> Rows:
 
 
 def second_pass(study: Study) -> Rows:
-    """ILF against the adapter, trained alike, of the same step count and of the next dearer one."""
+    """ILF against the adapter, trained alike, of the same step count and of the next more expensive one."""
     rows: Rows = []
     for label in ours(study):
         same = next((x for x in adapters(study) if study.record(x).steps == study.record(label).steps), None)
-        dearer = study.next_rival(label, adapters(study))
-        for rival in dict.fromkeys(x for x in (same, dearer) if x is not None):
+        costlier = study.next_rival(label, adapters(study))
+        for rival in dict.fromkeys(x for x in (same, costlier) if x is not None):
             rows.append([*duel(study, label, rival), times(study.against(label, rival))])
     return rows
 
@@ -126,7 +126,7 @@ def no_loss(study: Study) -> str:
         if best and rival:
             found.append(f"- {best} against {rival}: {times(study.against(best, rival))} times as fast.")
     head = ("method", "times faster", "scores not shown non-inferior", "error no larger than that of 20 steps", "passes")
-    first = f"Too insensitive to count (cannot tell 5 steps from 20): {', '.join(insensitive) or 'none'}."
+    first = f"Insensitive (they do not distinguish 5 steps from 20): {', '.join(insensitive) or 'none'}."
     return "\n\n".join([first, table(*head, rows=rows), "\n".join(found)])
 
 
@@ -172,7 +172,7 @@ def section(title: str, study: Study) -> str:
         f"![Error against cost](images/{spec['name']}.svg)",
         "### Every method",
         overview(study),
-        "### Equal cost: each module against the next dearer rival",
+        "### Equal cost: each module against the next more expensive rival",
         table("method (cost)", "rival (cost)", *DUEL, rows=equal_cost(study)),
         "### Each cache, and the dearest ILF that costs no more",
         table("ilf (cost)", "cache (cost)", *DUEL, rows=against_caches(study)),

@@ -35,7 +35,7 @@ def scorers(
 def _list() -> None:
     from ilf_bench.scorer_commands import environments, user_file
 
-    table = Table("environment", "metrics", "state", "what it is", "disk", "seen to work")
+    table = Table("environment", "metrics", "state", "description", "disk", "checked")
     for environment in environments().values():
         about = environment.about
         row = (environment.name, ", ".join(about.metrics), environment.state, about.title, about.size, about.seen)

@@ -120,7 +120,7 @@ def _answers(run: Run, found: Sequence[Answer]) -> str:
     metrics = metric_order(run)
     by_time = {answer.label: answer.headline for answer in answers(run, SECONDS)} if rounds_of(run, BASELINE) else {}
     timed = ["× full in seconds", "at equal seconds"] if by_time else []
-    heads = ["Method", "Blocks", "of full", *timed, "Training or calibration, s", "Parameters"]
+    heads = ["Method", "Blocks", "relative cost", *timed, "Training or calibration, s", "Parameters"]
     lines = [[*heads, *(title_of(run, m) for m in metrics)], ["---"] * (len(heads) + len(metrics))]
     full = next((m.block_evaluations for m in run.methods if m.label == BASELINE), None)
     for answer in sorted(found, key=lambda a: a.cost.value if a.cost else 0.0):
