@@ -7,7 +7,7 @@ history. Fresh noise comes from each sample's own generator. The paper's shifted
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,13 +16,17 @@ import torch.nn.functional as F
 from diffusers import DPMSolverMultistepScheduler
 from diffusers.utils.torch_utils import randn_tensor
 
-from harness.cost.macs import BlockMacs
-from harness.cost.plan import Plan
+from harness.cost.plan import Backbone, Plan
 from harness.errors import NotMeasured, UsageError
+from harness.models.families.base import ModelCall
+from harness.models.families.table import families
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.schedulers.bespoke import LEARNED
+from harness.sampling.sites import Predict, model_changed
 from harness.sampling.transfer import to_device
+
+LEAVE = "leave bottleneck out"
 
 
 @dataclass(frozen=True)
@@ -54,15 +58,14 @@ class Bottleneck:
 
     def plan(self, plan: Plan) -> Plan:
         """The steps between cost their share of the tokens and more than that of the attention."""
-        large = plan.backbone.block
-        if not large.cross:
-            raise NotMeasured(expected="PixArt", got="a DiT, which has one resolution", remedy="leave bottleneck out")
+        family = families()[plan.backbone.family]
+        if not family.any_size:
+            raise NotMeasured(expected="a model of any size", got=f"a {family.title}, which has one resolution", remedy=LEAVE)
         if plan.solver == LEARNED:
             raise NotMeasured(
                 expected="a DPM-Solver++ scheduler", got="a learned solver, of ilf or bespoke", remedy="leave one of the two out"
             )
-        worth = large.blocks_of(large.at_half_resolution())
-        low = self.low(len(plan.steps))
+        worth, low = _worth(plan.backbone), self.low(len(plan.steps))
         steps = tuple(replace(cost, blocks=cost.blocks * worth) if i in low else cost for i, cost in enumerate(plan.steps))
         return plan.costing(steps)
 
@@ -70,35 +73,31 @@ class Bottleneck:
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Resize between steps inside the context."""
         self.plan(pipeline.plan())
-        size, patch = pipeline.latent_shape[1], pipeline.pipe.transformer.config.patch_size
+        sides, patch = pipeline.latent_shape[1:], pipeline.pipe.transformer.config.patch_size
         scheduler = pipeline.pipe.scheduler
-        if size % (2 * patch):
-            raise NotMeasured(expected=f"a latent size divisible by {2 * patch}", got=str(size), remedy="leave bottleneck out")
+        if any(side % (2 * patch) for side in sides):
+            raise NotMeasured(expected=f"a latent size divisible by {2 * patch}", got=str(sides), remedy=LEAVE)
         if not isinstance(scheduler, DPMSolverMultistepScheduler):
             raise NotMeasured(
                 expected="a DPM-Solver++ scheduler", got=type(scheduler).__name__, remedy="name solver:dpm++ before it"
             )
-        switch = _Switch(pipeline, scheduler, self.low(pipeline.steps), size)
-        with ExitStack() as stack:
-            stack.enter_context(patched(scheduler, "step", switch.step))
-            stack.enter_context(patched(pipeline.pipe, "prepare_extra_step_kwargs", switch.prepare))
-            if pipeline.counter:
-                stack.enter_context(patched(pipeline.transformer, "forward", _weighed(pipeline, pipeline.macs(), size)))
+        switch = _Switch(pipeline, scheduler, self.low(pipeline.steps))
+        with patched(scheduler, "step", switch.step), _weighed(pipeline):
             yield
+
+
+def _worth(backbone: Backbone) -> float:
+    """What the mean block costs at half of the resolution, in mean blocks."""
+    half = backbone.like(scale=0.5)
+    return sum(map(backbone.geometry.worth, half.blocks)) / half.depth
 
 
 class _Switch:
     """The scheduler's step, which leads to another size where the next step has one."""
 
-    def __init__(self, pipeline: Pipeline, scheduler: Any, low: range, size: int) -> None:
-        self.pipeline, self.scheduler, self.low, self.size = pipeline, scheduler, low, size
-        self._step, self._prepare = scheduler.step, pipeline.pipe.prepare_extra_step_kwargs
-        self.generator: Any = None
-
-    def prepare(self, generator: Any, eta: float) -> Any:
-        """Where the pipeline passes on its generators, one per image."""
-        self.generator = generator
-        return self._prepare(generator, eta)
+    def __init__(self, pipeline: Pipeline, scheduler: Any, low: range) -> None:
+        self.pipeline, self.scheduler, self.low = pipeline, scheduler, low
+        self._step = scheduler.step
 
     def step(self, output: torch.Tensor, t: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """The scheduler's own, and the switch."""
@@ -106,33 +105,36 @@ class _Switch:
         now, scheduler = self.pipeline.clock.step, self.scheduler
         if (now in self.low) == (now + 1 in self.low) or now + 1 >= len(scheduler.timesteps):
             return result
-        size = self.size // 2 if now + 1 in self.low else self.size
-        moved = _renoised(scheduler, output, t, sample, size, self.generator)
+        height, width = self.pipeline.latent_shape[1:]
+        size = (height // 2, width // 2) if now + 1 in self.low else (height, width)
+        moved = _renoised(scheduler, output, t, sample, size, self.pipeline.generators)
         scheduler.model_outputs, scheduler.lower_order_nums = [None] * scheduler.config.solver_order, 0
         return (moved, *result[1:]) if isinstance(result, tuple) else type(result)(prev_sample=moved)
 
 
-def _renoised(scheduler: Any, eps: torch.Tensor, t: Any, sample: torch.Tensor, size: int, generator: Any) -> torch.Tensor:
+def _renoised(
+    scheduler: Any, eps: torch.Tensor, t: Any, sample: torch.Tensor, size: tuple[int, int], generator: Any
+) -> torch.Tensor:
     """The clean latent that the step saw, at another size and the next step's noise level."""
     bars = scheduler.alphas_cumprod.cpu()
     following = int(scheduler.timesteps[scheduler.step_index])
     clean = (sample - (1 - bars[int(t)]).sqrt() * eps) / bars[int(t)].sqrt()
-    resized = F.interpolate(clean.float(), size=(size, size), mode="bilinear", antialias=True).to(sample.dtype)
+    resized = F.interpolate(clean.float(), size=size, mode="bilinear", antialias=True).to(sample.dtype)
     noise = to_device(randn_tensor(resized.shape, generator=generator, dtype=sample.dtype), sample.device)
     moved: torch.Tensor = bars[following].sqrt() * resized + (1 - bars[following]).sqrt() * noise
     return moved
 
 
-def _weighed(pipeline: Pipeline, large: BlockMacs, size: int) -> Any:
-    """The transformer's forward, whose counted blocks are worth less on a small latent."""
-    forward, worth = pipeline.transformer.forward, large.blocks_of(large.at_half_resolution())
+def _weighed(pipeline: Pipeline) -> AbstractContextManager[None]:
+    """The counted blocks are worth less on a small latent inside the context."""
+    worth, size = _worth(pipeline.backbone), pipeline.latent_shape[-1]
 
-    def call(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    def change(predict: Predict, call: ModelCall) -> torch.Tensor:
         counter = pipeline.counter
         before = counter.rows if counter else 0.0
-        output = forward(hidden_states, *args, **kwargs)
-        if counter and hidden_states.shape[-1] < size:
+        output = predict(call)
+        if counter and call.sample.shape[-1] < size:
             counter.rows = before + worth * (counter.rows - before)
         return output
 
-    return call
+    return model_changed(pipeline.transformer, pipeline.family, change)

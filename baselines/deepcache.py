@@ -54,12 +54,14 @@ class DeepCache:
     def plan(self, plan: Plan) -> Plan:
         """Every step but each ``interval``-th loses the skipped blocks."""
         first, last = self.block_range(plan.backbone.depth)
-        return plan.saving([last - first + 1 if i % self.interval else 0 for i in range(len(plan.steps))])
+        saved = plan.backbone.blocks(first, last)
+        return plan.saving([saved if i % self.interval else 0 for i in range(len(plan.steps))])
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Skip by replacing the blocks' ``forward``; the cache lives and dies with the context."""
-        first, last = self.block_range(len(pipeline.blocks))
-        cache = RangeCache(lambda hidden_states, kwargs: pipeline.clock.step % self.interval == 0)
-        with cache.attached(pipeline.blocks[first - 1 : last]):
+        sites = pipeline.sites
+        first, last = self.block_range(len(sites))
+        cache = RangeCache(pipeline, lambda state, conditioning: pipeline.clock.step % self.interval == 0)
+        with cache.attached(sites[first - 1 : last]):
             yield

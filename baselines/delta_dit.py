@@ -45,19 +45,26 @@ class DeltaDiT:
 
     def plan(self, plan: Plan) -> Plan:
         """Every step but each ``interval``-th loses the cached blocks."""
-        blocks = self.cached(plan.backbone.depth)
-        return plan.saving([blocks if i % self.interval else 0 for i in range(len(plan.steps))])
+        depth, count = plan.backbone.depth, len(plan.steps)
+        blocks = self.cached(depth)
+        rear, front = plan.backbone.blocks(depth - blocks + 1, depth), plan.backbone.blocks(1, blocks)
+        return plan.saving([(rear if self.is_early(i, count) else front) if i % self.interval else 0 for i in range(count)])
+
+    def is_early(self, step: int, steps: int) -> bool:
+        """Whether a step of ``steps`` caches the rear blocks."""
+        return step < self.switch * steps
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Two caches that do not overlap, one for each stage; the one whose stage it is not keeps itself fresh."""
-        blocks = self.cached(len(pipeline.blocks))
+        sites = pipeline.sites
+        blocks = self.cached(len(sites))
 
         def runs(early: bool) -> bool:
             step = pipeline.clock.step
-            return step % self.interval == 0 or early != (step < self.switch * pipeline.steps)
+            return step % self.interval == 0 or early != self.is_early(step, pipeline.steps)
 
-        rear = RangeCache(lambda hidden_states, kwargs: runs(early=True))
-        front = RangeCache(lambda hidden_states, kwargs: runs(early=False))
-        with rear.attached(pipeline.blocks[-blocks:]), front.attached(pipeline.blocks[:blocks]):
+        rear = RangeCache(pipeline, lambda state, conditioning: runs(early=True))
+        front = RangeCache(pipeline, lambda state, conditioning: runs(early=False))
+        with rear.attached(sites[-blocks:]), front.attached(sites[:blocks]):
             yield

@@ -49,13 +49,13 @@ class EncoderPropagation:
 
     def plan(self, plan: Plan) -> Plan:
         """Every step but the key ones loses the first blocks."""
-        blocks, keys = self.encoder(plan.backbone.depth), self.key_steps(len(plan.steps))
-        return plan.saving([0 if i in keys else blocks for i in range(len(plan.steps))])
+        saved, keys = plan.backbone.blocks(1, self.encoder(plan.backbone.depth)), self.key_steps(len(plan.steps))
+        return plan.saving([0 if i in keys else saved for i in range(len(plan.steps))])
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Keep what leaves the last propagated block."""
-        keys = self.key_steps(pipeline.steps)
-        cache = RangeCache(lambda hidden_states, kwargs: pipeline.clock.step in keys, absolute=True)
-        with cache.attached(pipeline.blocks[: self.encoder(len(pipeline.blocks))]):
+        keys, sites = self.key_steps(pipeline.steps), pipeline.sites
+        cache = RangeCache(pipeline, lambda state, conditioning: pipeline.clock.step in keys, absolute=True)
+        with cache.attached(sites[: self.encoder(len(sites))]):
             yield

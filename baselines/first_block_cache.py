@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from baselines.support.caching import Forward, RangeCache, at_least, over_branches
+from baselines.support.caching import RangeCache, at_least, over_branches
 from harness.cost.plan import Plan
-from harness.sampling.patching import patched
+from harness.models.families.base import Conditioning, State
 from harness.sampling.pipeline import Pipeline
+from harness.sampling.sites import Run
 
 
 @dataclass(frozen=True)
@@ -41,31 +41,31 @@ class FirstBlockCache:
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Watch the first block, skip the others."""
         watch = _FirstResidual(pipeline, self.threshold)
-        first, *others = pipeline.blocks
-        with patched(first, "forward", watch.watching(first.forward)), RangeCache(watch.changed).attached(others):
+        first, *others = pipeline.sites
+        with first.changed(watch.watching), RangeCache(pipeline, watch.changed).attached(others):
             yield
 
 
 class _FirstResidual:
-    """The first block's residual at each image's last full step."""
+    """The first block's residual, of the image's stream, at each image's last full step."""
 
     def __init__(self, pipeline: Pipeline, threshold: float) -> None:
         self.pipeline, self.threshold = pipeline, threshold
-        self.entered = self.kept = torch.empty(0)
+        self.residual = torch.empty(0)
+        self.kept: dict[int, torch.Tensor] = {}
 
-    def watching(self, forward: Forward) -> Forward:
-        def call(hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-            self.entered = hidden_states
-            return forward(hidden_states, **kwargs)
+    def watching(self, run: Run, state: State, conditioning: Conditioning) -> State:
+        output = run(state, conditioning)
+        self.residual = output[0] - state[0]
+        return output
 
-        return call
-
-    def changed(self, hidden_states: torch.Tensor, kwargs: dict[str, Any]) -> bool | torch.Tensor:
-        residual = hidden_states - self.entered
-        if self.pipeline.clock.step == 0:
-            self.kept = residual
+    def changed(self, state: State, conditioning: Conditioning) -> bool | torch.Tensor:
+        clock, residual = self.pipeline.clock, self.residual
+        if clock.step == 0:
+            self.kept[clock.call] = residual
             return True
-        difference, size = (over_branches(x.abs().flatten(1).mean(1), self.pipeline) for x in (residual - self.kept, self.kept))
+        kept = self.kept[clock.call]
+        difference, size = (over_branches(x.abs().flatten(1).mean(1), self.pipeline) for x in (residual - kept, kept))
         changed = difference > self.threshold * size
-        self.kept = torch.where(changed[:, None, None], residual, self.kept)
+        self.kept[clock.call] = torch.where(changed[:, None, None], residual, kept)
         return changed

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from baselines.support.caching import at_least, parts_cached
+from harness.cost.macs import KINDS
 from harness.cost.plan import Plan
 from harness.sampling.pipeline import Pipeline
 
@@ -30,7 +31,7 @@ class Fora:
 
     def plan(self, plan: Plan) -> Plan:
         """Every step but each ``interval``-th keeps only what lies between the parts."""
-        saved = plan.backbone.depth * plan.backbone.block.skippable
+        saved = plan.backbone.geometry.skipped(KINDS)
         return plan.saving([saved if i % self.interval else 0 for i in range(len(plan.steps))])
 
     @contextmanager

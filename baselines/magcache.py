@@ -57,7 +57,7 @@ class MagCache:
         known = find(plan, "magcache")
         if known is None:
             return plan.at_most()
-        return plan.saving([0 if runs else plan.backbone.depth for runs in self.full_steps(known.curves["ratios"])])
+        return plan.saving([0 if runs else plan.backbone.blocks() for runs in self.full_steps(known.curves["ratios"])])
 
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """What the calibration cost that was used last."""
@@ -68,7 +68,7 @@ class MagCache:
         """Measure, or read, the ratios; then skip by schedule."""
         ratios = calibrate(self, pipeline, "magcache", lambda sample: measure(pipeline, sample)).curves["ratios"]
         runs = self.full_steps(ratios)
-        with RangeCache(lambda hidden_states, kwargs: runs[pipeline.clock.step]).attached(pipeline.blocks):
+        with RangeCache(pipeline, lambda state, conditioning: runs[pipeline.clock.step]).attached(pipeline.sites):
             yield
 
 
@@ -78,4 +78,4 @@ def measure(pipeline: Pipeline, sample: Callable[[], None]) -> Curves:
     def grown(new: torch.Tensor, old: torch.Tensor) -> float:
         return float((new.float().norm(dim=-1) / (old.float().norm(dim=-1) + 1e-8)).mean())
 
-    return {"ratios": each_step(pipeline, sample, 1, len(pipeline.blocks), grown, at_start=1.0)}
+    return {"ratios": each_step(pipeline, sample, 1, grown, at_start=1.0)}

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from baselines.support.caching import at_least, parts_cached
+from baselines.support.caching import at_least, by_kind, parts_cached
 from harness.cost.plan import Plan
 from harness.errors import UsageError
 from harness.sampling.pipeline import Pipeline
 
 TRAINED = 1000  # timesteps
+ATTENTION = ("attention", "cross")
 
 
 @dataclass(frozen=True)
@@ -41,24 +42,21 @@ class PAB:
         between = f", {self.high}-{self.low}" if (self.low, self.high) != (100, 800) else ""
         return f"pab(attention={self.attention}, cross={self.cross}{between})"
 
-    def runs(self, step: int, part: str, plan: Plan) -> bool:
-        """Whether attention ``attn1`` or ``attn2`` runs at a step."""
+    def runs(self, step: int, kind: str, plan: Plan) -> bool:
+        """Whether ``attention`` or ``cross``-attention runs at a step."""
         timestep = plan.timesteps[step] if plan.timesteps else round(TRAINED * (1 - step / len(plan.steps))) - 1
-        every = self.attention if part == "attn1" else self.cross
+        every = self.attention if kind == "attention" else self.cross
         return not self.low < timestep < self.high or step % every == 0
 
     def plan(self, plan: Plan) -> Plan:
         """Each step loses the attention that is broadcast."""
-        backbone = plan.backbone
-        saved = [
-            backbone.depth * sum(backbone.block.share(part) for part in ("attn1", "attn2") if not self.runs(i, part, plan))
-            for i in range(len(plan.steps))
-        ]
-        return plan.saving(saved)
+        geometry = plan.backbone.geometry
+        resting = [[kind for kind in ATTENTION if not self.runs(i, kind, plan)] for i in range(len(plan.steps))]
+        return plan.saving([geometry.skipped(kinds) for kinds in resting])
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Remember attention outputs inside the context; the first step of a call always runs."""
         plan = pipeline.plan()
-        with parts_cached(pipeline, lambda i, block, part: self.runs(i, part, plan), parts=("attn1", "attn2")):
+        with parts_cached(pipeline, by_kind(pipeline, lambda i, kind: self.runs(i, kind, plan)), kinds=ATTENTION):
             yield

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
-from baselines.support.caching import at_least, parts_cached, parts_of
+from baselines.support.caching import at_least, by_kind, parts_cached
 from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
 from harness.results import UpfrontCost
@@ -19,6 +18,7 @@ from harness.sampling.pipeline import Pipeline
 from harness.training.calibration import Curves, calibrate, find, spent
 
 AHEAD = 3  # at most so many steps in a row are skipped
+WHAT = "smoothcache-kinds"  # the name of its calibration
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,11 @@ class SmoothCache:
 
     def plan(self, plan: Plan) -> Plan:
         """Each step loses the kinds that are skipped; before the calibration only the upper bound is known."""
-        known = find(plan, "smoothcache")
+        known = find(plan, WHAT)
         if known is None:
             return plan.at_most()
-        backbone, runs = plan.backbone, self.full_steps(known.curves)
-        saved = [
-            backbone.depth * sum(backbone.block.share(kind) for kind in runs if not runs[kind][i]) for i in range(len(plan.steps))
-        ]
-        return plan.saving(saved)
+        geometry, runs = plan.backbone.geometry, self.full_steps(known.curves)
+        return plan.saving([geometry.skipped([kind for kind in runs if not runs[kind][i]]) for i in range(len(plan.steps))])
 
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """What the calibration cost that was used last."""
@@ -74,36 +71,42 @@ class SmoothCache:
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Measure, or read, the distances; then skip by schedule."""
-        curves = calibrate(self, pipeline, "smoothcache", lambda sample: measure(pipeline, sample)).curves
+        curves = calibrate(self, pipeline, WHAT, lambda sample: measure(pipeline, sample)).curves
         runs = self.full_steps(curves)
-        with parts_cached(pipeline, lambda step, block, part: runs[part][step]):
+        with parts_cached(pipeline, by_kind(pipeline, lambda step, kind: runs[kind][step])):
             yield
 
 
 def measure(pipeline: Pipeline, sample: Callable[[], None]) -> Curves:
     """``KIND-K``: for each step, the mean distance to the output K steps before; 0 where there is none."""
-    kinds = parts_of(pipeline.blocks[0])
+    parts = [(part.kind, module) for site in pipeline.sites for part, module in site.parts() if part.kind != "output"]
+    kinds = list(dict.fromkeys(kind for kind, _ in parts))
     found = {f"{kind}-{k}": [[0.0] for _ in range(pipeline.steps)] for kind in kinds for k in range(1, AHEAD + 1)}
 
     def watching(kind: str) -> Callable[..., None]:
-        outputs: deque[torch.Tensor] = deque(maxlen=AHEAD)
+        kept: dict[int, deque[Any]] = defaultdict(lambda: deque(maxlen=AHEAD))
 
-        def leaving(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> None:
-            step = pipeline.clock.step
+        def leaving(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            step, outputs = pipeline.clock.step, kept[pipeline.clock.call]
             if pipeline.clock.is_second_pass:
                 return
             if step == 0:
                 outputs.clear()
             for k, before in enumerate(reversed(outputs), 1):
-                apart = float((output - before).abs().mean() / output.abs().mean())
-                found[f"{kind}-{k}"][step].append(apart)
+                found[f"{kind}-{k}"][step].append(_distance(output, before))
             outputs.append(output)
 
         return leaving
 
     with ExitStack() as stack:
-        for block in pipeline.blocks:
-            for kind in kinds:
-                stack.callback(getattr(block, kind).register_forward_hook(watching(kind)).remove)
+        for kind, module in parts:
+            stack.callback(module.register_forward_hook(watching(kind)).remove)
         sample()
     return {name: [sum(values) / max(1, len(values) - 1) for values in steps] for name, steps in found.items()}
+
+
+def _distance(output: Any, before: Any) -> float:
+    """Relative L1 distance of two outputs; of a part that returns several tensors, the mean of theirs."""
+    if isinstance(output, tuple):
+        return sum(map(_distance, output, before)) / len(output)
+    return float((output - before).abs().mean() / output.abs().mean())

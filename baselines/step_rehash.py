@@ -58,7 +58,7 @@ class StepRehash:
         first, known = self.first_block(plan.backbone.depth), find(plan, self._what(plan.backbone.depth))
         if known is None:
             return plan.at_most()
-        saved = plan.backbone.depth - first + 1
+        saved = plan.backbone.blocks(first)
         return plan.saving([0 if runs else saved for runs in self.full_steps(known.curves["similarity"])])
 
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
@@ -68,14 +68,15 @@ class StepRehash:
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Measure, or read, the similarities; then skip by schedule."""
-        depth = len(pipeline.blocks)
+        sites = pipeline.sites
+        depth = len(sites)
         first = self.first_block(depth)
 
         def watch(sample: Callable[[], None]) -> Curves:
-            return {"similarity": each_step(pipeline, sample, first, depth, _alike, at_start=0.0)}
+            return {"similarity": each_step(pipeline, sample, first, _alike, at_start=0.0)}
 
         runs = self.full_steps(calibrate(self, pipeline, self._what(depth), watch).curves["similarity"])
-        with RangeCache(lambda hidden_states, kwargs: runs[pipeline.clock.step]).attached(pipeline.blocks[first - 1 :]):
+        with RangeCache(pipeline, lambda state, conditioning: runs[pipeline.clock.step]).attached(sites[first - 1 :]):
             yield
 
     def _what(self, depth: int) -> str:

@@ -28,7 +28,7 @@ def below_all(pipeline: Pipeline, change: Callable[[Forward], Forward]) -> Itera
         for block in pipeline.blocks:
             stack.enter_context(patched(block, "forward", change(MethodType(type(block).forward, block))))
         if pipeline.counter:
-            stack.enter_context(pipeline.counter.counting(*pipeline.blocks))
+            stack.enter_context(pipeline.counter.counting(pipeline.sites))
         yield
 
 

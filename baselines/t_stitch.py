@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import diffusers
 import torch
 
-from harness.cost.macs import block_macs
 from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, NotMeasured, UsageError
 from harness.models.reading import CLASSES, load_part, read_seconds, read_settings
@@ -49,10 +48,9 @@ class TStitch:
 
     def plan(self, plan: Plan) -> Plan:
         """The first steps cost the small model's blocks."""
-        count = self.small_steps(len(plan.steps))
-        config = read_settings(find_sibling(self.small, plan.backbone.folder) / "config.json")
-        large = plan.backbone.block
-        blocks = config["num_layers"] * large.blocks_of(block_macs(config, large.caption_tokens))
+        count, backbone = self.small_steps(len(plan.steps)), plan.backbone
+        config = read_settings(find_sibling(self.small, backbone.folder) / "config.json")
+        blocks = sum(backbone.geometry.worth(block) for block in backbone.like(config).blocks)
         steps = tuple(replace(cost, blocks=blocks) if i < count else cost for i, cost in enumerate(plan.steps))
         return plan.costing(steps)
 
@@ -76,8 +74,7 @@ class TStitch:
 
         with ExitStack() as stack:
             if pipeline.counter:
-                weight = pipeline.macs().blocks_of(pipeline.macs(small))
-                stack.enter_context(pipeline.counter.counting(*small.transformer_blocks, weight=weight))
+                stack.enter_context(pipeline.counter.counting(pipeline.sites_of(small)))
             large_forward = large.forward
             stack.enter_context(patched(large, "forward", forward))
             yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -11,30 +11,35 @@ from functools import partial
 import torch
 
 from baselines.support.caching import at_least, parts_cached
+from harness.cost.macs import KINDS
 from harness.cost.plan import Plan
 from harness.sampling.pipeline import Pipeline
 
 
 class TaylorSeries:
-    """Finite differences of an output at full steps, each over the distance of the last two, and their Taylor polynomial."""
+    """Finite differences of outputs at full steps, each over the distance of the last two, and their Taylor polynomial."""
 
     def __init__(self, order: int) -> None:
         self.order, self.step = order, 0
-        self.differences: list[torch.Tensor] = []
+        self.differences: list[tuple[torch.Tensor, ...]] = []
 
-    def keep(self, output: torch.Tensor, step: int) -> None:
+    def keep(self, output: tuple[torch.Tensor, ...], step: int) -> None:
         """Difference against what was kept; the first step of a call starts over."""
         old = self.differences if step > self.step else []
         new = [output]
         for before in old[: self.order]:
-            new.append((new[-1] - before) / (step - self.step))
+            new.append(tuple((a - b) / (step - self.step) for a, b in zip(new[-1], before, strict=True)))
         self.differences, self.step = new, step
 
-    def recall(self, step: int) -> torch.Tensor:
+    def recall(self, step: int) -> tuple[torch.Tensor, ...]:
         """The polynomial at ``step``."""
         distance = step - self.step
-        terms = [difference * (distance**k / math.factorial(k)) for k, difference in enumerate(self.differences)]
-        return torch.stack(terms).sum(0) if len(terms) > 1 else terms[0]
+        weights = [distance**k / math.factorial(k) for k in range(len(self.differences))]
+        return tuple(_sum(weights, terms) for terms in zip(*self.differences, strict=True))
+
+
+def _sum(weights: Sequence[float], terms: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.stack([w * term for w, term in zip(weights, terms, strict=True)]).sum(0) if len(terms) > 1 else terms[0]
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class TaylorSeer:
 
     def plan(self, plan: Plan) -> Plan:
         """A forecast step keeps only what lies between the parts; the polynomial is not counted."""
-        saved = plan.backbone.depth * plan.backbone.block.skippable
+        saved = plan.backbone.geometry.skipped(KINDS)
         return plan.saving([0 if self.is_full(i) else saved for i in range(len(plan.steps))])
 
     @contextmanager

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from baselines.support.caching import RangeCache, at_least, over_branches
 from harness.cost.plan import Backbone, Plan
+from harness.models.families.base import Conditioning, State
 from harness.results import UpfrontCost
 from harness.sampling.pipeline import Pipeline
+from harness.sampling.sites import Run
 from harness.training.calibration import Curves, calibrate, spent
 
 DEGREE = 4
@@ -52,20 +52,8 @@ class TeaCache:
         """Fit, or read, the polynomial; then let each image decide at each step."""
         fitted = calibrate(self, pipeline, "teacache", lambda sample: fit(pipeline, sample)).curves
         change = _Change(pipeline, self.threshold, fitted)
-        with RangeCache(change.is_large).attached(pipeline.blocks):
+        with RangeCache(pipeline, change.is_large).attached(pipeline.sites):
             yield
-
-
-def modulated(block: nn.Module, hidden_states: torch.Tensor, kwargs: dict[str, Any]) -> torch.Tensor:
-    """What a block's self-attention reads: its normed, scaled and shifted input [rows, tokens, width]."""
-    part: Any = block
-    if part.norm_type == "ada_norm_zero":
-        labels = kwargs["class_labels"]
-        output = part.norm1(hidden_states, kwargs["timestep"], labels, hidden_dtype=hidden_states.dtype)[0]
-    else:
-        table = part.scale_shift_table[None] + kwargs["timestep"].reshape(len(hidden_states), 6, -1)
-        output = part.norm1(hidden_states) * (1 + table[:, 1:2]) + table[:, :1]
-    return output  # type: ignore[no-any-return]
 
 
 def distance(new: torch.Tensor, old: torch.Tensor, pipeline: Pipeline) -> torch.Tensor:
@@ -79,19 +67,26 @@ class _Change:
 
     def __init__(self, pipeline: Pipeline, threshold: float, fitted: Curves) -> None:
         self.pipeline, self.threshold, self.fitted = pipeline, threshold, fitted
-        self.before = self.total = torch.empty(0)
+        self.before: dict[int, torch.Tensor] = {}
+        self.total: dict[int, torch.Tensor] = {}
 
-    def is_large(self, hidden_states: torch.Tensor, kwargs: dict[str, Any]) -> bool | torch.Tensor:
+    def is_large(self, state: State, conditioning: Conditioning) -> bool | torch.Tensor:
         """Add this step's change; the images that run begin again at 0."""
-        step, before = self.pipeline.clock.step, self.before
-        self.before = modulated(self.pipeline.blocks[0], hidden_states, kwargs)
-        if step == 0 or step == self.pipeline.steps - 1:
-            self.total = torch.zeros(len(hidden_states), device=hidden_states.device)
+        step, branch, before = self.pipeline.clock.step, self.pipeline.clock.call, self.before.get(self.pipeline.clock.call)
+        now = modulated(self.pipeline, state, conditioning)
+        self.before[branch] = now
+        if before is None or step == 0 or step == self.pipeline.steps - 1:
+            self.total[branch] = torch.zeros(len(now), device=now.device)
             return True
-        self.total = self.total + rescale(distance(self.before, before, self.pipeline), self.fitted)
-        large = self.total >= self.threshold
-        self.total = self.total.masked_fill(large, 0.0)
+        total = self.total[branch] + rescale(distance(now, before, self.pipeline), self.fitted)
+        large = total >= self.threshold
+        self.total[branch] = total.masked_fill(large, 0.0)
         return large
+
+
+def modulated(pipeline: Pipeline, state: State, conditioning: Conditioning) -> torch.Tensor:
+    """What the first block's self-attention reads: the normed, scaled and shifted input [rows, tokens, width]."""
+    return pipeline.family.segments[0].modulated(pipeline.blocks[0], state, conditioning)
 
 
 def rescale(change: torch.Tensor, fitted: Curves) -> torch.Tensor:
@@ -106,28 +101,28 @@ def rescale(change: torch.Tensor, fitted: Curves) -> torch.Tensor:
 def fit(pipeline: Pipeline, sample: Callable[[], None]) -> Curves:
     """Least squares over all images and steps of the calibration."""
     pairs: list[tuple[float, float]] = []
-    first, last = pipeline.blocks[0], pipeline.blocks[-1]
-    seen: dict[str, torch.Tensor] = {}
+    inputs: list[float] = []
+    seen: dict[tuple[str, int], torch.Tensor] = {}
 
     def differ(name: str, value: torch.Tensor) -> list[float]:
         """Each image's distance to the step before; none at the first step."""
-        before, seen[name] = seen.get(name, value), value
+        place = name, pipeline.clock.call
+        before, seen[place] = seen.get(place, value), value
         apart = distance(value, before, pipeline) if pipeline.clock.step else torch.empty(0)
-        return apart[: len(apart) // (2 if pipeline.guidance > 1 else 1)].tolist()
+        return apart[: len(apart) // pipeline.guidance.rows].tolist()
 
-    def entering(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        inputs[:] = differ("in", modulated(module, args[0], kwargs))
+    def entering(run: Run, state: State, conditioning: Conditioning) -> State:
+        inputs[:] = differ("in", modulated(pipeline, state, conditioning))
+        return run(state, conditioning)
 
-    def leaving(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> None:
-        pairs.extend(zip(inputs, differ("out", output), strict=True))
+    def leaving(run: Run, state: State, conditioning: Conditioning) -> State:
+        output = run(state, conditioning)
+        pairs.extend(zip(inputs, differ("out", output[0]), strict=True))
+        return output
 
-    inputs: list[float] = []
-    hooks = [first.register_forward_pre_hook(entering, with_kwargs=True), last.register_forward_hook(leaving)]
-    try:
+    sites = pipeline.sites
+    with sites[0].changed(entering), sites[-1].changed(leaving):
         sample()
-    finally:
-        for hook in hooks:
-            hook.remove()
     if not pairs:  # a single step has nothing to compare
         return {"polynomial": [0.0], "range": [0.0, 0.0]}
     x, y = np.array(pairs).T

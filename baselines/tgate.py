@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
 from baselines.support.caching import Latest, parts_cached
 from harness.cost.plan import Plan
 from harness.errors import NotMeasured, UsageError
-from harness.sampling.guidance import conditional_only
-from harness.sampling.patching import patched
+from harness.sampling.branches import conditional_only
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.schedulers.bespoke import LEARNED
 
@@ -42,8 +40,9 @@ class TGate:
         return max(1, round(self.gate * steps))
 
     def plan(self, plan: Plan) -> Plan:
-        """After the gate one branch is left, without cross-attention. Raises :class:`NotMeasured` on a DiT."""
-        if not plan.backbone.block.cross:
+        """After the gate one branch is left, without cross-attention. Raises :class:`NotMeasured` where there is none."""
+        saved = plan.backbone.geometry.skipped(("cross",))
+        if not saved:
             raise _no_text()
         if plan.solver == LEARNED or plan.loops:
             raise NotMeasured(
@@ -51,7 +50,7 @@ class TGate:
                 got="t-gate, which drops one",
                 remedy="leave one of the two out",
             )
-        gate, saved = self.gate_step(len(plan.steps)), plan.backbone.depth * plan.backbone.block.share("attn2")
+        gate = self.gate_step(len(plan.steps))
         late = plan.saving([saved] * len(plan.steps))
         steps = (*plan.steps[:gate], *(replace(cost, branches=1) for cost in late.steps[gate:]))
         return replace(late, steps=steps)
@@ -59,27 +58,25 @@ class TGate:
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Remember cross-attention, and call the transformer for one branch after the gate."""
-        if pipeline.is_class_conditional:
+        if not pipeline.geometry.skipped(("cross",)):
             raise _no_text()
-        gate, guided = self.gate_step(pipeline.steps), pipeline.guidance > 1
-        forward: Callable[..., Any] = pipeline.transformer.forward
-
-        conditional = conditional_only(forward, pipeline.conditional_first)
-
-        def gated(*args: Any, **kwargs: Any) -> Any:
-            return (conditional if guided and pipeline.clock.step >= gate else forward)(*args, **kwargs)
-
-        frozen = parts_cached(pipeline, lambda step, block, part: step < gate, _Mean if guided else Latest, parts=("attn2",))
-        with frozen, patched(pipeline.transformer, "forward", gated):
+        gate, rows = self.gate_step(pipeline.steps), pipeline.guidance.rows
+        memory = _Mean if rows > 1 else Latest
+        frozen = parts_cached(pipeline, lambda step, block, part: step < gate, memory, kinds=("cross",))
+        with frozen, conditional_only(pipeline, lambda step: step >= gate):
             yield
 
 
 class _Mean(Latest):
     """The last output, averaged over the two halves of the guidance batch when it is asked for."""
 
-    def recall(self, step: int) -> torch.Tensor:
-        return torch.stack(self.output.chunk(2)).mean(0)
+    def recall(self, step: int) -> tuple[torch.Tensor, ...]:
+        return tuple(torch.stack(output.chunk(2)).mean(0) for output in self.output)
 
 
 def _no_text() -> NotMeasured:
-    return NotMeasured(expected="a model with cross-attention", got="a DiT, which has none", remedy="use a PixArt pipeline")
+    return NotMeasured(
+        expected="a model with cross-attention",
+        got="one whose captions join its self-attention, or one without captions",
+        remedy="use a PixArt or Sana pipeline",
+    )

@@ -1,29 +1,41 @@
-"""ILF for any diffusers pipeline of DiT or PixArt, in two lines and without the harness's runner."""
+"""ILF for any diffusers pipeline of a known family, in two lines and without the harness's runner."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusers import DiTPipeline
 from torch import nn
 
-from harness.errors import ArtifactError
+from harness.cost.guidance import Guidance
+from harness.models.families.base import Family
+from harness.models.families.table import described, family_of
 from harness.sampling.clock import StepClock
 from harness.sampling.patching import patched
 from harness.sampling.schedulers.bespoke import BespokeScheduler, guidance_terms
 from harness.sampling.solvers import build_bespoke, build_solver
 from ilf.attach import feedback_attached
-from ilf.checkpoint import load_module
-from ilf.module import FeedbackModule, block_settings
+from ilf.checkpoint import check_fits, load_module
+from ilf.module import FeedbackModule
+
+
+@dataclass(frozen=True)
+class _View:
+    """What guidance terms need to know of a pipeline."""
+
+    pipe: Any
+    family: Family
+    clock: StepClock
+    guidance: Guidance
 
 
 class Applied:
     """A pipeline with ILF on it. ``remove()`` gives the pipeline back as it was; so does leaving a ``with`` block."""
 
     def __init__(self, pipe: Any, module: FeedbackModule) -> None:
-        self.pipe, self.module = pipe, module
+        self.pipe, self.module, self.family = pipe, module, family_of(type(pipe).__name__)
         self._stack = ExitStack()
         try:
             self._attach()
@@ -48,10 +60,12 @@ class Applied:
         enter(clock.following(scheduler))
         self._stack.callback(setattr, pipe, "scheduler", own)  # no context manager: none may undo this when it is collected
         pipe.scheduler = scheduler
-        first = isinstance(pipe, DiTPipeline)
-        enter(feedback_attached(pipe.transformer, module, lambda: schedule, clock, module.config.guidance, first))
+        family, scale = self.family, module.config.guidance
+        view = _View(pipe, family, clock, family.guidance(described(pipe).configs, scale, scale))
+        enter(feedback_attached(pipe.transformer, family, module, lambda: schedule, clock, view.guidance))
         if isinstance(scheduler, BespokeScheduler):
-            enter(guidance_terms(pipe, scheduler, clock, first))
+            enter(guidance_terms(view, scheduler))
+        enter(clock.counting_calls(pipe.transformer))
 
     def remove(self) -> None:
         """Restore scheduler and transformer."""
@@ -65,7 +79,7 @@ class Applied:
 
 
 def apply(pipe: Any, module: str | Path | FeedbackModule) -> Applied:
-    """Put a trained feedback module on a diffusers ``DiTPipeline``, ``PixArtAlphaPipeline`` or ``PixArtSigmaPipeline``.
+    """Put a trained feedback module on a diffusers pipeline of a known family (docs/families.md).
 
         applied = ilf.apply(pipe, "folder-or-hub-id")
         images = pipe(prompt, num_inference_steps=8, guidance_scale=applied.module.config.guidance).images
@@ -77,12 +91,7 @@ def apply(pipe: Any, module: str | Path | FeedbackModule) -> Applied:
     if not isinstance(module, FeedbackModule):
         folder = Path(module)
         module = load_module(folder) if folder.exists() else FeedbackModule.from_pretrained(str(module))
-    if dict(module.config.block_settings) != block_settings(pipe.transformer.config):
-        raise ArtifactError(
-            expected=f"a module for blocks like {block_settings(pipe.transformer.config)}",
-            got=f"one for {dict(module.config.block_settings)}",
-            remedy="use the module that was trained on this backbone",
-        )
+    check_fits(module, family_of(type(pipe).__name__), pipe.transformer.config, "the module")
     weights = next(pipe.transformer.parameters())
     nn.Module.to(module, weights.device, weights.dtype)  # diffusers' own warns of layers that are not there
     return Applied(pipe, module.eval())

@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
+from harness.cost.guidance import Guidance
 from harness.errors import UsageError
-from harness.sampling.guidance import conditional_half, for_both_halves, halves
-from harness.sampling.patching import patched
+from harness.models.families.base import Family, ModelCall
+from harness.sampling.pipeline import without_variances
+from harness.sampling.sites import Predict, model_changed, rows_of_call
 from ilf.loop import InnerLoop, Passage
 from ilf.module import FeedbackModule, Transition
 from ilf.schedule import Schedule
@@ -20,62 +22,79 @@ Seen = Callable[[Transition, Passage, torch.Tensor], None]
 
 
 class FeedbackForward:
-    """The transformer's forward with feedback. ``clock`` has ``step``, ``t`` and ``t_next``; ``guidance`` is the scale;
-    ``schedule`` is asked at each step.
+    """The transformer with feedback. ``clock`` has ``step``, ``call``, ``t`` and ``t_next``; ``schedule`` is asked at each step.
 
     ``seen`` is called after each step with what the module was told and what the looped blocks saw, and the null
-    branch's noise prediction [B, C, H, W] (the conditional one's on guidance-distilled steps): training records it.
+    branch's prediction [B, ...] (the conditional one's on guidance-distilled steps): training records it.
     """
 
     def __init__(
         self,
-        forward: Callable[..., Any],
         loop: InnerLoop,
         schedule: Callable[[], Schedule],
         clock: Any,
-        guidance: float,
-        first: bool,
+        guidance: Guidance,
         seen: Seen | None = None,
     ) -> None:
-        self.forward, self.loop, self.schedule, self.clock = forward, loop, schedule, clock
-        self.guidance, self.conditional_first, self.seen = guidance, first, seen
+        self.loop, self.schedule, self.clock, self.guidance, self.seen = loop, schedule, clock, guidance, seen
         self._previous: tuple[float, torch.Tensor] | None = None
         self._loops = False
+        self._first: tuple[torch.Tensor, Transition, Passage | None] | None = None  # of the conditional call, until the null one
 
-    def __call__(self, hidden_states: torch.Tensor, **kwargs: Any) -> Any:
-        """As the transformer's own. On a guidance-distilled step both halves get the answer, so that guidance keeps it."""
-        schedule, step = self.schedule(), self.clock.step
-        if step == 0:
+    def change(self, predict: Predict, call: ModelCall) -> torch.Tensor:
+        """The prediction of a call. On a guidance-distilled step both branches get the answer, so that guidance keeps it."""
+        step, guidance = self.clock.step, self.guidance
+        if step == 0 and self.clock.call == 0:
             self._previous = None
-        guided = self.guidance > 1
-        distilled = guided and step in schedule.distilled
-        self._loops = step in schedule.feedback
-        rows = hidden_states.shape[0]
-        sample = conditional_half(hidden_states, rows, self.conditional_first) if guided else hidden_states
+        self._loops = step in self.schedule().feedback
+        distilled = guidance.on and step in self.schedule().distilled
+        if guidance.on and guidance.layout == "calls":
+            return self._of_two_calls(predict, call, distilled)
+        rows, shared = len(call.sample), self.loop.family.call.shared
+        looping = guidance.chosen(rows)
+        sample = call.sample[looping]
         told = self._transition(sample, distilled)
         if distilled:
-            output = for_both_halves(self._run(sample, conditional_half(kwargs, rows, self.conditional_first), told, None, None))
-        elif guided and self.loop.module.settings.branches == "conditional":
-            half = rows // 2
-            upper, lower = slice(0, half), slice(half, rows)
-            looping, others = (upper, lower) if self.conditional_first else (lower, upper)
-            output = self._run(hidden_states, kwargs, told, looping, others)
+            answer = self._run(predict, rows_of_call(call, looping, shared), told, None, None)
+            prediction = torch.cat([answer, answer])
+        elif guidance.on and self.loop.module.settings.branches == "conditional":
+            prediction = self._run(predict, call, told, looping, guidance.chosen(rows, conditional=False))
         else:
-            output = self._run(hidden_states, kwargs, self._transition(hidden_states, False), None, None)
-        conditional, null = self._halves(output, sample)
-        self._previous = (self.clock.t, null + self.guidance * (conditional - null) if guided else conditional)
-        if self.seen is not None and self.loop.passage is not None:
-            self.seen(told, self.loop.passage, null)
-        return output
+            prediction = self._run(predict, call, self._transition(call.sample, False), None, None)
+        conditional, null = guidance.halves(without_variances(prediction, sample))
+        self._finish(told, self.loop.passage, conditional, null)
+        return prediction
+
+    def _of_two_calls(self, predict: Predict, call: ModelCall, distilled: bool) -> torch.Tensor:
+        told = self._transition(call.sample, distilled)
+        if self.clock.call == 0:
+            answer = self._run(predict, call, told, None, None)
+            self._first = answer, told, self.loop.passage
+            return answer
+        assert self._first is not None
+        conditional, first_told, passage = self._first
+        if distilled:
+            null = conditional
+        else:
+            both = self.loop.module.settings.branches == "both"
+            null = self._run(predict, call, told if both else None, None, None)
+        self._first = None
+        self._finish(first_told, passage, *(without_variances(x, call.sample) for x in (conditional, null)))
+        return null
+
+    def _finish(self, told: Transition, passage: Passage | None, conditional: torch.Tensor, null: torch.Tensor) -> None:
+        self._previous = (self.clock.t, self.guidance.combined(conditional, null))
+        if self.seen is not None and passage is not None:
+            self.seen(told, passage, null)
 
     def _run(
-        self, hidden_states: torch.Tensor, kwargs: dict[str, Any], told: Transition, rows: slice | None, null: slice | None
-    ) -> Any:
+        self, predict: Predict, call: ModelCall, told: Transition | None, rows: slice | None, null: slice | None
+    ) -> torch.Tensor:
         loop = self.loop
-        loop.rows, loop.null, loop.sizes = rows, null, kwargs.get("added_cond_kwargs") or {}
+        loop.rows, loop.null, loop.call = rows, null, call
         loop.transition = told if self._loops else None
         try:
-            return self.forward(hidden_states, **kwargs)
+            return predict(call)
         finally:
             loop.transition = None
 
@@ -86,22 +105,8 @@ class FeedbackForward:
         before, previous = self._previous or (NO_STEP_BEFORE, sample)
         if previous.shape[0] != sample.shape[0]:  # both branches loop, from the same guided history
             previous = torch.cat([previous, previous])
-        return Transition(
-            full(self.clock.t),
-            full(self.clock.t_next),
-            full(before),
-            sample,
-            previous,
-            full(distilled).bool(),
-            full(self.guidance),
-        )
-
-    def _halves(self, output: Any, sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The noise predictions [B, C, H, W] of the conditional and the null branch, without learned variances."""
-        eps: torch.Tensor = (output[0] if isinstance(output, tuple) else output.sample)[:, : sample.shape[1]]
-        if self.guidance <= 1:
-            return eps, eps
-        return halves(eps, self.conditional_first)
+        times = full(self.clock.t), full(self.clock.t_next), full(before)
+        return Transition(*times, sample, previous, full(distilled).bool(), full(self.guidance.scale))
 
 
 def check_guidance(module: FeedbackModule, guidance: float) -> None:
@@ -119,18 +124,18 @@ def check_guidance(module: FeedbackModule, guidance: float) -> None:
 @contextmanager
 def feedback_attached(
     transformer: Any,
+    family: Family,
     module: FeedbackModule,
     schedule: Callable[[], Schedule],
     clock: Any,
-    guidance: float,
-    first: bool,
+    guidance: Guidance,
     seen: Seen | None = None,
 ) -> Iterator[InnerLoop]:
     """Attach a module that is in memory; timesteps and solver stay as they are."""
-    check_guidance(module, guidance)
-    loop = InnerLoop(transformer, module, seen is not None, clock)
-    forward = FeedbackForward(transformer.forward, loop, schedule, clock, guidance, first, seen)
+    check_guidance(module, guidance.scale)
+    loop = InnerLoop(transformer, family, module, seen is not None, clock)
+    forward = FeedbackForward(loop, schedule, clock, guidance, seen)
     with ExitStack() as stack:
         stack.enter_context(loop.hooked())
-        stack.enter_context(patched(transformer, "forward", forward))
+        stack.enter_context(model_changed(transformer, family, forward.change))
         yield loop

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import ArtifactError, NotMeasured, UsageError
 from harness.models import reading
+from harness.models.families.base import Family
 from harness.models.reading import load_part
-from harness.sampling.pipeline import Pipeline
-from ilf.module import FeedbackModule, block_settings
+from ilf.module import FeedbackModule
 from ilf.settings import IlfSettings
 
 TRAIN = "name one: ilf:checkpoint=FOLDER; or train one: ilf-bench train PRESET"
@@ -59,13 +60,15 @@ def load_module(folder: Path) -> FeedbackModule:
     return module
 
 
-def check_fits(module: FeedbackModule, pipeline: Pipeline, folder: Path) -> None:
-    """Raise :class:`ArtifactError` where the module was made for another backbone."""
-    config: Any = pipeline.transformer.config
-    wanted, found = block_settings(config), dict(module.config.block_settings)
-    if found != wanted or module.settings.blocks[1] > len(pipeline.blocks):
+def check_fits(module: FeedbackModule, family: Family, config: Mapping[str, Any], origin: str) -> None:
+    """Raise :class:`ArtifactError` where the module was made for another backbone than a transformer with this config."""
+    depth = sum(int(config[segment.depth]) for segment in family.segments)
+    found, (_, last) = dict(module.config.block_settings), module.settings.blocks
+    wanted = family.block_settings(config, min(last, depth))
+    kind = family.segments[family.place(config, min(last, depth))[0]]
+    if found != wanted or last > depth or module.kind.build is not kind.build:
         raise ArtifactError(
-            expected=f"a module for {len(pipeline.blocks)} blocks like {wanted}",
-            got=f"one for blocks up to {module.settings.blocks[1]} like {found} in {folder}",
+            expected=f"a module for {depth} blocks like {wanted}",
+            got=f"one for blocks up to {last} like {found} in {origin}",
             remedy="use the module that was trained on this backbone",
         )

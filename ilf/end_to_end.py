@@ -45,7 +45,7 @@ class EndToEnd(nn.Module):
         clock.timesteps = tuple(solver.timesteps().tolist())
         schedule = replace(self.module.schedule(steps), timesteps=tuple(int(t) for t in clock.timesteps))
         attached = feedback_attached(
-            pipeline.transformer, self.module, lambda: schedule, clock, pipeline.guidance, pipeline.conditional_first
+            pipeline.transformer, pipeline.family, self.module, lambda: schedule, clock, pipeline.guidance
         )
         with attached:
             return final_latents(solver, pipeline, data, rows, clock)
@@ -71,7 +71,7 @@ def train_end_to_end(
         rows = share(torch.randint(len(data.states), (settings.end_to_end_batch,), generator=generator))
         return error(student.ends(steps, data, rows), data.states[rows, -1].to(pipeline.device))
 
-    lean = checkpointed(pipeline.transformer) if settings.gradient_checkpointing else nullcontext()
+    lean = checkpointed(pipeline.blocks) if settings.gradient_checkpointing else nullcontext()
     with explicit_attention(pipeline.transformer, module), lean:
         return fit(student, loss, training, checkpoint, "end-to-end")
 

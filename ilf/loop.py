@@ -11,23 +11,25 @@ import torch
 from torch import nn
 
 from harness.errors import NotMeasured
+from harness.models.families.base import Conditioning, Family, ModelCall, State
 from harness.sampling.clock import StepClock
-from harness.sampling.guidance import select_rows
-from harness.sampling.patching import patched
+from harness.sampling.sites import Run, Site, bare_sites, rows_of_call
 from ilf.module import FeedbackModule, Transition
-
-Forward = Callable[..., torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Passage:
-    """What the looped blocks saw on the rows that loop: hidden states [B, tokens, width] that entered and left, the null
-    branch's that left (or None), and the conditioning of the blocks."""
+    """What the looped blocks saw on the rows that loop: the streams [B, tokens, width] that entered and left, the null branch's
+    that left (or None), and the conditioning of each looped block."""
 
-    entered: torch.Tensor
-    left: torch.Tensor
-    null: torch.Tensor | None
-    conditioning: dict[str, Any]
+    entered: State
+    left: State
+    null: State | None
+    conditioning: tuple[Conditioning, ...]
+
+    def pieces(self) -> list[torch.Tensor | None]:
+        """Entered, left and null, all streams of each in one tensor [B, all tokens, width]; a stream that ended is left out."""
+        return [None if streams is None else torch.cat(streams, dim=1) for streams in (self.entered, self.left, self.null)]
 
 
 class InnerLoop:
@@ -35,106 +37,136 @@ class InnerLoop:
 
         h = f_in;  u = module(f_out);  for block j of the loop: h = block(h + u[j])
 
-    Set :attr:`transition` before a feedback step and to None for a plain one. ``rows`` are those that loop (None: all), ``null``
-    the null branch's. With :attr:`stored` set, the first pass is skipped and the loop starts from those hidden states: the
-    backbone is frozen, so a training computes it once. :attr:`passage` keeps the latest first pass where ``keep`` is set.
+    where h are all streams of the model. Set :attr:`transition` before a feedback step and to None for a plain one, and
+    :attr:`call` to what the model is called with. ``rows`` are those that loop (None: all), ``null`` the null branch's. With
+    :attr:`stored` set, the first pass is skipped and the loop starts from those streams: the backbone is frozen, so a training
+    computes it once. :attr:`passage` keeps the latest first pass where ``keep`` is set.
     """
 
-    def __init__(self, transformer: nn.Module, module: FeedbackModule, keep: bool = False, clock: Any = None) -> None:
+    def __init__(
+        self, transformer: nn.Module, family: Family, module: FeedbackModule, keep: bool = False, clock: Any = None
+    ) -> None:
         self.transformer: Any = transformer
-        self.clock = clock or StepClock()
+        self.family, self.clock = family, clock or StepClock()
         self.module, self.keep = module, keep
         self.transition: Transition | None = None
+        self.call: ModelCall | None = None
         self.rows: slice | None = None
         self.null: slice | None = None
-        self.sizes: dict[str, Any] = {}  # PixArt's resolution and aspect ratio, where its time embedding has them
         self.stored: Passage | None = None
         self.passage: Passage | None = None
-        self._entered: torch.Tensor | None = None
+        self._entered: State | None = None
+        self._told: dict[int, Conditioning] = {}
 
     @contextmanager
     def hooked(self) -> Iterator[None]:
-        """Replace the ``forward`` of the blocks up to the last looped one inside the context."""
-        first, last = self.module.settings.blocks
-        blocks: list[nn.Module] = list(self.transformer.transformer_blocks)
-        forwards: list[Forward] = [block.forward for block in blocks[first - 1 : last]]
+        """Change the blocks up to the last looped one inside the context."""
+        (first, last), sites = self.module.settings.blocks, bare_sites(self.transformer, self.family)
+        looped = sites[first - 1 : last]
+        if len({(site.segment.inputs, site.segment.outputs) for site in looped}) > 1:
+            raise NotMeasured(
+                expected="a loop over blocks of the same streams",
+                got=f"blocks {first} to {last}, of several lists",
+                remedy="choose its first and last block in one list",
+            )
+        runs = [_run(site) for site in looped]
         with ExitStack() as stack:
-            for number, block in enumerate(blocks[:last], start=1):
-                ends = number == last
-                wrapped = self._skippable(block.forward, number == first)
-                stack.enter_context(patched(block, "forward", self._loop(wrapped, forwards) if ends else wrapped))
+            for site in sites[:last]:
+                wrapped = self._skippable(site, site.number == first)
+                if site.number == last:
+                    wrapped = self._loop(site, wrapped, runs)
+                stack.enter_context(site.changed(wrapped))
             yield
 
-    def _skippable(self, forward: Forward, enters: bool) -> Forward:
-        def call(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def _skippable(self, site: Site, enters: bool) -> Callable[[Run, State, Conditioning], State]:
+        def call(run: Run, state: State, conditioning: Conditioning) -> State:
             if enters:
-                self._entered = hidden_states
-            return hidden_states if self.stored is not None else forward(hidden_states, *args, **kwargs)
+                self._entered = state
+            self._told[site.number] = conditioning
+            return state if self.stored is not None else run(state, conditioning)
 
         return call
 
-    def _loop(self, forward: Forward, forwards: list[Forward]) -> Forward:
-        def call(hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-            left = forward(hidden_states, **kwargs) if self.stored is None else self.stored.left
+    def _loop(
+        self, site: Site, plain: Callable[[Run, State, Conditioning], State], runs: list[Run]
+    ) -> Callable[[Run, State, Conditioning], State]:
+        def call(run: Run, state: State, conditioning: Conditioning) -> State:
+            left = plain(run, state, conditioning)
+            if self.stored is not None:
+                left = self.stored.left
             if self.transition is None and not self.keep:
                 return left
-            passage = self._passage(left, kwargs)
+            passage = self._passage(site, left)
             self.passage = passage if self.keep else None
             if self.transition is None:
                 return left
-            looped = self._second_pass(passage, self.transition, forwards)
+            looped = self._second_pass(site, passage, self.transition, runs)
             if self.rows is None:
                 return looped
             first = self.rows.start in (None, 0)
-            null = left[self.null]
-            return torch.cat([looped, null] if first else [null, looped])
+            pairs = zip(looped, (stream[self.null] for stream in left), strict=True)
+            return tuple(torch.cat([ours, null] if first else [null, ours]) for ours, null in pairs)
 
         return call
 
-    def _passage(self, left: torch.Tensor, kwargs: dict[str, Any]) -> Passage:
+    def _passage(self, site: Site, left: State) -> Passage:
+        first, _ = self.module.settings.blocks
+        told = tuple(self._told[number] for number in range(first, site.number + 1) if number in self._told)
         if self.stored is not None:
-            return Passage(self.stored.entered, self.stored.left, self.stored.null, kwargs)
+            return Passage(self.stored.entered, self.stored.left, self.stored.null, told)
         if self._entered is None:
             raise NotMeasured(
                 expected="looped blocks that all run or are all skipped",
                 got="a first looped block that was skipped",
                 remedy="cache all of the loop's blocks, or none",
             )
-        rows = len(self.transition.sample) * (1 if self.rows is None else 2) if self.transition else len(left)
-        if len(left) != rows:
+        rows = len(self.transition.sample) * (1 if self.rows is None else 2) if self.transition else len(left[0])
+        if len(left[0]) != rows:
             raise NotMeasured(
                 expected="a cache that skips the same blocks for all images of a step",
-                got=f"one that runs {len(left)} of {rows} rows of the batch",
+                got=f"one that runs {len(left[0])} of {rows} rows of the batch",
                 remedy="use another cache with ilf, or batch: 1",
             )
         entered, self._entered = self._entered, None
-        if self.rows is None:
-            return Passage(entered, left, None, kwargs)
-        conditioning = select_rows(kwargs, len(left), self.rows)
-        return Passage(entered[self.rows], left[self.rows], left[self.null], conditioning)
+        if self.rows is None or self.null is None:
+            return Passage(entered, left, None, told)
+        chosen = tuple(site.rows(one, len(left[0]), self.rows) for one in told)
+        return Passage(_rows(entered, self.rows), _rows(left, self.rows), _rows(left, self.null), chosen)
 
-    def _second_pass(self, passage: Passage, transition: Transition, forwards: list[Forward]) -> torch.Tensor:
-        feedback = self.module(passage.left, passage.null, transition, passage.conditioning)
+    def _second_pass(self, site: Site, passage: Passage, transition: Transition, runs: list[Run]) -> State:
+        ended = passage.entered[len(passage.left) :]  # the caption's stream, where the last block ends it
+        feedback = self.module((*passage.left, *ended), passage.null, transition, passage.conditioning[-1])
         if not self.module.settings.inner_pass:
-            added: torch.Tensor = feedback[0]
-            return passage.left + added
-        conditioning = self._at_inner_time(passage.conditioning, transition)
-        hidden: torch.Tensor = passage.entered
+            return _added(passage.left, feedback[0])
+        state, inner = passage.entered, self._at_inner_time(transition)
         self.clock.is_second_pass = True
         try:
-            for fed, block in zip(feedback, forwards, strict=True):
-                hidden = block(hidden + fed, **conditioning)
+            for fed, run, told in zip(feedback, runs, passage.conditioning, strict=True):
+                state = run(_added(state, fed), {**told, **inner})
         finally:
             self.clock.is_second_pass = False
-        return hidden
+        return state
 
-    def _at_inner_time(self, conditioning: dict[str, Any], transition: Transition) -> dict[str, Any]:
-        """The blocks' conditioning at the second pass's time. DiT's blocks embed the timestep, PixArt's get it embedded."""
+    def _at_inner_time(self, transition: Transition) -> Conditioning:
+        """What of the blocks' conditioning is another at the second pass's time."""
         if self.module.settings.inner_time == "same":
-            return conditioning
+            return {}
         t = transition.t_next if self.module.settings.inner_time == "next" else (transition.t + transition.t_next) / 2
-        t = t.clamp(min=0)
-        embedded: Any = t.to(conditioning["timestep"].dtype)
-        if hasattr(self.transformer, "adaln_single"):
-            embedded, _ = self.transformer.adaln_single(t, self.sizes, batch_size=len(t), hidden_dtype=transition.sample.dtype)
-        return {**conditioning, "timestep": embedded}
+        assert self.call is not None
+        call = self.call if self.rows is None else rows_of_call(self.call, self.rows, self.family.call.shared)
+        return self.family.conditioning_at(self.transformer, call, t.clamp(min=0))
+
+
+def _run(site: Site) -> Run:
+    """The block as it is now."""
+    forward = site.block.forward
+    return lambda state, conditioning: site.segment.run(forward, state, conditioning)
+
+
+def _rows(state: State, rows: slice) -> State:
+    return tuple(stream[rows] for stream in state)
+
+
+def _added(state: State, fed: State) -> State:
+    """Streams and what is added to them; to those without an addition, nothing."""
+    return (*(stream + addition for stream, addition in zip(state, fed, strict=False)), *state[len(fed) :])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.config.methods import MethodTable
@@ -67,7 +67,7 @@ class Ilf:
         """Loop the blocks inside the context, on the steps, timesteps and solver of the checkpoint."""
         folder = find_checkpoint(self.checkpoint, pipeline.folder)
         module = load_module(folder).to(pipeline.device, next(pipeline.transformer.parameters()).dtype)
-        check_fits(module, pipeline, folder)
+        check_fits(module, pipeline.family, pipeline.backbone.config, str(folder))
         with running(pipeline, module, module.schedule(self.steps, self.feedback, self.guidance_distilled)):
             yield
 
@@ -89,9 +89,11 @@ def attach_module(
     pipeline: Pipeline, module: FeedbackModule, schedule: Schedule, seen: Seen | None = None
 ) -> Iterator[InnerLoop]:
     """Attach a module that is already in memory; the pipeline's timesteps and solver stay as they are."""
-    count = pipeline.counter.counting(*module.blocks) if pipeline.counter else nullcontext()
+    last = pipeline.sites[module.settings.blocks[1] - 1]
+    own = [replace(last, block=block) for block in module.blocks]
+    count = pipeline.counter.counting(own) if pipeline.counter else nullcontext()
     attached = feedback_attached(
-        pipeline.transformer, module, lambda: schedule, pipeline.clock, pipeline.guidance, pipeline.conditional_first, seen
+        pipeline.transformer, pipeline.family, module, lambda: schedule, pipeline.clock, pipeline.guidance, seen
     )
     with pipeline.compiling(*module.blocks), count, attached as loop:
         yield loop

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,37 +9,13 @@ from typing import Any
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.embeddings import get_timestep_embedding
 from torch import nn
 
+from harness.models.families.base import Conditioning, State
+from harness.models.families.table import families
 from ilf.schedule import Schedule
 from ilf.settings import IlfSettings
-
-BLOCK_SETTINGS = (
-    "num_attention_heads",
-    "attention_head_dim",
-    "cross_attention_dim",
-    "activation_fn",
-    "attention_bias",
-    "upcast_attention",
-    "norm_type",
-    "norm_elementwise_affine",
-    "norm_eps",
-    "num_embeds_ada_norm",
-)
-
-
-def block_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a backbone's blocks, from its config. DiT has no cross-attention and embeds its own class."""
-    return {name: config[name] for name in BLOCK_SETTINGS if name in config}
-
-
-def build_block(settings: dict[str, Any]) -> BasicTransformerBlock:
-    """A freshly initialised block with a backbone block's settings."""
-    rest = dict(settings)
-    heads, head_dim = rest.pop("num_attention_heads"), rest.pop("attention_head_dim")
-    return BasicTransformerBlock(heads * head_dim, heads, head_dim, **rest)
 
 
 @dataclass(frozen=True)
@@ -48,9 +23,9 @@ class Transition:
     """What the module is told about the step that it runs in; tensors have the looped rows [B] in front.
 
     ``t``, ``t_next``, ``t_before``: float timesteps of this step, of where it lands (-1: the clean image) and of the step before
-    (1000: there was none). ``sample`` and ``previous``: the noisy latent, and the guided noise prediction of the step before
-    (this step's own sample where there was none), [B, C, H, W]. ``distilled``: True where only the conditional branch runs and
-    the module stands for guidance. ``guidance``: the scale, float [B].
+    (1000: there was none). ``sample`` and ``previous``: the noisy latent, and the guided prediction of the step before (this
+    step's own sample where there was none), [B, C, H, W] or packed [B, tokens, channels]. ``distilled``: True where only the
+    conditional branch runs and the module stands for guidance. ``guidance``: the scale, float [B].
     """
 
     t: torch.Tensor
@@ -63,10 +38,10 @@ class Transition:
 
 
 class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Reads the hidden states that leave the looped blocks; returns what is added to each looped block's input.
+    """Reads the streams that leave the looped blocks; returns what is added to each looped block's input.
 
-    The paper's form, ``IlfSettings.of({"form": "paper"})``, has one block, and one scale per looped block, which starts at
-    zero, so that the untrained module changes nothing. The source states these. Everything else is our choice:
+    The paper's form, ``IlfSettings.of({"form": "paper"})``, has one block, and one scale per looped block (and stream), which
+    starts at zero, so that the untrained module changes nothing. The source states these. Everything else is our choice:
 
     - ``loop``: the looped blocks. ``inner_pass=False``: no second pass; the feedback is added to what leaves the last of them
       (an adapter without a loop, for comparison).
@@ -79,8 +54,10 @@ class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
     - ``guidance_input``: it is told the guidance scale and works at scales other than ``guidance``, which it was trained for.
     - ``inner_time``: the second pass runs at ``same`` time, the ``next`` one or their ``middle``.
 
-    ``block_settings``, ``patch_size`` and ``channels`` are the backbone's; ``settings`` the resolved :class:`IlfSettings`.
-    ``solvers``: a learned solver for each step count (see :class:`SolverTable`), which replaces the settings' solver and power.
+    ``block_settings``, ``patch_size`` (0: latents are packed, one vector a token), ``channels`` and ``width`` are the backbone's;
+    its blocks are of the kind of that ``family``'s list number ``segment`` (from 0). ``settings``: the resolved
+    :class:`IlfSettings`. ``solvers``: a learned solver for each step count (see :class:`SolverTable`), which replaces the
+    settings' solver and power.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -92,16 +69,21 @@ class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
         patch_size: int = 2,
         channels: int = 4,
         solvers: dict[str, Any] | None = None,
+        family: str = "pixart",
+        segment: int = 0,
+        width: int = 0,
     ) -> None:
         super().__init__()
         chosen = self.settings = IlfSettings(**settings)
-        width = self.width = block_settings["num_attention_heads"] * block_settings["attention_head_dim"]
-        self.blocks = nn.ModuleList(build_block(block_settings) for _ in range(chosen.depth))
+        width = self.width = width or block_settings["num_attention_heads"] * block_settings["attention_head_dim"]
+        self.kind = families()[family].segments[segment]
+        self.streams = self.kind.streams(block_settings)
+        self.blocks = nn.ModuleList(self.kind.build(block_settings) for _ in range(chosen.depth))
         times = 3 if chosen.context else 2
         self.transition = _mlp(times * width, width) if chosen.transition_embedding else None
         if chosen.context:
             self.read = nn.Linear(2 * width, width)
-            self.patches = nn.Conv2d(2 * channels, width, patch_size, patch_size)
+            self.patches = _patches(2 * channels, width, patch_size)
             self.mode = nn.Embedding(2, width)  # both branches, or guidance-distilled
         self.strength = _mlp(width, width) if chosen.guidance_input else None
         if chosen.gating == "time":
@@ -120,38 +102,51 @@ class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.settings = replace(self.settings, **changes)
         self.register_to_config(settings=self.settings.content())
 
-    def forward(
-        self, left: torch.Tensor, null: torch.Tensor | None, transition: Transition, conditioning: dict[str, Any]
-    ) -> list[torch.Tensor]:
-        """Additions [B, tokens, width] to the inputs of the looped blocks.
+    def forward(self, left: State, null: State | None, transition: Transition, conditioning: Conditioning) -> list[State]:
+        """Additions, for each looped block one to each stream that leaves the module's own, [B, tokens, width].
 
         ``left`` [B, tokens, width] left the looped blocks on the rows that loop, ``null`` on the null branch's (None where
-        there is none); ``conditioning`` is what the looped blocks were called with.
+        there is none); ``conditioning`` is what the last looped block was called with.
         """
-        own = next(self.parameters()).dtype
-        mixed = own == torch.float32 and left.dtype in (torch.bfloat16, torch.float16)  # in training, beside a half backbone
-        with torch.autocast(left.device.type, left.dtype) if mixed else nullcontext():
+        own, dtype = next(self.parameters()).dtype, left[0].dtype
+        mixed = own == torch.float32 and dtype in (torch.bfloat16, torch.float16)  # in training, beside a half backbone
+        with torch.autocast(left[0].device.type, dtype) if mixed else nullcontext():
             return self._additions(left, null, transition, conditioning)
 
-    def _additions(
-        self, left: torch.Tensor, null: torch.Tensor | None, transition: Transition, conditioning: dict[str, Any]
-    ) -> list[torch.Tensor]:
-        hidden = left
+    def _additions(self, left: State, null: State | None, transition: Transition, conditioning: Conditioning) -> list[State]:
+        hidden = left[0]
         if self.settings.context:
-            both = [nn.functional.layer_norm(x, (self.width,)) for x in (left, left if null is None else null)]
-            seen = torch.cat([transition.sample, transition.previous - transition.sample], dim=1)
-            hidden = self.read(torch.cat(both, dim=-1)) + self.patches(seen).flatten(2).transpose(1, 2)
-            hidden = hidden + self.mode(transition.distilled.long())[:, None]
-        where = self._where(transition).to(left.dtype)
+            hidden = self._in_context(hidden, hidden if null is None else null[0], transition)
+        where = self._where(transition).to(hidden.dtype)
         if self.transition is not None:
             hidden = hidden + self.transition(where)[:, None]
         if self.strength is not None:
             told = get_timestep_embedding(100 * transition.guidance, self.width, max_period=10000)
-            hidden = hidden + self.strength(told.to(left.dtype))[:, None]
+            hidden = hidden + self.strength(told.to(hidden.dtype))[:, None]
+        state: State = (hidden, *left[1:])
         for block in self.blocks:
-            hidden = block(hidden, **conditioning)
-        fed = [hidden] * self.fed if self.maps is None else [linear(hidden) for linear in self.maps]
-        return [(gate * x).to(left.dtype) for gate, x in zip(self._gates(where), fed, strict=True)]
+            state = (*self.kind.run(block, state, conditioning), *state[self.streams :])
+        places = list(state[: self.streams]) * (self.fed // self.streams)
+        fed = places if self.maps is None else [linear(x) for linear, x in zip(self.maps, places, strict=True)]
+        gated = [(gate * x).to(left[0].dtype) for gate, x in zip(self._gates(where), fed, strict=True)]
+        return [tuple(gated[i : i + self.streams]) for i in range(0, len(gated), self.streams)]
+
+    def _in_context(self, left: torch.Tensor, null: torch.Tensor, transition: Transition) -> torch.Tensor:
+        """The image's stream with the null branch's and, on the image's tokens, the latents."""
+        both = [nn.functional.layer_norm(x, (self.width,)) for x in (left, null)]
+        change = transition.previous - transition.sample
+        if isinstance(self.patches, nn.Linear):
+            seen: torch.Tensor = self.patches(torch.cat([transition.sample, change], dim=-1))
+        else:
+            seen = self.patches(torch.cat([transition.sample, change], dim=1)).flatten(2).transpose(1, 2)
+        hidden: torch.Tensor = self.read(torch.cat(both, dim=-1))
+        tokens, place = seen.shape[1], self.kind.image(seen.shape[1], hidden.shape[1])
+        if tokens == hidden.shape[1]:
+            hidden = hidden + seen
+        else:
+            hidden = torch.cat([hidden[:, : place.start], hidden[:, place] + seen, hidden[:, place.stop :]], dim=1)
+        mode: torch.Tensor = self.mode(transition.distilled.long())[:, None]
+        return hidden + mode
 
     def _where(self, transition: Transition) -> torch.Tensor:
         times = [transition.t, transition.t_next + 1] + ([transition.t_before] if self.settings.context else [])
@@ -164,8 +159,13 @@ class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     @property
     def fed(self) -> int:
-        """How many places the feedback goes to."""
-        return max(1, self.settings.looped)
+        """How many places the feedback goes to: the streams of each looped block."""
+        return self.streams * max(1, self.settings.looped)
+
+
+def _patches(channels: int, width: int, patch: int) -> nn.Module:
+    """From latents, on a grid or packed, to tokens."""
+    return nn.Conv2d(channels, width, patch, patch) if patch else nn.Linear(channels, width)
 
 
 def _mlp(inputs: int, outputs: int) -> nn.Sequential:

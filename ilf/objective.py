@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from harness.models.families.base import ModelCall, State
 from harness.sampling.pipeline import Pipeline
-from harness.sampling.precision import autocast
-from harness.training.trajectories import Trajectories, map_tensors
+from harness.sampling.rows import join_rows, map_tensors, repeated, select_rows
+from harness.training.trajectories import Trajectories
 from ilf.loop import InnerLoop, Passage
 from ilf.losses import coefficients, fad_error, first_order, landing_error, second_order, teacher_steps
 from ilf.transitions import Transitions
@@ -47,9 +48,9 @@ class Objective:
         conditional = self.predict(transitions, self._conditioning(transitions), self._passage(transitions))
         if not self.data.null:
             return conditional
-        scale = transitions.guidance[:, None, None, None]
-        guided = transitions.null_eps + scale * (conditional - transitions.null_eps)
-        return torch.where(transitions.distilled[:, None, None, None], conditional, guided)
+        scale = per_row(transitions.guidance, conditional)
+        guided = self.pipeline.guidance.combined(conditional, transitions.null_eps, scale)
+        return torch.where(per_row(transitions.distilled, conditional), conditional, guided)
 
     def _conditioning(self, transitions: Transitions) -> dict[str, Any]:
         return self._on_device(self.data.rows(transitions.row.cpu()))
@@ -60,9 +61,17 @@ class Objective:
     def _passage(self, transitions: Transitions) -> Passage:
         """The stored first pass. A guidance-distilled step sees its own hidden states for the null branch's, as in sampling."""
         null = None
-        if self.data.null:
-            null = torch.where(transitions.distilled[:, None, None], transitions.left, transitions.null).float()
-        return Passage(transitions.entered.float(), transitions.left.float(), null, {})
+        if self.data.null and self.pipeline.guidance.rows > 1:
+            null = self._streams(torch.where(transitions.distilled[:, None, None], transitions.left, transitions.null).float())
+        entered, left = (self._streams(x.float()) for x in (transitions.entered, transitions.left))
+        return Passage(entered, left, null, ())
+
+    def _streams(self, packed: torch.Tensor) -> State:
+        """The streams that :meth:`ilf.loop.Passage.pieces` put into one tensor."""
+        tokens = self.pipeline.geometry.tokens
+        if len(self.loop.module.kind.inputs) == 1 or packed.shape[1] == tokens:
+            return (packed,)
+        return packed[:, :tokens], packed[:, tokens:]
 
     def predict(self, transitions: Transitions, conditioning: dict[str, Any], stored: Passage | None) -> torch.Tensor:
         """The looped branch's noise prediction [B, C, H, W]."""
@@ -71,14 +80,11 @@ class Objective:
         return self._call(transitions.sample, transitions.t, conditioning)
 
     def _call(self, sample: torch.Tensor, t: torch.Tensor, conditioning: dict[str, Any]) -> torch.Tensor:
-        self.loop.sizes = conditioning.get("added_cond_kwargs") or {}
+        self.loop.call = ModelCall(sample, self.pipeline.family.call.time(t), conditioning)
         try:
-            with autocast(self.pipeline.precision, self.pipeline.device):
-                output = self.pipeline.transformer(sample, timestep=t, **conditioning).sample
+            return self.pipeline.predict(sample, t, conditioning)
         finally:
             self.loop.transition = self.loop.stored = None
-        eps: torch.Tensor = output[:, : sample.shape[1]].float()
-        return eps
 
     def _fad(self, transitions: Transitions, generator: torch.Generator) -> torch.Tensor:
         """On noised data: the clean ends of the teacher's runs. Half of a guided batch is the null branch, which loops too."""
@@ -87,7 +93,7 @@ class Objective:
         a_half, s_half = coefficients(self.alphas, half)
         conditioning = self._conditioning(transitions)
         if self.data.null:
-            conditioning = with_null_rows(conditioning, self._on_device(self.data.null), len(transitions) // 2)
+            conditioning = self._on_device(with_null_rows(self.data, transitions.row.cpu(), len(transitions) // 2))
         with torch.no_grad():
             teacher = self._call(a_half * clean + s_half * noise, half, conditioning)
         noised = replace(transitions, sample=sample)
@@ -103,15 +109,12 @@ class Objective:
     def _teacher_steps(self, transitions: Transitions, generator: torch.Generator) -> torch.Tensor:
         _, _, sample = self._noised(transitions, generator)
         conditioning, rows = self._conditioning(transitions), len(transitions)
-        null = map_tensors(self._on_device(self.data.null), lambda x: x.expand(rows, *x.shape[1:]))
-        scale = transitions.guidance[:, None, None, None]
+        null = self._on_device(self.data.null_rows(rows)) if self.data.null else {}
+        guidance, scale = self.pipeline.guidance, per_row(transitions.guidance, sample)
 
         def teacher(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
             conditional = self._call(x, t, conditioning)
-            if not null:
-                return conditional
-            without = self._call(x, t, null)
-            return without + scale * (conditional - without)
+            return guidance.combined(conditional, self._call(x, t, null), scale) if null else conditional
 
         with torch.no_grad():
             target = teacher_steps(teacher, sample, transitions.t, transitions.t_next, self.alphas, self.count)
@@ -120,19 +123,17 @@ class Objective:
         noised = replace(transitions, sample=sample, previous=sample, t_before=first)
         eps = self.predict(noised, conditioning, None)
         if without is not None:
-            eps = torch.where(transitions.distilled[:, None, None, None], eps, without + scale * (eps - without))
+            eps = torch.where(per_row(transitions.distilled, eps), eps, guidance.combined(eps, without, scale))
         landed = first_order(sample, eps, transitions.t, transitions.t_next, self.alphas)
         return landing_error(landed, target, transitions.t_next)
 
 
-def with_null_rows(conditioning: dict[str, Any], null: dict[str, Any], rows: int) -> dict[str, Any]:
-    """The first ``rows`` rows replaced by the null branch's conditioning."""
+def with_null_rows(data: Trajectories, index: torch.Tensor, rows: int) -> dict[str, Any]:
+    """The conditioning of trajectories (int64 [B]), the first ``rows`` of them replaced by the null branch's."""
+    conditional = select_rows(data.conditioning, len(data.states), index[rows:])
+    return {**join_rows([repeated(data.null, rows), conditional]), **data.common}
 
-    def replaced(value: Any, empty: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: replaced(value[key], empty[key]) for key in value}
-        if not isinstance(value, torch.Tensor):
-            return value
-        return torch.cat([empty.expand(rows, *value.shape[1:]), value[rows:]])
 
-    return {key: replaced(value, null[key]) for key, value in conditioning.items()}
+def per_row(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """One value a row [B], with as many dimensions as ``like``."""
+    return values.view(-1, *[1] * (like.ndim - 1))

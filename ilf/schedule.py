@@ -55,7 +55,10 @@ class Schedule:
 
     def plan(self, settings: IlfSettings, plan: Plan) -> tuple[StepCost, ...]:
         """The cost of each step: every block on each branch, and the looped blocks and the module's where there is feedback."""
-        plain, extra = plan.step_cost, settings.depth + settings.looped
+        plain, (first, last) = plan.step_cost, settings.blocks
+        extra = settings.depth * plan.backbone.blocks(last, last)
+        if settings.inner_pass:
+            extra += plan.backbone.blocks(first, last)
         looping = plain.branches if settings.branches == "both" else 1
         costs = []
         for i in range(len(self.timesteps)):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
+from harness.cost.plan import Backbone
 from harness.errors import ArtifactError
+from harness.models.families.table import families
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 from harness.training.attention import explicit_attention
@@ -19,25 +22,32 @@ from harness.training.fit import TrainRecord, TrainSettings, fit, share
 from harness.training.processes import kept_together
 from harness.training.trajectories import Trajectories
 from ilf.loop import InnerLoop
-from ilf.module import FeedbackModule, block_settings
+from ilf.module import FeedbackModule
 from ilf.objective import Objective
 from ilf.settings import IlfSettings
 from ilf.transitions import COLLECTED, Transitions, collect
 
 
-def module_for(config: Mapping[str, Any], guidance: float, settings: IlfSettings) -> FeedbackModule:
-    """A fresh module from resolved settings for a transformer with this config, from scratch."""
-    content = settings.content()
+def module_for(backbone: Backbone, guidance: float, settings: IlfSettings) -> FeedbackModule:
+    """A fresh module from resolved settings for a backbone, from scratch."""
+    config, family, (_, last) = backbone.config, families()[backbone.family], settings.blocks
+    patch, channels = family.patches(config)
     module: FeedbackModule = FeedbackModule(
-        block_settings(config), content, guidance, config["patch_size"], config["in_channels"]
+        family.block_settings(config, last),
+        settings.content(),
+        guidance,
+        patch,
+        channels,
+        family=family.name,
+        segment=family.place(config, last)[0],
+        width=backbone.geometry.width,
     )
     return module
 
 
 def build_module(pipeline: Pipeline, settings: IlfSettings) -> FeedbackModule:
     """A module for this pipeline's backbone and guidance, not yet trained."""
-    config: Any = pipeline.transformer.config
-    module = module_for(config, pipeline.guidance, settings)
+    module = module_for(pipeline.backbone, pipeline.guidance.scale, settings)
     if settings.copy:
         _, last = settings.blocks
         for block, source in zip(module.blocks, pipeline.blocks[last - settings.depth : last], strict=True):
@@ -54,14 +64,14 @@ def optimisation(settings: IlfSettings) -> TrainSettings:
 
 
 @contextmanager
-def checkpointed(transformer: Any) -> Iterator[None]:
-    """Blocks keep no activations for the backward pass inside the context; it computes them again."""
+def checkpointed(blocks: Sequence[nn.Module]) -> Iterator[None]:
+    """The blocks keep no activations for the backward pass inside the context; it computes them again."""
 
     def lean(forward: Any) -> Any:
-        return lambda hidden, *args, **kwargs: recomputed(forward, hidden, *args, use_reentrant=False, **kwargs)
+        return lambda *args, **kwargs: recomputed(forward, *args, use_reentrant=False, **kwargs)
 
     with ExitStack() as stack:
-        for block in transformer.transformer_blocks:
+        for block in blocks:
             stack.enter_context(patched(block, "forward", lean(block.forward)))
         yield
 
@@ -85,7 +95,7 @@ def train_module(
     torch.manual_seed(training.seed)
     module = build_module(pipeline, settings).to(pipeline.device)
     pipeline.transformer.requires_grad_(False)
-    loop = InnerLoop(pipeline.transformer, module)
+    loop = InnerLoop(pipeline.transformer, pipeline.family, module)
     objective = Objective(pipeline, loop, data, settings.target, settings.teacher_steps)
     replay = ReplayBuffer(pipeline, module, data, prompts, settings, checkpoint)
 
@@ -94,7 +104,7 @@ def train_module(
         with loop.hooked():
             return objective(replay.transitions.take(share(index)), generator)
 
-    lean = checkpointed(pipeline.transformer) if settings.gradient_checkpointing else nullcontext()
+    lean = checkpointed(pipeline.blocks) if settings.gradient_checkpointing else nullcontext()
     with explicit_attention(pipeline.transformer, module), lean:
         record = fit(module, loss, training, checkpoint, "ilf", lambda step: replay.enter(step, training.steps))
     return module, replace(record, seconds=record.seconds + data.seconds)

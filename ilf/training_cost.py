@@ -8,6 +8,7 @@ optimiser are left out; gradient checkpointing would add about one more forward 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from harness.cost.device_speed import Speed
 from harness.cost.flops import FLOPS_PER_MAC, Geometry
@@ -64,9 +65,8 @@ def predict_training(geometry: Geometry, settings: IlfSettings, branches: int, p
     training += collected * (branches * geometry.forward_macs + (looped + 1) * geometry.block_macs)
     training += end_to_end * end_to_end_step_macs(geometry, looped, branches)
     stored = max(collected, min(settings.rounds, settings.remembered) * round_steps)
-    hidden = stored * 3 * geometry.tokens * geometry.width * HIDDEN_STATE_BYTES
-    channels, height, width = geometry.latent
-    latent = channels * height * width * STATE_BYTES
+    hidden = stored * 3 * geometry.state_values * HIDDEN_STATE_BYTES
+    latent = prod(geometry.latent) * STATE_BYTES
     caption = geometry.caption_tokens * geometry.caption_width * CAPTION_BYTES
     recordings = settings.trajectories * ((teacher_steps + 1) * latent + caption) + converged * (2 * latent + caption)
     checkpoint = OPTIMISER_COPIES * STATE_BYTES * parameters
@@ -75,7 +75,7 @@ def predict_training(geometry: Geometry, settings: IlfSettings, branches: int, p
 
 def end_to_end_step_macs(geometry: Geometry, looped: int, branches: int) -> int:
     """Multiply-accumulates of one denoising step of end-to-end training; all frozen blocks pass the gradient on."""
-    attention = 2 * geometry.tokens**2 * geometry.width
+    attention = geometry.product_macs
     frozen = branches * (2 * geometry.forward_macs + geometry.depth * attention)
     return frozen + looped * (2 * geometry.block_macs + attention) + 3 * geometry.block_macs
 
@@ -88,8 +88,7 @@ def step_macs(geometry: Geometry, looped: int, after: int, *, stored: bool) -> i
     before the loop see no gradient at all; with ``stored`` hidden states they do not run either, else the teacher does too.
     """
     block = geometry.block_macs
-    attention = 2 * geometry.tokens**2 * geometry.width
-    head = geometry.tokens * geometry.width * geometry.patch**2 * geometry.out_channels
+    attention, head = geometry.product_macs, geometry.head_macs
     forward = (looped + after + 1) * block + head if stored else 2 * geometry.forward_macs + (looped + 1) * block
     crossed = (looped + after) * (block + attention) + 2 * block
     return forward + crossed + head

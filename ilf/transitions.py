@@ -26,8 +26,8 @@ class Transitions:
 
     ``previous`` is the guided noise prediction of the step before and ``clean_before`` the clean image it stood for;
     ``target`` is where the teacher's run of the same noise is at ``t_next``. ``entered``, ``left`` and ``null`` bfloat16
-    [n, tokens, width] are the frozen blocks' hidden states of the first pass, computed once, and ``null_eps`` the null branch's
-    noise prediction (a guidance-distilled step has no null branch: zeros, and its own prediction).
+    [n, tokens, width] are the frozen blocks' streams of the first pass, one behind the other, computed once, and ``null_eps`` the
+    null branch's prediction (a guidance-distilled step has no null branch: zeros, and its own prediction).
     """
 
     row: torch.Tensor
@@ -82,8 +82,9 @@ class _Collector:
         if self.parts:
             a, s = coefficients(self.alphas, before)
             clean = (self.parts[-1].sample - s * previous) / a
-        entered, left = (x.bfloat16().cpu() for x in (passage.entered, passage.left))
-        null = torch.zeros_like(left) if passage.null is None else passage.null.bfloat16().cpu()
+        entered, left, null = (None if x is None else x.bfloat16().cpu() for x in passage.pieces())
+        assert entered is not None and left is not None
+        null = torch.zeros_like(left) if null is None else null
         target = self.data.states[self.rows, self.data.column(t_next)]
         self.parts.append(
             Transitions(
@@ -113,7 +114,7 @@ def _forced(scheduler: Any, collector: _Collector) -> Iterator[None]:
     def forced(output: Any, t: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         result = step(output, t, sample, *args, **kwargs)
         state = collector.parts[-1].target.to(sample)
-        state = state.repeat(len(sample) // len(state), 1, 1, 1)  # DiT's pipeline steps both guidance branches
+        state = torch.cat([state] * (len(sample) // len(state)))  # DiT's pipeline steps both guidance branches
         if isinstance(result, tuple):
             return (state, *result[1:])
         result.prev_sample = state
@@ -146,7 +147,7 @@ def collect(
                 collector = _Collector(pipeline, data, chunk)
                 numbers = chunk.tolist()
                 with (
-                    patched(pipeline, "guidance", scale),
+                    patched(pipeline, "guidance", pipeline.guidance.at(scale)),
                     attach_module(pipeline, module, schedule, collector.see),
                     _forced(pipeline.pipe.scheduler, collector) if forced else nullcontext(),
                 ):

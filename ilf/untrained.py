@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from accelerate import init_empty_weights
@@ -72,23 +71,23 @@ class UntrainedIlf:
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """Nothing was trained; the parameters are those of the module that would be."""
         with init_empty_weights(include_buffers=False):
-            module = self.module(backbone.config, backbone.depth, 1.0)
+            module = self.module(backbone, 1.0)
         return UpfrontCost(0.0, sum(parameter.numel() for parameter in module.parameters()))
 
     def schedule(self, settings: IlfSettings) -> Schedule:
         """Which steps carry feedback, as the method's options say."""
         return Schedule.of(settings, None, self.steps, self.feedback, self.guidance_distilled)
 
-    def module(self, config: Mapping[str, Any], depth: int, guidance: float) -> FeedbackModule:
-        """A fresh module for a transformer with this config."""
-        return module_for(config, guidance, self.settings(depth))
+    def module(self, backbone: Backbone, guidance: float) -> FeedbackModule:
+        """A fresh module for this backbone."""
+        return module_for(backbone, guidance, self.settings(backbone.depth))
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """As a trained module is attached; equal weights every time."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            module = self.module(pipeline.plan().backbone.config, len(pipeline.blocks), pipeline.guidance)
+            module = self.module(pipeline.backbone, pipeline.guidance.scale)
         module = module.to(pipeline.device, next(pipeline.transformer.parameters()).dtype).requires_grad_(False)
         schedule = self.schedule(module.settings)
         with (

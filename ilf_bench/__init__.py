@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.cost.plan import Backbone, Plan, StepCost
     from harness.errors import ArtifactError, HarnessError, NotMeasured, UsageError
     from harness.results import Failure, MethodRecord, Score, TimingSample, UpfrontCost
-    from harness.sampling.guidance import conditional_only
+    from harness.sampling.branches import conditional_only
     from harness.sampling.patching import patched
     from harness.sampling.pipeline import Pipeline
     from harness.statistics import score_difference
@@ -40,7 +40,7 @@ _MODULES = {
     "harness.cost.plan": ("Backbone", "Plan", "StepCost"),
     "harness.errors": ("ArtifactError", "HarnessError", "NotMeasured", "UsageError"),
     "harness.results": ("Failure", "MethodRecord", "Score", "TimingSample", "UpfrontCost"),
-    "harness.sampling.guidance": ("conditional_only",),
+    "harness.sampling.branches": ("conditional_only",),
     "harness.sampling.patching": ("patched",),
     "harness.sampling.pipeline": ("Pipeline",),
     "harness.statistics": ("score_difference",),

@@ -19,7 +19,7 @@ from harness.execution.experiment import Experiment, method_labels
 from harness.execution.runner import Runner, check_disk
 from harness.execution.sampler import image_pixels
 from harness.history.store import History
-from harness.models.loading import find_backbone, load_pipeline, quiet_libraries, resolve_device
+from harness.models.loading import find_plan, load_pipeline, quiet_libraries, resolve_device
 from harness.paths import locate
 from harness.results import BASELINE, Failure
 from harness.sampling.pipeline import Pipeline
@@ -86,9 +86,8 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path] = ()
         check_reference_path(locate(spec.reference))
     if here:
         resolve_device(spec.device)
-    backbone = find_backbone(spec)
     built = [registry.method(text) for text in spec.methods]
-    plan = Plan.full(backbone, spec.steps, spec.guidance, spec.solver)
+    plan = find_plan(spec)
     for method, text in zip(built, spec.methods, strict=True):
         registry.check_plan(text, method, plan)
     methods = with_stand_ins(method_labels(built), plan, spec, preset, here=here)

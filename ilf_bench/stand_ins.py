@@ -9,7 +9,7 @@ from harness.config.methods import Composition, StandIn
 from harness.config.spec import ExperimentSpec
 from harness.contracts import Method
 from harness.cost.device_speed import training_speed
-from harness.cost.plan import Backbone, Plan
+from harness.cost.plan import Plan
 from harness.errors import NotMeasured
 from harness.models.loading import resolve_device
 from ilf.method import Ilf
@@ -37,7 +37,7 @@ def _available(label: str, method: Method, plan: Plan, spec: ExperimentSpec, pre
         untrained = stand_in(method, plan, spec)
         if untrained is None:
             return method
-        reason = NotMeasured(expected=error.expected, got=error.got, remedy=training_offer(plan.backbone, spec, preset, here))
+        reason = NotMeasured(expected=error.expected, got=error.got, remedy=training_offer(plan, spec, preset, here))
         return StandIn(label, untrained, str(reason))
 
 
@@ -77,11 +77,11 @@ def _fresh(spec: ExperimentSpec, method: Ilf) -> UntrainedIlf:
     )
 
 
-def training_offer(backbone: Backbone, spec: ExperimentSpec, preset: str, here: bool = True) -> str:
+def training_offer(plan: Plan, spec: ExperimentSpec, preset: str, here: bool = True) -> str:
     """The command that trains the preset's module, with its predicted disk and time, or work where the device is not ``here``."""
-    geometry = backbone.geometry
-    settings = IlfSettings.of(spec.training, spec.task).resolved(backbone.depth, geometry.tokens * geometry.width)
+    backbone, geometry = plan.backbone, plan.backbone.geometry
+    settings = IlfSettings.of(spec.training, spec.task).resolved(backbone.depth, geometry.state_values)
     parameters = _fresh(spec, Ilf()).upfront_cost(backbone).extra_parameters
-    cost = predict_training(geometry, settings, 2 if spec.guidance > 1 else 1, parameters)
+    cost = predict_training(geometry, settings, plan.guidance.branches, parameters)
     speed = training_speed(geometry, resolve_device(spec.device), spec.precision) if here else None
     return f"name one: ilf:checkpoint=FOLDER; or train one: ilf-bench train {preset} ({cost.text(speed)})"

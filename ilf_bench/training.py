@@ -53,7 +53,7 @@ def train(preset: str, overrides: dict[str, Any], out: Path, console: Console) -
     prompts = load_prompts(spec.prompts).texts
     pipeline = load_pipeline(spec)
     geometry = pipeline.plan().backbone.geometry
-    settings = chosen.resolved(len(pipeline.blocks), geometry.tokens * geometry.width)
+    settings = chosen.resolved(len(pipeline.blocks), geometry.state_values)
     if settings.budget is not None:
         end_to_end = settings.end_to_end_steps or settings.image_steps
         trained_for = replace(settings, grids=settings.end_to_end_counts) if end_to_end else settings
@@ -72,7 +72,7 @@ def _train(
     spec: ExperimentSpec, pipeline: Pipeline, prompts: Sequence[str], settings: IlfSettings, out: Path, console: Console
 ) -> None:
     grid = union_grid(settings.grids, settings.power)
-    key = repr((spec.pipeline, spec.prompts, settings.trajectories, grid, settings.seed, pipeline.guidance))
+    key = repr((spec.pipeline, spec.prompts, settings.trajectories, grid, settings.seed, *pipeline.guidance.scales))
     texts = [prompts[i % len(prompts)] for i in range(settings.trajectories)]
     data = recorded(out / "work" / "trajectories.pt", key, pipeline, texts, settings.seed, grid, spec.batch)
     module, made = train_all(pipeline, data, prompts, settings, out / "work" / "training.pt")

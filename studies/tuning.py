@@ -123,7 +123,7 @@ class Tuner:
         plan = self.pipeline.plan()
         records = [describe_method(text, text, parse_method(text, BUILT_IN), plan, {}) for text in GRIDS[rival]]
         weights = [content_digest(read_by(folder, record)) for record in records]
-        sampling = [SEED, self.prompts, self.pipeline.steps, self.pipeline.guidance, self.pipeline.solver]
+        sampling = [SEED, self.prompts, self.pipeline.steps, *self.pipeline.guidance.scales, self.pipeline.solver]
         return hashlib.sha256(json.dumps([GRIDS[rival], weights, sampling]).encode()).hexdigest()[:16]
 
     @cached_property

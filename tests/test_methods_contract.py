@@ -104,7 +104,7 @@ def check_at(pipeline: Pipeline, text: str, module: Path, guidance: float, steps
     method = build(text, module)
     steps = steps if pipeline.is_class_conditional else max(steps, 2)  # diffusers takes 1 step for a distilled PixArt
     with pytest.MonkeyPatch.context() as patch, pipeline.sampling(steps=steps):
-        patch.setattr(pipeline, "guidance", guidance)
+        patch.setattr(pipeline, "guidance", pipeline.guidance.at(guidance))
         before = state_of(pipeline)
         try:
             with pipeline.counting() as counter, method.attach(pipeline):

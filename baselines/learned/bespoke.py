@@ -47,7 +47,7 @@ class Bespoke:
 
     def plan(self, plan: Plan) -> Plan:
         """The cost of one step, ``steps`` times."""
-        table = self.table(plan.backbone.folder, plan.guidance)
+        table = self.table(plan.backbone.folder, plan.guidance.scale)
         return plan.scheduled((plan.step_cost,) * self.steps, NAME, table.timesteps)
 
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
@@ -58,7 +58,7 @@ class Bespoke:
 
     def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
         """Run on the learned solver inside the context."""
-        return pipeline.sampling(table=self.table(pipeline.folder, pipeline.guidance))
+        return pipeline.sampling(table=self.table(pipeline.folder, pipeline.guidance.scale))
 
     def table(self, pipeline_folder: Path | None, guidance: float) -> SolverTable:
         """Raises :class:`UsageError` for step counts and guidance scales that none was learned for."""
@@ -96,7 +96,7 @@ class BespokeSettings:
 def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequence[str], folder: Path, checkpoint: Path) -> None:
     """Learn the solvers and write ``solvers.json`` with what they cost."""
     texts = [prompts[i % len(prompts)] for i in range(settings.runs)]
-    key = repr((texts, settings.seed, settings.power, pipeline.guidance))
+    key = repr((texts, settings.seed, settings.power, pipeline.guidance.scale))
     grid = power_grid(40, settings.power)
     data = recorded(checkpoint.with_suffix(".runs.pt"), key, pipeline, texts, settings.seed, grid)
     fine = converged_trajectories(pipeline, texts, settings.seed + 1, checkpoint.with_suffix(".fine.pt"))
@@ -110,7 +110,7 @@ def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequen
             trained = _train(solver, pipeline, runs, settings.batch, training, store, error)
             seconds += trained.seconds
         tables[str(steps)] = solver.table().content()
-    content = {"guidance": pipeline.guidance, "tables": tables, "seconds": seconds, "device": trained.machine}
+    content = {"guidance": pipeline.guidance.scale, "tables": tables, "seconds": seconds, "device": trained.machine}
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FILE, content)
 

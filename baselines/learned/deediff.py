@@ -23,11 +23,11 @@ from torch import nn
 from baselines.learned.folder import learned_folder
 from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, UsageError
+from harness.models.families.base import Conditioning, State
 from harness.models.reading import load_part, read_seconds
 from harness.results import UpfrontCost
-from harness.sampling.guidance import select_rows
-from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
+from harness.sampling.sites import Run, Site
 from harness.sampling.transfer import to_device
 
 NAME = "deediff"
@@ -95,8 +95,8 @@ class DeeDiff:
         """Put the exits behind the blocks inside the context."""
         folder = find_heads(self.heads, pipeline.folder)
         heads = load_heads(folder).to(pipeline.device, next(pipeline.transformer.parameters()).dtype)
-        config: Any = pipeline.transformer.config
-        wanted = (len(pipeline.blocks), config.num_attention_heads * config.attention_head_dim)
+        geometry = pipeline.geometry
+        wanted = (geometry.depth, geometry.width)
         if (heads.config.depth, heads.config.width) != wanted:
             raise ArtifactError(
                 expected=f"heads for {wanted[0]} blocks of width {wanted[1]}",
@@ -108,7 +108,7 @@ class DeeDiff:
 
 
 class _Exits:
-    """The rows that are still inside, and what has left."""
+    """The rows that are still inside, and the image's stream of those that have left."""
 
     def __init__(self, pipeline: Pipeline, heads: Any, threshold: float) -> None:
         self.pipeline, self.heads, self.threshold = pipeline, heads, threshold
@@ -117,42 +117,44 @@ class _Exits:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        blocks = self.pipeline.blocks
+        sites = self.pipeline.sites
         with ExitStack() as stack:
-            for i, block in enumerate(blocks):
-                stack.enter_context(patched(block, "forward", self._wrapped(block.forward, i, i == len(blocks) - 1)))
+            for site in sites:
+                stack.enter_context(site.changed(self._wrapped(site, site.number == len(sites))))
             yield
 
-    def _wrapped(self, forward: Callable[..., torch.Tensor], number: int, is_last: bool) -> Callable[..., torch.Tensor]:
-        def call(hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-            if number == 0:
-                self.inside, self.left = None, hidden_states
+    def _wrapped(self, site: Site, is_last: bool) -> Callable[[Run, State, Conditioning], State]:
+        def call(run: Run, state: State, conditioning: Conditioning) -> State:
+            if site.number == 1:
+                self.inside, self.left = None, state[0]
             if self.inside is not None:
-                kwargs = select_rows(kwargs, len(self.left), self.inside)
-            if len(hidden_states):
-                hidden_states = forward(hidden_states, **kwargs)
-            return self._merge(hidden_states) if is_last else self._leave(hidden_states, number)
+                conditioning = site.rows(conditioning, len(self.left), self.inside)
+            if len(state[0]):
+                state = run(state, conditioning)
+            return (self._merge(state[0]),) if is_last else self._leave(state, site.number - 1)
 
         return call
 
-    def _leave(self, hidden_states: torch.Tensor, number: int) -> torch.Tensor:
+    def _leave(self, state: State, number: int) -> State:
         """Only the rows that stay."""
+        hidden_states = state[0]
         if self.threshold == 0 or not len(hidden_states):
-            return hidden_states
+            return state
         t = torch.full((len(hidden_states),), float(self.pipeline.clock.t), device=hidden_states.device)
         uncertainty = self.heads.uncertainty(number, hidden_states, t)
-        if self.pipeline.guidance > 1:
-            uncertainty = uncertainty.view(2, -1).amax(dim=0).repeat(2)
+        rows = self.pipeline.guidance.rows
+        if rows > 1:
+            uncertainty = uncertainty.view(rows, -1).amax(dim=0).repeat(rows)
         done = (uncertainty < self.threshold).cpu()  # on a GPU the host waits here, once per block
         if not done.any():
-            return hidden_states
+            return state
         if self.inside is None:
             self.inside = torch.arange(len(hidden_states), device=hidden_states.device)
         go, stay = (to_device(rows.nonzero()[:, 0], hidden_states.device) for rows in (done, ~done))
         leaving = self.heads.leave(number, hidden_states[go]).to(hidden_states.dtype)
         self.left = self.left.to(hidden_states.dtype).index_copy(0, self.inside[go], leaving)
         self.inside = self.inside[stay]
-        return hidden_states[stay]
+        return tuple(stream[stay] for stream in state)
 
     def _merge(self, output: torch.Tensor) -> torch.Tensor:
         """All rows again."""

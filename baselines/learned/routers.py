@@ -20,6 +20,7 @@ from torch import nn
 from baselines.learned.folder import learned_folder
 from baselines.support.caching import parts_replaced
 from baselines.support.parts import ReuseTable
+from harness.cost.macs import KINDS, Part
 from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, UsageError
 from harness.models.reading import read_seconds, reading
@@ -55,24 +56,26 @@ class MixedParts:
     """The parts of all blocks while a router is trained. ``keep`` [(rows,) blocks, parts] mixes; None records."""
 
     def __init__(self, pipeline: Pipeline, parts: tuple[str, ...]) -> None:
-        self.blocks, self.parts = pipeline.blocks, parts
+        self.sites, self.parts = pipeline.sites, parts
         self.keep: torch.Tensor | None = None
-        self.kept = [[NONE for _ in parts] for _ in self.blocks]
+        self.kept: list[list[Any]] = [[(NONE,) for _ in parts] for _ in self.sites]
 
     def attached(self) -> AbstractContextManager[None]:
         """Mix inside the context."""
-        return parts_replaced(self.blocks, self.parts, self._mixing)
+        return parts_replaced(self.sites, KINDS, self._mixing)
 
-    def _mixing(self, forward: Callable[..., torch.Tensor], block: int, name: str) -> Callable[..., torch.Tensor]:
-        part = self.parts.index(name)
+    def _mixing(self, forward: Callable[..., Any], block: int, part: Part) -> Callable[..., Any]:
+        number = self.parts.index(part.name)
 
-        def call(*args: Any, **kwargs: Any) -> torch.Tensor:
+        def call(*args: Any, **kwargs: Any) -> Any:
             output = forward(*args, **kwargs)
+            several = output if isinstance(output, tuple) else (output,)
             if self.keep is not None:
-                keep = self.keep[..., block, part, None, None].to(output.dtype)
-                output = keep * output + (1 - keep) * self.kept[block][part]
-            self.kept[block][part] = output.detach()
-            return output
+                keep = self.keep[..., block, number, None, None].to(several[0].dtype)
+                pairs = zip(several, self.kept[block][number], strict=True)
+                several = tuple(keep * fresh + (1 - keep) * kept for fresh, kept in pairs)
+            self.kept[block][number] = tuple(one.detach() for one in several)
+            return several if isinstance(output, tuple) else several[0]
 
         return call
 

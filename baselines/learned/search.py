@@ -11,8 +11,7 @@ import numpy.typing as npt
 import torch
 
 from baselines.learned.ecad import encode
-from baselines.support.caching import parts_of
-from baselines.support.parts import ReuseTable
+from baselines.support.parts import ReuseTable, part_names
 from harness.execution.environment import device_name
 from harness.execution.progress import tracked
 from harness.sampling.pipeline import Pipeline
@@ -68,7 +67,7 @@ class Search:
     def __init__(self, pipeline: Pipeline, prompts: Sequence[str], settings: SearchSettings, store: Path) -> None:
         self.pipeline, self.settings, self.store = pipeline, settings, store
         self.prompts = [prompts[i * len(prompts) // settings.images] for i in range(settings.images)]
-        self.parts = parts_of(pipeline.blocks[0])
+        self.parts = part_names(pipeline)
         self.known: dict[str, Fitness] = {}
         self.seconds = 0.0
         if store.exists():
@@ -103,7 +102,7 @@ class Search:
     def table(self, genome: Genome) -> ReuseTable:
         """The schedule of a genome."""
         reuse = tuple(tuple(frozenset(np.array(self.parts)[block].tolist()) for block in step) for step in genome)
-        return ReuseTable(reuse, self.pipeline.solver, self.pipeline.guidance)
+        return ReuseTable(reuse, self.pipeline.solver, self.pipeline.guidance.scale)
 
     def fitness(self, genome: Genome) -> Fitness:
         """Measured once a genome."""
@@ -162,5 +161,5 @@ def build_schedules(settings: SearchSettings, pipeline: Pipeline, prompts: Seque
     }
     write_json(
         folder / "schedules.json",
-        {"solver": pipeline.solver, "guidance": pipeline.guidance, "front": found, "search": cost},
+        {"solver": pipeline.solver, "guidance": pipeline.guidance.scale, "front": found, "search": cost},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +12,9 @@ import torch
 
 from baselines.learned.deediff import ExitHeads
 from baselines.learned.denoiser import Denoiser, Tree, one_branch
-from harness.sampling.patching import patched
+from harness.models.families.base import Conditioning, State
 from harness.sampling.pipeline import Pipeline
+from harness.sampling.sites import Run
 from harness.training.fit import TrainRecord, TrainSettings, fit
 from harness.training.trajectories import Trajectories, record
 
@@ -29,28 +30,27 @@ class ExitSettings:
 
 
 class _Blocks:
-    """The blocks as they are, with what leaves each of them recorded; or skipped, with given states put behind the last."""
+    """The blocks as they are, with what leaves each of them recorded (the image's stream); or skipped, with given states put
+    behind the last."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self.blocks = pipeline.blocks
+        self.sites = pipeline.sites
         self.outputs: list[torch.Tensor] = []
         self.played: torch.Tensor | None = None
 
     @contextmanager
     def attached(self) -> Iterator[None]:
         with ExitStack() as stack:
-            for block in self.blocks:
-                stack.enter_context(patched(block, "forward", self._wrapped(block.forward)))
+            for site in self.sites:
+                stack.enter_context(site.changed(self._change))
             yield
 
-    def _wrapped(self, forward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        def call(hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-            if self.played is not None:
-                return self.played
-            self.outputs.append(forward(hidden_states, **kwargs))
-            return self.outputs[-1]
-
-        return call
+    def _change(self, run: Run, state: State, conditioning: Conditioning) -> State:
+        if self.played is not None:
+            return (self.played, *state[1:])
+        output = run(state, conditioning)
+        self.outputs.append(output[0])
+        return output
 
 
 class ExitLoss:
@@ -71,15 +71,15 @@ class ExitLoss:
         branch = torch.randint(self.data.branches, (self.batch,), generator=generator)
         step = torch.randint(len(self.t), (self.batch,), generator=generator)
         x, t = self.data.states[index, step], self.t[step]
-        conditioning = one_branch(self.data, index, branch, self.pipeline.conditional_first)
+        conditioning = one_branch(self.data, index, branch, self.pipeline.guidance)
         with torch.no_grad():
             self.blocks.played, self.blocks.outputs = None, []
             target = self.denoise(x, t, conditioning)
         inside = [h.float() for h in self.blocks.outputs[:-1]]
         uncertainty = torch.stack([self.heads.uncertainty(i, h, t.float()) for i, h in enumerate(inside)])
         error = torch.stack([self._left(i, h, x, t, conditioning) for i, h in enumerate(inside)]) - target
-        guess = (uncertainty - error.detach().abs().mean(dim=(2, 3, 4)).tanh()).square().mean()
-        layerwise = ((1 - uncertainty.detach()) * error.square().mean(dim=(2, 3, 4))).mean()
+        guess = (uncertainty - error.detach().abs().flatten(2).mean(dim=2).tanh()).square().mean()
+        layerwise = ((1 - uncertainty.detach()) * error.square().flatten(2).mean(dim=2)).mean()
         loss: torch.Tensor = guess + layerwise
         return loss
 
@@ -94,8 +94,8 @@ def train_heads(
 ) -> tuple[ExitHeads, TrainRecord]:
     """Train fresh heads; the pipeline is left as it was."""
     torch.manual_seed(settings.training.seed)
-    config: Any = pipeline.transformer.config
-    heads: Any = ExitHeads(len(pipeline.blocks), config.num_attention_heads * config.attention_head_dim).to(pipeline.device)
+    geometry = pipeline.geometry
+    heads: Any = ExitHeads(geometry.depth, geometry.width).to(pipeline.device)
     chosen = [prompts[i % len(prompts)] for i in range(settings.trajectories)]
     data = record(pipeline, chosen, settings.seed).to(pipeline.device)
     loss = ExitLoss(pipeline, heads, data, settings.batch)

@@ -10,7 +10,7 @@ import torch
 
 from baselines.learned.denoiser import Denoiser, one_branch
 from baselines.learned.routers import HarmoniCa, LearningToCache, MixedParts, Router
-from baselines.support.caching import parts_of
+from baselines.support.parts import part_names
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.solvers import build_solver
 from harness.training.fit import TrainRecord, TrainSettings, fit
@@ -39,12 +39,12 @@ class _Trainer:
     def __init__(self, pipeline: Pipeline, data: Trajectories, settings: RouterSettings) -> None:
         self.pipeline, self.data, self.settings = pipeline, data, settings
         self.t = data.timesteps[:-1].to(pipeline.device)
-        steps, parts = len(self.t), parts_of(pipeline.blocks[0])
+        steps, parts = len(self.t), part_names(pipeline)
         self.router = Router(steps, len(pipeline.blocks), parts, range(1, steps, self.interval)).to(pipeline.device)
         self.denoise = Denoiser(pipeline)
         self.mixed = MixedParts(pipeline, self.router.parts)
-        shares = [pipeline.macs().share(name) for name in self.router.parts]
-        self.share = torch.tensor(shares, device=pipeline.device) / (len(pipeline.blocks) * sum(shares))
+        shares = torch.tensor([[own[name] for name in parts] for own in pipeline.geometry.shares], device=pipeline.device)
+        self.share = shares / shares.sum()
 
     def cost(self, keep: torch.Tensor) -> torch.Tensor:
         """The mean share (0..1, scalar) of a step's work that ``keep`` [..., blocks, parts] lets run."""
@@ -71,7 +71,7 @@ class _LearningToCacheLoss(_Trainer):
         index = torch.randint(len(states), (size,), generator=generator)
         branch = torch.randint(self.data.branches, (size,), generator=generator)
         step = 1 + 2 * torch.randint(count // 2, (size,), generator=generator)
-        conditioning = one_branch(self.data, index, branch, self.pipeline.conditional_first)
+        conditioning = one_branch(self.data, index, branch, self.pipeline.guidance)
         x, t = states[index, step], self.t[step]
         target = self.plain(x, t, conditioning)
         self.plain(states[index, step - 1], self.t[step - 1], conditioning)
@@ -79,9 +79,9 @@ class _LearningToCacheLoss(_Trainer):
         keep = self.router.keep[step]
         with torch.no_grad():
             self.mixed.keep = torch.zeros_like(keep)
-            worst = (self.denoise(x, t, conditioning) - target).square().mean(dim=(1, 2, 3))
+            worst = (self.denoise(x, t, conditioning) - target).square().flatten(1).mean(dim=1)
         self.mixed.kept, self.mixed.keep = kept, keep
-        error = (self.denoise(x, t, conditioning) - target).square().mean(dim=(1, 2, 3))
+        error = (self.denoise(x, t, conditioning) - target).square().flatten(1).mean(dim=1)
         return (error / worst.clamp_min(1e-12)).mean() + self.settings.price * self.cost(keep)
 
 
@@ -108,7 +108,7 @@ class _HarmoniCaLoss(_Trainer):
         """The error at every step but the first, and the final latent, of a run with ``keep`` [steps, blocks, parts]."""
         scheduler = build_solver(self.pipeline.solver, self.pipeline.own_scheduler)
         scheduler.set_timesteps(len(self.t), device=self.pipeline.device)
-        conditioning = self.data.guidance_batch(index, self.pipeline.conditional_first)
+        conditioning = self.data.guidance_batch(index, self.pipeline.guidance)
         x, branches = self.data.states[index, 0], self.data.branches
         errors = []
         for step, t in enumerate(scheduler.timesteps):
@@ -160,5 +160,5 @@ def build_router_files(
 ) -> None:
     """Train, and write ``router.json`` and ``training.json``."""
     router, made = train_router(name, settings, pipeline, prompts, checkpoint)
-    router.save(folder / "router.json", pipeline.solver, pipeline.guidance)
+    router.save(folder / "router.json", pipeline.solver, pipeline.guidance.scale)
     made.save(folder / "training.json")

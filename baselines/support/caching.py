@@ -1,97 +1,112 @@
 """What the caches share: ranges of blocks that a step skips, parts of blocks whose output it takes from an earlier step.
 
-Step numbers are 0-based. The first step of every call must run everything, so that no state outlives a call.
+Step numbers are 0-based. The first step of every call must run everything, so that no state outlives a call. What is kept is kept
+for each guidance branch that the pipeline runs on its own (:attr:`harness.sampling.clock.StepClock.call`).
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Protocol
 
 import torch
-from torch import nn
 
-from harness.cost.macs import PARTS
+from harness.cost.macs import KINDS, Part
 from harness.errors import NotMeasured, UsageError
-from harness.sampling.guidance import select_rows
+from harness.models.families.base import Conditioning, State
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
+from harness.sampling.sites import Run, Site
 from harness.sampling.transfer import to_device
 
-Forward = Callable[..., torch.Tensor]
-Chooser = Callable[[torch.Tensor, dict[str, Any]], "bool | torch.Tensor"]
-Runs = Callable[[int, int, str], bool]  # (0-based step, 0-based block, part)
+Forward = Callable[..., Any]
+Chooser = Callable[[State, Conditioning], "bool | torch.Tensor"]
 
 
 class RangeCache:
     """A range of blocks that runs, or is replaced by adding what it added to its input when it last ran.
 
-    ``choose`` gets the hidden states [rows, tokens, width] that enter the range and the blocks' keyword arguments, once a
-    step, and says whether the range runs: one bool for all, or a bool tensor [rows] that decides each row apart. With
+    ``choose`` gets the streams [rows, tokens, width] that enter the range and the first block's conditioning, once a call of the
+    model, and says whether the range runs: one bool for all, or a bool tensor [rows] that decides each row apart. With
     ``absolute`` the range's OUTPUT is kept instead of what it added.
     """
 
-    def __init__(self, choose: Chooser, *, absolute: bool = False) -> None:
-        self.choose, self.absolute = choose, absolute
+    def __init__(self, pipeline: Pipeline, choose: Chooser, *, absolute: bool = False) -> None:
+        self.pipeline, self.choose, self.absolute = pipeline, choose, absolute
         self._rows: torch.Tensor | None = None  # which rows run; None: all
-        self._entered = self._kept = torch.empty(0)
+        self._entered: State = ()
+        self._kept: dict[int, State] = {}
 
     @contextmanager
-    def attached(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
-        """Replace the ``forward`` of ``blocks`` (in order, neighbours) inside the context."""
+    def attached(self, sites: Sequence[Site]) -> Iterator[None]:
+        """Change the blocks at ``sites`` (in order, neighbours) inside the context."""
         with ExitStack() as stack:
-            for i, block in enumerate(blocks):
-                wrapped = self._wrapped(block.forward, is_first=i == 0, is_last=i == len(blocks) - 1)
-                stack.enter_context(patched(block, "forward", wrapped))
+            for i, site in enumerate(sites):
+                joins = i > 0 and site.segment is not sites[i - 1].segment
+                wrapped = self._wrapped(site, is_first=i == 0, is_last=i == len(sites) - 1, joins=joins)
+                stack.enter_context(site.changed(wrapped))
             yield
 
-    def _wrapped(self, forward: Forward, *, is_first: bool, is_last: bool) -> Forward:
-        def call(hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+    def _wrapped(self, site: Site, *, is_first: bool, is_last: bool, joins: bool) -> Callable[[Run, State, Conditioning], State]:
+        def call(run: Run, state: State, conditioning: Conditioning) -> State:
             if is_first:
-                hidden_states = self._enter(hidden_states, kwargs)
+                state = self._enter(state, conditioning)
+            elif joins:
+                self._entered = site.segment.enter(self._entered)
             if self._rows is not None and len(self._rows):
-                kwargs = select_rows(kwargs, len(self._entered), self._rows)
-            if len(hidden_states):
-                hidden_states = forward(hidden_states, **kwargs)
-            return self._leave(hidden_states) if is_last else hidden_states
+                conditioning = site.rows(conditioning, len(self._entered[0]), self._rows)
+            if len(state[0]):
+                state = run(state, conditioning)
+            elif is_last:
+                state = state[: len(self._kept[self.pipeline.clock.call])]  # a stream that ends in the last block
+            return self._leave(state) if is_last else state
 
         return call
 
-    def _enter(self, hidden_states: torch.Tensor, kwargs: dict[str, Any]) -> torch.Tensor:
+    def _enter(self, state: State, conditioning: Conditioning) -> State:
         """The rows that will run."""
-        chosen = self.choose(hidden_states, kwargs)
-        known = (
-            torch.tensor([chosen]) if isinstance(chosen, bool) else chosen.cpu()
-        )  # on a GPU the host waits here, once per step
-        self._entered = hidden_states
+        chosen = self.choose(state, conditioning)
+        known = torch.tensor([chosen]) if isinstance(chosen, bool) else chosen.cpu()  # on a GPU the host waits here
+        self._entered = state
         if not known.any():
             self._rows = torch.empty(0, dtype=torch.long)
-            return hidden_states[:0]
-        self._rows = None if known.all() else to_device(known.nonzero()[:, 0], hidden_states.device)
-        return hidden_states if self._rows is None else hidden_states[self._rows]
+            return tuple(stream[:0] for stream in state)
+        self._rows = None if known.all() else to_device(known.nonzero()[:, 0], state[0].device)
+        return state if self._rows is None else tuple(stream[self._rows] for stream in state)
 
-    def _leave(self, output: torch.Tensor) -> torch.Tensor:
+    def _leave(self, output: State) -> State:
         """All rows: the fresh ones as they are, the others from what was kept."""
+        branch = self.pipeline.clock.call
         if self._rows is None:
-            self._kept = output if self.absolute else output - self._entered
+            self._kept[branch] = output if self.absolute else tuple(map(_difference, output, self._entered))
             return output
-        merged = self._kept if self.absolute else self._entered + self._kept
+        merged = self._kept[branch] if self.absolute else tuple(map(_sum, self._entered, self._kept[branch]))
         if len(self._rows):
-            fresh = output if self.absolute else output - self._entered[self._rows]
-            self._kept = self._kept.index_copy(0, self._rows, fresh)
-            merged = merged.index_copy(0, self._rows, output)
+            entered = [stream[self._rows] for stream in self._entered]
+            fresh = output if self.absolute else tuple(map(_difference, output, entered))
+            self._kept[branch] = tuple(k.index_copy(0, self._rows, f) for k, f in zip(self._kept[branch], fresh, strict=True))
+            merged = tuple(m.index_copy(0, self._rows, out) for m, out in zip(merged, output, strict=True))
         return merged
 
 
-class Memory(Protocol):
-    """What one part of one block remembers."""
+def _sum(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return a + b
 
-    def keep(self, output: torch.Tensor, step: int) -> None:
+
+def _difference(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return a - b
+
+
+class Memory(Protocol):
+    """What one part of one block remembers: the tensors that it returned."""
+
+    def keep(self, output: tuple[torch.Tensor, ...], step: int) -> None:
         """The part ran at ``step``."""
         ...
 
-    def recall(self, step: int) -> torch.Tensor:
+    def recall(self, step: int) -> tuple[torch.Tensor, ...]:
         """What the part would return at ``step``."""
         ...
 
@@ -99,35 +114,40 @@ class Memory(Protocol):
 class Latest:
     """Remembers the last output as it was."""
 
-    def keep(self, output: torch.Tensor, step: int) -> None:
+    def keep(self, output: tuple[torch.Tensor, ...], step: int) -> None:
         """Replace what was kept."""
         self.output = output
 
-    def recall(self, step: int) -> torch.Tensor:
+    def recall(self, step: int) -> tuple[torch.Tensor, ...]:
         """The output kept."""
         return self.output
 
 
+Runs = Callable[[int, int, Part], bool]  # of the step, the block (both from 0) and the part
+
+
 @contextmanager
 def parts_replaced(
-    blocks: Sequence[nn.Module], parts: Collection[str], replacement: Callable[[Forward, int, str], Forward]
+    sites: Sequence[Site], kinds: Collection[str], replacement: Callable[[Forward, int, Part], Forward]
 ) -> Iterator[None]:
-    """The ``forward`` of each of ``parts`` of every block becomes ``replacement(forward, block number, part)`` in the context.
+    """The ``forward`` of each part of these ``kinds`` of every block becomes ``replacement(forward, block, part)`` in the
+    context; blocks count from 0.
 
     What a part returns is its output before the gate, so that one from an earlier step is added under the step's fresh gate.
     """
     with ExitStack() as stack:
-        for number, block in enumerate(blocks):
-            for name in parts_of(block, parts):
-                part = getattr(block, name)
-                stack.enter_context(patched(part, "forward", replacement(part.forward, number, name)))
+        for number, site in enumerate(sites):
+            names = site.cost.skippable(kinds)
+            for part, module in site.parts():
+                if part.name in names:
+                    stack.enter_context(patched(module, "forward", replacement(module.forward, number, part)))
         yield
 
 
 def parts_cached(
-    pipeline: Pipeline, runs: Runs, memory: Callable[[], Memory] = Latest, parts: Collection[str] = tuple(PARTS)
+    pipeline: Pipeline, runs: Runs, memory: Callable[[], Memory] = Latest, kinds: Collection[str] = KINDS
 ) -> AbstractContextManager[None]:
-    """Each of ``parts`` of every block runs where ``runs(step, block number, part)`` says so, else its memory is recalled.
+    """Each part of these ``kinds`` of every block runs where ``runs(step, block, part)`` says so, else its memory is recalled.
 
     Raises :class:`NotMeasured` where blocks run compiled or captured: each pattern of parts would be another compilation, until
     torch gives up, and a captured block does the same at every step.
@@ -139,35 +159,45 @@ def parts_cached(
             remedy="run it without compilation; methods that skip whole blocks can be compiled",
         )
 
-    def caching(forward: Forward, block: int, part: str) -> Forward:
-        remembered = memory()
+    def caching(forward: Forward, block: int, part: Part) -> Forward:
+        remembered: defaultdict[int, Memory] = defaultdict(memory)
+        several = False
 
-        def call(*args: Any, **kwargs: Any) -> torch.Tensor:
-            step = pipeline.clock.step
-            if pipeline.clock.is_second_pass:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal several
+            clock = pipeline.clock
+            if clock.is_second_pass:
                 return forward(*args, **kwargs)
-            if not runs(step, block, part):
-                return remembered.recall(step)
+            if not runs(clock.step, block, part):
+                kept = remembered[clock.call].recall(clock.step)
+                return kept if several else kept[0]
             output = forward(*args, **kwargs)
-            remembered.keep(output, step)
+            several = isinstance(output, tuple)
+            remembered[clock.call].keep(output if several else (output,), clock.step)
             return output
 
         return call
 
-    return parts_replaced(pipeline.blocks, parts, caching)
+    return parts_replaced(pipeline.sites, kinds, caching)
 
 
-def parts_of(block: nn.Module, parts: Collection[str] = tuple(PARTS)) -> tuple[str, ...]:
-    """Those of ``parts`` that a block has; only PixArt's attend to a caption."""
-    return tuple(name for name in parts if getattr(block, name, None) is not None)
+def by_kind(pipeline: Pipeline, runs: Callable[[int, str], bool]) -> Runs:
+    """A part runs where ``runs(step, kind)`` says so of its kind; what joins attention and MLP, where it does of either."""
+    present = [{part.kind for part in site.cost.parts} - {"output"} for site in pipeline.sites]
+
+    def chosen(step: int, block: int, part: Part) -> bool:
+        return any(runs(step, kind) for kind in (present[block] if part.kind == "output" else {part.kind}))
+
+    return chosen
 
 
 def over_branches(values: torch.Tensor, pipeline: Pipeline) -> torch.Tensor:
-    """The mean of ``values`` [rows] over the guidance branches of each image, given to each of its rows [rows].
+    """The mean of ``values`` [rows] over the guidance branches of each image in this call, given to each of its rows [rows].
 
-    An image's two rows decide together, and no other image has a say.
+    An image's two rows decide together, and no other image has a say. Where the branches are calls of their own, each decides
+    for itself.
     """
-    branches = 2 if pipeline.guidance > 1 else 1
+    branches = pipeline.guidance.rows
     return values.view(branches, -1).mean(0).repeat(branches)
 
 

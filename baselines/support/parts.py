@@ -11,6 +11,16 @@ from harness.errors import ArtifactError, NotMeasured
 from harness.sampling.pipeline import Pipeline
 
 
+def part_names(pipeline: Pipeline) -> tuple[str, ...]:
+    """The parts of every block by the names of their modules. Raises :class:`NotMeasured` where blocks are of unlike kinds."""
+    names = [tuple(part.name for part, _ in site.parts()) for site in pipeline.sites]
+    if len(set(names)) > 1:
+        raise NotMeasured(
+            expected="blocks of one kind, whose parts one table names", got="several kinds", remedy="leave the method out"
+        )
+    return names[0]
+
+
 @dataclass(frozen=True)
 class ReuseTable:
     """``reuse[step][block]`` holds the names of the parts whose kept output (before the gate) is used instead of a fresh one.
@@ -43,10 +53,14 @@ class ReuseTable:
     def plan(self, plan: Plan, name: str) -> Plan:
         """The cost without the re-used parts."""
         self.check(len(plan.steps), plan.backbone.depth, name)
-        share = plan.backbone.block.share
-        return plan.saving([sum(share(part) for block in step for part in block) for step in self.reuse])
+        shares = plan.backbone.geometry.shares
+
+        def worth(step: tuple[frozenset[str], ...]) -> float:
+            return sum(own.get(part, 0.0) for own, parts in zip(shares, step, strict=True) for part in parts)
+
+        return plan.saving([worth(step) for step in self.reuse])
 
     def attached(self, pipeline: Pipeline, name: str) -> AbstractContextManager[None]:
         """Re-use inside the context; what is kept is gone after it."""
         self.check(pipeline.steps, len(pipeline.blocks), name)
-        return parts_cached(pipeline, lambda step, block, part: part not in self.reuse[step][block])
+        return parts_cached(pipeline, lambda step, block, part: part.name not in self.reuse[step][block])

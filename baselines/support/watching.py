@@ -3,44 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from contextlib import ExitStack
 
 import torch
-from torch import nn
 
+from harness.models.families.base import Conditioning, State
 from harness.sampling.pipeline import Pipeline
+from harness.sampling.sites import Run, Site
+
+
+class Residuals:
+    """Tells ``seen`` what the blocks from number ``first`` (1-based) to the last add to the image's stream, [rows, tokens,
+    width], at each call of the model."""
+
+    def __init__(self, pipeline: Pipeline, first: int, seen: Callable[[torch.Tensor], None]) -> None:
+        self.sites, self.seen = pipeline.sites[first - 1 :], seen
+        self._entered: State = ()
+
+    def attached(self) -> ExitStack:
+        """Watch inside the context."""
+        with ExitStack() as stack:
+            for i, site in enumerate(self.sites):
+                joins = i > 0 and site.segment is not self.sites[i - 1].segment
+                if i == 0 or joins or i == len(self.sites) - 1:
+                    stack.enter_context(site.changed(self._watching(site, i == 0, joins, i == len(self.sites) - 1)))
+            return stack.pop_all()
+
+    def _watching(self, site: Site, is_first: bool, joins: bool, is_last: bool) -> Callable[[Run, State, Conditioning], State]:
+        def call(run: Run, state: State, conditioning: Conditioning) -> State:
+            if is_first:
+                self._entered = state
+            elif joins:
+                self._entered = site.segment.enter(self._entered)
+            output = run(state, conditioning)
+            if is_last:
+                self.seen(output[0] - self._entered[0])
+            return output
+
+        return call
 
 
 def each_step(
     pipeline: Pipeline,
     sample: Callable[[], None],
     first: int,
-    last: int,
     compare: Callable[[torch.Tensor, torch.Tensor], float],
     at_start: float,
 ) -> list[float]:
-    """``compare(residual, residual one step before)`` of blocks ``first`` to ``last`` (1-based), at each step, over all chunks.
+    """``compare(residual, residual one step before)`` of blocks ``first`` (1-based) to the last, at each step, over all calls.
 
-    A residual is what a range adds to its input, [rows, tokens, width]. The first step, which has none before, is ``at_start``.
+    The first step, which has none before, is ``at_start``.
     """
     values: list[list[float]] = [[] for _ in range(pipeline.steps)]
-    held: dict[str, torch.Tensor] = {}
+    before: dict[int, torch.Tensor] = {}
 
-    def entering(module: nn.Module, args: tuple[Any, ...]) -> None:
-        held["in"] = args[0]
+    def seen(residual: torch.Tensor) -> None:
+        step, branch = pipeline.clock.step, pipeline.clock.call
+        values[step].append(compare(residual, before[branch]) if step else at_start)
+        before[branch] = residual
 
-    def leaving(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> None:
-        step, residual = pipeline.clock.step, output - held["in"]
-        values[step].append(compare(residual, held["before"]) if step else at_start)
-        held["before"] = residual
-
-    hooks = [
-        pipeline.blocks[first - 1].register_forward_pre_hook(entering),
-        pipeline.blocks[last - 1].register_forward_hook(leaving),
-    ]
-    try:
+    with Residuals(pipeline, first, seen).attached():
         sample()
-    finally:
-        for hook in hooks:
-            hook.remove()
     return [sum(step) / len(step) for step in values]

@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from ilf_bench import UsageError, conditional_only, patched
+from ilf_bench import UsageError, conditional_only
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,9 @@ class LimitedGuidance:
 
     @contextmanager
     def attach(self, pipeline):
-        """Replace the transformer's forward; the clock says which step is running."""
-        inside, forward = self.guided(pipeline.steps), pipeline.transformer.forward
-        conditional = conditional_only(forward, pipeline.conditional_first)
-
-        def call(*args, **kwargs):
-            plain = pipeline.clock.step in inside or pipeline.guidance <= 1
-            return (forward if plain else conditional)(*args, **kwargs)
-
-        with patched(pipeline.transformer, "forward", call):
+        """Outside the interval the transformer is called for the conditional branch alone."""
+        inside = self.guided(pipeline.steps)
+        with conditional_only(pipeline, lambda step: step not in inside):
             yield
 
 

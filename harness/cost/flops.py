@@ -7,70 +7,88 @@ out: it is below 1% of the arithmetic, though not of the time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
-from harness.cost.macs import BlockMacs, block_macs
+from harness.cost.macs import GRAIN, BlockCost
 
 FLOPS_PER_MAC = 2
-TIME_CHANNELS = 256  # the sinusoidal embedding of the timestep, in diffusers' DiT and PixArt alike
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The shapes that decide a denoiser's cost. ``tokens`` is of one image, ``caption_width`` is 0 for class labels."""
+    """The shapes that decide a denoiser's cost. ``tokens`` and ``latent`` are of one image, ``caption_tokens`` is 0 for class
+    labels.
 
-    depth: int
+    ``stream_tokens``: all tokens that the blocks carry from one to the next, those of the caption too in a model of two streams.
+    ``rest_macs``: everything but the blocks (patches, time, caption projection, refiners, head), ``head_macs`` the head alone.
+    """
+
+    blocks: tuple[BlockCost, ...]
     width: int
     tokens: int
-    block: BlockMacs
+    stream_tokens: int
+    caption_tokens: int
     caption_width: int
-    latent: tuple[int, int, int]
-    patch: int
-    out_channels: int
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any], caption_tokens: int) -> Geometry:
-        """From the ``config.json`` of diffusers' DiT or PixArt transformer. Raises :class:`KeyError` on a foreign one."""
-        patch, side = int(config["patch_size"]), int(config["sample_size"])
-        caption_width = int(config.get("caption_channels") or 0)
-        return cls(
-            depth=int(config["num_layers"]),
-            width=int(config["num_attention_heads"]) * int(config["attention_head_dim"]),
-            tokens=(side // patch) ** 2,
-            block=block_macs(config, caption_tokens),
-            caption_width=caption_width,
-            latent=(int(config["in_channels"]), side, side),
-            patch=patch,
-            out_channels=int(config["out_channels"] or config["in_channels"]),
-        )
+    latent: tuple[int, ...]
+    rest_macs: int
+    head_macs: int
 
     @property
-    def caption_tokens(self) -> int:
-        """The longest caption, in tokens; 0 for class labels."""
-        return self.block.caption_tokens if self.caption_width else 0
+    def depth(self) -> int:
+        """How many blocks there are."""
+        return len(self.blocks)
 
-    @property
+    @cached_property
     def block_macs(self) -> int:
-        """One transformer block on one image and one guidance branch."""
-        return self.block.block
+        """The mean transformer block on one image and one guidance branch, the unit of block evaluations, as a whole number."""
+        return round(self.mean)
+
+    @cached_property
+    def product_macs(self) -> int:
+        """Products of two activations in the mean block."""
+        return round(sum(block.products for block in self.blocks) / self.depth)
+
+    @cached_property
+    def weights(self) -> tuple[float, ...]:
+        """What each block is worth in mean blocks, rounded so that all sum to the depth."""
+        total, before, found = sum(block.block for block in self.blocks), 0, []
+        for block in self.blocks:
+            after = before + block.block
+            found.append((round(GRAIN * self.depth * after / total) - round(GRAIN * self.depth * before / total)) / GRAIN)
+            before = after
+        return tuple(found)
+
+    @cached_property
+    def mean(self) -> float:
+        """Multiply-accumulates of the mean block."""
+        return sum(block.block for block in self.blocks) / self.depth
+
+    @cached_property
+    def shares(self) -> tuple[dict[str, float], ...]:
+        """For each block, what each part of it is worth in mean blocks."""
+        return tuple(block.shares(self.mean) for block in self.blocks)
+
+    def worth(self, block: BlockCost) -> float:
+        """How many mean blocks of this model another block is worth."""
+        return round(GRAIN * block.block / self.mean) / GRAIN
+
+    def skipped(self, kinds: Collection[str]) -> float:
+        """What all parts of these kinds are worth together, in mean blocks: what a step saves that leaves them out."""
+        pairs = zip(self.blocks, self.shares, strict=True)
+        return sum(shares[name] for block, shares in pairs for name in block.skippable(kinds))
 
     @property
-    def rest_macs(self) -> int:
-        """Everything but the blocks: patches, time, caption projection, head."""
-        n, d = self.tokens, self.width
-        patches = n * d * self.patch**2 * (self.latent[0] + self.out_channels)
-        if self.caption_tokens:
-            modulation = TIME_CHANNELS * d + 7 * d * d  # once a model; in DiT every block has its own
-            return patches + modulation + self.caption_tokens * d * (self.caption_width + d)
-        return patches + TIME_CHANNELS * d + d * d + 2 * d * d
+    def state_values(self) -> int:
+        """Numbers that the blocks carry from one to the next for one image."""
+        return self.stream_tokens * self.width
 
     @property
     def forward_macs(self) -> int:
         """One call of the transformer on one image and one guidance branch."""
-        return self.depth * self.block_macs + self.rest_macs
+        return sum(block.block for block in self.blocks) + self.rest_macs
 
     def denoising_flops(self, block_evaluations: float, calls: float) -> float:
         """FLOPs of one image: blocks as counted (both branches), and the rest as often as the transformer was ``calls``-ed."""
-        return FLOPS_PER_MAC * (block_evaluations * self.block_macs + calls * self.rest_macs)
+        return FLOPS_PER_MAC * (block_evaluations * self.mean + calls * self.rest_macs)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.cost.flops import Geometry
-from harness.cost.macs import BlockMacs, block_macs
+from harness.cost.guidance import Guidance
 from harness.errors import NotMeasured, UsageError
 
 
@@ -35,33 +35,42 @@ class StepCost:
 class Backbone:
     """What a cost prediction needs to know of a model, before a weight is loaded.
 
-    ``depth`` counts its transformer blocks, ``macs`` says what one costs, ``config`` is the transformer's ``config.json``.
-    Without the last two only whole block evaluations can be predicted.
+    ``depth`` counts its transformer blocks over all lists of them, ``shapes`` say what each costs and ``config`` is the
+    transformer's ``config.json``. Without the last two only whole block evaluations can be predicted. ``family``: the name of its
+    family (see :mod:`harness.models.families`).
     """
 
     depth: int
     folder: Path | None
-    macs: BlockMacs | None = None
+    shapes: Geometry | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    family: str = ""
+    reshaped: Callable[[Mapping[str, Any], float], Geometry] | None = field(default=None, compare=False, repr=False)
 
-    @classmethod
-    def of(cls, config: Mapping[str, Any], caption_tokens: int, folder: Path | None = None) -> Backbone:
-        """From a transformer's config and the longest caption that its pipeline makes (0 for class labels)."""
-        return cls(int(config["num_layers"]), folder, block_macs(config, caption_tokens), config)
-
-    @property
-    def block(self) -> BlockMacs:
-        """The multiply-accumulates of one block. Raises :class:`NotMeasured` where they are not known."""
-        if self.macs is None:
-            raise NotMeasured(
-                expected="a model whose blocks' cost is known", got="none", remedy="name a pipeline folder, or random:NAME"
-            )
-        return self.macs
+    def like(self, config: Mapping[str, Any] | None = None, scale: float = 1.0) -> Geometry:
+        """The shapes of a transformer with another config in the place of this one, on images whose sides are ``scale`` times as
+        long. Raises :class:`NotMeasured` where nothing is known of the pipeline."""
+        if self.reshaped is None:
+            raise _unknown()
+        return self.reshaped(self.config if config is None else config, scale)
 
     @property
     def geometry(self) -> Geometry:
-        """The shapes from which FLOPs are counted. Raises :class:`KeyError` without a config."""
-        return Geometry.of(self.config, self.block.caption_tokens)
+        """The shapes from which costs are counted. Raises :class:`NotMeasured` where they are not known."""
+        if self.shapes is None:
+            raise _unknown()
+        return self.shapes
+
+    def blocks(self, first: int = 1, last: int | None = None) -> float:
+        """What blocks ``first`` to ``last`` (1-based, inclusive; default: all) are worth in mean blocks."""
+        last = self.depth if last is None else last
+        return float(last - first + 1) if self.shapes is None else sum(self.shapes.weights[first - 1 : last])
+
+
+def _unknown() -> NotMeasured:
+    return NotMeasured(
+        expected="a model whose blocks' cost is known", got="none", remedy="name a pipeline folder, or random:NAME"
+    )
 
 
 STEPS, SOLVER, TIMESTEPS, WORK = "the number of steps", "the solver", "the timesteps", "what its steps leave out"
@@ -83,7 +92,7 @@ class Plan:
 
     backbone: Backbone
     steps: tuple[StepCost, ...]
-    guidance: float = 1.0
+    guidance: Guidance = field(default_factory=Guidance)
     solver: str = ""
     exact: bool = True
     timesteps: tuple[int, ...] = ()
@@ -92,9 +101,9 @@ class Plan:
     chosen: frozenset[str] = frozenset()
 
     @classmethod
-    def full(cls, backbone: Backbone, steps: int, guidance: float, solver: str = "") -> Plan:
+    def full(cls, backbone: Backbone, steps: int, guidance: Guidance, solver: str = "") -> Plan:
         """The plain pipeline: every block, on both guidance branches where there is guidance."""
-        return cls(backbone, (StepCost(2 if guidance > 1 else 1, backbone.depth),) * steps, guidance, solver)
+        return cls(backbone, (StepCost(guidance.branches, backbone.blocks()),) * steps, guidance, solver)
 
     @property
     def block_evaluations(self) -> float:
@@ -146,6 +155,7 @@ class Plan:
 
         Raises :class:`UsageError` where that is more than it costs, or where there are not as many savings as steps.
         """
+        self.choosing(WORK)  # raises where something else has
         if len(saved) != len(self.steps):
             remedy = "fix the method's plan"
             raise UsageError(expected=f"a saving for each of {len(self.steps)} steps", got=f"{len(saved)}", remedy=remedy)

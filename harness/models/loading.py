@@ -15,26 +15,21 @@ import transformers
 from safetensors import safe_open
 
 from harness.config.spec import ExperimentSpec
-from harness.cost.flops import Geometry
-from harness.cost.macs import CAPTION_TOKENS
-from harness.cost.plan import Backbone
+from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, UsageError
 from harness.hub import PREFIX, fetch_model
-from harness.models.random_weights import DTYPES, build_random, find_architecture, is_random, transformer_config
-from harness.models.reading import check_index, check_part, load_tensors, offline, read_settings, reading
+from harness.models.families.base import Described, Family, backbone_of
+from harness.models.families.table import families, family_of
+from harness.models.random_weights import DTYPES, describe, find_architecture, is_random
+from harness.models.reading import CLASSES, check_index, check_part, load_tensors, offline, read_settings, reading
 from harness.paths import locate
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.precision import exact_float32
 from harness.storage.documents import parse_json
 from harness.storage.files import read_small
 
-KINDS = {
-    "class": ("DiTPipeline",),
-    "text": ("PixArtAlphaPipeline", "PixArtSigmaPipeline"),
-}
-
-SETTINGS = ("*.json", "*/*.json", "*/*.model", "*/*.txt")
-PARTS = ("transformer", "vae", "text_encoder")
+SETTINGS = ("*.json", "*/*.json", "*/*.model", "*/*.txt", "*/*.jinja")
+WEIGHTS = ("transformer", "vae", "text_encoder")  # how the names of parts with weights begin
 LEGACY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # the VAE's attention before 2023
 
 
@@ -57,28 +52,40 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def find_backbone(spec: ExperimentSpec) -> Backbone:
-    """Depth and folder of the spec's model, after the checks that need no weights. From the hub only settings are fetched."""
+def find_plan(spec: ExperimentSpec) -> Plan:
+    """What the spec's plain run costs, after the checks that need no weights. From the hub only settings are fetched."""
     if is_random(spec.pipeline):
-        architecture = find_architecture(spec.pipeline, spec.task)
-        return Backbone.of(transformer_config(architecture), architecture.tokens)
-    located = locate_weights(spec, complete=False)
-    config = read_config(located.transformer)
-    check_fits(config, located)
-    return Backbone.of(config, caption_tokens(located.folder), located.folder)
+        family, model = describe(find_architecture(spec.pipeline, spec.task))
+        folder = None
+    else:
+        located = locate_weights(spec, complete=False)
+        folder = located.folder
+        family, model = family_of(read_index(folder, spec.task)), describe_folder(located)
+        check_fits(family, model, located)
+    guidance = family.guidance(model.configs, spec.guidance, 1.0)
+    return Plan.full(shapes_of(family, model, folder), spec.steps, guidance, spec.solver)
 
 
 def locate_weights(spec: ExperimentSpec, *, complete: bool) -> Located:
     """The folders of a pipeline that has been trained, downloaded first where it is on the hub: ``complete``ly, or settings."""
     if not spec.pipeline.startswith(PREFIX):
-        folder = read_index(locate(spec.pipeline), spec.task)
+        folder = locate(spec.pipeline)
+        read_index(folder, spec.task)
         return Located(folder, folder / "transformer")
     base, _, own = spec.pipeline.removeprefix(PREFIX).partition("+")
-    folder = _download(base, [part for part in PARTS if not (own and part == "transformer")] if complete else [])
+    folder = _download(base, [])
     read_index(folder, spec.task)
+    if complete:
+        folder = _download(base, [part for part in parts_of(folder) if not (own and part == "transformer")])
     if not own:
         return Located(folder, folder / "transformer")
     return Located(folder, _download(own, ["transformer"] if complete else []) / "transformer")
+
+
+def parts_of(folder: Path) -> list[str]:
+    """The parts of a pipeline that have weights, by its index."""
+    index = check_index(folder)
+    return [name for name, kind in index.items() if name.startswith(WEIGHTS) and isinstance(kind, list) and kind[0]]
 
 
 def _download(name: str, parts: Sequence[str]) -> Path:
@@ -90,8 +97,8 @@ def _download(name: str, parts: Sequence[str]) -> Path:
     return fetch_model(name, [f"{part}/*.bin" for part in old]) if old else folder
 
 
-def read_index(folder: Path, task: str) -> Path:
-    """The folder itself, after checking that it is a pipeline of the right kind for the task."""
+def read_index(folder: Path, task: str) -> str:
+    """The name of the pipeline's class, after checking that its family is known and serves the task."""
     index = folder / "model_index.json"
     if not index.exists():
         raise ArtifactError(
@@ -100,51 +107,51 @@ def read_index(folder: Path, task: str) -> Path:
             remedy="check the path; bundled models: zoo/tiny-pixart, zoo/tiny-dit; others: hub:OWNER/NAME, random:NAME",
         )
     kind = check_index(folder).get("_class_name")
-    if kind not in KINDS[task]:
+    wanted = [name for family in families().values() if family.task == task for name in family.pipelines]
+    if kind not in wanted:
         raise ArtifactError(
-            expected=f"{' or '.join(KINDS[task])} for task {task}", got=str(kind), remedy="set `task`, or use another model"
+            expected=f"{' or '.join(wanted)} for task {task}",
+            got=str(kind),
+            remedy="set `task`, use another model, or add its family: docs/add-a-family.md",
         )
-    return folder
+    return str(kind)
 
 
-def read_config(transformer: Path) -> dict[str, Any]:
-    """The transformer's settings, as far as a cost prediction needs them. Raises :class:`ArtifactError` on others."""
+def describe_folder(located: Located) -> Described:
+    """The settings of a pipeline's parts. Raises :class:`ArtifactError` where they cannot be read."""
+    folder, configs, limits = located.folder, dict[str, dict[str, Any]](), dict[str, int]()
+    for part in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if (part / "tokenizer_config.json").exists():
+            longest = read_settings(part / "tokenizer_config.json").get("model_max_length")
+            if isinstance(longest, (int, float)) and longest >= 1:
+                limits[part.name] = int(longest)
+        for name in ("config.json", "scheduler_config.json"):
+            if (part / name).exists():
+                configs[part.name] = read_settings(part / name)
+    with reading(f"transformer/config.json in {located.transformer.parent}", "restore the folder"):
+        configs["transformer"] = read_settings(located.transformer / "config.json")
+    return Described(check_index(folder)["_class_name"], configs, limits)
+
+
+def shapes_of(family: Family, model: Described, folder: Path | None) -> Backbone:
+    """The transformer's shapes and costs. Raises :class:`ArtifactError` where its config is none of its family."""
     try:
-        config = read_settings(transformer / "config.json")
-        Geometry.of(config, 0)
-        return config
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return backbone_of(family, model, folder)
+    except (KeyError, ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise ArtifactError(
-            expected=f"transformer/config.json in {transformer.parent}", got=repr(error), remedy="restore the folder"
+            expected=f"transformer/config.json in {folder}", got=repr(error), remedy="restore the folder"
         ) from error
 
 
-def check_fits(config: dict[str, Any], located: Located) -> None:
+def check_fits(family: Family, model: Described, located: Located) -> None:
     """Raise :class:`ArtifactError` where a transformer was made for another base: told by the settings, before any weight."""
-    base = located.folder
-    kind = check_index(base)["_class_name"]
-    wanted = {"norm_type": "ada_norm_zero" if kind == "DiTPipeline" else "ada_norm_single"}
-    for part, theirs, ours in (("vae", "latent_channels", "in_channels"), ("text_encoder", "d_model", "caption_channels")):
-        file = base / part / "config.json"
-        value = read_settings(file).get(theirs) if file.exists() else None
-        if value is not None:
-            wanted[ours] = value
-    wrong = [
-        f"{key} {config[key]} where the base needs {value}" for key, value in wanted.items() if config.get(key, value) != value
-    ]
+    wrong = family.misfits(model.configs)
     if wrong:
         raise ArtifactError(
-            expected=f"a transformer for the {kind} in {base}",
+            expected=f"a transformer for the {model.pipeline} in {located.folder}",
             got=f"{'; '.join(wrong)} in {located.transformer}",
             remedy="name a transformer and a base of one family",
         )
-
-
-def caption_tokens(folder: Path) -> int:
-    """The longest caption of a pipeline: the published length of its kind, or its tokenizer's where that is shorter."""
-    limit, settings = CAPTION_TOKENS.get(check_index(folder)["_class_name"], 0), folder / "tokenizer" / "tokenizer_config.json"
-    own = read_settings(settings).get("model_max_length") if settings.exists() else None
-    return min(limit, int(own)) if isinstance(own, (int, float)) and own >= 1 else limit
 
 
 def quiet_libraries() -> None:
@@ -164,7 +171,7 @@ def load_pipeline(spec: ExperimentSpec) -> Pipeline:
     exact_float32()
     if is_random(spec.pipeline):
         architecture = find_architecture(spec.pipeline, spec.task)
-        pipe, folder, notes = build_random(architecture, DTYPES[spec.dtype]), None, architecture.notes
+        pipe, folder, notes = architecture.build(DTYPES[spec.dtype]), None, architecture.notes
     else:
         located = locate_weights(spec, complete=True)
         pipe, folder, notes = _read(located, DTYPES[spec.dtype]), located.folder, ()
@@ -189,16 +196,25 @@ def _read(located: Located, dtype: torch.dtype) -> Any:
     with reading(f"intact weights that fit their config in {folder}", "restore or download the folder again"), offline():
         for own_folder in (path for path in folder.iterdir() if path.is_dir()):
             check_part(own_folder)
-        for part in PARTS:
+        for part in parts_of(folder):
             _check_files(located.transformer if part == "transformer" else folder / part)
         if located.transformer != folder / "transformer":
-            own = diffusers.Transformer2DModel.from_pretrained(str(located.transformer), **settings)
+            kind = transformer_class(located.transformer)
+            own = kind.from_pretrained(str(located.transformer), **settings)
             pipe = diffusers.DiffusionPipeline.from_pretrained(str(folder), transformer=own, **settings)
         else:
             pipe = diffusers.DiffusionPipeline.from_pretrained(str(folder), **settings)
         _check_complete(located.transformer, pipe.transformer)
         _check_complete(folder / "vae", pipe.vae)
     return pipe
+
+
+def transformer_class(folder: Path) -> Any:
+    """The class that a transformer's settings name. Raises :class:`ValueError` where it is not on the list."""
+    name = str(read_settings(folder / "config.json").get("_class_name"))
+    if name not in CLASSES["diffusers"]:
+        raise ValueError(f"a transformer of class {name}")
+    return getattr(diffusers, name)
 
 
 def _check_files(folder: Path) -> None:

@@ -16,11 +16,13 @@ from harness.sampling.transfer import to_device
 class StepClock:
     """Follows a diffusers scheduler: ``step`` counts from 0, ``timesteps`` are this call's, high to low.
 
-    ``is_second_pass`` is True while blocks run a second time within a step: what caches keep and recall is the first time's.
+    ``call`` counts the transformer's calls within a step, from 0: the guidance branches of a pipeline that runs them one after
+    the other. ``is_second_pass`` is True while blocks run a second time within a step: what caches keep and recall is the first
+    time's.
     """
 
     def __init__(self) -> None:
-        self.step, self.is_second_pass = 0, False
+        self.step, self.call, self.is_second_pass = 0, 0, False
         self.timesteps: tuple[float, ...] = ()
 
     @property
@@ -46,7 +48,7 @@ class StepClock:
         def counted_set(*args: Any, device: Any = None, **kwargs: Any) -> Any:
             result = set_timesteps(*args, **kwargs)
             on_host[:] = [scheduler.timesteps]
-            self.timesteps, self.step = tuple(scheduler.timesteps.tolist()), 0
+            self.timesteps, self.step, self.call = tuple(scheduler.timesteps.tolist()), 0, 0
             scheduler.timesteps = to_device(scheduler.timesteps, followed)
             return result
 
@@ -55,9 +57,22 @@ class StepClock:
             (known,) = on_host
             with patched(scheduler, "timesteps", known):
                 result = step(output, known[self.step], *args, **kwargs)
-            self.step += 1
+            self.step, self.call = self.step + 1, 0
             return result
 
         followed = device
         with patched(scheduler, "set_timesteps", counted_set), patched(scheduler, "step", counted_step):
+            yield
+
+    @contextmanager
+    def counting_calls(self, transformer: Any) -> Iterator[None]:
+        """Count the calls of ``transformer`` inside the context. Enter it after whatever else changes the transformer."""
+        forward = transformer.forward
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            output = forward(*args, **kwargs)
+            self.call += 1
+            return output
+
+        with patched(transformer, "forward", counted):
             yield

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from diffusers import DiTPipeline, PixArtAlphaPipeline
 from torch import nn
 
 from harness.config.spec import PRECISION_OF
-from harness.cost.macs import CAPTION_TOKENS, BlockMacs, block_macs
+from harness.cost.flops import Geometry
+from harness.cost.guidance import Guidance
 from harness.cost.plan import Backbone, Plan
-from harness.errors import UsageError
+from harness.models.families.base import ModelCall, backbone_of
+from harness.models.families.table import described, family_of
 from harness.sampling.clock import StepClock
 from harness.sampling.compiling import compiled
 from harness.sampling.counting import BlockCounter
@@ -24,6 +25,7 @@ from harness.sampling.noise import generators
 from harness.sampling.patching import patched
 from harness.sampling.precision import autocast, resolve
 from harness.sampling.schedulers.bespoke import SolverTable, guidance_terms
+from harness.sampling.sites import Site, list_sites
 from harness.sampling.solvers import build_bespoke, build_solver, on_timesteps
 
 REMEDY = {"float16": "--dtype bfloat16", "bfloat16": "--dtype float32"}  # where values overflow; others compute in --precision
@@ -31,12 +33,13 @@ BlocksRun = Literal["eager", "compiled", "captured"]
 
 
 class Pipeline:
-    """One text-to-image (PixArt) or class-to-image (DiT) pipeline and the settings of the full run.
+    """One diffusers pipeline of a known family and the settings of the full run.
 
-    ``prompts`` are captions for PixArt and class names (as in ``pipe.labels``) or decimal class indices for DiT.
-    A method changes ``steps``, ``solver`` or the blocks inside its context only. Weights in float32 are computed with in
-    ``precision`` (autocast); others as they are, and the starting noise is then drawn in their dtype. ``notes`` are
-    sentences for the record of a run. ``compile``: see :meth:`compiled`.
+    ``prompts`` are captions, or class names (as in ``pipe.labels``) or decimal class indices. ``guidance`` is the scale of the
+    preset, ``true_guidance`` that of the second branch where the model is told the first; ``height`` and ``width`` are pixels (0:
+    the model's own). A method changes ``steps``, ``solver`` or the blocks inside its context only. Weights in float32 are
+    computed with in ``precision`` (autocast); others as they are, and the starting noise is then drawn in their dtype. ``notes``
+    are sentences for the record of a run. ``compile``: see :meth:`compiled`.
     """
 
     def __init__(
@@ -46,16 +49,23 @@ class Pipeline:
         folder: Path | None = None,
         steps: int = 20,
         guidance: float = 1.5,
+        true_guidance: float = 1.0,
+        negative_prompt: str = "",
+        height: int = 0,
+        width: int = 0,
         solver: str = "dpm++",
         precision: str = "auto",
         device: str = "cpu",
         notes: tuple[str, ...] = (),
         compile: bool = False,
     ) -> None:
+        self.family = family_of(type(pipe).__name__)
         self.pipe = pipe.to(device)
         self.pipe.set_progress_bar_config(disable=True)
         self.folder = folder
-        self.steps, self.guidance, self.device = steps, guidance, device
+        self.described = described(pipe, height, width)
+        self.steps, self.device, self.negative_prompt = steps, device, negative_prompt
+        self.guidance: Guidance = self.family.guidance(self.described.configs, guidance, true_guidance)
         self.notes = notes
         self.dtype = str(next(pipe.transformer.parameters()).dtype).removeprefix("torch.")
         self.precision = PRECISION_OF.get(self.dtype) or resolve(precision, device)
@@ -65,6 +75,7 @@ class Pipeline:
         self.pipe.scheduler = build_solver(solver, self.own_scheduler)
         self.clock = StepClock()
         self.counter: BlockCounter | None = None
+        self.generators: list[torch.Generator] = []  # of the present call, one per image
         self.compile = compile
         self.blocks_run: BlocksRun = "eager"
         self.converted: Callable[[], None] = lambda: None  # called when images are uint8 and not yet on the host
@@ -77,8 +88,8 @@ class Pipeline:
 
     @property
     def is_class_conditional(self) -> bool:
-        """True for DiT, False for PixArt."""
-        return isinstance(self.pipe, DiTPipeline)
+        """Whether its prompts are classes."""
+        return self.family.task == "class"
 
     @property
     def transformer(self) -> nn.Module:
@@ -87,29 +98,61 @@ class Pipeline:
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """The transformer blocks in order; each is called ``block(hidden_states, **kwargs)`` and returns one tensor."""
-        return list(self.pipe.transformer.transformer_blocks)
+        """The transformer blocks in the order in which they run; :attr:`sites` also say how each is called."""
+        return [block for segment in self.family.segments for block in getattr(self.pipe.transformer, segment.blocks)]
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one sample's latent."""
-        config = self.pipe.transformer.config
-        return config.in_channels, config.sample_size, config.sample_size
+    def sites(self) -> list[Site]:
+        """The blocks where they stand."""
+        geometry = self.geometry
+        return list_sites(self.transformer, self.family, geometry.blocks, geometry.weights, geometry.shares)
 
     @property
-    def conditional_first(self) -> bool:
-        """DiT's guidance batch is [conditional, null]; PixArt's is [null, conditional]."""
-        return self.is_class_conditional
+    def latent_shape(self) -> tuple[int, ...]:
+        """The shape of one sample's latent, as the scheduler steps it."""
+        return self.family.latent(self.described)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        side = self.family.side(self.described)
+        return self.described.height or side, self.described.width or side
+
+    @property
+    def caption_tokens(self) -> int:
+        """The longest caption in tokens; 0 for classes."""
+        return self.family.caption_tokens(self.described)
 
     def plan(self) -> Plan:
         """The cost of the plain run."""
-        backbone = Backbone(len(self.blocks), self.folder, self.macs(), dict(self.pipe.transformer.config))
-        return replace(Plan.full(backbone, self.steps, self.guidance, self.solver), timesteps=self.timesteps)
+        return replace(Plan.full(self.backbone, self.steps, self.guidance, self.solver), timesteps=self.timesteps)
 
-    def macs(self, transformer: nn.Module | None = None) -> BlockMacs:
-        """What a block of this transformer, or of another in its place, costs at this latent size and caption length."""
-        config: Any = (transformer or self.transformer).config
-        return block_macs(config, 0 if self.is_class_conditional else self._max_tokens(), self.latent_shape[1])
+    @property
+    def backbone(self) -> Backbone:
+        """What a cost prediction needs to know of the model."""
+        return backbone_of(self.family, self.described, self.folder)
+
+    @property
+    def geometry(self) -> Geometry:
+        """What the transformer costs at this size and caption length."""
+        return self.backbone.geometry
+
+    def sites_of(self, transformer: Any) -> list[Site]:
+        """The blocks of another transformer in the place of this one, and their worth in mean blocks of this one."""
+        here, there = self.geometry, self.backbone.like(dict(transformer.config))
+        weights = [here.worth(block) for block in there.blocks]
+        shares = [block.shares(here.mean) for block in there.blocks]
+        return list_sites(transformer, self.family, there.blocks, weights, shares)
+
+    def predict(self, sample: torch.Tensor, t: torch.Tensor, conditioning: dict[str, Any]) -> torch.Tensor:
+        """The transformer called outside the pipeline: its prediction float32 [rows, ...] at timesteps [rows] of the scheduler.
+
+        ``sample`` [rows, ...]; ``conditioning``: its other arguments. Learned variances are cut off. Gradients flow.
+        """
+        io = self.family.call
+        with autocast(self.precision, self.device):
+            prediction = io.run(self.transformer, ModelCall(sample, io.time(t), conditioning))
+        return without_variances(prediction, sample).float()
 
     @contextmanager
     def sampling(
@@ -145,7 +188,7 @@ class Pipeline:
     def _learned(self, table: SolverTable) -> Iterator[None]:
         scheduler = build_bespoke(table, self.own_scheduler)
         before = self.steps, self.timesteps, self.pipe.scheduler
-        terms = guidance_terms(self.pipe, scheduler, self.clock, self.conditional_first) if self.guidance > 1 else nullcontext()
+        terms = guidance_terms(self, scheduler) if self.guidance.on else nullcontext()
         try:
             self.steps, self.timesteps, self.pipe.scheduler = len(table.timesteps), table.timesteps, scheduler
             with terms:
@@ -176,47 +219,35 @@ class Pipeline:
     @contextmanager
     def counting(self) -> Iterator[BlockCounter]:
         """Count block evaluations. Enter it before a method is attached, so that only real work is counted."""
-        counter = BlockCounter(self.macs())
-        with counter.counting(*self.blocks), patched(self, "counter", counter):
+        counter = BlockCounter()
+        with counter.counting(self.sites), patched(self, "counter", counter):
             yield counter
 
     def generate(self, prompts: Sequence[str], seed: int, indices: Sequence[int]) -> torch.Tensor:
         """Images uint8 [B, 3, H, W] on the CPU, each from its own noise keyed by (seed, index).
 
-        Raises :class:`ArtifactError` where the pipeline produced a value that is not finite, and :class:`UsageError` on one
-        step of PixArt-alpha: diffusers then takes the model for a distilled one, with another scheduler.
+        Raises :class:`ArtifactError` where the pipeline produced a value that is not finite, and :class:`UsageError` on prompts
+        or step counts that the pipeline does not take.
         """
-        if self.steps < 2 and isinstance(self.pipe, PixArtAlphaPipeline):
-            raise UsageError(expected="at least 2 steps for PixArt-alpha", got=str(self.steps), remedy="--steps 2")
+        noise = generators(seed, indices)
         arguments: dict[str, Any] = {
-            "generator": generators(seed, indices),
+            "generator": noise,
             "num_inference_steps": self.steps,
-            "guidance_scale": self.guidance,
+            "output_type": "np",
+            **self.family.arguments(self, prompts),
         }
+        if self.described.height or self.described.width:
+            arguments["height"], arguments["width"] = self.image_size
         mixed = self.precision if self.dtype == "float32" else "fp32"
         decoded, following = Decoded(), self.clock.following(self.pipe.scheduler, self.device)
-        with torch.inference_mode(), autocast(mixed, self.device), following, decoded.kept(self.pipe.vae):
-            if self.is_class_conditional:
-                self.pipe(class_labels=self.class_labels(prompts), output_type="np", **arguments)
-            else:
-                arguments["max_sequence_length"] = self._max_tokens()
-                self.pipe(prompt=list(prompts), use_resolution_binning=False, clean_caption=False, output_type="np", **arguments)
+        calls, kept = self.clock.counting_calls(self.transformer), decoded.kept(self.pipe.vae)
+        with torch.inference_mode(), autocast(mixed, self.device), following, calls, kept, patched(self, "generators", noise):
+            self.pipe(**arguments)
         with torch.no_grad():
             remedy = f"check the weights, or sample with {REMEDY.get(self.dtype, '--precision fp32')}"
             return decoded.on_host(remedy, self.converted)
 
-    def class_labels(self, prompts: Sequence[str]) -> list[int]:
-        """Class indices of class names or decimal strings. Raises :class:`UsageError` on others and on indices too high."""
-        names: dict[str, int] = self.pipe.labels
-        classes = int(self.pipe.transformer.config.num_embeds_ada_norm)
-        unknown = [p for p in prompts if p not in names and not (p.isdecimal() and int(p) < classes)]
-        if unknown:
-            known = ", ".join(list(names)[:5])
-            raise UsageError(
-                expected=f"class names ({known}, ...) or indices below {classes}", got=repr(unknown[0]), remedy="edit the prompts"
-            )
-        return [names[p] if p in names else int(p) for p in prompts]
 
-    def _max_tokens(self) -> int:
-        """The published caption length, or the tokenizer's where that is shorter (T5's own limit is 512)."""
-        return min(int(self.pipe.tokenizer.model_max_length), CAPTION_TOKENS[type(self.pipe).__name__])
+def without_variances(prediction: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
+    """The prediction of the sample's own channels [rows, channels, ...]: some models append variances."""
+    return prediction[:, : sample.shape[1]]

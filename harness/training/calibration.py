@@ -112,6 +112,6 @@ def _path(what: str, key: str, device: str) -> Path:
 def _key(plan: Plan, what: str) -> str:
     """What the curves depend on."""
     folder = _folder(plan)
-    sampling = [len(plan.steps), plan.guidance, plan.solver, plan.timesteps]
+    sampling = [len(plan.steps), *plan.guidance.scales, plan.solver, plan.timesteps]
     facts = [weights_digest(folder), what, sampling, SEED, tuning_prompts(folder)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]

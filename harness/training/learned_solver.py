@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from harness.sampling.clock import StepClock
-from harness.sampling.guidance import halves
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.precision import autocast
+from harness.sampling.rows import map_tensors
 from harness.sampling.schedulers.bespoke import SolverTable
 from harness.sampling.solvers import power_grid
-from harness.training.trajectories import Trajectories, map_tensors, recorded
+from harness.training.trajectories import Trajectories, recorded
 
 RATE = 10.0  # coefficients move this much faster than a network's weights under one learning rate
 CONVERGED_GRID = tuple(range(999, -1, -10))  # 100 evenly spaced timesteps
@@ -135,7 +135,7 @@ def image_error(pipeline: Pipeline) -> Error:
 
 def converged_trajectories(pipeline: Pipeline, prompts: Sequence[str], seed: int, store: Path) -> Trajectories:
     """Noise and final latents of converged trajectories of ``seed``: what decoded images are compared with. Recorded once."""
-    key = repr((prompts, seed, CONVERGED_GRID, pipeline.guidance))
+    key = repr((prompts, seed, CONVERGED_GRID, *pipeline.guidance.scales))
     return recorded(store, key, pipeline, prompts, seed, CONVERGED_GRID, keep=Trajectories.ends)
 
 
@@ -145,18 +145,16 @@ def denoiser(pipeline: Pipeline, data: Trajectories, rows: torch.Tensor, clock: 
     ``clock`` is told the step. Whatever is attached to the transformer takes part, with gradients.
     """
 
-    first, guided = pipeline.conditional_first, bool(data.null)
-    conditioning = map_tensors(data.guidance_batch(rows, first), lambda x: x.to(pipeline.device))
+    guidance, guided = pipeline.guidance, bool(data.null)
+    conditioning = map_tensors(data.guidance_batch(rows, guidance), lambda x: x.to(pipeline.device))
 
     def predict(step: int, t: torch.Tensor, sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         clock.step = step
         batch = torch.cat([sample, sample]) if guided else sample
-        with autocast(pipeline.precision, pipeline.device):
-            output = pipeline.transformer(batch, timestep=t.expand(len(batch)), **conditioning).sample
-        eps = output[:, : sample.shape[1]].float()
+        eps = pipeline.predict(batch, t.expand(len(batch)), conditioning)
         if not guided:
             return eps, torch.zeros_like(eps)
-        conditional, without = halves(eps, first)
-        return without + pipeline.guidance * (conditional - without), conditional - without
+        conditional, without = guidance.split(eps)
+        return guidance.combined(conditional, without), conditional - without
 
     return predict

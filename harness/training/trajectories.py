@@ -6,16 +6,18 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from harness.cost.guidance import Guidance
 from harness.execution.progress import tracked
-from harness.sampling.guidance import conditional_half
+from harness.sampling.branches import Told
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
+from harness.sampling.rows import join_rows, map_tensors, repeated, select_rows
 from harness.sampling.solvers import power_grid
 from harness.training.processes import kept_together
 
@@ -44,7 +46,8 @@ class Trajectories:
 
     ``states`` float32 [n, K + 1, C, H, W] at ``timesteps`` (int64 [K + 1], the last is -1). ``conditioning`` and ``null``:
     the transformer's keyword arguments on the conditional branch (tensors [n, ...]) and on the null one (tensors [1, ...];
-    empty without guidance). ``guidance``: the scale of each run, float32 [n]. ``seconds``: what recording them took.
+    empty without guidance). ``guidance``: the scale of each run, float32 [n]. ``seconds``: what recording them took. ``common``:
+    the arguments that have no row for each image, the same on both branches.
     """
 
     timesteps: torch.Tensor
@@ -53,6 +56,7 @@ class Trajectories:
     null: dict[str, Any]
     guidance: torch.Tensor
     seconds: float
+    common: dict[str, Any] = field(default_factory=dict)
 
     def column(self, t: torch.Tensor) -> torch.Tensor:
         """Where each timestep [B] stands in the grid."""
@@ -63,37 +67,30 @@ class Trajectories:
         return replace(self, timesteps=self.timesteps[[0, -1]], states=self.states[:, [0, -1]].clone())
 
     def rows(self, index: torch.Tensor) -> dict[str, Any]:
-        """The conditioning of some trajectories."""
-        return map_tensors(self.conditioning, lambda x: x[index])
+        """The conditioning of some trajectories (int64 [B])."""
+        return {**select_rows(self.conditioning, len(self.states), index), **self.common}
+
+    def null_rows(self, rows: int) -> dict[str, Any]:
+        """The null branch's conditioning for ``rows`` rows."""
+        return {**repeated(self.null, rows), **self.common}
 
     @property
     def branches(self) -> int:
         """Guidance branches: 2, or 1 without guidance."""
         return 2 if self.null else 1
 
-    def guidance_batch(self, index: torch.Tensor, conditional_first: bool) -> dict[str, Any]:
+    def guidance_batch(self, index: torch.Tensor, guidance: Guidance) -> dict[str, Any]:
         """The conditioning of trajectories (int64 [B]) on every branch, in the pipeline's order: tensors [branches * B, ...]."""
-        conditioning = self.rows(index)
         if not self.null:
-            return conditioning
-        null = map_tensors(self.null, lambda x: x.expand(len(index), *x.shape[1:]))
-        return concatenate([conditioning, null] if conditional_first else [null, conditioning])
+            return self.rows(index)
+        conditional = select_rows(self.conditioning, len(self.states), index)
+        return {**join_rows(list(guidance.ordered(conditional, repeated(self.null, len(index))))), **self.common}
 
     def to(self, device: str) -> Trajectories:
         """On another device."""
-        conditioning, null = (map_tensors(tree, lambda x: x.to(device)) for tree in (self.conditioning, self.null))
-        return replace(self, states=self.states.to(device), conditioning=conditioning, null=null)
-
-
-def map_tensors(tree: dict[str, Any], function: Callable[[torch.Tensor], Any]) -> dict[str, Any]:
-    """``function`` of every tensor, inside dicts too."""
-
-    def apply(value: Any) -> Any:
-        if isinstance(value, dict):
-            return map_tensors(value, function)
-        return function(value) if isinstance(value, torch.Tensor) else value
-
-    return {key: apply(value) for key, value in tree.items()}
+        trees = (map_tensors(tree, lambda x: x.to(device)) for tree in (self.conditioning, self.null, self.common))
+        conditioning, null, common = trees
+        return replace(self, states=self.states.to(device), conditioning=conditioning, null=null, common=common)
 
 
 class Recorder:
@@ -102,14 +99,13 @@ class Recorder:
     def __init__(self, pipeline: Pipeline, rows: int) -> None:
         self.pipeline, self.rows = pipeline, rows
         self.states: list[torch.Tensor] = []
-        self.conditioning: dict[str, Any] = {}
-        self.null: dict[str, Any] = {}
+        self.told = Told(pipeline)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Record what happens inside the context."""
-        scheduler, transformer = self.pipeline.pipe.scheduler, self.pipeline.transformer
-        step, forward = scheduler.step, transformer.forward
+        scheduler = self.pipeline.pipe.scheduler
+        step = scheduler.step
 
         def recorded_step(output: Any, t: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             result = step(output, t, sample, *args, **kwargs)
@@ -118,26 +114,20 @@ class Recorder:
             self.states.append((result[0] if isinstance(result, tuple) else result.prev_sample)[: self.rows].float().cpu())
             return result
 
-        def recorded_forward(hidden_states: torch.Tensor, **kwargs: Any) -> Any:
-            if not self.conditioning:
-                self._remember(hidden_states.shape[0], kwargs)
-            return forward(hidden_states, **kwargs)
-
-        with patched(scheduler, "step", recorded_step), patched(transformer, "forward", recorded_forward):
+        with patched(scheduler, "step", recorded_step), self.told.listening():
             yield
 
-    def _remember(self, rows: int, kwargs: dict[str, Any]) -> None:
-        kept = {k: v for k, v in kwargs.items() if k not in ("timestep", "return_dict")}
-        if rows != 2 * self.rows:
-            self.conditioning = map_tensors(kept, _kept)
-            return
-        first = self.pipeline.conditional_first
-        self.conditioning = map_tensors(conditional_half(kept, rows, first), _kept)
-        self.null = map_tensors(conditional_half(kept, rows, not first), lambda x: _kept(x[:1]))
+    @property
+    def conditioning(self) -> dict[str, Any]:
+        """What the conditional branch was told, on the CPU."""
+        return map_tensors(self.told.branches[0], lambda x: x.cpu())
 
-
-def _kept(value: torch.Tensor) -> torch.Tensor:
-    return value.detach().clone().cpu()
+    @property
+    def null(self) -> dict[str, Any]:
+        """What one image's null branch was told, on the CPU; nothing without guidance."""
+        if len(self.told.branches) < 2:
+            return {}
+        return map_tensors(select_rows(self.told.branches[1], self.rows, slice(0, 1)), lambda x: x.cpu())
 
 
 def record(
@@ -160,16 +150,16 @@ def record(
         for number in tracked(numbers or range(batches(prompts, batch)), "teacher trajectories"):
             indices = range(number * batch, min((number + 1) * batch, len(prompts)))
             recorder = Recorder(pipeline, len(indices))
-            scale = guidances[number % len(guidances)] if guidances else pipeline.guidance
-            with patched(pipeline, "guidance", scale), recorder.recording():
+            scale = guidances[number % len(guidances)] if guidances else pipeline.guidance.scale
+            with patched(pipeline, "guidance", pipeline.guidance.at(scale)), recorder.recording():
                 pipeline.generate([prompts[i] for i in indices], seed, indices)
             states.append(torch.stack(recorder.states, dim=1).clone())
             conditions.append(recorder.conditioning)
             scales += [scale] * len(indices)
         grid = torch.tensor([*(int(t) for t in pipeline.clock.timesteps), -1])
-    return Trajectories(
-        grid, torch.cat(states), concatenate(conditions), recorder.null, torch.tensor(scales), time.perf_counter() - started
-    )
+    told, null = join_rows(conditions), join_rows([recorder.null])
+    common = map_tensors(join_rows([recorder.told.common]), lambda x: x.cpu())
+    return Trajectories(grid, torch.cat(states), told, null, torch.tensor(scales), time.perf_counter() - started, common)
 
 
 def batches(prompts: Sequence[str], batch: int) -> int:
@@ -204,19 +194,9 @@ def _joined(parts: Sequence[dict[str, Any]]) -> Trajectories:
     return Trajectories(
         found[0].timesteps,
         torch.cat([part.states for part in found]),
-        concatenate([part.conditioning for part in found]),
+        join_rows([part.conditioning for part in found]),
         found[0].null,
         torch.cat([part.guidance for part in found]),
         sum(part.seconds for part in found),
+        found[0].common,
     )
-
-
-def concatenate(trees: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Trees of equal shape as one; what is no tensor is the first's."""
-
-    def join(values: list[Any]) -> Any:
-        if isinstance(values[0], dict):
-            return concatenate(values)
-        return torch.cat(values) if isinstance(values[0], torch.Tensor) else values[0]
-
-    return {key: join([tree[key] for tree in trees]) for key in trees[0]}

@@ -19,5 +19,5 @@ def opened(folders: dict[str, Path]) -> dict[str, Pipeline]:
 def pipeline(request: pytest.FixtureRequest, opened: dict[str, Pipeline]) -> Pipeline:
     """6 blocks, 4 steps, guidance 2, fp32."""
     shared = opened[request.param]
-    shared.steps, shared.guidance = 4, 2.0
+    shared.steps, shared.guidance = 4, shared.guidance.at(2.0)
     return shared

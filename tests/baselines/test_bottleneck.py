@@ -64,7 +64,7 @@ def test_equals_a_run_written_by_hand(pixart: Pipeline) -> None:
         assert torch.allclose(x, entered, atol=1e-5), step
         with torch.inference_mode():
             null, conditional = pixart.transformer(torch.cat([x, x]), **told)[0][:, :4].chunk(2)
-        eps = null + pixart.guidance * (conditional - null)
+        eps = null + pixart.guidance.scale * (conditional - null)
         if step in (1, 5):
             clean = (x - (1 - bars[t]).sqrt() * eps) / bars[t].sqrt()
             size, bar, scheduler = 4 if step == 1 else 8, bars[times[step + 1]], solver()
@@ -94,7 +94,7 @@ def test_the_switch_keeps_the_clean_latent_and_takes_the_next_noise_level(pixart
 
 
 def test_what_it_cannot_do_is_said_in_one_line(pixart: Pipeline, folders: dict[str, Path]) -> None:
-    with pytest.raises(NotMeasured, match="PixArt"):
+    with pytest.raises(NotMeasured, match="a DiT, which has one resolution"):
         Bottleneck().plan(open_pipeline(folders["dit"]).plan())
     with pixart.sampling(solver="ddim"), pytest.raises(NotMeasured, match=r"DPM-Solver"), Bottleneck().attach(pixart):
         pass

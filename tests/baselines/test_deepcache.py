@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from baselines.deepcache import DeepCache, default_range
+from harness.cost.guidance import Guidance
 from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
 from harness.sampling.pipeline import Pipeline
@@ -21,7 +22,7 @@ def test_default_range_is_the_papers() -> None:
 
 def test_cost_of_the_papers_cache_row() -> None:
     """18 of 28 blocks cached on 13 of 20 steps: 326 of 560 block evaluations a branch."""
-    plan = Plan.full(Backbone(28, None), 20, guidance=1.0)
+    plan = Plan.full(Backbone(28, None), 20, Guidance(1.0))
     assert plan.block_evaluations == 560
     assert DeepCache(interval=3).plan(plan).block_evaluations == 326
 

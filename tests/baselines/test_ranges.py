@@ -84,7 +84,7 @@ def test_step_rehash_calibrates_on_the_cosine(pipeline: Pipeline) -> None:
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_first_block_cache_equals_one_written_by_hand(pipeline: Pipeline, guidance: float) -> None:
     """Each image apart; images differ in what they skip."""
-    pipeline.steps, pipeline.guidance = 8, guidance
+    pipeline.steps, pipeline.guidance = 8, pipeline.guidance.at(guidance)
     threshold, decisions = 0.25, []
     steps = record(pipeline, FirstBlockCache(threshold))
     branches = 2 if guidance > 1 else 1

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from baselines.learned.ecad import NAMES, Ecad, decode, encode
 from baselines.learned.routers import HarmoniCa, LearningToCache, Router
 from baselines.support.parts import ReuseTable
+from harness.cost.guidance import Guidance
 from harness.cost.plan import Backbone
 from harness.errors import ArtifactError, NotMeasured, UsageError
 from harness.sampling.pipeline import Pipeline
@@ -86,7 +87,7 @@ def test_compute_is_really_skipped_and_training_is_on_the_ledger(pipeline: Pipel
     with pytest.raises(NotMeasured, match="4 steps"), pipeline.sampling(steps=5), method.attach(pipeline):
         pass
     with pytest.raises(NotMeasured):
-        method.plan(type(plan).full(Backbone(DEPTH, None), 4, 2.0))
+        method.plan(type(plan).full(Backbone(DEPTH, None), 4, Guidance(2.0)))
 
 
 def test_a_table_must_fit_its_model_and_begin_with_a_full_step(pipeline: Pipeline) -> None:

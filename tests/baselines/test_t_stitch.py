@@ -10,8 +10,8 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.t_stitch import TStitch, load_sibling
-from harness.cost.macs import block_macs
 from harness.errors import ArtifactError, NotMeasured, UsageError
+from harness.models.families.basic import block_cost
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 from tests.conftest import PROMPTS
@@ -70,7 +70,7 @@ def test_multiply_accumulates_are_those_that_torch_counts(pipeline: Pipeline) ->
         attention.set_processor(AttnProcessor())  # torch does not count the fused one on a CPU
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         block(calls[0][0], **calls[0][1])
-    assert counter.get_total_flops() / 2 / len(calls[0][0]) == pytest.approx(pipeline.macs().block, rel=0.01)
+    assert counter.get_total_flops() / 2 / len(calls[0][0]) == pytest.approx(pipeline.geometry.blocks[0].block, rel=0.01)
 
 
 def test_missing_and_foreign_siblings_are_refused(pipeline: Pipeline, folders: dict[str, Path], tmp_path: Path) -> None:
@@ -87,6 +87,6 @@ def test_missing_and_foreign_siblings_are_refused(pipeline: Pipeline, folders: d
 
 def test_published_shapes() -> None:
     """DiT-XL/2 at 256: 118.7 G for 28 blocks and 0.2% of ends, as published; at 512 524.6 G."""
-    config = {"num_attention_heads": 16, "attention_head_dim": 72, "patch_size": 2, "norm_type": "ada_norm_zero"}
     for latent, published in ((32, 118.7e9), (64, 524.6e9)):
-        assert 28 * block_macs({**config, "sample_size": latent}).block == pytest.approx(published, rel=0.004)
+        block = block_cost(16 * 72, (latent // 2) ** 2, 0, 0, own_embedding=True)
+        assert 28 * block.block == pytest.approx(published, rel=0.004)

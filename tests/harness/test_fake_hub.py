@@ -11,7 +11,7 @@ import pytest
 from harness.config.prompts import load_prompts
 from harness.errors import ArtifactError
 from harness.hub import fetch_model
-from harness.models.loading import find_backbone, load_pipeline
+from harness.models.loading import find_plan, load_pipeline
 from ilf_bench.cli import main
 from tests.fake_hub import FakeHub, serve
 from tests.harness.config.test_prompts import FILES, WANTED
@@ -30,7 +30,7 @@ def hub(tmp_path: Path, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatc
 
 def test_settings_first_then_weights_then_nothing(hub: FakeHub, folders: dict[str, Path]) -> None:
     chosen = spec("hub:toy/dit", "class")
-    assert find_backbone(chosen).depth == 6
+    assert find_plan(chosen).backbone.depth == 6
     assert not any("safetensors" in name for name in hub.served), "a cost prediction fetches no weights"
     assert (image(chosen) == image(spec(str(folders["dit"]), "class"))).all()
     fetched = list(hub.served)
@@ -86,7 +86,7 @@ def test_a_hub_that_went_away_serves_from_the_cache(hub: FakeHub, monkeypatch: p
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     assert (image(chosen) == before).all()
     with pytest.raises(ArtifactError, match=r"no network, and the cache lacks it.*hf download toy/pixart"):
-        find_backbone(spec("hub:toy/pixart"))
+        find_plan(spec("hub:toy/pixart"))
 
 
 def test_prompts_from_a_dataset_on_the_hub(hub: FakeHub) -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from harness.config.spec import ExperimentSpec
 from harness.errors import ArtifactError, HarnessError, UsageError
 from harness.hub import fetch_dataset_file, fetch_model
-from harness.models.loading import find_backbone, load_pipeline
+from harness.models.loading import find_plan, load_pipeline
 
 NAME = "facebook/DiT-XL-2-256"
 
@@ -109,7 +109,7 @@ def image(chosen: ExperimentSpec) -> torch.Tensor:
 @pytest.mark.parametrize(("name", "task"), [("dit", "class"), ("pixart", "text")])
 def test_a_snapshot_is_the_same_pipeline_as_the_folder(served: Path, folders: dict[str, Path], name: str, task: str) -> None:
     chosen = spec(f"hub:toy/{name}@main", task)
-    assert find_backbone(chosen).depth == 6
+    assert find_plan(chosen).backbone.depth == 6
     torch.testing.assert_close(image(chosen), image(spec(str(folders[name]), task)), rtol=0, atol=0)
 
 
@@ -181,7 +181,7 @@ def test_a_transformer_that_does_not_fit_its_base(served: Path, base: str, own: 
         config = served / name / "transformer" / "config.json"
         config.write_text(json.dumps(json.loads(config.read_text()) | change))
     with pytest.raises(ArtifactError, match=words):
-        find_backbone(spec(f"hub:toy/{base}+toy/{own}"))
+        find_plan(spec(f"hub:toy/{base}+toy/{own}"))
 
 
 def test_weights_of_another_architecture(served: Path) -> None:
@@ -199,9 +199,9 @@ def test_weights_of_another_architecture(served: Path) -> None:
 def test_a_repository_that_is_no_pipeline(served: Path) -> None:
     (served / "empty").mkdir()
     with pytest.raises(ArtifactError, match=r"model_index\.json"):
-        find_backbone(spec("hub:toy/empty"))
+        find_plan(spec("hub:toy/empty"))
     with pytest.raises(ArtifactError, match="DiTPipeline"):
-        find_backbone(spec("hub:toy/dit"))
+        find_plan(spec("hub:toy/dit"))
 
 
 def test_weights_that_are_not_float32_compute_as_they_are(folders: dict[str, Path]) -> None:

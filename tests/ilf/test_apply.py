@@ -13,6 +13,7 @@ from diffusers import DiTPipeline, PixArtAlphaPipeline
 
 from harness.errors import ArtifactError
 from harness.sampling.noise import generators
+from harness.sampling.patching import patched
 from ilf.apply import apply
 from ilf.checkpoint import load_module
 from ilf.method import Ilf
@@ -87,16 +88,14 @@ def test_a_feedback_step_is_one_graph(folders: dict[str, Path], tmp_path: Path) 
     pipeline = open_pipeline(folders["dit"], steps=4)
     folder = save_random_module(pipeline, tmp_path / "module")
     explained: list[Any] = []
-    with Ilf(checkpoint=str(folder)).attach(pipeline):
-        step: Any = pipeline.transformer.forward
-        forward = step.forward
+    forward = pipeline.transformer.forward
 
-        def explaining(*args: Any, **kwargs: Any) -> Any:
-            if not explained:
-                explained.append(torch._dynamo.explain(forward)(*args, **kwargs))
-            return forward(*args, **kwargs)
+    def explaining(*args: Any, **kwargs: Any) -> Any:
+        if not explained:
+            explained.append(torch._dynamo.explain(forward)(*args, **kwargs))
+        return forward(*args, **kwargs)
 
-        step.forward = explaining
+    with patched(pipeline.transformer, "forward", explaining), Ilf(checkpoint=str(folder)).attach(pipeline):
         pipeline.generate(["0", "1"], 3, range(2))
     assert explained[0].graph_break_count == 0, explained[0].break_reasons
     assert explained[0].graph_count == 1 and explained[0].op_count > 100

@@ -99,7 +99,7 @@ def test_solvers_are_saved_with_the_module_and_others_refused(pipeline: Pipeline
         assert len(pipeline.generate(PROMPTS, 7, range(5))) == 5
     with pytest.raises(UsageError, match="2, 4"), Ilf(steps=3, checkpoint=str(tmp_path / "module")).attach(pipeline):
         pass
-    pipeline.guidance = 3.0
+    pipeline.guidance = pipeline.guidance.at(3.0)
     with pytest.raises(UsageError, match="guidance"), method.attach(pipeline):
         pass
     with pytest.raises(UsageError, match="guidance_input"):

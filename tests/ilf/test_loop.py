@@ -137,8 +137,9 @@ def test_feedback_on_the_conditional_branch_leaves_the_null_branch_alone(pipelin
     module.scales.data.fill_(0.5)
     with attach_module(pipeline, module, schedule(module)):
         looped = record_outputs(pipeline)
-    rows = slice(3, None) if pipeline.conditional_first else slice(None, 3)
-    other = slice(None, 3) if pipeline.conditional_first else slice(3, None)
+    first = pipeline.family.name == "dit"
+    rows = slice(3, None) if first else slice(None, 3)
+    other = slice(None, 3) if first else slice(3, None)
     assert torch.equal(plain[0][rows], looped[0][rows])
     assert not torch.equal(plain[0][other], looped[0][other])
 
@@ -154,8 +155,8 @@ def test_context_is_this_steps_latent_and_the_last_steps_guided_prediction(pipel
     for output, after in zip(outputs, told[1:], strict=False):
         eps = output[:, : pipeline.latent_shape[0]]
         first, second = eps[:3], eps[3:]
-        conditional, null = (first, second) if pipeline.conditional_first else (second, first)
-        assert torch.allclose(after.previous, null + pipeline.guidance * (conditional - null), atol=1e-6)
+        conditional, null = (first, second) if pipeline.family.name == "dit" else (second, first)
+        assert torch.allclose(after.previous, null + pipeline.guidance.scale * (conditional - null), atol=1e-6)
 
 
 def test_first_order_solver_is_ddim(folders: dict[str, Path]) -> None:
@@ -169,7 +170,7 @@ def test_first_order_solver_is_ddim(folders: dict[str, Path]) -> None:
 
 def test_guidance_that_was_not_distilled_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
     module = save_random_module(pipeline, tmp_path / "module", guidance_distilled="first-2")
-    pipeline.guidance = 4.0
+    pipeline.guidance = pipeline.guidance.at(4.0)
     with pytest.raises(UsageError, match=r"guidance 2\.0"), Ilf(checkpoint=str(module)).attach(pipeline):
         pass
 

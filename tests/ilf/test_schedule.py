@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.cost.guidance import Guidance
 from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
 from ilf.schedule import Schedule
@@ -41,7 +42,7 @@ def test_other_texts_are_refused(text: str) -> None:
 
 
 def plan(guidance: float = 1.0) -> Plan:
-    return Plan.full(Backbone(28, None), 20, guidance)
+    return Plan.full(Backbone(28, None), 20, Guidance(guidance))
 
 
 def test_the_papers_setting_costs_332_block_evaluations() -> None:

@@ -90,7 +90,7 @@ def test_the_objective_predicts_what_a_run_uses(pipeline: Pipeline, guidance_dis
     data, module = teacher(pipeline, settings), build_module(pipeline, settings)
     module.scales.data.fill_(0.3)
     transitions = collect(pipeline, module, 4, data, PROMPTS, SEED, torch.arange(5))
-    loop = InnerLoop(pipeline.transformer, module)
+    loop = InnerLoop(pipeline.transformer, pipeline.family, module)
     with torch.no_grad(), loop.hooked():
         eps = Objective(pipeline, loop, data, "second-order").guided(transitions)
     for t, after in zip(
@@ -105,7 +105,7 @@ def test_gradients_reach_the_module_and_only_the_module(pipeline: Pipeline) -> N
     torch.nn.init.normal_(module.gates[-1].weight, std=0.1)
     pipeline.transformer.requires_grad_(False)
     transitions = collect(pipeline, module, 4, data, PROMPTS, SEED, torch.arange(5))
-    loop = InnerLoop(pipeline.transformer, module)
+    loop = InnerLoop(pipeline.transformer, pipeline.family, module)
     with loop.hooked():
         Objective(pipeline, loop, data, "second-order")(transitions, torch.Generator()).backward()
     missing = {n for n, p in module.named_parameters() if p.grad is None}
@@ -127,7 +127,7 @@ def loss_of(pipeline: Pipeline, module: torch.nn.Module, data: Trajectories, set
     """The training loss on one set of transitions that every module is asked about."""
     untrained = build_module(pipeline, settings)
     transitions = collect(pipeline, untrained, 4, data, PROMPTS, SEED, torch.arange(5), forced=True)
-    loop = InnerLoop(pipeline.transformer, module)  # type: ignore[arg-type]
+    loop = InnerLoop(pipeline.transformer, pipeline.family, module)  # type: ignore[arg-type]
     with torch.no_grad(), loop.hooked():
         return float(Objective(pipeline, loop, data, settings.target)(transitions, torch.Generator().manual_seed(1)))
 

@@ -11,9 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness.config.spec import load_spec
 from harness.cost.device_speed import Speed, measured_speed, published_peak, training_speed
-from harness.cost.flops import FLOPS_PER_MAC, Geometry
-from harness.models.loading import find_backbone
-from harness.models.random_weights import ARCHITECTURES, transformer_config
+from harness.cost.flops import FLOPS_PER_MAC
+from harness.models.random_weights import describe
 from harness.sampling.pipeline import Pipeline
 from harness.training.attention import explicit_attention
 from harness.training.trajectories import record, union_grid
@@ -26,6 +25,7 @@ from ilf.training_cost import TrainingCost, end_to_end_step_macs, predict_traini
 from ilf.transitions import collect
 from ilf_bench.stand_ins import training_offer
 from tests.conftest import PROMPTS, open_pipeline
+from tests.harness.cost.test_flops import ARCHITECTURES, shapes
 
 GRIDS = (4,)
 PAPER = IlfSettings.of({"form": "paper", "loop": (2, 4), "grids": GRIDS, "steps": 4, "runs": 256, "batch": 2})
@@ -40,7 +40,7 @@ def one_step_macs(pipeline: Pipeline, settings: IlfSettings) -> float:
     pipeline.transformer.requires_grad_(False)
     transitions = collect(pipeline, module, 4, data, PROMPTS, 0, torch.arange(2))
     batch = transitions.take(torch.arange(settings.batch))
-    loop = InnerLoop(pipeline.transformer, module)
+    loop = InnerLoop(pipeline.transformer, pipeline.family, module)
     objective = Objective(pipeline, loop, data, settings.target)
     with explicit_attention(pipeline.transformer, module), loop.hooked(), FlopCounterMode(display=False) as counter:
         objective(batch, torch.Generator().manual_seed(0)).backward()
@@ -71,7 +71,7 @@ def test_end_to_end_training_costs_what_was_predicted(folders: dict[str, Path], 
 
 
 def test_every_part_of_the_settings_counts() -> None:
-    geometry = Geometry.of(transformer_config(ARCHITECTURES["pixart-alpha-512"]), 120)
+    geometry = shapes("pixart-alpha-512")
     settings = replace(PAPER, loop=(25, 26), optimiser_steps=10, batch=4, trajectories=6, rounds=3, runs=5, remembered=2)
     cost, recorded = predict_training(geometry, settings, 2, 1000), len(union_grid(GRIDS))
     hidden = 3 * geometry.tokens * geometry.width * 2  # bytes per transition
@@ -108,8 +108,9 @@ def test_the_disk_is_what_a_recording_holds(folders: dict[str, Path], tmp_path: 
 
 
 def test_a_probe_measures_a_plausible_speed() -> None:
-    small = replace(ARCHITECTURES["dit-xl-2-256"], heads=2, head_width=64, sample_size=16)
-    speed = measured_speed(Geometry.of(transformer_config(small), 0), "cpu", torch.float32)
+    size = {"num_attention_heads": 2, "attention_head_dim": 64, "sample_size": 16}
+    family, model = describe(ARCHITECTURES["dit-xl-2-256"].having("transformer", **size))
+    speed = measured_speed(family.geometry(model), "cpu", torch.float32)
     assert 1e8 < speed.flops_per_s < 1e13 and "measured on cpu" in speed.source
 
 
@@ -130,7 +131,7 @@ def test_the_predicted_time_is_right_for_this_cpu(folders: dict[str, Path], name
 def test_without_the_device_the_work_is_told_instead_of_the_time() -> None:
     """The driver of a cluster need not have the GPU that its workers have."""
     spec = load_spec("pixart-alpha-512", {"pipeline": "random:pixart-alpha-512", "device": "cuda"})
-    offer = training_offer(find_backbone(spec), spec, "pixart-alpha-512", here=False)
+    offer = training_offer(find_plan(spec), spec, "pixart-alpha-512", here=False)
     assert "FLOP" in offer and "GB of disk" in offer and "device time" not in offer
 
 

@@ -10,9 +10,11 @@ import pytest
 from harness.config.methods import parse_method
 from harness.config.spec import load_spec
 from harness.contracts import why_unscored
+from harness.cost.guidance import Guidance
 from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
-from harness.models.random_weights import ARCHITECTURES, transformer_config
+from harness.models.families.base import backbone_of
+from harness.models.random_weights import describe
 from harness.results import Failure
 from harness.storage.layout import slug
 from harness.storage.records import read_run
@@ -21,9 +23,10 @@ from ilf.untrained import UntrainedIlf
 from ilf_bench.cli import main
 from ilf_bench.experiment import prepare
 from ilf_bench.registry import BUILT_IN
+from tests.harness.cost.test_flops import ARCHITECTURES
 from tests.harness.execution.test_runner import write_preset
 
-XL = Plan.full(Backbone(28, None), 20, 4.5)
+XL = Plan.full(Backbone(28, None), 20, Guidance(4.5))
 
 
 def test_its_default_is_the_papers_cost() -> None:
@@ -40,8 +43,8 @@ def test_a_loop_that_the_model_has_not(first: int | None, last: int | None) -> N
 
 @pytest.mark.parametrize("name", ["dit-xl-2-256", "pixart-alpha-512"])
 def test_the_module_of_a_published_model_has_a_blocks_parameters(name: str) -> None:
-    config = transformer_config(ARCHITECTURES[name])
-    extra = UntrainedIlf().upfront_cost(Backbone.of(config, ARCHITECTURES[name].tokens)).extra_parameters
+    family, model = describe(ARCHITECTURES[name])
+    extra = UntrainedIlf().upfront_cost(backbone_of(family, model, None)).extra_parameters
     assert 20e6 < extra < 35e6
 
 

@@ -21,7 +21,7 @@ from baselines.t_stitch import load_sibling
 from harness.config.spec import ExperimentSpec, build_spec
 from harness.errors import ArtifactError
 from harness.models.checksums import write_sums
-from harness.models.loading import find_backbone, load_pipeline
+from harness.models.loading import find_plan, load_pipeline
 from harness.models.reading import CLASSES, load_tensors, read_seconds
 from harness.training.states import content_digest, read_state
 from tests.security.crafted import UNSAFE_ADVICE, bounded
@@ -58,7 +58,7 @@ def spec(folder: Path) -> ExperimentSpec:
 
 def load(folder: Path) -> None:
     """As a run does: first what needs no weights, then these."""
-    find_backbone(spec(folder))
+    find_plan(spec(folder))
     load_pipeline(spec(folder))
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from harness.config.description import describe_method
 from harness.config.methods import parse_method
+from harness.cost.guidance import Guidance
 from harness.cost.plan import Backbone, Plan
 from harness.execution.experiment import Experiment
 from harness.results import Score
@@ -69,7 +70,7 @@ def test_a_rival_trained_again_is_the_only_one_sampled_again(folder: Path, again
 
 def test_what_a_method_reads(folder: Path) -> None:
     parts = {"transformer", "vae", "scheduler"}
-    plan = Plan.full(Backbone(6, folder), 5, 1.0)
+    plan = Plan.full(Backbone(6, folder), 5, Guidance(1.0))
 
     def names(text: str) -> set[str]:
         record = describe_method(text, text, parse_method(text, BUILT_IN), plan, {})

@@ -10,15 +10,17 @@ import pytest
 
 from harness.config.methods import parse_method
 from harness.cost.device_speed import Speed
-from harness.cost.plan import Backbone, Plan
-from harness.models.random_weights import ARCHITECTURES, transformer_config
+from harness.cost.plan import Plan
+from harness.models.families.base import backbone_of
+from harness.models.random_weights import describe
 from harness.results import REFERENCE, Failure, TimingSample
 from harness.storage.records import Run
 from ilf_bench.registry import BUILT_IN
 from studies import speed_table
-from tests.harness.models.test_random_weights import shrunk
+from tests.harness.models.test_random_weights import ARCHITECTURES, patched_to
 
-FULL = Plan.full(Backbone.of(transformer_config(ARCHITECTURES["dit-xl-2-256"]), 0), 20, 1.5)
+FAMILY, MODEL = describe(ARCHITECTURES["dit-xl-2-256"])
+FULL = Plan.full(backbone_of(FAMILY, MODEL, None), 20, FAMILY.guidance(MODEL.configs, 1.5, 1.0))
 
 
 def test_the_methods_have_the_blocks_of_the_paper() -> None:
@@ -49,7 +51,7 @@ def test_rows_from_known_samples(tmp_path: Path) -> None:
 
 
 def test_the_whole_script_at_reduced_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ARCHITECTURES, "dit-xl-2-256", shrunk(ARCHITECTURES["dit-xl-2-256"]))
+    patched_to(monkeypatch, "dit-xl-2-256")
     out = tmp_path / "speed.md"
     arguments = "--presets dit-xl-256 --steps 4 --layers 2 --rounds 1 --warmup 1 --batches 2,1 --modes eager --device cpu"
     monkeypatch.setattr(sys, "argv", ["speed_table.py", *arguments.split(), "--runs", str(tmp_path / "r"), "--out", str(out)])

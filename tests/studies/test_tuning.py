@@ -10,10 +10,9 @@ import pytest
 
 from harness.config.methods import parse_method
 from harness.config.spec import load_spec
-from harness.cost.plan import Plan
 from harness.errors import NotMeasured
 from harness.execution.experiment import method_labels
-from harness.models.loading import find_backbone
+from harness.models.loading import find_plan
 from harness.sampling.pipeline import Pipeline
 from ilf_bench.registry import BUILT_IN
 from studies import tuning
@@ -33,7 +32,7 @@ def test_every_rival_has_equally_many_different_settings() -> None:
 def test_no_setting_of_a_rival_is_lost_to_the_depth_of_the_model(preset: str) -> None:
     """A setting that the model has not enough blocks for would be a smaller budget than the others have."""
     spec = load_spec(preset)
-    plan = Plan.full(find_backbone(spec), spec.steps, spec.guidance, spec.solver)
+    plan = find_plan(spec)
     for text in [text for grid in GRIDS.values() for text in grid]:
         with suppress(NotMeasured):  # not for this kind of model, or not yet trained
             assert 0 < parse_method(text, BUILT_IN).plan(plan).block_evaluations <= plan.block_evaluations * 1.01

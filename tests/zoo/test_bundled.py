@@ -15,8 +15,7 @@ from baselines.t_stitch import check_fits, load_sibling
 from baselines.table import BASELINES
 from harness.config.methods import parse_method
 from harness.config.spec import load_spec
-from harness.cost.macs import block_macs
-from harness.cost.plan import Backbone, Plan
+from harness.models.loading import find_plan
 from harness.paths import ROOT
 from harness.results import Score
 from harness.storage.records import read_run
@@ -68,10 +67,8 @@ LEARNED = sorted((model, name) for model in MODELS for name in TRAININGS if (ZOO
 
 @pytest.mark.parametrize(("model", "name"), LEARNED)
 def test_a_learned_rival_states_what_it_cost(model: str, name: str) -> None:
-    pipeline = DiffusionPipeline.from_pretrained(str(ZOO / model), local_files_only=True)
     method: Any = parse_method(name, BASELINES)
-    guidance = load_spec({"tiny-dit": "tiny-class", "tiny-pixart": "tiny-text"}[model]).guidance
-    plan = method.plan(Plan.full(Backbone(12, ZOO / model, block_macs(pipeline.transformer.config, 12)), 20, guidance))
+    plan = method.plan(find_plan(load_spec({"tiny-dit": "tiny-class", "tiny-pixart": "tiny-text"}[model])))
     assert plan.block_evaluations < 480 or not plan.exact
     assert method.upfront_cost(plan.backbone).training_s > 10
 

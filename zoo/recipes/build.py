@@ -1,12 +1,14 @@
 """Rebuild the bundled models: ``python -m zoo.recipes.build NAME`` (seeded, resumable, with progress bars).
 
-Names: tiny-dit, tiny-pixart, scorers, references, tiny-pixart/ilf (also ilf-adapter and ilf-paper, and those of tiny-dit),
-tiny-dit-small, tiny-pixart-small, METHOD-MODEL for every learned or searched rival (harmonica-tiny-dit), or all.
+Names: tiny-dit, tiny-pixart, tiny-sd3 (on tiny-pixart's autoencoder), scorers, references, tiny-pixart/ilf (also ilf-adapter and
+ilf-paper, and those of tiny-dit), tiny-dit-small, tiny-pixart-small, METHOD-MODEL for every learned or searched rival
+(harmonica-tiny-dit), or all.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from harness.training.fit import TrainRecord, TrainSettings
 from zoo.recipes import digits, emoji
 from zoo.recipes.backbone import build_class_denoiser, build_text_denoiser, train_backbone
 from zoo.recipes.cards import write_card
+from zoo.recipes.flow import build_pipeline, train_flow
 from zoo.recipes.ilf import RECIPES as ILF_RECIPES
 from zoo.recipes.ilf import build_ilf
 from zoo.recipes.reference import build_references
@@ -51,6 +54,7 @@ RECIPES = {
     "tiny-dit": Recipe("digits", 1200, 4500),
     "tiny-pixart": Recipe("emoji", 3600, 9500),
 }
+FLOW_RECIPES = {"tiny-sd3": Recipe("emoji", 0, 7000, lr=2e-3, batch=96)}  # the autoencoder is tiny-pixart's
 
 
 def _vae(recipe: Recipe, work: Path) -> tuple[AutoencoderKL, TrainRecord]:
@@ -74,7 +78,7 @@ def build_backbone(name: str, work: Path, out: Path) -> None:
         model, tokenizer = build_text_denoiser()
         record = train_backbone(model, recipe.data, vae, work, settings, recipe.batch, f"backbone-{recipe.data}")
         pipe = PixArtAlphaPipeline(tokenizer, model.text_encoder, vae, model.transformer, DPMSolverMultistepScheduler())
-        prompts = {"all": emoji.captions(), "train": emoji.split_captions("train"), "held-out": emoji.split_captions("held-out")}
+        prompts = emoji_prompts()
     else:
         denoiser = build_class_denoiser()
         record = train_backbone(denoiser, recipe.data, vae, work, settings, recipe.batch, f"backbone-{recipe.data}")
@@ -87,9 +91,32 @@ def build_backbone(name: str, work: Path, out: Path) -> None:
     pipe.save_pretrained(folder, safe_serialization=True)
     if recipe.data == "digits":
         save_labels(folder, digits.captions())
+    save_prompts(folder, prompts)
+    vae_record.save(folder / "training-vae.json")
+    record.save(folder / "training-transformer.json")
+    write_card(folder)
+
+
+def emoji_prompts() -> dict[str, list[str]]:
+    """All captions, those that accelerators are trained on, and those that they are judged on."""
+    return {"all": emoji.captions(), "train": emoji.split_captions("train"), "held-out": emoji.split_captions("held-out")}
+
+
+def save_prompts(folder: Path, prompts: dict[str, list[str]]) -> None:
+    """One text file a part, one prompt a line."""
     for part, lines in prompts.items():
         write_bytes(folder / f"prompts-{part}.txt", ("\n".join(lines) + "\n").encode())
-    vae_record.save(folder / "training-vae.json")
+
+
+def build_flow(name: str, work: Path, out: Path) -> None:
+    """A flow-matching transformer with its text encoders, on the autoencoder of tiny-pixart, saved in half precision."""
+    recipe, folder = FLOW_RECIPES[name], out / name
+    pipe = build_pipeline(AutoencoderKL.from_pretrained(out / "tiny-pixart" / "vae", dtype=torch.float32).eval())
+    settings = TrainSettings(steps=recipe.steps, lr=recipe.lr, ema=0.9995, weight_decay=0.01, warmup=300)
+    record = train_flow(pipe, work, settings, recipe.batch)
+    pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    save_prompts(folder, emoji_prompts())
+    shutil.copy(out / "tiny-pixart" / "training-vae.json", folder)
     record.save(folder / "training-transformer.json")
     write_card(folder)
 
@@ -98,6 +125,8 @@ def build(name: str, work: Path, out: Path) -> None:
     """Build one part of the zoo."""
     if name in RECIPES:
         build_backbone(name, work, out)
+    elif name in FLOW_RECIPES:
+        build_flow(name, work, out)
     elif name == "scorers":
         for part, record in train_scorers(work, out / "scorers").items():
             record.save(out / "scorers" / f"training-{part}.json")
@@ -114,7 +143,7 @@ def build(name: str, work: Path, out: Path) -> None:
 
 
 RIVALS = {f"{method}-{model}": (method, model) for model in MODELS for method in TRAININGS}
-NAMES = (*RECIPES, "scorers", "references", *ILF_RECIPES, *SMALL_RECIPES, *RIVALS)
+NAMES = (*RECIPES, *FLOW_RECIPES, "scorers", "references", *ILF_RECIPES, *SMALL_RECIPES, *RIVALS)
 
 
 def main(

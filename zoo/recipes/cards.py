@@ -19,6 +19,12 @@ ABOUT = {
         "Noto Color Emoji (Debian package fonts-noto-color-emoji, SIL Open Font Licence 1.1) drawn with Pillow, captioned by "
         "Unicode names; scaled, shifted, flipped where the name allows, on six background tints.",
     ),
+    "tiny-sd3": (
+        "Text-to-image: `StableDiffusion3Pipeline`, 12 blocks of two streams of width 96 on 16 tokens of an 8x8x4 latent and 16 "
+        "of the caption, flow matching, 32x32 pixels, 298 captions; two two-layer CLIP encoders and a two-layer T5, all trained. "
+        "The autoencoder is tiny-pixart's.",
+        "As tiny-pixart's.",
+    ),
     "tiny-dit-small": (
         "The smaller sibling of tiny-dit, for T-Stitch: the transformer alone, 6 blocks of width 64. Latents, classes and noise "
         "schedule are tiny-dit's.",

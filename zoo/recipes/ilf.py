@@ -69,7 +69,7 @@ def trajectories(recipe: IlfRecipe, pipeline: Pipeline, store: Path) -> Trajecto
     settings, prompts = recipe.settings, training_prompts(recipe, pipeline)
     grid = union_grid(settings.grids, settings.power)
     chosen = [prompts[i % len(prompts)] for i in range(settings.trajectories)]
-    key = repr((recipe.prompts, settings.trajectories, grid, settings.seed, pipeline.guidance))
+    key = repr((recipe.prompts, settings.trajectories, grid, settings.seed, *pipeline.guidance.scales))
     return recorded(store, key, pipeline, chosen, settings.seed, grid)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffusers import AutoencoderKL, DiTTransformer2DModel, PixArtTransformer2DModel
+from diffusers import AutoencoderKL, DiTTransformer2DModel, PixArtTransformer2DModel, SD3Transformer2DModel
 
 LATENT_CHANNELS = 4
 LATENT_SIZE = 8
@@ -53,4 +53,24 @@ def build_pixart(caption_width: int = 96, heads: int = 4, head_dim: int = 32, la
         patch_size=2,
         caption_channels=caption_width,
         use_additional_conditions=False,
+    )
+
+
+def build_sd3(
+    caption_width: int = 96, pooled_width: int = 96, heads: int = 3, head_dim: int = 32, layers: int = 12
+) -> SD3Transformer2DModel:
+    """Text-conditional, of two streams: image and caption attend to each other, each with weights of its own."""
+    return SD3Transformer2DModel(
+        sample_size=LATENT_SIZE,
+        patch_size=2,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        num_layers=layers,
+        attention_head_dim=head_dim,
+        num_attention_heads=heads,
+        joint_attention_dim=caption_width,
+        caption_projection_dim=heads * head_dim,
+        pooled_projection_dim=pooled_width,
+        pos_embed_max_size=LATENT_SIZE,
+        qk_norm="rms_norm",
     )

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from diffusers.configuration_utils import register_to_config
-from diffusers.models.modeling_outputs import Transformer2DModelOutput
 
+from harness.cost.guidance import Guidance
 from harness.errors import ArtifactError, UsageError
-from harness.sampling.guidance import halves
-from harness.sampling.patching import patched
+from harness.models.families.base import Family, ModelCall
+from harness.sampling.clock import StepClock
 from harness.sampling.schedulers.base import OwnScheduler
+from harness.sampling.sites import Predict, model_changed
 
 LEARNED = "bespoke"  # a plan's solver, where it is a learned one
 
@@ -106,42 +107,63 @@ class BespokeScheduler(OwnScheduler):
         return moved
 
 
-@contextmanager
-def guidance_terms(pipe: Any, scheduler: BespokeScheduler, clock: Any, first: bool) -> Iterator[None]:
-    """Add the table's guidance terms to both halves of a guided transformer's output while ``pipe`` runs on ``scheduler``.
+class Guided(Protocol):
+    """What the guidance terms need of a pipeline; :class:`harness.sampling.pipeline.Pipeline` is one."""
 
-    ``clock`` has the number ``step``; ``first``: the conditional half comes first. Enter it after whatever else changes the
-    transformer's forward, and only where the pipeline guides.
+    @property
+    def pipe(self) -> Any:
+        """The diffusers pipeline."""
+        ...
+
+    @property
+    def family(self) -> Family:
+        """Its family."""
+        ...
+
+    @property
+    def guidance(self) -> Guidance:
+        """Its guidance."""
+        ...
+
+    @property
+    def clock(self) -> StepClock:
+        """Its clock."""
+        ...
+
+
+@contextmanager
+def guidance_terms(pipeline: Guided, scheduler: BespokeScheduler) -> Iterator[None]:
+    """Add the table's guidance terms to both branches' predictions while the pipeline runs on ``scheduler``.
+
+    Enter it after whatever else changes the transformer's forward, and only where the pipeline guides.
     """
-    with patched(pipe.transformer, "forward", _GuidanceTerms(pipe, scheduler, clock, first)):
+    terms = _GuidanceTerms(pipeline, scheduler)
+    with model_changed(pipeline.pipe.transformer, pipeline.family, terms.change):
         yield
 
 
 class _GuidanceTerms:
-    """A transformer's forward whose noise prediction makes the solver's clean image D_i."""
+    """The noise prediction of both branches, moved so that it makes the solver's clean image D_i."""
 
-    def __init__(self, pipe: Any, scheduler: BespokeScheduler, clock: Any, first: bool) -> None:
-        self.forward: Callable[..., Any] = pipe.transformer.forward
-        self.pipe, self.scheduler, self.clock, self.first = pipe, scheduler, clock, first
+    def __init__(self, pipeline: Guided, scheduler: BespokeScheduler) -> None:
+        self.pipeline, self.scheduler = pipeline, scheduler
         self._differences: list[torch.Tensor] = []
 
-    def __call__(self, hidden_states: torch.Tensor, **kwargs: Any) -> Any:
-        output = self.forward(hidden_states, **kwargs)
-        if self.pipe.scheduler is not self.scheduler:
-            return output
-        prediction = output[0] if isinstance(output, tuple) else output.sample
-        channels = hidden_states.shape[1]
+    def change(self, predict: Predict, call: ModelCall) -> torch.Tensor:
+        prediction = predict(call)
+        if self.pipeline.pipe.scheduler is not self.scheduler:
+            return prediction
+        channels = call.sample.shape[1]
         shift = self._shift(prediction[:, :channels].float()).to(prediction.dtype)
-        shifted = torch.cat([prediction[:, :channels] + torch.cat([shift, shift]), prediction[:, channels:]], dim=1)
-        return (shifted, *output[1:]) if isinstance(output, tuple) else Transformer2DModelOutput(sample=shifted)
+        return torch.cat([prediction[:, :channels] + torch.cat([shift, shift]), prediction[:, channels:]], dim=1)
 
     def _shift(self, eps: torch.Tensor) -> torch.Tensor:
         """What both halves of eps [2 B, C, H, W] are moved by, [B, C, H, W]."""
-        step = self.clock.step
+        step = self.pipeline.clock.step
         if step == 0:
             self._differences = []
         ratio = self.scheduler.levels[step].ratio
-        conditional, null = halves(eps, self.first)
+        conditional, null = self.pipeline.guidance.halves(eps)
         if step and len(conditional) != len(self._differences[0]):
             raise UsageError(
                 expected="both guidance branches at every step, as a learned solver needs them",

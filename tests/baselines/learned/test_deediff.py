@@ -34,7 +34,7 @@ def test_equals_exits_taken_by_hand(pipeline: Pipeline, guidance: float) -> None
     """Sample by sample and block by block: both branches stay until the less certain one may leave."""
     assert pipeline.folder is not None
     heads = load_heads(pipeline.folder / "deediff")
-    with patched(pipeline, "guidance", guidance):
+    with patched(pipeline, "guidance", pipeline.guidance.at(guidance)):
         exits = [_exits_by_hand(pipeline, heads, threshold) for threshold in (0.4, 0.45, 0.5, 0.55)]
     assert len(set().union(*exits)) > 1
 

@@ -28,10 +28,10 @@ def test_trajectories_replay_the_pipeline(pipeline: Pipeline) -> None:
         scheduler.set_timesteps(4)
         times = torch.full((4,), data.timesteps[1])
         with torch.no_grad():
-            both = data.guidance_batch(index, pipeline.conditional_first)
+            both = data.guidance_batch(index, pipeline.guidance)
             eps = denoise(torch.cat([data.states[index, 1]] * 2), times, both)
             branch = torch.tensor([1, 0])
-            one = denoise(data.states[index, 1], times[:2], one_branch(data, index, branch, pipeline.conditional_first))
+            one = denoise(data.states[index, 1], times[:2], one_branch(data, index, branch, pipeline.guidance))
         after = scheduler.step(denoise.guided(eps), scheduler.timesteps[1], data.states[index, 1]).prev_sample
     assert torch.allclose(after, data.states[index, 2], atol=1e-4)
     assert torch.allclose(one, eps[[2, 1]], atol=1e-5), "row 0 of the second branch, row 1 of the first"

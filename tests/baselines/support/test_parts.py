@@ -12,12 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.fora import Fora
 from baselines.pab import PAB
-from baselines.smoothcache import SmoothCache
+from baselines.smoothcache import WHAT, SmoothCache
 from baselines.taylorseer import TaylorSeer, TaylorSeries
 from baselines.tgate import TGate
 from harness.contracts import Method
-from harness.cost.macs import block_macs
+from harness.cost.macs import KINDS
 from harness.errors import UsageError
+from harness.models.families.basic import block_cost
 from harness.sampling.pipeline import Pipeline
 from harness.training import calibration
 from harness.training.calibration import find
@@ -58,12 +59,15 @@ def test_smoothcache_equals_one_written_by_hand(pipeline: Pipeline) -> None:
     pipeline.steps = 8
     method = SmoothCache(0.5)
     with method.attach(pipeline):
-        known = find(pipeline.plan(), "smoothcache")
+        known = find(pipeline.plan(), WHAT)
     assert known is not None
     runs = method.full_steps(known.curves)
-    assert {kind: sum(flags) for kind, flags in runs.items()}.keys() == set(parts(pipeline))
+    assert {kind: sum(flags) for kind, flags in runs.items()}.keys() == {KIND_OF[part] for part in parts(pipeline)}
     assert any(not all(flags) for flags in runs.values())
-    check_reuse(pipeline, method, lambda step, part: runs[part][step])
+    check_reuse(pipeline, method, lambda step, part: runs[KIND_OF[part]][step])
+
+
+KIND_OF = {"attn1": "attention", "attn2": "cross", "ff": "mlp"}
 
 
 def parts(pipeline: Pipeline) -> list[str]:
@@ -72,10 +76,14 @@ def parts(pipeline: Pipeline) -> list[str]:
 
 def test_smoothcache_schedule_follows_its_curves() -> None:
     """Skipped while the distance to the last run stays below alpha, and at most ``most`` times in a row."""
-    curves = {"ff-1": [0, 0.1, 0.1, 0.1, 0.1, 0.1, 0.9], "ff-2": [0, 0, 0.2, 0.2, 0.2, 0.2, 0.9], "ff-3": [0, 0, 0] + [0.3] * 4}
-    assert SmoothCache(0.15).full_steps(curves)["ff"] == [True, False, True, False, True, False, True]
-    assert SmoothCache(0.25).full_steps(curves)["ff"] == [True, False, False, True, False, False, True]
-    assert SmoothCache(0.5, most=1).full_steps(curves)["ff"] == [True, False, True, False, True, False, True]
+    curves = {
+        "mlp-1": [0, 0.1, 0.1, 0.1, 0.1, 0.1, 0.9],
+        "mlp-2": [0, 0, 0.2, 0.2, 0.2, 0.2, 0.9],
+        "mlp-3": [0, 0, 0] + [0.3] * 4,
+    }
+    assert SmoothCache(0.15).full_steps(curves)["mlp"] == [True, False, True, False, True, False, True]
+    assert SmoothCache(0.25).full_steps(curves)["mlp"] == [True, False, False, True, False, False, True]
+    assert SmoothCache(0.5, most=1).full_steps(curves)["mlp"] == [True, False, True, False, True, False, True]
 
 
 def test_smoothcache_curves_are_relative_distances(pipeline: Pipeline) -> None:
@@ -87,13 +95,13 @@ def test_smoothcache_curves_are_relative_distances(pipeline: Pipeline) -> None:
     for hook in hooks:
         hook.remove()
     with SmoothCache().attach(pipeline):
-        known = find(pipeline.plan(), "smoothcache")
+        known = find(pipeline.plan(), WHAT)
     assert known is not None
     depth = len(pipeline.blocks)
     distances = [
         float((outputs[2 * depth + b] - outputs[b]).abs().mean() / outputs[2 * depth + b].abs().mean()) for b in range(depth)
     ]
-    assert known.curves["ff-2"][2] == pytest.approx(np.mean(distances), rel=1e-4)
+    assert known.curves["mlp-2"][2] == pytest.approx(np.mean(distances), rel=1e-4)
 
 
 def test_taylorseer_equals_one_written_by_hand(pipeline: Pipeline) -> None:
@@ -130,16 +138,16 @@ def test_taylorseer_forecasts_polynomials_of_its_order(order: int) -> None:
     """After enough full steps at distance 1 the forecast of t^order, one step ahead, errs only by higher differences."""
     series = TaylorSeries(order)
     for t in range(6):
-        series.keep(torch.tensor([float(2 * t + 3)], dtype=torch.float64), t)
-    assert series.recall(7).item() == pytest.approx(17.0)  # a line: all higher differences vanish
-    series.keep(torch.tensor([1.0]), 0)
-    assert series.recall(1).item() == 1.0  # a new call has forgotten the last
+        series.keep((torch.tensor([float(2 * t + 3)], dtype=torch.float64),), t)
+    assert series.recall(7)[0].item() == pytest.approx(17.0)  # a line: all higher differences vanish
+    series.keep((torch.tensor([1.0]),), 0)
+    assert series.recall(1)[0].item() == 1.0  # a new call has forgotten the last
 
 
 def test_tgate_equals_one_written_by_hand(opened: dict[str, Pipeline]) -> None:
     """Full for 2 of 4 steps; then one branch, with the mean of both branches' last cross-attention."""
     pipeline = opened["pixart"]
-    pipeline.steps, pipeline.guidance = 4, 2.0
+    pipeline.steps, pipeline.guidance = 4, pipeline.guidance.at(2.0)
     kept: dict[int, torch.Tensor] = {}
     steps: list[Step] = record(pipeline, TGate(0.5))
     assert [len(step.entered) for step in steps] == [10, 10, 5, 5]
@@ -159,7 +167,7 @@ def test_tgate_equals_one_written_by_hand(opened: dict[str, Pipeline]) -> None:
 def test_tgate_after_the_gate_is_the_conditional_branch(opened: dict[str, Pipeline]) -> None:
     """What is told to the blocks after the gate is what the second half (conditional in PixArt) was told before."""
     pipeline = opened["pixart"]
-    pipeline.steps, pipeline.guidance = 4, 2.0
+    pipeline.steps, pipeline.guidance = 4, pipeline.guidance.at(2.0)
     early, late = record(pipeline, TGate(0.5))[1:3]
     assert torch.equal(late.told["encoder_hidden_states"], early.told["encoder_hidden_states"][5:])
 
@@ -186,20 +194,15 @@ def test_impossible_options_are_refused(make: Callable[[], Method]) -> None:
 
 def test_shares_of_a_block_are_those_of_its_multiplications() -> None:
     """DiT-XL/2 at 256: 4 N d^2 + 2 N^2 d for attention, 8 N d^2 for the MLP, per sample 7 d^2 + 256 d for the embedding."""
-    config = {
-        "num_attention_heads": 16,
-        "attention_head_dim": 72,
-        "sample_size": 32,
-        "patch_size": 2,
-        "norm_type": "ada_norm_zero",
-    }
-    macs, d, n = block_macs(config), 1152, 256
+    d, n = 1152, 256
+    macs = block_cost(d, n, 0, 0, own_embedding=True)
     whole = 12 * n * d * d + 2 * n * n * d + 7 * d * d + 256 * d
     assert macs.block == whole
     assert macs.share("attn1") == pytest.approx((4 * n * d * d + 2 * n * n * d) / whole, abs=1 / 1024)
     assert macs.share("ff") == pytest.approx(8 * n * d * d / whole, abs=1 / 1024) and macs.share("attn2") == 0
-    text = block_macs({**config, "norm_type": "ada_norm_single", "cross_attention_dim": 1152}, 120)
-    assert sum(text.share(part) for part in ("attn1", "attn2", "ff")) == text.skippable == 1.0
+    text = block_cost(d, n, 120, 1152, own_embedding=False)
+    assert sum(text.share(part) for part in ("attn1", "attn2", "ff")) == sum(text.shares(text.block).values()) == 1.0
+    assert text.skippable(KINDS) == ("attn1", "attn2", "ff") and text.skippable(["cross"]) == ("attn2",)
 
 
 def test_counted_parts_agree_with_a_count_of_multiplications(pipeline: Pipeline) -> None:

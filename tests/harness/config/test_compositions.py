@@ -12,13 +12,11 @@ from rich.console import Console
 
 from harness.config.methods import parse_method
 from harness.config.spec import load_spec
-from harness.cost.plan import Backbone, Plan
 from harness.errors import NotMeasured, UsageError
 from harness.execution.experiment import method_labels
-from harness.models.loading import load_pipeline
+from harness.models.loading import find_plan, load_pipeline
 from harness.paths import ROOT
 from harness.sampling.pipeline import Pipeline
-from harness.storage.records import read_json
 from ilf_bench.cli import main
 from ilf_bench.outcome import print_miscounted
 from ilf_bench.registry import BUILT_IN
@@ -27,8 +25,8 @@ from tests.harness.execution.test_runner import write_preset
 from tests.records import method_record
 
 PIXART = ROOT / "zoo" / "tiny-pixart"
-PLAN = Plan.full(Backbone.of(read_json(PIXART / "transformer" / "config.json"), 12, PIXART), 20, 2.5, "dpm++")
 SPEC = load_spec("tiny-text", {})
+PLAN = find_plan(SPEC)
 SAVERS = (
     "deepcache", "delta-dit", "encoder", "step-rehash", "fora", "taylorseer", "smoothcache", "pab", "t-gate", "first-block",
     "teacache", "magcache", "deediff", "t-stitch", "bottleneck",

@@ -11,7 +11,10 @@ import pytest
 
 from harness.config.description import Plugin, describe_method
 from harness.config.methods import parse_method
+from harness.cost.guidance import Guidance
 from harness.cost.plan import Backbone, Plan
+from harness.models.families.base import Described, backbone_of
+from harness.models.families.table import family_of
 from harness.results import Kind, MethodRecord, UpfrontCost
 from harness.storage.records import read_run
 from ilf_bench.cli import main
@@ -21,7 +24,18 @@ from reports.analysis.select import Plain, accelerators, is_fewer_steps, plain_p
 from reports.render.style import families
 from tests.harness.execution.test_runner import write_preset
 
-PLAN = Plan.full(Backbone(6, None), 20, 1.5, "dpm++")
+PLAN = Plan.full(Backbone(6, None), 20, Guidance(1.5), "dpm++")
+CONFIG = {
+    "num_layers": 6,
+    "num_attention_heads": 2,
+    "attention_head_dim": 8,
+    "in_channels": 4,
+    "out_channels": 8,
+    "sample_size": 8,
+    "patch_size": 2,
+    "num_embeds_ada_norm": 10,
+}
+BACKBONE = backbone_of(family_of("DiTPipeline"), Described("DiTPipeline", {"transformer": CONFIG}), None)
 
 
 def described(text: str, plan: Plan = PLAN, **more: Any) -> MethodRecord:
@@ -45,7 +59,7 @@ def described(text: str, plan: Plan = PLAN, **more: Any) -> MethodRecord:
     ],
 )
 def test_every_kind(text: str, kind: Kind, steps: int, solver: str, spacing: str, family: str) -> None:
-    plan = replace(PLAN, backbone=Backbone.of(CONFIG, 0)) if "ilf" in text or "fora" in text else PLAN
+    plan = replace(PLAN, backbone=BACKBONE) if "ilf" in text or "fora" in text else PLAN
     record = described(text, plan)
     assert (record.kind, record.steps, record.solver, record.spacing, record.family) == (kind, steps, solver, spacing, family)
     assert record.is_plain == (not record.kinds & {"less work per step", "learned", "compilation"})
@@ -53,20 +67,8 @@ def test_every_kind(text: str, kind: Kind, steps: int, solver: str, spacing: str
     assert record.block_evaluations is None and record.predicted_block_evaluations is not None
 
 
-CONFIG = {
-    "num_layers": 6,
-    "num_attention_heads": 2,
-    "attention_head_dim": 8,
-    "in_channels": 4,
-    "out_channels": 8,
-    "sample_size": 8,
-    "patch_size": 2,
-    "num_embeds_ada_norm": 10,
-}
-
-
 def test_options_are_recorded_with_their_values_and_their_defaults() -> None:
-    plan = replace(PLAN, backbone=Backbone.of(CONFIG, 0))
+    plan = replace(PLAN, backbone=BACKBONE)
     assert described("deepcache:2", plan).parts[0].options == {"interval": 2, "first": None, "last": None}
     assert described("steps:8+spacing:1.5").parts[1].options == {"power": 1.5}
 
@@ -132,7 +134,7 @@ def test_a_plugin_is_what_it_does(how: str, kind: Kind) -> None:
 
 
 def test_what_a_later_part_inherits_is_not_its_own() -> None:
-    plan = replace(PLAN, backbone=Backbone.of(CONFIG, 0))
+    plan = replace(PLAN, backbone=BACKBONE)
     record = described("ilf-untrained:steps=10:feedback=all+first-block:0.2+mine:own", plan, mine=Mine)
     assert [part.kind for part in record.parts] == ["learned", "less work per step", "other"]
 
@@ -144,7 +146,7 @@ def test_what_counts_otherwise_than_promised_is_not_plain() -> None:
 
 def test_a_plugins_file_and_digest_are_recorded() -> None:
     methods = parse_method("mine:cut+fora:2", {**BUILT_IN, "mine": Mine})
-    plan = replace(PLAN, backbone=Backbone.of(CONFIG, 0))
+    plan = replace(PLAN, backbone=BACKBONE)
     record = describe_method("x", "mine:cut+fora:2", methods, plan, {"mine": Plugin("mine.py", "ab12")})
     assert [(part.plugin, part.plugin_digest) for part in record.parts] == [("mine.py", "ab12"), ("", "")]
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from accelerate import init_empty_weights
 
 from baselines.steps import Full
 from harness.config.spec import build_spec, load_spec, preset_names
+from harness.cost.guidance import Guidance
 from harness.errors import UsageError
-from harness.models import random_weights
+from harness.models.architecture import NOTE, Architecture
 from harness.models.loading import load_pipeline
-from harness.models.random_weights import ARCHITECTURES, DTYPES, NOTE, Architecture, build_random, find_architecture
+from harness.models.random_weights import DTYPES, architectures, describe, find_architecture
 from harness.results import REFERENCE, Failure
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_run
@@ -30,44 +29,51 @@ PIXART_1024_BYTES = 2_445_465_672
 FULL_PRESETS = [name for name in preset_names() if not name.startswith(("tiny-", "field-", "ilf-study", "pixart-lcm"))]
 
 
+ARCHITECTURES = {**architectures("class"), **architectures("text")}
+
+
+def is_told(architecture: Architecture) -> bool:
+    """Whether it has additional conditions."""
+    return bool(architecture.configs["transformer"].get("use_additional_conditions"))
+
+
 def shrunk(architecture: Architecture) -> Architecture:
     """The same kind of pipeline, small; a side of 128 is what makes diffusers pass the additional conditions of alpha-1024."""
-    side = 128 if architecture.additional_conditions else architecture.sample_size // 8
-    return replace(
-        architecture,
-        sample_size=side,
-        layers=3,
-        heads=2,
-        head_width=12,
-        vae_channels=(4, 4, 4, 4),
-        vae_norm_groups=2,
-        text_width=16,
-        text_heads=2,
-        text_feed_forward=32,
-        text_layers=1,
-    )
+    side = 128 if is_told(architecture) else architecture.configs["transformer"]["sample_size"] // 8
+    small = {"sample_size": side, "num_layers": 3, "num_attention_heads": 2, "attention_head_dim": 12}
+    if "text_encoder" in architecture.parts:
+        architecture = architecture.having("text_encoder", d_model=16, d_kv=8, num_heads=2, d_ff=32, num_layers=1)
+        small |= {"cross_attention_dim": 24, "caption_channels": 16}
+    architecture = architecture.having("vae", block_out_channels=(4, 4, 4, 4), norm_num_groups=2, sample_size=8 * side)
+    return architecture.having("transformer", **small)
 
 
 def prompt(architecture: Architecture) -> list[str]:
-    return ["207"] if architecture.kind == "dit" else ["a <b>cat</b>, 3 dögs"]
+    return ["a <b>cat</b>, 3 dögs"] if architecture.limits else ["207"]
+
+
+def patched_to(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """``random:NAME`` is small."""
+    family, _ = describe(ARCHITECTURES[name])
+    monkeypatch.setitem(family.architectures, name, shrunk(ARCHITECTURES[name]))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture_samples_and_its_cost_is_the_formula(name: str, dtype: torch.dtype) -> None:
     architecture = shrunk(ARCHITECTURES[name])
-    pipeline = Pipeline(build_random(architecture, dtype), steps=2, guidance=4.5, solver="checkpoint")
+    pipeline = Pipeline(architecture.build(dtype), steps=2, guidance=4.5, solver="checkpoint")
     with pipeline.counting() as counter:
         images = pipeline.generate(prompt(architecture), 1, [0])
-    side = 8 * architecture.sample_size
+    side = 8 * architecture.configs["transformer"]["sample_size"]
     assert images.shape == (1, 3, side, side) and 5 < images.float().std() < 125
     assert counter.rows == pipeline.plan().block_evaluations == 2 * 2 * 3
 
 
 @pytest.mark.parametrize("name", ["dit-xl-2-256", "pixart-sigma-512"])
 def test_every_block_changes_its_input_and_seeds_repeat(name: str) -> None:
-    pipe = build_random(shrunk(ARCHITECTURES[name]))
-    again, other = build_random(shrunk(ARCHITECTURES[name])), build_random(shrunk(ARCHITECTURES[name]), seed=3)
+    small = shrunk(ARCHITECTURES[name])
+    pipe, again, other = small.build(), small.build(), small.build(seed=3)
     for key, value in pipe.transformer.state_dict().items():
         assert torch.equal(value, again.transformer.state_dict()[key])
     key = "transformer_blocks.0.attn1.to_q.weight"
@@ -79,14 +85,10 @@ def test_every_block_changes_its_input_and_seeds_repeat(name: str) -> None:
     assert len(changes) == 3 and min(changes) > 0.01
 
 
-def empty(name: str) -> tuple[Any, Any]:
-    with init_empty_weights(include_buffers=False):
-        return random_weights._transformer(ARCHITECTURES[name]), random_weights._vae(ARCHITECTURES[name])
-
-
 @pytest.mark.parametrize("name", ["dit-xl-2-256", "pixart-alpha-512", "pixart-alpha-1024", "pixart-sigma-2k"])
 def test_published_shapes(name: str) -> None:
-    transformer, vae = empty(name)
+    transformer: Any = ARCHITECTURES[name].empty("transformer")
+    vae = ARCHITECTURES[name].empty("vae")
     assert sum(p.numel() for p in vae.parameters()) == VAE_PARAMETERS
     config = transformer.config
     assert (config.num_layers, config.num_attention_heads, config.attention_head_dim, config.out_channels) == (28, 16, 72, 8)
@@ -99,12 +101,8 @@ def test_published_shapes(name: str) -> None:
 
 
 def test_only_alpha_1024_is_told_its_resolution() -> None:
-    with init_empty_weights(include_buffers=False):
-        told = {
-            name: random_weights._transformer(replace(architecture, layers=1)).use_additional_conditions
-            for name, architecture in ARCHITECTURES.items()
-            if architecture.kind != "dit"
-        }
+    cut = {name: one.having("transformer", num_layers=1) for name, one in ARCHITECTURES.items() if one.limits}
+    told = {name: one.empty("transformer").use_additional_conditions for name, one in cut.items()}
     assert [name for name, value in told.items() if value] == ["pixart-alpha-1024"]
 
 
@@ -113,9 +111,9 @@ def test_saved_in_the_published_format_it_loads_to_the_same_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
     for name, task in (("dit-xl-2-256", "class"), ("pixart-sigma-512", "text")):
-        monkeypatch.setitem(ARCHITECTURES, name, shrunk(ARCHITECTURES[name]))
+        patched_to(monkeypatch, name)
         folder = tmp_path / name
-        random = build_random(find_architecture(f"random:{name}", task), DTYPES[dtype])
+        random = find_architecture(f"random:{name}", task).build(DTYPES[dtype])
         random.save_pretrained(folder, safe_serialization=True)
         assert list(folder.glob("transformer/*.safetensors")) and (folder / "model_index.json").exists()
         fields = {"name": "x", "task": task, "prompts": "x", "methods": ["full"], "metrics": [], "steps": 2, "dtype": dtype}
@@ -136,7 +134,7 @@ def test_unknown_or_foreign_architecture() -> None:
 def test_a_random_run_reports_speed_and_cost_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(ARCHITECTURES, "pixart-alpha-512", shrunk(ARCHITECTURES["pixart-alpha-512"]))
+    patched_to(monkeypatch, "pixart-alpha-512")
     out, options = str(tmp_path / "runs"), ["--device", "cpu", "--samples", "2", "--steps", "4"]
     (tmp_path / "short.yaml").write_text(
         yaml.safe_dump(
@@ -181,7 +179,7 @@ def test_every_preset_of_the_full_tier_is_whole(name: str) -> None:
     assert list(chosen.methods) == ["full", "steps:12", "steps:10", "deepcache:interval=3", "ilf"]
     assert chosen.anchors or name in ("pixart-alpha-256", "pixart-sigma-2k")
     size = {"256": 32, "512": 64, "1024": 128, "2k": 256}[name.rsplit("-", 1)[1]]
-    assert architecture.sample_size == size
+    assert architecture.configs["transformer"]["sample_size"] == size and architecture.side == 8 * size
 
 
 def test_notes_do_not_change_what_an_experiment_is() -> None:
@@ -195,13 +193,13 @@ def test_the_cache_of_the_presets_costs_326_of_560() -> None:
     from harness.cost.plan import Backbone, Plan
     from ilf_bench.registry import BUILT_IN
 
-    plan = Plan.full(Backbone(28, None), 20, 4.5)
+    plan = Plan.full(Backbone(28, None), 20, Guidance(4.5))
     costs = [parse_method(text, BUILT_IN).plan(plan).block_evaluations / 2 for text in ("full", "deepcache:interval=3")]
     assert costs == [560, 326]
 
 
 def test_one_step_of_pixart_alpha_is_refused() -> None:
-    pipe = build_random(shrunk(ARCHITECTURES["pixart-alpha-256"]))
+    pipe = shrunk(ARCHITECTURES["pixart-alpha-256"]).build()
     with pytest.raises(UsageError, match="at least 2 steps"):
         Pipeline(pipe, steps=1, precision="fp32").generate(["cat"], 1, [0])
 
@@ -209,7 +207,7 @@ def test_one_step_of_pixart_alpha_is_refused() -> None:
 def full_size(name: str, device: str, side: int) -> None:
     """Two steps of one image: finite, of the published size, and as many block evaluations as the formula says."""
     architecture = ARCHITECTURES[name]
-    pipe = build_random(architecture, torch.bfloat16)
+    pipe = architecture.build(torch.bfloat16)
     pipeline = Pipeline(pipe, steps=2, guidance=4.5, solver="checkpoint", device=device)
     for method in (Full(), UntrainedIlf(steps=2, feedback="all", form="ours")):
         with pipeline.counting() as counter, method.attach(pipeline):
@@ -222,7 +220,7 @@ def full_size(name: str, device: str, side: int) -> None:
         )
 
 
-SIDES = {name: 8 * architecture.sample_size for name, architecture in ARCHITECTURES.items()}
+SIDES = {name: architecture.side for name, architecture in ARCHITECTURES.items()}
 
 
 @pytest.mark.slow
@@ -240,9 +238,10 @@ def test_full_size_on_a_gpu(name: str) -> None:
 @pytest.mark.parametrize("name", ["dit-xl-2-256", "pixart-alpha-256"])
 def test_the_true_geometry_at_reduced_depth(name: str) -> None:
     """Width, heads, tokens and text width as published; two blocks, and a small autoencoder, whose cost is not of interest."""
-    cut = replace(find_architecture(f"random:{name}:layers=2", ARCHITECTURES[name].task), vae_channels=(8, 8, 8, 8))
-    architecture = replace(cut, vae_norm_groups=2, text_layers=1)
-    pipeline = Pipeline(build_random(architecture, torch.bfloat16), steps=2, guidance=4.5, solver="checkpoint")
+    task = "text" if ARCHITECTURES[name].limits else "class"
+    cut = find_architecture(f"random:{name}:layers=2", task).having("vae", block_out_channels=(8, 8, 8, 8), norm_num_groups=2)
+    architecture = cut.having("text_encoder", num_layers=1) if task == "text" else cut
+    pipeline = Pipeline(architecture.build(torch.bfloat16), steps=2, guidance=4.5, solver="checkpoint")
     with pipeline.counting() as counter:
         images = pipeline.generate(prompt(architecture), 1, [0])
     assert images.shape == (1, 3, 256, 256) and counter.rows == pipeline.plan().block_evaluations == 2 * 2 * 2

@@ -65,7 +65,7 @@ def test_known_again_by_everything_that_it_depends_on(pipeline: Pipeline, cache:
     plan = pipeline.plan()
     others = [
         plan.with_steps(9),
-        replace(plan, guidance=3.0),
+        replace(plan, guidance=plan.guidance.at(3.0)),
         replace(plan, solver="unipc"),
         replace(plan, timesteps=(9, 5, 1, 0)),
     ]

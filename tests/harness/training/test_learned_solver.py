@@ -64,7 +64,7 @@ def test_training_finds_the_exact_flow(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_the_pipeline_runs_the_table_that_was_trained(pipeline: Pipeline, guidance: float) -> None:
-    pipeline.guidance = guidance
+    pipeline.guidance = pipeline.guidance.at(guidance)
     data = record(pipeline, PROMPTS, 7, power_grid(4, 1.5))
     torch.manual_seed(0)
     solver = LearnedSolver(4, 1.5, pipeline.pipe.scheduler.alphas_cumprod)
@@ -130,7 +130,7 @@ def test_a_table_survives_json_and_nonsense_is_refused() -> None:
 def test_a_step_count_or_guidance_without_a_solver_is_refused(pipeline: Pipeline) -> None:
     with pytest.raises(UsageError, match="3 steps"), Bespoke(4).attach(pipeline):
         pass
-    pipeline.guidance = 3.0
+    pipeline.guidance = pipeline.guidance.at(3.0)
     with pytest.raises(UsageError, match="guidance 2"), Bespoke(3).attach(pipeline):
         pass
 

@@ -1,0 +1,117 @@
+"""A pipeline with the true architecture of a published model and random weights: its parts as classes and configs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from torch import nn
+from transformers import PreTrainedModel
+
+from harness.errors import UsageError
+
+SEED = 20250122
+NOTE = "random weights of true architecture: only speed, cost and memory mean anything"
+NOTE_CUT = "the transformer has {layers} blocks and the published one {published}: its speed is not the published model's"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What decides shapes and cost of a pipeline.
+
+    ``parts``: the class and the config of each part that has weights, the transformer first; weights are drawn in this order.
+    ``others`` makes tokenizers and scheduler, and ``limits`` are the longest texts of the tokenizers. ``side``: height and width
+    of its images in pixels. ``depth``: the settings of the transformer that count its blocks. ``remarks`` are sentences for the
+    record of a run.
+    """
+
+    pipeline: type
+    parts: Mapping[str, tuple[Any, Mapping[str, Any]]]
+    others: Callable[[], dict[str, Any]]
+    side: int
+    limits: Mapping[str, int] = field(default_factory=dict)
+    depth: tuple[str, ...] = ("num_layers",)
+    remarks: tuple[str, ...] = ()
+    cut_from: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def configs(self) -> dict[str, Mapping[str, Any]]:
+        """The config of each part that has weights."""
+        return {name: config for name, (_, config) in self.parts.items()}
+
+    @property
+    def layers(self) -> int:
+        """The number of the transformer's blocks, over all lists of them."""
+        return sum(int(self.configs["transformer"][name]) for name in self.depth)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the record of a run must say."""
+        cut = (NOTE_CUT.format(layers=self.layers, published=self.cut_from),) if self.cut_from else ()
+        return (NOTE, *self.remarks, *cut)
+
+    def having(self, part: str, **settings: Any) -> Architecture:
+        """Other settings of one part."""
+        kind, config = self.parts[part]
+        return replace(self, parts={**self.parts, part: (kind, {**config, **settings})})
+
+    def cut(self, layers: int) -> Architecture:
+        """With ``layers`` blocks, shared out over its lists of blocks as in the published one, at least one each."""
+        if layers < len(self.depth):
+            raise UsageError(expected=f"at least {len(self.depth)} layers", got=str(layers), remedy="name more")
+        config, whole, left = self.configs["transformer"], self.layers, layers
+        counts = {}
+        for name in self.depth[:-1]:
+            counts[name] = min(left - 1, max(1, round(layers * config[name] / whole)))
+            left -= counts[name]
+        counts[self.depth[-1]] = left
+        return replace(self.having("transformer", **counts), cut_from=whole if layers != whole else 0)
+
+    def empty(self, part: str) -> nn.Module:
+        """One part on the meta device: shapes, and no memory."""
+        kind, config = self.parts[part]
+        with init_empty_weights(include_buffers=False):
+            return made(kind, config)
+
+    def build(self, dtype: torch.dtype = torch.float32, seed: int = SEED) -> Any:
+        """A diffusers pipeline on the CPU; equal arguments give equal weights."""
+        generator = torch.Generator().manual_seed(seed)
+        models = {}
+        for name in self.parts:
+            models[name] = self.empty(name)
+            materialise(models[name], dtype, generator)
+        return self.pipeline(**models, **self.others(), **self.settings)
+
+
+def made(kind: Any, config: Mapping[str, Any]) -> nn.Module:
+    """A model of diffusers or transformers from its config."""
+    model: nn.Module = kind(kind.config_class(**config)) if issubclass(kind, PreTrainedModel) else kind(**config)
+    return model
+
+
+def materialise(model: nn.Module, dtype: torch.dtype, generator: torch.Generator) -> None:
+    """Fill every meta parameter in place: matrices and kernels N(0, 1/fan_in), gains 1, biases N(0, 0.02^2).
+
+    So activations stay of order one, and no gate or head is zero as it is in a fresh DiT: every block changes its input.
+    Parameters that several modules share stay shared. Buffers keep values and dtype, as where diffusers loads a file.
+    """
+    made: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, empty in list(module._parameters.items()):
+            if empty is None or not empty.is_meta:
+                continue
+            if id(empty) not in made:
+                made[id(empty)] = nn.Parameter(_draw(empty.shape, name, dtype, generator), requires_grad=False)
+            module._parameters[name] = made[id(empty)]
+    model.eval()
+
+
+def _draw(shape: torch.Size, name: str, dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
+    if len(shape) == 1 and name == "weight":
+        return torch.ones(shape, dtype=dtype)
+    scale = 0.02 if len(shape) == 1 else shape[1:].numel() ** -0.5
+    return torch.empty(shape, dtype=dtype).normal_(0, scale, generator=generator)
