@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.config.spec import load_spec
 from harness.cost.device_speed import Speed, measured_speed, published_peak, training_speed
 from harness.cost.flops import FLOPS_PER_MAC
+from harness.models.loading import find_plan
 from harness.models.random_weights import describe
 from harness.sampling.pipeline import Pipeline
 from harness.training.attention import explicit_attention

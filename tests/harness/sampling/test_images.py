@@ -21,13 +21,13 @@ def test_they_are_those_of_diffusers(pipeline: Pipeline, precision: str) -> None
     pipeline.precision = precision
     ours = pipeline.generate(PROMPTS[:2], 0, [0, 1])
     arguments: dict[str, Any] = (
-        {"class_labels": pipeline.class_labels(PROMPTS[:2])}
+        {"class_labels": [pipeline.pipe.labels[prompt] for prompt in PROMPTS[:2]]}
         if pipeline.is_class_conditional
         else {
             "prompt": PROMPTS[:2],
             "use_resolution_binning": False,
             "clean_caption": False,
-            "max_sequence_length": pipeline._max_tokens(),
+            "max_sequence_length": 6,
         }
     )
     mixed = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
