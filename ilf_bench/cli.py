@@ -86,16 +86,20 @@ for _name, _work in COMMANDS.items():
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; whatever goes wrong is one line on standard error, and an exit code of its own."""
+    text = ""
     try:
         result: Any = app(arguments, prog_name="ilf-bench", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        code = result if isinstance(result, int) else 0
     except typer.Exit as error:
-        return int(error.exit_code)
+        code = int(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):  # some versions of typer turn the first into an exit code of their own
-        text, code = INTERRUPTED, EXIT_INTERRUPTED
+        code = EXIT_INTERRUPTED
     except Exception as error:
-        text, code = (INTERRUPTED, EXIT_INTERRUPTED) if interrupted() else explain(error)
-    print_line(without_credentials(text), make_console(stderr=True, soft_wrap=True))
+        text, code = ("", EXIT_INTERRUPTED) if interrupted() else explain(error)
+    if code == EXIT_INTERRUPTED:
+        text = INTERRUPTED
+    if text:
+        print_line(without_credentials(text), make_console(stderr=True, soft_wrap=True))
     return code
 
 

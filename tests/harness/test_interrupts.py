@@ -73,7 +73,7 @@ def test_a_lost_interrupt_is_no_failure(
 def test_an_interrupt_that_nobody_saw_ends_the_run_before_the_next_task(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.models.loading.check_sums", swallow)
+    monkeypatch.setattr("harness.models.reading.check_sums", swallow)
     assert main(["run", str(write_preset(tmp_path, folders["dit"])), "--out", str(tmp_path)]) == 130
     assert not list(tmp_path.rglob("0*.png"))
 

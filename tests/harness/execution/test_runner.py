@@ -217,7 +217,7 @@ def test_another_spec_in_the_folder_is_refused(
     assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 0
     write_json(folder / "spec.json", read_json(folder / "spec.json") | {"seed": 7})
     assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 65
-    assert "another spec" in capsys.readouterr().err
+    assert "seed 1000; got seed 7; remedy: choose another --out" in capsys.readouterr().err
 
 
 def test_own_overhead_is_small(folders: dict[str, Path], tmp_path: Path) -> None:
