@@ -128,6 +128,9 @@ class IlfSettings:
         """Settings from a preset's ``training`` section; its key ``form`` names other defaults, see :data:`FORMS`.
 
         ``task``: the preset's, ``class`` or ``text``. Raises :class:`UsageError` that names every wrong field.
+
+        >>> IlfSettings.of({"form": "paper", "steps": 10}).resolved(depth=28).loop
+        (9, 20)
         """
         given = dict(section)
         form = given.pop("form", "ours")
@@ -236,6 +239,9 @@ def chosen_steps(text: str, timesteps: Sequence[int]) -> frozenset[int]:
     ``all``, ``none``, ``first-K``, ``last-K``, ``paper-K`` (K steps spread evenly by i * (n / m): our reading of the
     paper's "feedback-aware inference scheduling", whose exact form is not published), ``above-T`` (those that start at
     timestep T or more), ``between-S-T`` (at S or more and below T), or numbers joined by ``.`` or ``,``.
+
+    >>> [sorted(chosen_steps(text, (999, 749, 499, 249))) for text in ("first-2", "paper-2", "above-700", "0,3")]
+    [[0, 1], [0, 2], [0, 1], [0, 3]]
     """
     steps = len(timesteps)
     window = re.fullmatch(r"above-(\d+)|between-(\d+)-(\d+)", text)

@@ -8,7 +8,11 @@ from harness.statistics import Interval
 
 
 def number(value: float, digits: int = 3) -> str:
-    """``value`` with ``digits`` significant digits, never in exponent form between 0.0001 and a million."""
+    """``value`` with ``digits`` significant digits, never in exponent form between 0.0001 and a million.
+
+    >>> number(0.033512), number(1234.5), number(float("inf"))
+    ('0.0335', '1234', '∞')
+    """
     if not math.isfinite(value):
         return "∞" if value > 0 else "−∞" if value < 0 else "undefined"
     if value == 0:

@@ -90,7 +90,17 @@ class StandIn:
 
 
 def parse_method(text: str, table: MethodTable) -> Method:
-    """Build a method from its text. Raises :class:`UsageError` on an unknown name or option."""
+    """Build a method from its text. Raises :class:`UsageError` on an unknown name or option.
+
+    Options follow the name, by name or in their order; ``+`` composes several methods:
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Cache:
+    ...     interval: int = 2
+    >>> parse_method("cache:3", {"cache": Cache})
+    Cache(interval=3)
+    """
     parts = tuple(_parse_one(part, table) for part in method_parts(text))
     return parts[0] if len(parts) == 1 else Composition(parts)
 

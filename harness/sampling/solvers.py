@@ -71,6 +71,11 @@ def power_grid(steps: int, power: float, train_timesteps: int = 1000) -> tuple[i
 
     Power 1 is trailing spacing; above 1 they stand closer together towards the clean image. From the first step down to 0,
     no timestep comes twice. Raises :class:`UsageError` where there are more steps than timesteps or ``power`` is not positive.
+
+    >>> power_grid(5, 1.0)
+    (999, 799, 599, 399, 199)
+    >>> power_grid(5, 1.5)
+    (999, 715, 464, 252, 88)
     """
     if not 1 <= steps <= train_timesteps or not 0 < power < 10:
         raise UsageError(

@@ -68,7 +68,14 @@ def log_ratio_estimate(numerator: FloatArray, denominator: FloatArray, confidenc
 
 
 def time_ratio(numerator: FloatArray, denominator: FloatArray, confidence: float = CONFIDENCE) -> Interval:
-    """How many times as long the numerator takes, over interleaved rounds [R]; infinitely wide for a single round."""
+    """How many times as long the numerator takes, over interleaved rounds [R]; infinitely wide for a single round.
+
+    One disturbed round of five changes nothing:
+
+    >>> found = time_ratio(np.array([2.0, 2.0, 9.0, 2.0, 2.0]), np.array([1.0, 1.0, 1.0, 1.0, 1.0]))
+    >>> round(found.value, 6), round(found.low, 6), round(found.high, 6)
+    (2.0, 2.0, 2.0)
+    """
     log = log_ratio_estimate(numerator, denominator, confidence)
     low, value, high = (math.exp(min(bound, 700.0)) for bound in (log.low, log.value, log.high))
     return Interval(value, low, high if math.isfinite(log.high) else math.inf)

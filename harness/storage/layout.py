@@ -30,7 +30,11 @@ VALUES, PER_IMAGE = "influence", "per_image"  # the arrays of a score
 
 
 def slug(label: str) -> str:
-    """A file name for a method label: readable, and unique through a short digest."""
+    """A file name for a method label: readable, and unique through a short digest.
+
+    >>> slug("ilf(8 steps)")
+    'ilf-8-steps-6c3001'
+    """
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-").lower()[:60]
     return f"{readable}-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
 
