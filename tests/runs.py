@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,13 +25,36 @@ from harness.storage.records import (
 from tests.records import method_record
 
 
+def spec_of(labels: list[str]) -> dict[str, Any]:
+    """A specification with every field that a record must have."""
+    return {
+        "format": FORMAT,
+        "name": "tiny-text",
+        "digest": "d1",
+        "method_labels": labels,
+        "metrics": ["good"],
+        "task": "text",
+        "pipeline": "zoo/tiny",
+        "prompts": "prompts.txt",
+        "solver": "dpm++",
+        "precision": "fp32",
+        "device": "cpu",
+        "steps": 20,
+        "samples": 16,
+        "batch": 8,
+        "seed": 1000,
+        "guidance": 3.0,
+        "timing": {"rounds": 3, "batch": 4, "warmup": 1},
+    }
+
+
 def make_run(path: Path, seed: int = 0) -> Run:
     """A run of two methods and a failed one."""
     values = np.random.default_rng(seed).normal(5, 1, 16)
     score = Score("full", "good", "Good", "points", "higher", True, float(values.mean()), 16, {"weights": "aa"}, values, values)
     environment = {"commit": "abc", "dirty": True, "created": f"2026-01-{seed % 28 + 1:02d}T00:00:00+00:00", "machine_key": "m"}
     labels = ["full", "8 steps", "broken"]
-    spec = {"format": FORMAT, "name": "tiny-text", "digest": "d1", "method_labels": labels, "metrics": ["good"]}
+    spec = spec_of(labels)
     return Run(
         path=path,
         spec=spec,

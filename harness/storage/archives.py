@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from harness.storage.files import MIB, open_regular
+from harness.storage.files import CHUNK, MIB, open_regular
 
 MOST_MEMBERS = 400_000  # a bundle of 12 methods with 30,000 images each has 360,000
 DIRECTORY_BYTES = 48 * MIB  # that a zip file's list of members may take
@@ -64,3 +64,16 @@ def _check_members(archive: zipfile.ZipFile, size: int) -> None:
         names.add(entry.filename)
     if total > FREE_BYTES + MOST_RATIO * size:
         raise zipfile.BadZipFile(f"it would become {total:,} bytes, more than {MOST_RATIO} times as large")
+
+
+def read_chunks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, size: int) -> Iterator[bytes]:
+    """The bytes of a member that must have ``size`` of them. Raises :class:`zipfile.BadZipFile` as soon as it has others."""
+    left = size
+    with archive.open(entry) as file:
+        while chunk := file.read(CHUNK):
+            left -= len(chunk)
+            if left < 0:
+                break
+            yield chunk
+    if left:
+        raise zipfile.BadZipFile(f"{entry.filename!r} does not have the {size:,} bytes that were said")

@@ -32,9 +32,9 @@ class _Content(BaseModel):
 
 
 class _Timing(_Content):
-    rounds: Count = 0
-    batch: PositiveCount = 1
-    warmup: Count = 0
+    rounds: Count
+    batch: PositiveCount
+    warmup: Count
     batches: list[PositiveCount] = []
 
 
@@ -42,27 +42,27 @@ class _Spec(_Content):
     """Of an experiment as ExperimentSpec writes it."""
 
     name: PresetName
+    digest: Line
     method_labels: Annotated[list[Label], Field(max_length=2_000)]
-    metrics: Annotated[list[MetricName], Field(max_length=500)] = []
+    metrics: Annotated[list[MetricName], Field(max_length=500)]
+    task: Literal["class", "text"]
+    pipeline: Line
+    prompts: Line
+    solver: Line
+    precision: Line
+    device: Line
+    steps: PositiveCount
+    samples: PositiveCount
+    batch: PositiveCount
+    seed: RoundNumber
+    guidance: Amount
+    timing: _Timing
     methods: Annotated[list[Line], Field(max_length=2_000)] = []
     title: Line = ""
-    task: Literal["class", "text"] | None = None
-    digest: Line = ""
-    pipeline: Line = ""
-    prompts: Line = ""
-    solver: Line = ""
-    precision: Line = ""
     dtype: Line = ""
-    device: Line = ""
     scorers: Line = ""
     reference: Line | None = None
     compile: Flag = False
-    steps: PositiveCount = 1
-    samples: PositiveCount = 1
-    batch: PositiveCount = 1
-    seed: RoundNumber = 0
-    guidance: Amount | None = None
-    timing: _Timing = _Timing()
 
 
 class _Prompts(_Content):

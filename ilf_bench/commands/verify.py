@@ -33,7 +33,7 @@ def verify(
     if extract is not None and not found.findings:
         from harness.history.bundle import extract_bundle
 
-        extract_bundle(what, extract)
+        extract_bundle(what, extract, found.digest)  # the very one that was verified
         print_line(f"extracted: {extract}; tables and plots: ilf-bench report {extract}")
     print_line(_summary(found, source))
     raise typer.Exit(1 if found.findings else 0)

@@ -182,3 +182,19 @@ def test_the_checks_know_every_field_that_is_written() -> None:
     large = TimingSample("full", 10**7, 10**6, 1e7, 1e6, 1e7, 1e6, 10**14, 1e5, 3000, -40, 1e4, "hot", 1e7)
     for sample in (small, large):
         check_fields(TimingSample, {field.name: getattr(sample, field.name) for field in fields(sample)}, Path("x"))
+
+
+FILES = ["spec.json", "timing/000.json", f"methods/{slug('8 steps')}.json", f"scores/{slug('8 steps')}/good.json"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_missing_field_is_refused_or_not_needed(file: str, run: Run) -> None:
+    """Whichever field is left out, a report is built or one error says what is wrong."""
+    whole = read_json(run.path / file)
+    for name in whole[0] if isinstance(whole, list) else whole:
+        left = {key: value for key, value in (whole[0] if isinstance(whole, list) else whole).items() if key != name}
+        write_json(run.path / file, [left, *whole[1:]] if isinstance(whole, list) else left)
+        try:
+            build_report(run.path)
+        except ArtifactError as error:
+            assert str(run.path) in str(error)
