@@ -258,7 +258,7 @@ SCENARIOS: dict[str, tuple[Callable[[Bench, int], str], str]] = {
     "damage": (damage_run, "a random file of a cut or finished run removed, truncated, or one bit flipped"),
     "damage-history": (damage_history, "the history removed, truncated, or one bit flipped"),
     "disk": (full_disk, "a disk that is full at a random moment (a small tmpfs)"),
-    "clock": (clock_jump, "a clock that jumps by up to a year at every look, and stands in 1996 in the record"),
+    "clock": (clock_jump, "a clock that is off by up to a year at every reading, and says 1996 in the record"),
 }
 
 

@@ -62,9 +62,9 @@ class Assumptions:
 
     images: int = 50_000
     methods: int = 20
-    full_s: float = 0.5  # GPU-seconds an image of the full run
+    full_s: float = 0.5  # GPU-seconds per image of the full run
     mean_cost: float = 0.6  # of a method, as a share of the full run
-    score_s: float = 0.02  # GPU-seconds an image, all metrics
+    score_s: float = 0.02  # GPU-seconds per image, all metrics
     batch: int = 32  # images of a range
     gpu_hour: float = 2.5  # price
     write_bytes_s: float = 1e9  # of the shared store

@@ -93,7 +93,7 @@ class Bench:
 
     @contextmanager
     def finished(self) -> Iterator[Path]:
-        """A finished run to be damaged and mended, trial after trial; one that a trial could not mend is not used again."""
+        """A finished run to be damaged and repaired, trial after trial; one that could not be repaired is not used again."""
         out, self.spare = self.spare, None
         if out is None:
             self._seconds(self.run(out := self.out()), out)

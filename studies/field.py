@@ -104,7 +104,7 @@ def command(samples: int | None, rounds: int | None) -> str:
 
 
 def main(
-    samples: Annotated[int | None, typer.Option(help="Images a method; default: the presets'.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Images per method; default: the presets'.")] = None,
     rounds: Annotated[int | None, typer.Option(help="Timing rounds; 0: costs in block evaluations only.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
 ) -> None:

@@ -55,7 +55,7 @@ def draw(study: Study, path: Path) -> None:
 
 
 def main(
-    samples: Annotated[int | None, typer.Option(help="Images a method; default: the preset's.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Images per method; default: the preset's.")] = None,
     out: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("runs"),
     only: Annotated[str | None, typer.Option(help="One preset of the two.")] = None,
 ) -> None:

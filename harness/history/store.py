@@ -31,7 +31,7 @@ RUN_ID = re.compile(r"[0-9a-f]{32}")
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 SHORTEST_COMMIT = 4
 NO_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_TRUNCATE, sqlite3.SQLITE_IOERR_SHMSIZE}
-AFRESH = "move the history away and append the runs again"
+START_OVER = "move the history away and append the runs again"
 COLUMNS = {  # of the table of runs, after the id
     "created": str,
     "preset": str,
@@ -184,7 +184,7 @@ class History:
         with self._naming(identity):
             run = unpack(packed)
             if run_id(run) != identity:
-                raise ArtifactError(expected="the run of that id", got=f"that of run {run_id(run)[:12]}", remedy=AFRESH)
+                raise ArtifactError(expected="the run of that id", got=f"the record of run {run_id(run)[:12]}", remedy=START_OVER)
             return run
 
     def exported(self) -> Iterator[dict[str, Any]]:
@@ -283,7 +283,7 @@ def _entry(row: tuple[Any, ...], tags: tuple[str, ...]) -> HistoryEntry:
             raise ValueError("a row that its record does not fit")
         scores = [_stored(content, interval) for content, interval in found.scores]
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise ArtifactError(expected="a whole record of a run", got=repr(error), remedy=AFRESH) from error
+        raise ArtifactError(expected="a whole record of a run", got=repr(error), remedy=START_OVER) from error
     failed = [StoredScore(f.method, "", None, None, None, None, {}, f.reason) for f in found.run.failed_methods]
     return HistoryEntry(
         identity,

@@ -42,7 +42,7 @@ def test_resolution_goes_high_low_high_and_the_low_steps_cost_their_tokens(pixar
 
 
 def test_equals_a_run_written_by_hand(pixart: Pipeline) -> None:
-    """The whole run from the same noise: the solver anew in each of three stages, the clean latent resized and noised between."""
+    """The whole run from the same noise: the solver reset in each of three stages, the clean latent resized and noised again."""
     seen: list[tuple[torch.Tensor, dict[str, Any]]] = []
     hook = pixart.transformer.register_forward_pre_hook(lambda m, a, k: seen.append((a[0][:5], k)), with_kwargs=True)
     with Bottleneck(first=0.2, last=0.4).attach(pixart):

@@ -61,7 +61,7 @@ def test_a_killed_process_leaves_no_lock_to_those_forked_later(tmp_path: Path) -
 
 @pytest.fixture(scope="module")
 def finished(bench: Bench) -> Iterator[Path]:
-    """A finished run, damaged and mended again by one test after another."""
+    """A finished run, damaged and repaired again by one test after another."""
     out = bench.out()
     assert call(bench.run(out), out)[0] == 0
     yield out

@@ -176,7 +176,7 @@ def test_a_killed_training_resumes_to_the_identical_curve(pipeline: Pipeline, tm
 
 
 def test_what_a_round_met_is_not_made_again_by_another_module(pipeline: Pipeline, tmp_path: Path) -> None:
-    """A lost file of a round that has begun would be made anew by the module as it is now, and change the curve in silence."""
+    """A lost file of a round that has begun would be made again by the module as it is now, and change the curve in silence."""
     data, met = teacher(pipeline, OURS), tmp_path / "cut.round-0.pt"
     train_until(pipeline, data, tmp_path / "cut.pt", 13)
     met.write_bytes(met.read_bytes()[:-1])

@@ -10,7 +10,7 @@ SCHEMES = ["light", "dark"]
 
 
 def open_page(browser: Any, path: Path, size: tuple[int, int], scheme: str, fragment: str = "") -> None:
-    """Load a file afresh; errors of earlier pages are forgotten."""
+    """Load a file again; errors of earlier pages are forgotten."""
     metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size[0] < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}

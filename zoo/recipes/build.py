@@ -148,7 +148,7 @@ NAMES = (*RECIPES, *FLOW_RECIPES, "scorers", "references", *ILF_RECIPES, *SMALL_
 
 def main(
     name: Annotated[str, typer.Argument(help=", ".join(NAMES) + ", or all")],
-    work: Annotated[Path, typer.Option(help="Checkpoints of trainings; delete it to start afresh.")] = WORK,
+    work: Annotated[Path, typer.Option(help="Checkpoints of trainings; delete it to start over.")] = WORK,
     out: Annotated[Path, typer.Option(help="Where the finished folders go.")] = ZOO,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
 ) -> None:

@@ -23,7 +23,7 @@ def families() -> dict[str, Family]:
             family = entry.load()
         except Exception as error:
             raise UsageError(
-                expected=f"a family at {entry.value}", got=repr(error), remedy=f"mend or remove the package of {entry.name}"
+                expected=f"a family at {entry.value}", got=repr(error), remedy=f"fix or remove the package of {entry.name}"
             ) from error
         if not isinstance(family, Family) or family.name in found:
             got = f"the name {family.name} again" if isinstance(family, Family) else type(family).__name__

@@ -129,8 +129,8 @@ def test_a_part_without_weights_is_found_after_the_parts_before_it() -> None:
     """A router made for 20 steps, on 10: refused as it is, and no training of ILF is offered."""
     method = parse_method("steps:10+learning-to-cache", BUILT_IN)
     assert stand_in(method, PLAN, SPEC) is None
-    mended = stand_in(parse_method("ilf+fora:2", BUILT_IN), replace(PLAN, backbone=replace(PLAN.backbone, folder=None)), SPEC)
-    assert mended is not None and mended.label.startswith("untrained ilf")
+    complete = stand_in(parse_method("ilf+fora:2", BUILT_IN), replace(PLAN, backbone=replace(PLAN.backbone, folder=None)), SPEC)
+    assert complete is not None and complete.label.startswith("untrained ilf")
 
 
 def test_no_steps_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""The runner: a cut run resumes to identical files, a failure is recorded and stops nothing else."""
+"""The runner: an interrupted run resumes to identical files, a failure is recorded and stops nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do 95% intervals hold the truth in 93% to 97% of simulated studies? Each study is drawn afresh from a known distribution."""
+"""Do 95% intervals hold the truth in 93% to 97% of simulated studies? Each study is drawn again from a known distribution."""
 
 from __future__ import annotations
 
