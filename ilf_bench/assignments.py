@@ -6,11 +6,11 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel
 
 from harness.config.spec import ExperimentSpec
 from harness.errors import UsageError, did_you_mean
+from harness.storage.documents import parse_yaml
 
 Schema = Mapping[str, Any]  # the annotation of each field
 EXAMPLE = "for example --set timing.rounds=3"
@@ -82,8 +82,8 @@ def _value(text: str, annotation: Any, whole: str) -> Any:
         return None
     if text[:1] in ("[", "{") or (not sequence and any(get_origin(member) is dict for member in members)):
         try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            return parse_yaml(text.encode())
+        except ValueError as error:
             raise UsageError(expected=f"YAML in --set {whole}", got=str(error), remedy="close every bracket") from error
     if sequence and ("," in text or not any(member is str or get_origin(member) is Literal for member in members)):
         return [part.strip() for part in text.split(",") if part.strip()]

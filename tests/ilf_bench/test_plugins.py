@@ -199,7 +199,7 @@ def test_a_metric_of_a_file_scores_runs_and_folders(
     (samples,) = (folder / "samples").iterdir()
     arguments = ["score", str(samples), "--prompts", str(prompts(tmp_path, 4)), "--metrics", "brightness", "--task", "class"]
     assert main([*arguments, "--plugin", str(mine)]) == 0
-    assert f"{score.value:.4f}" in capsys.readouterr().out
+    assert f"{score.value:.1f}" in capsys.readouterr().out
 
 
 def prompts(folder: Path, n: int) -> Path:
