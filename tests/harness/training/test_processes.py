@@ -138,5 +138,5 @@ def test_the_device_is_known_before_the_model_is_loaded(tmp_path: Path, monkeypa
     monkeypatch.setattr(ilf_bench.training, "load_pipeline", load)
     ranks.here.index = 1
     with pytest.raises(Stop):
-        ilf_bench.training.train("tiny-text", {}, {}, tmp_path, Console())
+        ilf_bench.training.train("tiny-text", {}, tmp_path, Console())
     assert loaded == ["cuda:1"]
