@@ -38,8 +38,8 @@ def again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     """Run the preset; returns the run's folder and the labels that were sampled."""
     preset = write_preset(tmp_path, folder, methods=METHODS, samples=4, timing={"rounds": 0, "batch": 2}, metrics=["psnr"])
     sampled: list[str] = []
-    generate = SampleSet.generate
-    monkeypatch.setattr(SampleSet, "generate", lambda self, *a, **k: sampled.append(self.folder.name) or generate(self, *a, **k))
+    begin = SampleSet.begin
+    monkeypatch.setattr(SampleSet, "begin", lambda self, *a, **k: sampled.append(self.folder.name) or begin(self, *a, **k))
 
     def run() -> tuple[Path, list[str]]:
         prepared = app.prepare(str(preset), {}, [])
