@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NoReturn
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.errors import ArtifactError, NotMeasured, UsageError
+from harness.storage.documents import parse_yaml
 from metrics.command.metric import CommandFactory
 from metrics.command.spec import CommandSpec
 from metrics.context import MetricContext
@@ -62,7 +62,7 @@ class Environment:
     @property
     def about(self) -> About:
         """What it says of itself."""
-        return About.model_validate(yaml.safe_load((self.source / "environment.yaml").read_text(encoding="utf-8")))
+        return About.model_validate(parse_yaml((self.source / "environment.yaml").read_bytes()))
 
     @property
     def digest(self) -> str:

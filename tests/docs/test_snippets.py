@@ -10,6 +10,7 @@ Not run, but checked as far as a CPU without a network allows:
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import tomllib
@@ -48,6 +49,9 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             assert main(["run", "tiny-text", *RUN, *measured, "--seed", seed]) == 0
         images = next((folder / "runs").glob("*/samples/full*"))
         shutil.copytree(images, folder / "FOLDER", ignore=shutil.ignore_patterns("*.json"))
+        shutil.copytree(folder / "FOLDER", folder / "OTHER")
+        shutil.copy(ROOT / "metrics" / "command" / "serve.py", folder / "ilf_bench_scorer.py")
+        (folder / "weights.pt").write_bytes(b"weights")
         (folder / "prompts.txt").write_text("cat\n" * 6)
         shutil.copy(ROOT / "presets" / "tiny-text.yaml", folder / "my-preset.yaml")
         (half,) = [fence.text for fence in fences(ROOT / "README.md") if "class HalfSteps" in fence.text]
@@ -120,6 +124,8 @@ PYTHON = [fence for page in PAGES for fence in fences(page) if fence.language ==
 @pytest.mark.parametrize("fence", PYTHON, ids=lambda fence: f"{fence.page.name}-{fence.text.split()[1]}")
 def test_python(fence: Fence, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(sandbox)
+    monkeypatch.syspath_prepend(str(sandbox))
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # a scorer command is asked nothing, and ends
     names: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(filled(fence.text, sandbox), str(fence.page), "exec"), names)
     if "images" in names:

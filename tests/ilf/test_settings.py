@@ -77,3 +77,8 @@ def test_a_config_of_another_form_is_refused_by_name(tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(json.dumps(content))
         with pytest.raises(ArtifactError, match="retrain"):
             read_settings(tmp_path)
+
+
+def test_class_names_cannot_be_recombined() -> None:
+    with pytest.raises(UsageError, match="only with captions"):
+        IlfSettings.of({"recombined": 5}, "class")

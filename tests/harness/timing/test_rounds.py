@@ -79,9 +79,9 @@ def test_options_replace_parts_of_the_timing_section(folders: dict[str, Path], t
         load_spec(preset, {"timing": timing_overrides(None, None, "0")})
 
 
-def test_digests_of_before_stay() -> None:
+def test_every_setting_is_in_the_digest() -> None:
     identity = load_spec("tiny-text").identity()
-    assert "compile" not in identity and identity["timing"] == {"rounds": 8, "batch": 32, "warmup": 1}
+    assert identity["compile"] is False and identity["timing"] == {"rounds": 8, "batch": 32, "warmup": 1, "batches": []}
     assert load_spec("tiny-text", {"compile": True}).digest() != load_spec("tiny-text").digest()
 
 
