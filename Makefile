@@ -1,6 +1,7 @@
 # make run    installs the light core into .venv and compares the bundled methods on the bundled text-to-image model
 # make test   installs the developer's tools too and runs the tests
-# make test-all      `make test`, then every long suite (one marker each: make test-slow, ...), then `make test-metrics`
+# make test-all      `make test`, then the suite on a simulated GPU, then `make test-metrics`; what .ci/run calls
+# make test-slow     full-size models, coverage of intervals, processes of their own: tens of minutes, not part of the others
 # make metrics       installs the published metrics' packages into .venv-metrics (7 GB); the light core stays as it is
 # make test-metrics  runs the tests of the metrics there
 # make lint   style, types and the direction of imports
@@ -38,7 +39,7 @@ run: $(VENV)/.core
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q --durations=10 -m "$(SHORT)" $(ARGS)
 
-test-all: test $(LONG:%=test-%) test-metrics
+test-all: test test-simulated test-metrics
 
 $(LONG:%=test-%): test-%: $(VENV)/.dev
 	$(BIN)/python -m pytest -q --durations=5 -m "$* and not gpu and not weights" $(ARGS)

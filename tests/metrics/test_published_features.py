@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness.contracts import Batch
-from harness.errors import NotMeasured, UsageError
+from harness.errors import ArtifactError, NotMeasured, UsageError
 from harness.results import FloatArray
 from metrics.frechet import frechet_distance
 from metrics.kernel import pseudo_values
@@ -139,8 +139,10 @@ def test_weights_that_are_missing_cut_or_code_are_refused(weights: Path, tmp_pat
     cut, code = tmp_path / "cut.pth", tmp_path / "code.pth"
     cut.write_bytes(weights.read_bytes()[:100_000])
     code.write_bytes(pickle.dumps(Touch(tmp_path / "ran")))
-    for path in (tmp_path / "none.pth", cut, code):
-        with pytest.raises(NotMeasured, match="scorers' YAML file"):
+    with pytest.raises(NotMeasured, match="scorers' YAML file"):
+        open_inception(tmp_path / "none.pth", "cpu")
+    for path in (cut, code):
+        with pytest.raises(ArtifactError, match=f"tensors in .*{path.name}"):
             open_inception(path, "cpu")
     assert not (tmp_path / "ran").exists()
 

@@ -70,12 +70,14 @@ def test_end_to_end_training(pairs: Pairs, name: str, tmp_path: Path, monkeypatc
 
 Train = Callable[[Pipeline, Path], object]
 TRAININGS: dict[str, Train] = {
-    "deediff": lambda pipeline, work: train_heads(ExitSettings(PLAN, batch=2, rollouts=4), pipeline, PROMPTS[:4], work / "x.pt"),
+    "deediff": lambda pipeline, work: train_heads(
+        ExitSettings(PLAN, batch=2, trajectories=4), pipeline, PROMPTS[:4], work / "x.pt"
+    ),
     "learning-to-cache": lambda pipeline, work: train_router(
-        "learning-to-cache", RouterSettings(PLAN, 1.0, 2, rollouts=4), pipeline, PROMPTS[:4], work / "x.pt"
+        "learning-to-cache", RouterSettings(PLAN, 1.0, 2, trajectories=4), pipeline, PROMPTS[:4], work / "x.pt"
     ),
     "harmonica": lambda pipeline, work: train_router(
-        "harmonica", RouterSettings(PLAN, 1.0, 2, rollouts=4), pipeline, PROMPTS[:4], work / "x.pt"
+        "harmonica", RouterSettings(PLAN, 1.0, 2, trajectories=4), pipeline, PROMPTS[:4], work / "x.pt"
     ),
     "bespoke": lambda pipeline, work: bespoke.build_solvers(
         bespoke.BespokeSettings(PLAN, PLAN, (3,), 4, 2), pipeline, PROMPTS[:4], work / "b", work / "x.pt"
