@@ -43,6 +43,7 @@ from benchmarks.trials import (
     worked_s,
     write_preset,
 )
+from harness.config.spec import load_spec
 from harness.errors import ArtifactError
 from harness.execution import environment
 from harness.history.store import History
@@ -207,7 +208,8 @@ def kill_training(bench: Bench, number: int) -> str:
 
 def some_run(folder: Path, number: int) -> Run:
     """A record of a run, as the history keeps it."""
-    spec = {"format": FORMAT, "name": "campaign", "digest": f"{number}", "method_labels": ["full"], "metrics": []}
+    own = {"format": FORMAT, "digest": f"{number}", "methods": ["full"], "method_labels": ["full"], "metrics": []}
+    spec = load_spec("tiny-text").identity() | own
     return Run(
         folder / str(number),
         spec,

@@ -20,7 +20,7 @@ DIRECTORY_BYTES = 48 * MIB  # that a zip file's list of members may take
 MOST_RATIO, FREE_BYTES = 200, 64 * MIB  # how often larger a whole archive may become, beyond a little that always may
 HEADER_BYTES = 30  # of a member, at least
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-BROKEN = (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zipfile.LargeZipFile)
+BROKEN = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zipfile.LargeZipFile)
 # and zlib.error, which is none of these: reading raises it as it is
 ENTRY = b"PK\x01\x02"  # how the entry of one member begins
 
