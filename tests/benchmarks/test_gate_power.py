@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks import gate_power as power
 from benchmarks.disguised import Disguised
+from harness.config.spec import load_spec
 from reports.analysis.gate import GateVerdict
 
 FAIL = GateVerdict.FAIL
@@ -28,7 +29,7 @@ def line(rng: np.random.Generator, process: int, number: int, slowed: bool) -> d
         waiting = rng.exponential(0.5) if rng.random() < 0.5 else 0.0
         timings.append([i % 2 == 0, round(cpu * (1 + waiting) * 1e6), round(cpu * 1e6), 10**8 + int(rng.normal(0, 10**5))])
     environment = {"machine_key": "m", "created": f"2026-01-01 {process}-{number}"}
-    spec = {"name": "tiny-text", "task": "text", "seed": 1}
+    spec = load_spec("tiny-text").identity() | {"seed": 1}
     return {"process": process, "run": number, "slowed": slowed, "environment": environment, "spec": spec, "timings": timings}
 
 
