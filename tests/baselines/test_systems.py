@@ -99,12 +99,12 @@ def test_a_method_that_compiles_at_every_step_costs_no_other(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiling, "SHAPES", 8)
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
     torch._dynamo.reset()
     pipeline = open_pipeline(folders["dit"], compile=True, steps=10)
     methods: Any = {"full": build("full", Path()), "every step": EveryStep(), "3 steps": build("steps:3", Path())}
     timing = TimingSpec(rounds=1, warmup=1, batch=3, batches=(1, 2))
-    with pipeline.compiled():
+    # monkeypatch would delete an option that was never set, which hides its default from later tests
+    with torch._dynamo.config.patch(recompile_limit=8), pipeline.compiled():
         failures = Rounds(tmp_path, timing, pipeline, PROMPTS, 0, methods).record(0)
     assert {failure.method for failure in failures} == {"every step"} and len(failures) == 3
     assert all(failure.reason.startswith("NOT-MEASURED: expected at most 8 variants") for failure in failures)
