@@ -12,7 +12,7 @@ MOST_LETTERS = 2_000  # of one text in a message
 TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the reading direction
 INVISIBLE = {"Cc", "Cs", "Zl", "Zp"}  # controls, halves of letters, separators of lines and paragraphs
 LINE_END = re.compile(r"\s*[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]\s*")
-USER = re.compile(r"(?<=://)[^/?#\s'\"]*@")
+USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:/{1,2})[^/?#\s'\"]*@")  # a path that was made of a URL has one stroke left
 SECRET = re.compile(
     r"([?&;][^=&;#\s'\"]*(?:token|key|secret|passw|pwd|sig|cred|auth|session)[^=&;#\s'\"]*=)[^&;#\s'\"]+", re.IGNORECASE
 )
@@ -33,16 +33,16 @@ def _escaped(sign: str) -> str:
 
 
 def one_line(text: str, most: int = MOST_LETTERS) -> str:
-    """``text`` on one line, visible, and at most so long: what is beyond is left out in the middle."""
-    line = visible(LINE_END.sub(" ", text[: 4 * most]).strip())
+    """``text`` on one line, visible, without credentials, and at most so long: what is beyond is left out in the middle."""
+    line = visible(LINE_END.sub(" ", without_credentials(text[: 4 * most])).strip())
     return line if len(line) <= most else f"{line[: most // 2]} … {line[-most // 2 :]}"
 
 
 def without_credentials(text: str) -> str:
     """``text`` with the user, the password and the secret parameters of every URL in it blanked."""
-    if "://" not in text:
+    if ":/" not in text:
         return text
-    return SECRET.sub(r"\1***", USER.sub("***@", text))
+    return SECRET.sub(r"\1***", USER.sub(r"\1***@", text))
 
 
 def said(text: str) -> str:
@@ -50,4 +50,4 @@ def said(text: str) -> str:
 
     Libraries advise to trust a file that they refuse (``weights_only=False``, ``trust_remote_code=True``); that is not passed on.
     """
-    return OBJECTS if UNSAFE.search(text) else one_line(without_credentials(text))
+    return OBJECTS if UNSAFE.search(text) else one_line(text)

@@ -9,6 +9,7 @@ from harness.history.store import History, HistoryEntry
 from harness.storage.layout import Layout
 from harness.storage.locations import history_path, is_local, place
 from harness.storage.records import Run, read_run
+from harness.text import without_credentials
 from ilf_bench.console import errors, print_line
 
 
@@ -39,8 +40,8 @@ def recorded(history: History) -> tuple[HistoryEntry, ...]:
 def folder_on_disk(entry: HistoryEntry, out: Path) -> Path | None:
     """The run's folder, where it lies in ``out`` as its record says; a path that a record holds is compared, and not followed."""
     folder = out / entry.path.name
-    named = folder.resolve() if is_local(folder) else folder
-    return folder if str(named) == str(entry.path) and Layout(folder).spec.exists() else None
+    named = without_credentials(str(folder.resolve() if is_local(folder) else folder))
+    return folder if named == str(entry.path) and Layout(folder).spec.exists() else None
 
 
 def find_run(history: History, name: str) -> Run:

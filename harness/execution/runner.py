@@ -23,7 +23,7 @@ from harness.storage.locations import is_local
 from harness.storage.locks import held_alone
 from harness.storage.records import FORMAT, check_format, has_run, read_json, read_timings, write_json, write_method, write_score
 from harness.storage.samples import chunks
-from harness.text import one_line
+from harness.text import one_line, without_credentials
 
 SAME_THROUGHOUT = {"machine_key": "machine, torch and thread count", "weights": "weights", "prompts": "prompts"}
 MOST_LETTERS = 200  # of a value in an error message
@@ -61,7 +61,7 @@ class Runner:
         labels = list(self.experiment.methods)
         spec = self.spec.identity() | {"format": FORMAT, "digest": self.spec.digest(), "method_labels": labels}
         environment = facts.environment | {
-            "command": self.command,
+            "command": without_credentials(self.command),
             "prompts": dict(self.experiment.prompt_record),
             "anchors": [anchor.model_dump(mode="json") for anchor in self.spec.anchors],  # never ranked
             "image_pixels": facts.image_pixels,

@@ -19,6 +19,7 @@ from harness.statistics import mean_interval
 from harness.storage.files import digest
 from harness.storage.layout import VALUES, is_control, is_score
 from harness.storage.records import FORMAT, SEAL, Piece, Run, check_format, parse_run, pieces_of
+from harness.text import without_credentials
 
 DTYPES = ("float32", "float64")
 PACKED = "values_sha256"  # in a header, beside its own digest
@@ -61,7 +62,7 @@ def pack(run: Run) -> Packed:
     arrays = [(name, key, _sound(name, key, array)) for name, piece in pieces.items() for key, array in piece.arrays.items()]
     header = {
         "format": FORMAT,
-        "path": str(run.path.resolve()),
+        "path": without_credentials(str(run.path.resolve())),
         RECORDS: {name: piece.content for name, piece in pieces.items()},
         ARRAYS: [[name, key, array.dtype.name, list(array.shape)] for name, key, array in arrays],
         INTERVALS: {name: list(_interval(array)) for name, key, array in arrays if key == VALUES},

@@ -26,6 +26,7 @@ from harness.history.packing import Packed, inline, pack, parse_header, run_id, 
 from harness.history.schema import BUSY_S, check_files, prepare, restrict, transaction
 from harness.results import TimingSample
 from harness.storage.records import Run
+from harness.text import without_credentials
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
@@ -263,7 +264,7 @@ def _now() -> str:
 
 def _run_row(run: Run) -> tuple[Any, ...]:
     *columns, complete = _columns(run)
-    return *columns, str(run.path.resolve()), complete
+    return *columns, without_credentials(str(run.path.resolve())), complete
 
 
 def _columns(run: Run) -> tuple[Any, ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import ArtifactError
 from harness.history.bundle import Discrepancy, Verified
+from harness.storage.checks import check_manifest
+from harness.storage.files import file_digest
 from harness.storage.layout import VALUES, array_beside, is_record
 from harness.storage.records import Run, pieces_of, read_json, read_piece, record_files
 
@@ -52,8 +53,9 @@ def _beside(folder: Path, recorded: Run, found: set[str]) -> Iterator[Discrepanc
             known |= {other for other in found if other.startswith(f"{where}/")}  # of an altered manifest, which is named
             continue
         manifest = read_json(folder / name)
+        check_manifest(manifest, folder / name)
         images = {f"{where}/{s['file']}": str(s["sha256"]) for s in manifest["samples"]}
-        receipts = {f"{where}/{name}": str(digest) for name, digest in manifest["receipts"].items()}
+        receipts = {f"{where}/{name}": str(digest) for name, digest in manifest.get("receipts", {}).items()}
         known |= images.keys() | receipts.keys()
         for name, digest in {**receipts, **(images if found & images.keys() else {})}.items():
             yield from _file(folder, name, digest, found)
@@ -63,5 +65,5 @@ def _beside(folder: Path, recorded: Run, found: set[str]) -> Iterator[Discrepanc
 def _file(folder: Path, name: str, digest: str, found: set[str]) -> Iterator[Discrepancy]:
     if name not in found:
         yield Discrepancy("missing", name)
-    elif hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+    elif file_digest(folder / name) != digest:
         yield Discrepancy("altered", name, "another digest than in its record")

@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 from harness.results import BASELINE, Score
 from harness.statistics.description import STATISTICS
 from harness.storage.records import Run
+from harness.text import without_credentials
 from reports.analysis.compare import Verdict
 from reports.analysis.overview import overview
 from reports.analysis.select import Sample, has_tiny_scorers, metric_order, throttled_calls
@@ -53,7 +54,7 @@ def html_report(
     context = {
         "title": title(run),
         "subtitle": subtitle(run),
-        "command": str(run.environment.get("command") or ""),
+        "command": without_credentials(str(run.environment.get("command") or "")),
         "run": run,
         "gallery": bool(stored),
         **_first_screen(run, table, sheet, numbers),

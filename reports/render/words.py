@@ -8,6 +8,7 @@ from typing import Any
 from harness.results import Failure
 from harness.statistics import Interval
 from harness.storage.records import Run
+from harness.text import without_credentials
 from reports.analysis.answers import Answer, Outcome, Ruling, answers
 from reports.analysis.disagreement import disagreements
 from reports.analysis.evidence import BLOCKS, SECONDS
@@ -144,7 +145,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Timing", f"{timing.get('rounds')} interleaved rounds of batch {_sizes(run)}, {timing.get('warmup')} untimed"),
         ("Noise floor", noise_sentence(run)),
         ("Throttling", throttle_sentence(run)),
-        ("Command", str(env.get("command") or "not recorded in this run")),
+        ("Command", without_credentials(str(env.get("command") or "not recorded in this run"))),
         ("Commit", commit),
         ("Created", str(env.get("created") or "not recorded")),
     ]
