@@ -16,6 +16,7 @@ import numpy as np
 from harness.errors import ArtifactError
 from harness.results import FloatArray
 from harness.statistics import mean_interval
+from harness.storage.checks import check_summary
 from harness.storage.files import digest
 from harness.storage.layout import VALUES, is_control, is_score
 from harness.storage.records import FORMAT, SEAL, Piece, Run, check_format, parse_run, pieces_of
@@ -177,5 +178,7 @@ def summary(header: Mapping[str, Any]) -> Summary:
     run = replace(parse_run(plain, Path(header["path"])), in_folder=False)
     order = {label: i for i, label in enumerate(run.spec["method_labels"])}
     scores = {name: content for name, content in header[RECORDS].items() if is_score(name) and not is_control(name)}
-    found = [(content, header[INTERVALS].get(name, ())) for name, content in scores.items()]
+    found = [(content, header[INTERVALS].get(name, [])) for name, content in scores.items()]
+    for name, (content, interval) in zip(scores, found, strict=True):
+        check_summary(content, interval, run.path / name)
     return Summary(run, tuple(sorted(found, key=lambda score: order.get(score[0]["method"], len(order)))))

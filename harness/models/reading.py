@@ -108,6 +108,8 @@ def _check(name: str, value: Any) -> None:
         raise ValueError(f"{name}, which is never followed")
     if "attn_implementation" in name and isinstance(value, str) and "/" in value:
         raise ValueError(f"{name} from a repository, which is never loaded")
+    if name in FREE and isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} of {value}")
     most = SMALLER.get(name, LARGEST)
     if isinstance(value, (int, float)) and math.isfinite(value) and name not in FREE and abs(value) > most:
         raise ValueError(f"{name} of {value:g}, more than {most:,}")

@@ -15,9 +15,22 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from harness.errors import ArtifactError
-from harness.fields import MOST_NUMBER, Amount, Count, Flag, Label, Line, MetricName, PositiveCount, PresetName, RoundNumber, Text
-from harness.results import FloatArray, Score
-from harness.storage.layout import FILES, FOLDERS, Layout, is_control
+from harness.fields import (
+    MOST_NUMBER,
+    Amount,
+    Count,
+    Flag,
+    Label,
+    Line,
+    MetricName,
+    Number,
+    PositiveCount,
+    PresetName,
+    RoundNumber,
+    Text,
+)
+from harness.results import Failure, FloatArray, Score
+from harness.storage.layout import FILES, FOLDERS, PER_IMAGE, VALUES, Layout, is_control
 
 T = TypeVar("T")
 MEAN_TOLERANCE = 1e-4  # of the largest value: a mean of float32 numbers is that uncertain
@@ -134,6 +147,23 @@ def check_environment(content: Any, path: Path) -> None:
 def check_manifest(content: Any, path: Path) -> None:
     """Raise :class:`ArtifactError` on what is no manifest of images."""
     check_fields(_Manifest, content, path)
+
+
+def check_digests(content: Any, path: Path) -> None:
+    """Raise :class:`ArtifactError` on what are no digests of a score's arrays."""
+    check_fields(dict[Literal["influence", "per_image"], Line], content, path)
+
+
+def check_summary(content: Any, interval: Any, path: Path) -> None:
+    """Raise :class:`ArtifactError` on what is no score without its arrays, or no interval of its mean."""
+    if isinstance(content, Mapping) and "reason" not in content:
+        empty: FloatArray = np.zeros(0)
+        check_fields(Score, {**content, VALUES: empty, PER_IMAGE: None}, path)
+    else:
+        check_fields(Failure, content, path)
+    check_fields(Annotated[list[Number], Field(max_length=2)], interval, path)
+    if len(interval) == 1:
+        raise ArtifactError(expected=f"an interval at {path}", got="one bound", remedy=REMEDY)
 
 
 def check_score(score: Score, path: Path) -> None:

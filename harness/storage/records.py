@@ -20,7 +20,15 @@ import numpy as np
 from harness.errors import ArtifactError
 from harness.results import Failure, Fault, FloatArray, MethodPart, MethodRecord, Score, TimingSample
 from harness.storage.arrays import ARRAY_BYTES, parse_array
-from harness.storage.checks import check_environment, check_fields, check_names, check_place, check_score, check_spec
+from harness.storage.checks import (
+    check_digests,
+    check_environment,
+    check_fields,
+    check_names,
+    check_place,
+    check_score,
+    check_spec,
+)
 from harness.storage.documents import parse_json
 from harness.storage.files import digest, file_digest, read_small, refuse_links, write_bytes
 from harness.storage.layout import FILES, FOLDERS, PER_IMAGE, VALUES, Layout, Scored, array_beside, is_manifest, is_record
@@ -300,6 +308,7 @@ def read_piece(path: Path) -> Piece:
         return Piece(file_digest(path))
     content = read_json(path)
     digests = content.pop(DIGESTS, {}) if isinstance(content, dict) else {}
+    check_digests(digests, path)
     return Piece(content, {key: read_array(array_beside(path, key), expected) for key, expected in digests.items()})
 
 
