@@ -11,12 +11,15 @@ from harness.storage.locations import inside
 SUMS = "SHA256SUMS"
 SUMS_BYTES = 2**20
 WEIGHTS = (".safetensors", ".bin")
-CONFIG = "config.json"
+SETTINGS = {  # what else decides what a component does
+    *("config.json", "scheduler_config.json", "model_index.json", "tokenizer.json", "tokenizer_config.json", "spiece.model"),
+    *("vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"),
+}
 
 
 def write_sums(folder: Path) -> None:
-    """Seal the weights and the configuration that lie in ``folder`` itself, as ``sha256sum -c SHA256SUMS`` reads it."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS or path.name == CONFIG)
+    """Seal weights, settings and vocabularies that lie in ``folder`` itself, as ``sha256sum -c SHA256SUMS`` reads it."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS or path.name in SETTINGS)
     write_bytes(folder / SUMS, "".join(f"{file_digest(path)}  {path.name}\n" for path in files).encode())
 
 

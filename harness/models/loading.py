@@ -12,25 +12,21 @@ import diffusers
 import huggingface_hub
 import torch
 import transformers
-from safetensors import safe_open
 
 from harness.config.spec import ExperimentSpec
 from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, UsageError
 from harness.hub import PREFIX, fetch_model
+from harness.models.components import check_present, check_tokenizers, load_weighted, weighted_components
 from harness.models.families.base import Described, Family, backbone_of
 from harness.models.families.table import families, family_of
 from harness.models.random_weights import DTYPES, describe, find_architecture, is_random
-from harness.models.reading import CLASSES, check_index, check_part, load_tensors, offline, read_settings, reading
+from harness.models.reading import CLASSES, check_index, check_part, offline, read_settings, reading
 from harness.paths import locate
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.precision import exact_float32
-from harness.storage.documents import parse_json
-from harness.storage.files import read_small
 
 SETTINGS = ("*.json", "*/*.json", "*/*.model", "*/*.txt", "*/*.jinja")
-WEIGHTS = ("transformer", "vae", "text_encoder")  # how the names of parts with weights begin
-LEGACY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # the VAE's attention before 2023
 
 
 @dataclass(frozen=True)
@@ -60,6 +56,7 @@ def find_plan(spec: ExperimentSpec) -> Plan:
     else:
         located = locate_weights(spec, complete=False)
         folder = located.folder
+        check_present(folder)
         family, model = family_of(read_index(folder, spec.task)), describe_folder(located)
         check_fits(family, model, located)
     guidance = family.guidance(model.configs, spec.guidance, 1.0)
@@ -76,16 +73,10 @@ def locate_weights(spec: ExperimentSpec, *, complete: bool) -> Located:
     folder = _download(base, [])
     read_index(folder, spec.task)
     if complete:
-        folder = _download(base, [part for part in parts_of(folder) if not (own and part == "transformer")])
+        folder = _download(base, [part for part in weighted_components(folder) if not (own and part == "transformer")])
     if not own:
         return Located(folder, folder / "transformer")
     return Located(folder, _download(own, ["transformer"] if complete else []) / "transformer")
-
-
-def parts_of(folder: Path) -> list[str]:
-    """The parts of a pipeline that have weights, by its index."""
-    index = check_index(folder)
-    return [name for name, kind in index.items() if name.startswith(WEIGHTS) and isinstance(kind, list) and kind[0]]
 
 
 def _download(name: str, parts: Sequence[str]) -> Path:
@@ -174,7 +165,7 @@ def load_pipeline(spec: ExperimentSpec) -> Pipeline:
         pipe, folder, notes = architecture.build(DTYPES[spec.dtype]), None, architecture.notes
     else:
         located = locate_weights(spec, complete=True)
-        pipe, folder, notes = _read(located, DTYPES[spec.dtype]), located.folder, ()
+        pipe, folder, notes = read_pipeline(located, DTYPES[spec.dtype]), located.folder, ()
     return Pipeline(
         pipe,
         folder=folder,
@@ -188,25 +179,26 @@ def load_pipeline(spec: ExperimentSpec) -> Pipeline:
     )
 
 
-def _read(located: Located, dtype: torch.dtype) -> Any:
-    """The diffusers pipeline, every weight of it from the files."""
+def read_pipeline(located: Located, dtype: torch.dtype) -> Any:
+    """The diffusers pipeline, every weight of it from the files, and its tokenizers those of its text encoders."""
     folder = located.folder
-    safe = bool(list(located.transformer.glob("*.safetensors")))
-    settings: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "use_safetensors": True if safe else None}
-    with reading(f"intact weights that fit their config in {folder}", "restore or download the folder again"), offline():
-        for own_folder in (path for path in folder.iterdir() if path.is_dir()):
+    check_present(folder)
+    for own_folder in (folder, *(path for path in sorted(folder.iterdir()) if path.is_dir())):
+        with reading(f"intact files in {own_folder}", "restore or download that folder again"):
             check_part(own_folder)
-        for part in parts_of(folder):
-            _check_files(located.transformer if part == "transformer" else folder / part)
-        if located.transformer != folder / "transformer":
-            kind = transformer_class(located.transformer)
-            own = kind.from_pretrained(str(located.transformer), **settings)
-            pipe = diffusers.DiffusionPipeline.from_pretrained(str(folder), transformer=own, **settings)
-        else:
-            pipe = diffusers.DiffusionPipeline.from_pretrained(str(folder), **settings)
-        _check_complete(located.transformer, pipe.transformer)
-        _check_complete(folder / "vae", pipe.vae)
+    with offline():
+        models = {name: _load_component(located, name, kind, dtype) for name, kind in weighted_components(folder).items()}
+        with reading(f"the other components of the pipeline in {folder}", "restore or download the folder again"):
+            pipe = diffusers.DiffusionPipeline.from_pretrained(str(folder), local_files_only=True, **models)
+    check_tokenizers(pipe, folder)
     return pipe
+
+
+def _load_component(located: Located, name: str, kind: Any, dtype: torch.dtype) -> Any:
+    if name == "transformer" and located.transformer != located.folder / name:
+        kind = transformer_class(located.transformer)
+        return load_weighted(kind, located.transformer, dtype)
+    return load_weighted(kind, located.folder / name, dtype)
 
 
 def transformer_class(folder: Path) -> Any:
@@ -215,32 +207,3 @@ def transformer_class(folder: Path) -> Any:
     if name not in CLASSES["diffusers"]:
         raise ValueError(f"a transformer of class {name}")
     return getattr(diffusers, name)
-
-
-def _check_files(folder: Path) -> None:
-    """Whether every shard that an index names is there, no download was cut, and nothing differs from the folder's digests."""
-    check_part(folder)
-    cut = [path.name for path in folder.glob("*.incomplete")]
-    for index in folder.glob("*.index.json"):
-        wanted = set(parse_json(read_small(index))["weight_map"].values())
-        kind = Path(next(iter(wanted), "")).suffix
-        present = {path.name for path in folder.glob("*" + kind) if path.exists()}
-        if present or kind == ".safetensors":  # an index of .bin files beside safetensors is of no concern
-            cut += sorted(wanted - present)
-    if cut:
-        raise ValueError(f"a half-downloaded {folder.name}: {cut[0]} is not whole, and {len(cut) - 1} more")
-
-
-def _check_complete(folder: Path, model: Any) -> None:
-    """diffusers fills missing weights with random numbers and a warning; here that is an error."""
-    present: set[str] = set()
-    for file in folder.glob("*.safetensors"):
-        with safe_open(str(file), framework="pt") as weights:
-            present |= set(weights.keys())
-    if not present:
-        for file in folder.glob("*.bin"):
-            present |= set(load_tensors(file, map_location="meta"))
-    renamed = {".".join(LEGACY.get(word, word) if ".attentions." in key else word for word in key.split(".")) for key in present}
-    missing = set(model.state_dict()) - present - renamed
-    if missing:
-        raise ValueError(f"{len(missing)} weights are missing in {folder}, for example {sorted(missing)[0]}")

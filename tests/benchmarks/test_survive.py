@@ -17,14 +17,14 @@ from tqdm.auto import tqdm
 from benchmarks.campaign import SCENARIOS, resumed_run
 from benchmarks.trials import Bench, call, ended, forked, run_folder, write_preset
 from harness.errors import ArtifactError, UsageError
-from harness.models.checksums import SUMS, check_sums, write_sums
+from harness.models.checksums import SETTINGS, SUMS, check_sums, write_sums
 from harness.storage.files import file_digest
 from harness.storage.layout import slug
 from harness.storage.locations import inside
 from harness.storage.locks import held_alone
 from harness.storage.records import read_array, read_json, read_run, write_array, write_json
 from reports.analysis.select import samples_of
-from zoo.recipes.seal import ZOO
+from zoo.recipes.seal import ZOO, sealed_folders
 
 
 @pytest.fixture(scope="module")
@@ -114,11 +114,12 @@ def test_altered_weights_are_found(tmp_path: Path) -> None:
 
 def test_the_bundled_weights_are_sealed() -> None:
     """After a meant change: python -m zoo.recipes.seal."""
-    folders = {path.parent for path in ZOO.rglob("*.safetensors")}
-    assert len(folders) > 8
+    folders = sealed_folders(ZOO)
+    assert {path.parent for path in ZOO.rglob("*.safetensors")} < set(folders)
     for folder in folders:
         listed = {line.split("  ")[1] for line in (folder / SUMS).read_text().splitlines()}
-        assert {path.name for path in folder.glob("*.safetensors")} <= listed, folder
+        decides = {path.name for path in folder.iterdir() if path.suffix == ".safetensors" or path.name in SETTINGS}
+        assert decides == listed, folder
         check_sums(folder)
 
 
