@@ -20,6 +20,7 @@ from harness.execution.runner import Runner, check_disk
 from harness.execution.sampler import image_pixels
 from harness.history.store import History
 from harness.models.loading import find_plan, load_pipeline, quiet_libraries, resolve_device
+from harness.models.random_weights import DTYPES
 from harness.paths import locate
 from harness.results import BASELINE, Failure
 from harness.sampling.pipeline import Pipeline
@@ -61,13 +62,16 @@ class Executed:
 class DryRun:
     """What a run will take: seconds per image of each method whose cost is known, seconds in all, and bytes on disk.
 
-    ``baseline`` is the cost of the full run in block evaluations per image.
+    ``baseline`` is the cost of the full run in block evaluations per image. ``prompt_bytes``: of the encoded prompts that are
+    kept in memory at the same time, and ``prompts_at_once`` how many these are.
     """
 
     seconds_per_image: dict[str, float]
     baseline: float
     seconds: float
     disk_bytes: int
+    prompt_bytes: int = 0
+    prompts_at_once: int = 0
 
 
 def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path] = (), *, here: bool = True) -> Prepared:
@@ -95,8 +99,15 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path] = ()
     planned = {label: describe_method(label, texts[label], method, plan, registry.plugins) for label, method in methods.items()}
     plans = {label: predict(label, method, plan) for label, method in methods.items()}
     listed = load_prompts(spec.prompts)
-    experiment = Experiment(spec, methods, planned, listed.repeated(spec.samples), listed.record(), registry.plugins)
+    prompts, one = listed.repeated(spec.samples), prompt_bytes(plan, spec.dtype)
+    experiment = Experiment(spec, methods, planned, prompts, listed.record(), registry.plugins, one)
     return Prepared(experiment, plans, {name: registry.metrics[name] for name in spec.metrics if name not in METRICS})
+
+
+def prompt_bytes(plan: Plan, dtype: str) -> int:
+    """Of one encoded prompt; 0 where prompts are classes."""
+    shapes = plan.backbone.geometry
+    return shapes.caption_tokens * shapes.caption_width * DTYPES[dtype].itemsize
 
 
 def predict(label: str, method: Method, plan: Plan) -> Plan | Failure:
@@ -151,19 +162,20 @@ def dry_run(prepared: Prepared, out: Path) -> DryRun:
     experiment = prepared.experiment
     spec, pipeline = experiment.spec, load_pipeline(experiment.spec)
     disk = check_disk(experiment, out, image_pixels(pipeline))
-    per_block, fixed = seconds_per_block(pipeline, experiment)
+    per_block, text, fixed = seconds_per_block(pipeline, experiment)
     known = {label: plan for label, plan in prepared.plans.items() if isinstance(plan, Plan)}
-    seconds = {label: plan.block_evaluations * per_block + fixed for label, plan in known.items()}
+    seconds = {label: plan.block_evaluations * per_block + text + fixed for label, plan in known.items()}
     timed = sum(spec.timing.all_batches) * (spec.timing.rounds + spec.timing.warmup)
-    total = 0.0
+    total = spec.samples * text  # once for all methods; timed rounds encode again
     for label, each in seconds.items():
         scored = spec.batch if why_unscored(experiment.methods[label]) else spec.samples
-        total += each * (scored + timed * (2 if label == BASELINE else 1))
-    return DryRun(seconds, pipeline.plan().block_evaluations, total, disk)
+        total += (each - text) * scored + each * timed * (2 if label == BASELINE else 1)
+    window = len(next(experiment.windows())) if experiment.prompt_bytes else 0
+    return DryRun(seconds, pipeline.plan().block_evaluations, total, disk, window * experiment.prompt_bytes, window)
 
 
-def seconds_per_block(pipeline: Pipeline, experiment: Experiment) -> tuple[float, float]:
-    """Seconds per block evaluation, and seconds per image for text, decoding and copy, from the second of two short batches."""
+def seconds_per_block(pipeline: Pipeline, experiment: Experiment) -> tuple[float, float, float]:
+    """Seconds per block evaluation, per image for text, per image for decoding and copy; of the second of two short batches."""
     spec, timer = experiment.spec, StageTimer(pipeline.device)
     batch = min(spec.batch, spec.samples)
     with pipeline.sampling(steps=2), pipeline.counting() as counter:
@@ -171,4 +183,4 @@ def seconds_per_block(pipeline: Pipeline, experiment: Experiment) -> tuple[float
         counter.rows = 0
         with timer.timing(pipeline):
             pipeline.generate(experiment.prompts[:batch], spec.seed, range(batch))
-    return timer.denoise_s / counter.rows, (timer.text_s + timer.decode_s + timer.copy_s) / batch
+    return timer.denoise_s / counter.rows, timer.text_s / batch, (timer.decode_s + timer.copy_s) / batch

@@ -9,6 +9,7 @@ from harness.contracts import why_unscored
 from harness.cost.plan import Plan
 from harness.execution.experiment import Experiment
 from harness.results import Failure
+from harness.sampling import encoded
 from harness.storage.locations import history_path, is_local
 from harness.storage.records import Run
 from harness.terminal import terminal_text
@@ -72,6 +73,16 @@ def print_dry_run(prepared: Prepared, dry: DryRun, console: Console) -> None:
     for line in notes.lines():
         print_line(line, console)
     print_unscored(experiment, console)
+    if dry.prompts_at_once:
+        print_line(encoded_prompts(spec.samples, dry), console)
     console.print(
         f"expected time: about {dry.seconds / 60:.1f} min, without start-up and scoring; disk: {dry.disk_bytes / 1e6:.1f} MB"
     )
+
+
+def encoded_prompts(samples: int, dry: DryRun) -> str:
+    """How often each prompt is encoded, and the memory that this takes."""
+    kept = f"{dry.prompt_bytes / 1e6:.1f} MB on the host, of at most {encoded.KEPT_BYTES / 1e6:.0f} MB"
+    if dry.prompts_at_once >= samples:
+        return f"encoded prompts: {kept}: each is encoded once for all methods"
+    return f"encoded prompts: {kept}: {dry.prompts_at_once} at a time go through all methods, and each is encoded once"

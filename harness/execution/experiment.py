@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from harness.config.spec import ExperimentSpec
 from harness.contracts import Method, Trained, why_unscored
 from harness.errors import UsageError
 from harness.results import BASELINE, MethodRecord
+from harness.sampling.encoded import prompts_kept
 from harness.storage.layout import Layout
-from harness.storage.samples import SampleSet
+from harness.storage.samples import SampleSet, chunks
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Experiment:
     """A spec with its methods (by label, the baseline among them) and prompts; small, and can be sent to another process.
 
     ``planned``: what each method is, before it has run. ``plugins``: where the methods' names come from that are not ours.
+    ``prompt_bytes``: of one encoded prompt, nearly; 0 for classes.
     """
 
     spec: ExperimentSpec
@@ -28,10 +30,16 @@ class Experiment:
     prompts: tuple[str, ...]
     prompt_record: Mapping[str, str | int] = field(default_factory=dict)
     plugins: Mapping[str, Plugin] = field(default_factory=dict)
+    prompt_bytes: int = 0
 
     def folder(self, out: Path) -> Path:
         """Where the run lies: its name and the digest of its spec."""
         return out / f"{self.spec.name}-{self.spec.digest()}"
+
+    def windows(self) -> Iterator[range]:
+        """Ranges of samples, each of as many whole batches as encoded prompts are kept: all methods make one before the next."""
+        batches = max(1, prompts_kept(self.prompt_bytes) // self.spec.batch)
+        return chunks(self.spec.samples, batches * self.spec.batch)
 
     @property
     def converged(self) -> str | None:

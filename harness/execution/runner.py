@@ -113,7 +113,10 @@ class Runner:
         counts = {label: len(self.experiment.samples(self.folder, label).prompts) for label in self.experiment.methods}
         bars = {label: progress.add(f"generate {label}", count) for label, count in counts.items()}
         size = self.spec.batch
-        tasks = (Task("generate", label, r.start, r.stop, size) for label in bars for r in chunks(counts[label], size))
+        ranges = (
+            (label, r) for window in self.experiment.windows() for label in bars for r in chunks(counts[label], size, window)
+        )
+        tasks = (Task("generate", label, r.start, r.stop, size) for label, r in ranges)
         self._follow("sampler", tasks, bars, progress)
         finish = [Task("finish", label) for label in bars if label not in self.failed]
         for outcome in self._outcomes("sampler", finish):

@@ -16,6 +16,7 @@ from harness.execution.tasks import Facts, Task, TaskResult, after, shrinking
 from harness.models.loading import load_pipeline, quiet_libraries
 from harness.results import A_A, BASELINE
 from harness.sampling.counting import BlockCounter
+from harness.sampling.encoded import EncodedPrompts
 from harness.sampling.pipeline import Pipeline
 from harness.storage.images import Pixels
 from harness.storage.records import has_run, write_method
@@ -46,6 +47,11 @@ class Sampler:
         """Loaded on first use."""
         quiet_libraries()
         return load_pipeline(self.spec)
+
+    @cached_property
+    def encoded(self) -> EncodedPrompts:
+        """The prompts of all methods, as the plain pipeline encodes them."""
+        return EncodedPrompts(self.pipeline.pipe)
 
     def facts(self) -> Facts:
         """The machine, the weights and their notes, and the size of an image."""
@@ -105,6 +111,7 @@ class Sampler:
             return self.attached[1]
         self._detach()
         with ExitStack() as stack:
+            stack.enter_context(self.pipeline.keeping_prompts(self.encoded))
             counter = stack.enter_context(self.pipeline.counting())
             stack.enter_context(self.experiment.methods[label].attach(self.pipeline))
             self.stack = stack.pop_all()

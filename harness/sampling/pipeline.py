@@ -20,6 +20,7 @@ from harness.models.families.table import described, family_of
 from harness.sampling.clock import StepClock
 from harness.sampling.compiling import compiled
 from harness.sampling.counting import BlockCounter
+from harness.sampling.encoded import EncodedPrompts
 from harness.sampling.images import Decoded
 from harness.sampling.noise import generators
 from harness.sampling.patching import patched
@@ -78,6 +79,7 @@ class Pipeline:
         self.generators: list[torch.Generator] = []  # of the present call, one per image
         self.compile = compile
         self.blocks_run: BlocksRun = "eager"
+        self.encoded: EncodedPrompts | None = None  # takes prompts from there, see :meth:`keeping_prompts`
         self.converted: Callable[[], None] = lambda: None  # called when images are uint8 and not yet on the host
 
     @property
@@ -223,6 +225,10 @@ class Pipeline:
         with counter.counting(self.sites), patched(self, "counter", counter):
             yield counter
 
+    def keeping_prompts(self, encoded: EncodedPrompts | None) -> AbstractContextManager[None]:
+        """Take prompts inside the context from those that are encoded; not where the text stage is timed."""
+        return patched(self, "encoded", encoded)
+
     def generate(self, prompts: Sequence[str], seed: int, indices: Sequence[int]) -> torch.Tensor:
         """Images uint8 [B, 3, H, W] on the CPU, each from its own noise keyed by (seed, index).
 
@@ -241,7 +247,9 @@ class Pipeline:
         mixed = self.precision if self.dtype == "float32" else "fp32"
         decoded, following = Decoded(), self.clock.following(self.pipe.scheduler, self.device)
         calls, kept = self.clock.counting_calls(self.transformer), decoded.kept(self.pipe.vae)
-        with torch.inference_mode(), autocast(mixed, self.device), following, calls, kept, patched(self, "generators", noise):
+        text = self.encoded.used(self.device) if self.encoded else nullcontext()
+        own = patched(self, "generators", noise)
+        with torch.inference_mode(), autocast(mixed, self.device), text, following, calls, kept, own:
             self.pipe(**arguments)
         with torch.no_grad():
             remedy = f"check the weights, or sample with {REMEDY.get(self.dtype, '--precision fp32')}"

@@ -19,9 +19,10 @@ from harness.storage.writing import Writer
 Generate = Callable[[Sequence[str], Sequence[int]], Pixels]  # prompts and their sample indices to uint8 [B, 3, H, W]
 
 
-def chunks(samples: int, size: int) -> Iterator[range]:
-    """The index ranges 0 .. samples-1, ``size`` at a time."""
-    return (range(i, min(i + size, samples)) for i in range(0, samples, size))
+def chunks(samples: int, size: int, within: range | None = None) -> Iterator[range]:
+    """The index ranges 0 .. samples-1, ``size`` at a time; of these the ones that begin ``within`` a range."""
+    starts = range(0, samples, size)
+    return (range(i, min(i + size, samples)) for i in starts if within is None or i in within)
 
 
 @dataclass(frozen=True)
