@@ -9,22 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import DPMSolverMultistepScheduler
-from diffusers.utils.torch_utils import randn_tensor
 
 from harness.cost.plan import Backbone, Plan
 from harness.errors import NotMeasured, UsageError
 from harness.models.families.base import ModelCall
 from harness.models.families.table import families
 from harness.sampling.patching import patched
-from harness.sampling.pipeline import Pipeline
-from harness.sampling.schedulers.bespoke import LEARNED
+from harness.sampling.schedulers.solver_table import LEARNED
 from harness.sampling.sites import Predict, model_changed
 from harness.sampling.transfer import to_device
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 LEAVE = "leave bottleneck out"
 
@@ -72,6 +72,8 @@ class Bottleneck:
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Resize between steps inside the context."""
+        from diffusers import DPMSolverMultistepScheduler
+
         self.plan(pipeline.plan())
         sides, patch = pipeline.latent_shape[1:], pipeline.pipe.transformer.config.patch_size
         scheduler = pipeline.pipe.scheduler
@@ -116,6 +118,8 @@ def _renoised(
     scheduler: Any, eps: torch.Tensor, t: Any, sample: torch.Tensor, size: tuple[int, int], generator: Any
 ) -> torch.Tensor:
     """The clean latent that the step saw, at another size and the next step's noise level."""
+    from diffusers.utils.torch_utils import randn_tensor
+
     bars = scheduler.alphas_cumprod.cpu()
     following = int(scheduler.timesteps[scheduler.step_index])
     clean = (sample - (1 - bars[int(t)]).sqrt() * eps) / bars[int(t)].sqrt()

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from baselines.support.caching import RangeCache, at_least
 from harness.cost.plan import Plan
 from harness.errors import UsageError
-from harness.sampling.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

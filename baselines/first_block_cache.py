@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from baselines.support.caching import RangeCache, at_least, over_branches
 from harness.cost.plan import Plan
 from harness.models.families.base import Conditioning, State
-from harness.sampling.pipeline import Pipeline
 from harness.sampling.sites import Run
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,8 +13,10 @@ from baselines.support.caching import RangeCache, at_least
 from baselines.support.watching import each_step
 from harness.cost.plan import Backbone, Plan
 from harness.results import UpfrontCost
-from harness.sampling.pipeline import Pipeline
 from harness.training.calibration import Curves, calibrate, find, spent
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

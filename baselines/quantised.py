@@ -6,14 +6,16 @@ import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from harness.cost.plan import Plan
 from harness.errors import NotMeasured
-from harness.sampling.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 FP8_CAPABILITY = (8, 9)  # Ada; Hopper is 9.0
 TILE = (128, 128)  # torchao takes a weight of this shape for one that is scaled in blocks, and then wants its inputs so

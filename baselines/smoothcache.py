@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -14,8 +14,10 @@ from baselines.support.caching import at_least, by_kind, parts_cached
 from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
 from harness.results import UpfrontCost
-from harness.sampling.pipeline import Pipeline
 from harness.training.calibration import Curves, calibrate, find, spent
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 AHEAD = 3  # at most so many steps in a row are skipped
 WHAT = "smoothcache-kinds"  # the name of its calibration

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import cosine_similarity
@@ -14,8 +15,10 @@ from baselines.support.watching import each_step
 from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
 from harness.results import UpfrontCost
-from harness.sampling.pipeline import Pipeline
 from harness.training.calibration import Curves, calibrate, find, spent
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

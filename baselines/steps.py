@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from harness.config.solvers import check_solver
 from harness.cost.plan import Plan
 from harness.errors import UsageError
 from harness.results import BASELINE
-from harness.sampling.pipeline import Pipeline
-from harness.sampling.solvers import power_grid
+from harness.sampling.grids import power_grid
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

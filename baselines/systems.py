@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import MethodType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -15,7 +15,9 @@ from harness.cost.plan import Plan
 from harness.errors import NotMeasured
 from harness.sampling.compiling import compiled_forward
 from harness.sampling.patching import patched
-from harness.sampling.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 Forward = Callable[..., torch.Tensor]
 WARMUPS = 2  # calls of a block before it is captured: libraries choose their kernels and set up their workspaces in them

@@ -6,17 +6,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import diffusers
 import torch
 
 from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, NotMeasured, UsageError
+from harness.models.architecture import class_of
 from harness.models.reading import CLASSES, load_part, read_seconds, read_settings
 from harness.results import UpfrontCost
 from harness.sampling.patching import patched
-from harness.sampling.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def load_sibling(folder: Path) -> Any:
     name = str(read_settings(folder / "config.json").get("_class_name"))
     if name not in CLASSES["diffusers"]:
         raise ArtifactError(expected=f"a transformer of diffusers in {folder}", got=name, remedy="restore or rebuild it")
-    return load_part(getattr(diffusers, name), folder, "a transformer", "restore or rebuild it", dtype=torch.float32)
+    return load_part(class_of(name), folder, "a transformer", "restore or rebuild it", dtype=torch.float32)
 
 
 def check_fits(small: Any, large: Any, folder: Path) -> None:

@@ -7,13 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 
 from baselines.support.caching import at_least, parts_cached
 from harness.cost.macs import KINDS
 from harness.cost.plan import Plan
-from harness.sampling.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 
 class TaylorSeries:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,9 +14,11 @@ from baselines.support.caching import RangeCache, at_least, over_branches
 from harness.cost.plan import Backbone, Plan
 from harness.models.families.base import Conditioning, State
 from harness.results import UpfrontCost
-from harness.sampling.pipeline import Pipeline
 from harness.sampling.sites import Run
 from harness.training.calibration import Curves, calibrate, spent
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 DEGREE = 4
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,8 +13,10 @@ from baselines.support.caching import Latest, parts_cached
 from harness.cost.plan import Plan
 from harness.errors import NotMeasured, UsageError
 from harness.sampling.branches import conditional_only
-from harness.sampling.pipeline import Pipeline
-from harness.sampling.schedulers.bespoke import LEARNED
+from harness.sampling.schedulers.solver_table import LEARNED
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from harness.cost.guidance import Guidance
 from harness.errors import UsageError
 from harness.models.families.base import Family, ModelCall
-from harness.sampling.pipeline import without_variances
+from harness.sampling.pipeline import Pipeline, without_variances
 from harness.sampling.sites import Predict, model_changed, rows_of_call
 from ilf.loop import InnerLoop, Passage
 from ilf.module import FeedbackModule, Transition
@@ -138,4 +139,31 @@ def feedback_attached(
     with ExitStack() as stack:
         stack.enter_context(loop.hooked())
         stack.enter_context(model_changed(transformer, family, forward.change))
+        yield loop
+
+
+@contextmanager
+def running(pipeline: Pipeline, module: FeedbackModule, schedule: Schedule) -> Iterator[None]:
+    """A module in memory attached, on its schedule's timesteps and its solver."""
+    with ExitStack() as stack:
+        if schedule.table is None:
+            stack.enter_context(pipeline.sampling(timesteps=schedule.timesteps, solver=module.settings.solver))
+        stack.enter_context(attach_module(pipeline, module, schedule))
+        if schedule.table is not None:
+            stack.enter_context(pipeline.sampling(table=schedule.table))
+        yield
+
+
+@contextmanager
+def attach_module(
+    pipeline: Pipeline, module: FeedbackModule, schedule: Schedule, seen: Seen | None = None
+) -> Iterator[InnerLoop]:
+    """Attach a module that is already in memory; the pipeline's timesteps and solver stay as they are."""
+    last = pipeline.sites[module.settings.blocks[1] - 1]
+    own = [replace(last, block=block) for block in module.blocks]
+    count = pipeline.counter.counting(own) if pipeline.counter else nullcontext()
+    attached = feedback_attached(
+        pipeline.transformer, pipeline.family, module, lambda: schedule, pipeline.clock, pipeline.guidance, seen
+    )
+    with pipeline.compiling(*module.blocks), count, attached as loop:
         yield loop

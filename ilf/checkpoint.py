@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import ArtifactError, NotMeasured, UsageError
 from harness.models import reading
-from harness.models.families.base import Family
 from harness.models.reading import load_part
-from ilf.module import FeedbackModule
 from ilf.settings import IlfSettings
+
+if TYPE_CHECKING:
+    from harness.models.families.base import Family
+    from ilf.module import FeedbackModule
 
 TRAIN = "name one: ilf:checkpoint=FOLDER; or train one: ilf-bench train PRESET"
 
@@ -53,6 +55,8 @@ def read_settings(folder: Path) -> tuple[IlfSettings, dict[str, Any]]:
 
 def load_module(folder: Path) -> FeedbackModule:
     """The module in float32, eval mode. Raises :class:`ArtifactError` on missing, truncated or foreign weights."""
+    from ilf.module import FeedbackModule
+
     read_settings(folder)
     module: FeedbackModule = load_part(
         FeedbackModule, folder, "a feedback module", "restore or retrain it", low_cpu_mem_usage=False

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from harness.sampling.clock import StepClock
-from harness.sampling.pipeline import Pipeline
 from harness.training.attention import explicit_attention
 from harness.training.fit import TrainRecord, TrainSettings, fit, share
 from harness.training.learned_solver import Error, LearnedSolver, converged_trajectories, final_latents, image_error, latent_error
@@ -22,6 +21,9 @@ from ilf.attach import feedback_attached
 from ilf.module import FeedbackModule
 from ilf.settings import IlfSettings
 from ilf.train import checkpointed, train_module
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 
 class EndToEnd(nn.Module):

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.config.methods import MethodTable
 from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
 from harness.models.reading import read_seconds
 from harness.results import UpfrontCost
-from harness.sampling.pipeline import Pipeline
-from harness.sampling.schedulers.bespoke import LEARNED
-from ilf.attach import Seen, feedback_attached
+from harness.sampling.schedulers.solver_table import LEARNED
 from ilf.checkpoint import check_fits, find_checkpoint, load_module, read_settings
-from ilf.loop import InnerLoop
-from ilf.module import FeedbackModule
 from ilf.schedule import Schedule
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -65,38 +65,13 @@ class Ilf:
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """Loop the blocks inside the context, on the steps, timesteps and solver of the checkpoint."""
+        from ilf.attach import running
+
         folder = find_checkpoint(self.checkpoint, pipeline.folder)
         module = load_module(folder).to(pipeline.device, next(pipeline.transformer.parameters()).dtype)
         check_fits(module, pipeline.family, pipeline.backbone.config, str(folder))
         with running(pipeline, module, module.schedule(self.steps, self.feedback, self.guidance_distilled)):
             yield
-
-
-@contextmanager
-def running(pipeline: Pipeline, module: FeedbackModule, schedule: Schedule) -> Iterator[None]:
-    """A module in memory attached, on its schedule's timesteps and its solver."""
-    with ExitStack() as stack:
-        if schedule.table is None:
-            stack.enter_context(pipeline.sampling(timesteps=schedule.timesteps, solver=module.settings.solver))
-        stack.enter_context(attach_module(pipeline, module, schedule))
-        if schedule.table is not None:
-            stack.enter_context(pipeline.sampling(table=schedule.table))
-        yield
-
-
-@contextmanager
-def attach_module(
-    pipeline: Pipeline, module: FeedbackModule, schedule: Schedule, seen: Seen | None = None
-) -> Iterator[InnerLoop]:
-    """Attach a module that is already in memory; the pipeline's timesteps and solver stay as they are."""
-    last = pipeline.sites[module.settings.blocks[1] - 1]
-    own = [replace(last, block=block) for block in module.blocks]
-    count = pipeline.counter.counting(own) if pipeline.counter else nullcontext()
-    attached = feedback_attached(
-        pipeline.transformer, pipeline.family, module, lambda: schedule, pipeline.clock, pipeline.guidance, seen
-    )
-    with pipeline.compiling(*module.blocks), count, attached as loop:
-        yield loop
 
 
 ILF_METHODS: MethodTable = {"ilf": Ilf}

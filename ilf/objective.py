@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from harness.models.families.base import ModelCall, State
-from harness.sampling.pipeline import Pipeline
 from harness.sampling.rows import join_rows, map_tensors, repeated, select_rows
 from harness.training.trajectories import Trajectories
 from ilf.loop import InnerLoop, Passage
 from ilf.losses import coefficients, fad_error, first_order, landing_error, second_order, teacher_steps
 from ilf.transitions import Transitions
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 
 class Objective:

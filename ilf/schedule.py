@@ -8,8 +8,8 @@ from typing import Any
 
 from harness.cost.plan import Plan, StepCost
 from harness.errors import UsageError
-from harness.sampling.schedulers.bespoke import SolverTable
-from harness.sampling.solvers import power_grid
+from harness.sampling.grids import power_grid
+from harness.sampling.schedulers.solver_table import SolverTable
 from ilf.settings import IlfSettings, chosen_steps
 
 

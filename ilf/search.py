@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from harness.cost.plan import Plan
 from harness.errors import UsageError
-from harness.sampling.pipeline import Pipeline
 from harness.training.learned_solver import rms_distance
 from harness.training.trajectories import Recorder, Trajectories
-from ilf.method import running
+from ilf.attach import running
 from ilf.module import FeedbackModule
 from ilf.schedule import Schedule
 from ilf.settings import IlfSettings
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 POWERS = (1.0, 1.25, 1.5, 1.75, 2.0)
 

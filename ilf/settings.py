@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from harness.errors import UsageError, did_you_mean
-from harness.sampling.solvers import power_grid
+from harness.sampling.grids import power_grid
 
 HIDDEN_STATE_BYTES = 2  # hidden states are stored as bfloat16
 ROUND_BYTES = 1e9  # of hidden states in one round; four rounds are remembered

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -16,7 +16,6 @@ from harness.cost.plan import Backbone
 from harness.errors import ArtifactError
 from harness.models.families.table import families
 from harness.sampling.patching import patched
-from harness.sampling.pipeline import Pipeline
 from harness.training.attention import explicit_attention
 from harness.training.fit import TrainRecord, TrainSettings, fit, share
 from harness.training.processes import kept_together
@@ -26,6 +25,9 @@ from ilf.module import FeedbackModule
 from ilf.objective import Objective
 from ilf.settings import IlfSettings
 from ilf.transitions import COLLECTED, Transitions, collect
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 
 def module_for(backbone: Backbone, guidance: float, settings: IlfSettings) -> FeedbackModule:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from harness.sampling.patching import patched
-from harness.sampling.pipeline import Pipeline
 from harness.training.trajectories import Trajectories
+from ilf.attach import attach_module
 from ilf.loop import Passage
 from ilf.losses import coefficients
-from ilf.method import attach_module
 from ilf.module import FeedbackModule, Transition
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 COLLECTED = 64  # trajectories that the module runs on at a time
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import init_empty_weights
 
 from harness.config.methods import MethodTable
 from harness.cost.plan import Backbone, Plan
 from harness.results import UpfrontCost
-from harness.sampling.pipeline import Pipeline
-from ilf.method import attach_module
-from ilf.module import FeedbackModule
 from ilf.schedule import Schedule
 from ilf.settings import IlfSettings
-from ilf.train import module_for
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
+    from ilf.module import FeedbackModule
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ class UntrainedIlf:
 
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """Nothing was trained; the parameters are those of the module that would be."""
+        from accelerate import init_empty_weights
+
         with init_empty_weights(include_buffers=False):
             module = self.module(backbone, 1.0)
         return UpfrontCost(0.0, sum(parameter.numel() for parameter in module.parameters()))
@@ -80,11 +82,15 @@ class UntrainedIlf:
 
     def module(self, backbone: Backbone, guidance: float) -> FeedbackModule:
         """A fresh module for this backbone."""
+        from ilf.train import module_for
+
         return module_for(backbone, guidance, self.settings(backbone.depth))
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:
         """As a trained module is attached; equal weights every time."""
+        from ilf.attach import attach_module
+
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             module = self.module(pipeline.backbone, pipeline.guidance.scale)

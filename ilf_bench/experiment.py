@@ -19,11 +19,12 @@ from harness.execution.experiment import Experiment, method_labels
 from harness.execution.runner import Runner, check_disk
 from harness.execution.sampler import image_pixels
 from harness.history.store import History
-from harness.models.loading import find_plan, load_pipeline, quiet_libraries, resolve_device
+from harness.models.loading import find_plan, load_pipeline, quiet_libraries
 from harness.models.random_weights import DTYPES
 from harness.paths import locate
 from harness.results import BASELINE, Failure
 from harness.sampling.pipeline import Pipeline
+from harness.sampling.precision import resolve_device
 from harness.storage.locations import history_path, place
 from harness.storage.records import Run, read_run
 from harness.timing.stages import StageTimer

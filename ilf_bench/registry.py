@@ -11,15 +11,13 @@ from typing import Any, Literal
 from baselines.table import BASELINES
 from harness.config.description import Plugin
 from harness.config.methods import MethodTable, parse_method
-from harness.config.spec import ExperimentSpec
+from harness.config.spec import ExperimentSpec, is_random
 from harness.contracts import Method, Metric
 from harness.cost.plan import Plan
 from harness.errors import HarnessError, UsageError, did_you_mean
-from harness.models.loading import resolve_device
-from harness.models.random_weights import is_random
 from harness.paths import locate
 from harness.results import Failure, method_parts
-from harness.sampling.precision import exact_float32
+from harness.sampling.precision import exact_float32, resolve_device
 from ilf.method import ILF_METHODS
 from ilf.untrained import UNTRAINED_METHODS
 from ilf_bench.plugins import LoadedPlugin, check_method, load_plugin, qualified_names

@@ -11,7 +11,7 @@ from harness.contracts import Method
 from harness.cost.device_speed import training_speed
 from harness.cost.plan import Plan
 from harness.errors import NotMeasured
-from harness.models.loading import resolve_device
+from harness.sampling.precision import resolve_device
 from ilf.method import Ilf
 from ilf.settings import IlfSettings
 from ilf.training_cost import predict_training

@@ -18,12 +18,12 @@ from diffusers import (
 )
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-from baselines.learned.deediff import ExitHeads
+from baselines.learned.exit_heads import ExitHeads
 from baselines.learned.routers import HarmoniCa, LearningToCache, Router
 from harness.models.loading import quiet_libraries
 from harness.sampling.noise import sample_seed
 from harness.sampling.pipeline import Pipeline
-from harness.sampling.schedulers.bespoke import SolverTable
+from harness.sampling.schedulers.solver_table import SolverTable
 from harness.storage.records import write_json
 from harness.training.learned_solver import RATE, LearnedSolver
 from zoo.recipes.build import save_labels

@@ -11,14 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
-from diffusers.models.embeddings import get_timestep_embedding
-from torch import nn
 
 from baselines.learned.folder import learned_folder
 from harness.cost.plan import Backbone, Plan
@@ -26,45 +21,23 @@ from harness.errors import ArtifactError, UsageError
 from harness.models.families.base import Conditioning, State
 from harness.models.reading import load_part, read_seconds
 from harness.results import UpfrontCost
-from harness.sampling.pipeline import Pipeline
 from harness.sampling.sites import Run, Site
 from harness.sampling.transfer import to_device
 
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
+
 NAME = "deediff"
-
-
-class ExitHeads(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """One exit and one uncertainty head after each block but the last, for hidden states [B, tokens, width]."""
-
-    @register_to_config  # type: ignore[untyped-decorator]
-    def __init__(self, depth: int, width: int) -> None:
-        super().__init__()
-        self.exits = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
-        self.uncertainties = nn.ModuleList(nn.Linear(2 * width, 1) for _ in range(depth - 1))
-        for parameter in self.exits.parameters():
-            nn.init.zeros_(parameter)
-
-    def leave(self, number: int, hidden_states: torch.Tensor) -> torch.Tensor:
-        """What would leave the last block, as far as block ``number`` (0-based) can say."""
-        normed = F.layer_norm(hidden_states, hidden_states.shape[-1:])
-        left: torch.Tensor = hidden_states + self.exits[number](normed)
-        return left
-
-    def uncertainty(self, number: int, hidden_states: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """The expected error after block ``number``: float32 [B] in 0..1, the mean over tokens. ``t`` float [B]."""
-        normed = F.layer_norm(hidden_states, hidden_states.shape[-1:])
-        when = get_timestep_embedding(t, hidden_states.shape[-1]).to(normed.dtype)[:, None].expand_as(normed)
-        return self.uncertainties[number](torch.cat([normed, when], dim=-1)).float().sigmoid().mean(dim=(1, 2))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
 class DeeDiff:
     """Leave after the first block whose uncertainty is below ``threshold``: each sample for itself, at every step again.
 
-    Both guidance branches of a sample leave together, when the less certain one may. ``heads``: a folder with trained
-    :class:`ExitHeads` (default: ``deediff`` inside the pipeline's folder). What runs is known only afterwards, so the
-    predicted cost is that of the full run, and the heads (each a 24th of a block) are not counted. Rows leave between blocks, so
-    it does not compose with methods that keep what blocks returned.
+    Both guidance branches of a sample leave together, when the less certain one may. ``heads``: a folder with trained exit
+    heads (default: ``deediff`` inside the pipeline's folder). What runs is known only afterwards, so the predicted cost is that
+    of the full run, and the heads (each a 24th of a block) are not counted. Rows leave between blocks, so it does not compose
+    with methods that keep what blocks returned.
     """
 
     threshold: float = 0.05
@@ -168,4 +141,6 @@ def find_heads(name: str | None, pipeline_folder: Path | None) -> Path:
 
 def load_heads(folder: Path) -> Any:
     """In float32, eval mode. Raises :class:`ArtifactError` on missing, truncated or foreign weights."""
+    from baselines.learned.exit_heads import ExitHeads
+
     return load_part(ExitHeads, folder, "exit heads", "restore or retrain them", low_cpu_mem_usage=False).float()

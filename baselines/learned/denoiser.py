@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from harness.cost.guidance import Guidance
-from harness.sampling.pipeline import Pipeline
 from harness.sampling.rows import select_rows
 from harness.training.trajectories import Trajectories
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 Tree = dict[str, Any]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from baselines.learned.folder import learned_folder
 from baselines.support.parts import ReuseTable
@@ -18,8 +18,10 @@ from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, NotMeasured, UsageError
 from harness.models.reading import reading
 from harness.results import UpfrontCost
-from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 NAME = "ecad"
 NAMES = ("attn1", "attn2", "ff")  # the parts that the digits of a schedule stand for, lowest bit first

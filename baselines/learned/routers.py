@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -25,8 +25,10 @@ from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, UsageError
 from harness.models.reading import read_seconds, reading
 from harness.results import UpfrontCost
-from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json, write_json
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 START = 2.0  # the logit that all routers begin with: keep = 0.88
 NONE = torch.empty(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +15,11 @@ from baselines.learned.ecad import encode
 from baselines.support.parts import ReuseTable, part_names
 from harness.execution.environment import device_name
 from harness.execution.progress import tracked
-from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json, write_json
 from harness.timing.stages import StageTimer
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 Genome = npt.NDArray[np.bool_]  # [steps, blocks, parts]: True re-uses; the first step is all False
 Fitness = tuple[float, float]  # cost as a share of the full run's blocks, mean squared error of the images in 0..1

@@ -9,6 +9,7 @@ from pathlib import Path
 from baselines.learned import bespoke, deediff, ecad
 from baselines.learned.routers import HarmoniCa, LearningToCache
 from baselines.learned.search import SearchSettings, build_schedules
+from baselines.learned.train_bespoke import BespokeSettings, build_solvers
 from baselines.learned.train_deediff import ExitSettings, build_heads
 from baselines.learned.train_routers import RouterSettings, build_router_files
 from harness.errors import UsageError
@@ -25,8 +26,8 @@ TRAININGS: dict[str, Train] = {
     HarmoniCa.name: partial(build_router_files, HarmoniCa.name, RouterSettings(_QUICK(steps=40, lr=0.2), price=0.5, batch=3)),
     deediff.NAME: partial(build_heads, ExitSettings(_QUICK(steps=300, lr=5e-3))),
     bespoke.NAME: partial(
-        bespoke.build_solvers,
-        bespoke.BespokeSettings(_SOLVER(steps=100, lr=5e-4), _SOLVER(steps=100, lr=2e-4)),
+        build_solvers,
+        BespokeSettings(_SOLVER(steps=100, lr=5e-4), _SOLVER(steps=100, lr=2e-4)),
     ),
     ecad.NAME: partial(build_schedules, SearchSettings()),
 }

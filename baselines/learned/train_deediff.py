@@ -6,17 +6,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from baselines.learned.deediff import ExitHeads
 from baselines.learned.denoiser import Denoiser, Tree, one_branch
+from baselines.learned.exit_heads import ExitHeads
 from harness.models.families.base import Conditioning, State
-from harness.sampling.pipeline import Pipeline
 from harness.sampling.sites import Run
 from harness.training.fit import TrainRecord, TrainSettings, fit
 from harness.training.trajectories import Trajectories, record
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

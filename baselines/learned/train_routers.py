@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from baselines.learned.denoiser import Denoiser, one_branch
 from baselines.learned.routers import HarmoniCa, LearningToCache, MixedParts, Router
 from baselines.support.parts import part_names
-from harness.sampling.pipeline import Pipeline
 from harness.sampling.solvers import build_solver
 from harness.training.fit import TrainRecord, TrainSettings, fit
 from harness.training.trajectories import Trajectories, record
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

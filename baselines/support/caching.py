@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -17,9 +17,11 @@ from harness.cost.macs import KINDS, Part
 from harness.errors import NotMeasured, UsageError
 from harness.models.families.base import Conditioning, State
 from harness.sampling.patching import patched
-from harness.sampling.pipeline import Pipeline
 from harness.sampling.sites import Run, Site
 from harness.sampling.transfer import to_device
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 Forward = Callable[..., Any]
 Chooser = Callable[[State, Conditioning], "bool | torch.Tensor"]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from baselines.support.caching import parts_cached
 from harness.cost.plan import Plan
 from harness.errors import ArtifactError, NotMeasured
-from harness.sampling.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 
 def part_names(pipeline: Pipeline) -> tuple[str, ...]:

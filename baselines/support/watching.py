@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import torch
 
 from harness.models.families.base import Conditioning, State
-from harness.sampling.pipeline import Pipeline
 from harness.sampling.sites import Run, Site
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 
 class Residuals:

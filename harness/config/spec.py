@@ -34,6 +34,7 @@ class TimingSpec(BaseModel):
         return tuple(dict.fromkeys((self.batch, *self.batches)))
 
 
+RANDOM = "random:"  # pipelines of random weights: their name begins so
 PRECISION_OF = {"bfloat16": "bf16", "float16": "fp16"}  # the arithmetic of weights that are not float32
 
 
@@ -102,6 +103,15 @@ class ExperimentSpec(BaseModel):
     def digest(self) -> str:
         """16 hexadecimal digits that identify the experiment."""
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def is_random(pipeline: str) -> bool:
+    """Whether a specification's pipeline has random weights.
+
+    >>> is_random("random:dit-xl-2-256"), is_random("zoo/tiny-dit")
+    (True, False)
+    """
+    return pipeline.startswith(RANDOM)
 
 
 def preset_names() -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from harness.config.spec import is_random
 from harness.contracts import Batch, Metric, Unmeasurable, why_unscored
 from harness.errors import ArtifactError
 from harness.execution.controls import IMAGES, control_batch
@@ -18,7 +19,6 @@ from harness.execution.experiment import Experiment
 from harness.execution.measuring import measured_rows
 from harness.execution.partial_measurements import PartialMeasurements, Unmeasured
 from harness.execution.tasks import SCORE_BATCH, Task, TaskResult, is_fatal, reason, shrinking
-from harness.models.random_weights import is_random
 from harness.results import BASELINE, Failure, Fault, FloatArray, Score
 from harness.statistics.controls import CONTROLS, IDENTICAL
 from harness.storage.files import digest

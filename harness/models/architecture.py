@@ -1,4 +1,4 @@
-"""A pipeline with the true architecture of a published model and random weights: its parts as classes and configs."""
+"""A pipeline with the true architecture of a published model and random weights: its parts as names of classes, and configs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from torch import nn
-from transformers import PreTrainedModel
 
 from harness.errors import UsageError
 
@@ -22,14 +20,15 @@ NOTE_CUT = "the transformer has {layers} blocks and the published one {published
 class Architecture:
     """What decides shapes and cost of a pipeline.
 
-    ``parts``: the class and the config of each part that has weights, the transformer first; weights are drawn in this order.
+    ``pipeline`` and ``parts`` name classes of diffusers or transformers, which are imported when the weights are made. ``parts``:
+    the class and the config of each part that has weights, the transformer first; weights are drawn in this order.
     ``others`` makes tokenizers and scheduler, and ``limits`` are the longest texts of the tokenizers. ``side``: height and width
     of its images in pixels. ``depth``: the settings of the transformer that count its blocks. ``remarks`` are sentences for the
     record of a run.
     """
 
-    pipeline: type
-    parts: Mapping[str, tuple[Any, Mapping[str, Any]]]
+    pipeline: str
+    parts: Mapping[str, tuple[str, Mapping[str, Any]]]
     others: Callable[[], dict[str, Any]]
     side: int
     limits: Mapping[str, int] = field(default_factory=dict)
@@ -73,9 +72,11 @@ class Architecture:
 
     def empty(self, part: str) -> nn.Module:
         """One part on the meta device: shapes, and no memory."""
+        from accelerate import init_empty_weights
+
         kind, config = self.parts[part]
         with init_empty_weights(include_buffers=False):
-            return made(kind, config)
+            return made(class_of(kind), config)
 
     def build(self, dtype: torch.dtype = torch.float32, seed: int = SEED) -> Any:
         """A diffusers pipeline on the CPU; equal arguments give equal weights."""
@@ -84,11 +85,21 @@ class Architecture:
         for name in self.parts:
             models[name] = self.empty(name)
             materialise(models[name], dtype, generator)
-        return self.pipeline(**models, **self.others(), **self.settings)
+        return class_of(self.pipeline)(**models, **self.others(), **self.settings)
+
+
+def class_of(name: str) -> Any:
+    """A class of diffusers or transformers by its name."""
+    import diffusers
+    import transformers
+
+    return getattr(diffusers if hasattr(diffusers, name) else transformers, name)
 
 
 def made(kind: Any, config: Mapping[str, Any]) -> nn.Module:
     """A model of diffusers or transformers from its config."""
+    from transformers import PreTrainedModel
+
     model: nn.Module = kind(kind.config_class(**config)) if issubclass(kind, PreTrainedModel) else kind(**config)
     return model
 

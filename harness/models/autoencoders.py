@@ -1,10 +1,8 @@
-"""Autoencoders of published pipelines, as classes and configs."""
+"""Autoencoders of published pipelines, as names of classes, and configs."""
 
 from __future__ import annotations
 
 from typing import Any
-
-from diffusers import AutoencoderKL
 
 
 def kl(
@@ -14,10 +12,10 @@ def kl(
     latent_channels: int = 4,
     layers: int = 2,
     **settings: Any,
-) -> tuple[Any, dict[str, Any]]:
+) -> tuple[str, dict[str, Any]]:
     """Stable Diffusion's autoencoder for latents of ``latent_side``."""
     depth = len(channels)
-    return AutoencoderKL, {
+    return "AutoencoderKL", {
         "down_block_types": ("DownEncoderBlock2D",) * depth,
         "up_block_types": ("UpDecoderBlock2D",) * depth,
         "block_out_channels": channels,

@@ -13,18 +13,18 @@ import huggingface_hub
 import torch
 import transformers
 
-from harness.config.spec import ExperimentSpec
+from harness.config.spec import ExperimentSpec, is_random
 from harness.cost.plan import Backbone, Plan
-from harness.errors import ArtifactError, UsageError
+from harness.errors import ArtifactError
 from harness.hub import PREFIX, fetch_model
 from harness.models.components import check_present, check_tokenizers, load_weighted, weighted_components
 from harness.models.families.base import Described, Family, backbone_of
 from harness.models.families.table import families, family_of
-from harness.models.random_weights import DTYPES, describe, find_architecture, is_random
+from harness.models.random_weights import DTYPES, describe, find_architecture
 from harness.models.reading import CLASSES, check_index, check_part, offline, read_settings, reading
 from harness.paths import locate
 from harness.sampling.pipeline import Pipeline
-from harness.sampling.precision import exact_float32
+from harness.sampling.precision import exact_float32, resolve_device
 
 SETTINGS = ("*.json", "*/*.json", "*/*.model", "*/*.txt", "*/*.jinja")
 
@@ -35,17 +35,6 @@ class Located:
 
     folder: Path
     transformer: Path
-
-
-def resolve_device(device: str) -> str:
-    """``auto`` is the first GPU, else the CPU. Raises :class:`UsageError` where the named device is not there."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(expected="a device that torch can use", got=f"{device!r}: {error}", remedy="--device cpu") from error
-    return device
 
 
 def find_plan(spec: ExperimentSpec) -> Plan:

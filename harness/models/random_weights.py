@@ -12,18 +12,13 @@ from collections.abc import Mapping
 
 import torch
 
+from harness.config.spec import RANDOM
 from harness.errors import UsageError
 from harness.models.architecture import Architecture
 from harness.models.families.base import Described, Family
 from harness.models.families.table import families, family_of
 
-PREFIX = "random:"
 DTYPES: Mapping[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def is_random(name: str) -> bool:
-    """Whether a spec's pipeline is made of random weights."""
-    return name.startswith(PREFIX)
 
 
 def architectures(task: str) -> dict[str, Architecture]:
@@ -37,19 +32,19 @@ def find_architecture(name: str, task: str) -> Architecture:
     Raises :class:`UsageError` where it is unknown or serves another task.
     """
     known = architectures(task)
-    key, _, option = name.removeprefix(PREFIX).partition(":")
+    key, _, option = name.removeprefix(RANDOM).partition(":")
     if key not in known:
-        names = ", ".join(PREFIX + key for key in known)
+        names = ", ".join(RANDOM + key for key in known)
         raise UsageError(expected=f"for task {task} one of {names}", got=repr(name), remedy="choose one of these, or a folder")
     if not option:
         return known[key]
     layers = option.removeprefix("layers=")
     if not layers.isdecimal() or not 1 <= int(layers) <= 1000:
-        raise UsageError(expected=f"{PREFIX}{key}:layers=N with N of 1 to 1000", got=repr(name), remedy="correct the option")
+        raise UsageError(expected=f"{RANDOM}{key}:layers=N with N of 1 to 1000", got=repr(name), remedy="correct the option")
     return known[key].cut(int(layers))
 
 
 def describe(architecture: Architecture, height: int = 0, width: int = 0) -> tuple[Family, Described]:
     """Its family and its facts, before any weight is made."""
-    kind = architecture.pipeline.__name__
+    kind = architecture.pipeline
     return family_of(kind), Described(kind, architecture.configs, architecture.limits, height, width)

@@ -25,7 +25,8 @@ from harness.sampling.images import Decoded
 from harness.sampling.noise import generators
 from harness.sampling.patching import patched
 from harness.sampling.precision import autocast, resolve
-from harness.sampling.schedulers.bespoke import SolverTable, guidance_terms
+from harness.sampling.schedulers.bespoke import guidance_terms
+from harness.sampling.schedulers.solver_table import SolverTable
 from harness.sampling.sites import Site, list_sites
 from harness.sampling.solvers import build_bespoke, build_solver, on_timesteps
 

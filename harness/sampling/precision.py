@@ -1,8 +1,10 @@
-"""Numeric precision by name: what `auto` means on this machine."""
+"""What `auto` means on this machine: the device, and the numeric precision."""
 
 from __future__ import annotations
 
 import torch
+
+from harness.errors import UsageError
 
 
 def cpu_has_fast_bfloat16() -> bool:
@@ -14,6 +16,17 @@ def cpu_has_fast_bfloat16() -> bool:
     except OSError:
         return False
     return bool(flags & {"amx_bf16", "avx512_bf16"})
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` is the first GPU, else the CPU. Raises :class:`UsageError` where the named device is not there."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(expected="a device that torch can use", got=f"{device!r}: {error}", remedy="--device cpu") from error
+    return device
 
 
 def resolve(precision: str, device: str) -> str:

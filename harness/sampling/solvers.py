@@ -12,9 +12,10 @@ from harness.config.solvers import OWN, check_solver
 from harness.errors import UsageError
 from harness.sampling.schedulers.base import OwnScheduler
 from harness.sampling.schedulers.bdia import BDIAScheduler
-from harness.sampling.schedulers.bespoke import BespokeScheduler, SolverTable
+from harness.sampling.schedulers.bespoke import BespokeScheduler
 from harness.sampling.schedulers.evodiff import EVODiffScheduler
 from harness.sampling.schedulers.ghvb import GHVBScheduler
+from harness.sampling.schedulers.solver_table import SolverTable
 
 
 @dataclass(frozen=True)
@@ -64,29 +65,6 @@ def build_bespoke(table: SolverTable, own: Any) -> BespokeScheduler:
 def _betas(own: Any) -> dict[str, Any]:
     keep = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
     return {name: own.config[name] for name in keep if name in own.config}
-
-
-def power_grid(steps: int, power: float, train_timesteps: int = 1000) -> tuple[int, ...]:
-    """Timesteps T (1 - i / steps)^power - 1 for i = 0 .. steps - 1, high to low.
-
-    Power 1 is trailing spacing; above 1 they stand closer together towards the clean image. From the first step down to 0,
-    no timestep comes twice. Raises :class:`UsageError` where there are more steps than timesteps or ``power`` is not positive.
-
-    >>> power_grid(5, 1.0)
-    (999, 799, 599, 399, 199)
-    >>> power_grid(5, 1.5)
-    (999, 715, 464, 252, 88)
-    """
-    if not 1 <= steps <= train_timesteps or not 0 < power < 10:
-        raise UsageError(
-            expected=f"1 to {train_timesteps} steps and a power between 0 and 10",
-            got=f"{steps} steps, power {power}",
-            remedy="for example spacing:power=1.5",
-        )
-    grid = [round(train_timesteps * (1 - i / steps) ** power) - 1 for i in range(steps)]
-    for i in range(steps - 1, -1, -1):  # rounding may not let two steps fall together
-        grid[i] = max(grid[i], 0 if i == steps - 1 else grid[i + 1] + 1)
-    return tuple(grid)
 
 
 def on_timesteps(scheduler: Any, timesteps: Sequence[int]) -> Any:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.cost.plan import Plan
 from harness.errors import NotMeasured
@@ -14,10 +15,12 @@ from harness.execution.environment import device_name, weights_digest
 from harness.paths import cache_folder, locate
 from harness.results import UpfrontCost
 from harness.sampling.patching import patched
-from harness.sampling.pipeline import Pipeline
 from harness.storage.layout import slug
 from harness.storage.records import read_json, write_json
 from harness.timing.stages import StageTimer
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 SEED = 700  # below 1000: for tuning only
 SAMPLES, CHUNK = 16, 4

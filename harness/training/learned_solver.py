@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from harness.sampling.clock import StepClock
-from harness.sampling.pipeline import Pipeline
+from harness.sampling.grids import power_grid
 from harness.sampling.precision import autocast
 from harness.sampling.rows import map_tensors
-from harness.sampling.schedulers.bespoke import SolverTable
-from harness.sampling.solvers import power_grid
+from harness.sampling.schedulers.solver_table import SolverTable
 from harness.training.trajectories import Trajectories, recorded
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 RATE = 10.0  # coefficients move this much faster than a network's weights under one learning rate
 CONVERGED_GRID = tuple(range(999, -1, -10))  # 100 evenly spaced timesteps

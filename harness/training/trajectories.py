@@ -8,18 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from harness.cost.guidance import Guidance
 from harness.execution.progress import tracked
 from harness.sampling.branches import Told
+from harness.sampling.grids import power_grid
 from harness.sampling.patching import patched
-from harness.sampling.pipeline import Pipeline
 from harness.sampling.rows import join_rows, map_tensors, repeated, select_rows
-from harness.sampling.solvers import power_grid
 from harness.training.processes import kept_together
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
 
 WIDEST_GAP = 40  # timesteps between two steps of the teacher
 PIECES = 32  # in which trajectories are recorded, at most: what is lost when a recording is killed is one of them

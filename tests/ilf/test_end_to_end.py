@@ -13,9 +13,10 @@ from harness.sampling.pipeline import Pipeline
 from harness.training.fit import TrainSettings, fit
 from harness.training.learned_solver import latent_error
 from harness.training.trajectories import Recorder, Trajectories, record, union_grid
+from ilf.attach import attach_module
 from ilf.checkpoint import load_module
 from ilf.end_to_end import EndToEnd, end_to_end_optimisation, recombined, train_all, train_end_to_end
-from ilf.method import Ilf, attach_module
+from ilf.method import Ilf
 from ilf.module import FeedbackModule
 from ilf.settings import IlfSettings
 from ilf.train import build_module

@@ -10,8 +10,9 @@ import torch
 
 from harness.errors import ArtifactError, UsageError
 from harness.sampling.pipeline import Pipeline
+from ilf.attach import attach_module
 from ilf.checkpoint import load_module
-from ilf.method import Ilf, attach_module
+from ilf.method import Ilf
 from ilf.module import FeedbackModule, Transition
 from ilf.schedule import Schedule
 from ilf.settings import IlfSettings

@@ -6,7 +6,8 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler
 
-from harness.sampling.solvers import on_timesteps, power_grid
+from harness.sampling.grids import power_grid
+from harness.sampling.solvers import on_timesteps
 from ilf.losses import coefficients, fad_error, first_order, landing_error, second_order, teacher_steps
 from tests.gaussian import ALPHAS, GaussianDenoiser, signal_and_noise
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from harness.errors import ArtifactError, UsageError
+from harness.sampling.grids import power_grid
 from harness.sampling.pipeline import Pipeline
-from harness.sampling.solvers import power_grid
 from harness.training import trajectories
 from harness.training.fit import TrainSettings
 from harness.training.trajectories import Trajectories, record, recorded, union_grid

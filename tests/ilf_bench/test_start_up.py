@@ -51,6 +51,11 @@ call("tag", "tag", "first", run, "--out", out)
 call("export", "export", out + "/history.json", "--out", out)
 call("import", "import", out + "/history.json", "--out", out)
 call("list presets", "list", "presets")
+call("list methods", "list", "methods", names="models")
+from harness.models.families.table import families
+for name, family in families().items():
+    assert family.title and all(architecture.configs for architecture in family.architectures.values()), name
+loaded("families", "models")
 print(json.dumps(found))
 """
 
@@ -71,7 +76,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 
 NAMES = {
     *("--help", "--version", "history", "compare", "gate", "report", "power", "bundle", "verify", "tag", "export", "import"),
-    *("import reports", "load_run", "list presets"),
+    *("import reports", "load_run", "list presets", "list methods", "families"),
 }
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from baselines.learned import bespoke, ecad
+from baselines.learned import ecad
 from baselines.learned.search import SearchSettings, build_schedules
+from baselines.learned.train_bespoke import BespokeSettings, build_solvers
 from baselines.learned.train_deediff import ExitSettings, train_heads
 from baselines.learned.train_routers import RouterSettings, train_router
 from harness.sampling.pipeline import Pipeline
@@ -79,8 +80,8 @@ TRAININGS: dict[str, Train] = {
     "harmonica": lambda pipeline, work: train_router(
         "harmonica", RouterSettings(PLAN, 1.0, 2, trajectories=4), pipeline, PROMPTS[:4], work / "x.pt"
     ),
-    "bespoke": lambda pipeline, work: bespoke.build_solvers(
-        bespoke.BespokeSettings(PLAN, PLAN, (3,), 4, 2), pipeline, PROMPTS[:4], work / "b", work / "x.pt"
+    "bespoke": lambda pipeline, work: build_solvers(
+        BespokeSettings(PLAN, PLAN, (3,), 4, 2), pipeline, PROMPTS[:4], work / "b", work / "x.pt"
     ),
     "ecad": lambda pipeline, work: build_schedules(
         SearchSettings(population=4, generations=1, images=2), pipeline, PROMPTS[:4], work / ecad.NAME, work / "x.json"

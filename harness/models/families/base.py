@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch import nn
 
 from harness.cost.flops import Geometry
@@ -132,6 +131,8 @@ class ModelIO:
 
     def give(self, prediction: torch.Tensor, as_object: bool) -> Any:
         """The prediction as the transformer returns it."""
+        from diffusers.models.modeling_outputs import Transformer2DModelOutput
+
         output = prediction if self.sign > 0 else -prediction
         return Transformer2DModelOutput(sample=output) if as_object else (output,)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-from diffusers.models.attention import BasicTransformerBlock
+from typing import TYPE_CHECKING, Any
 
 from harness.cost.flops import Geometry
 from harness.cost.macs import BlockCost, Part, attention, linear
 from harness.models.families.base import Described
+
+if TYPE_CHECKING:
+    from diffusers.models.attention import BasicTransformerBlock
 
 TIME_CHANNELS = 256  # the sinusoidal embedding of the timestep
 BLOCK_SETTINGS = (
@@ -33,6 +34,8 @@ def block_settings(config: Mapping[str, Any], number: int = 1) -> dict[str, Any]
 
 def build_block(settings: dict[str, Any]) -> BasicTransformerBlock:
     """A freshly initialised block with a backbone block's settings."""
+    from diffusers.models.attention import BasicTransformerBlock
+
     rest = dict(settings)
     heads, head_dim = rest.pop("num_attention_heads"), rest.pop("attention_head_dim")
     return BasicTransformerBlock(heads * head_dim, heads, head_dim, **rest)

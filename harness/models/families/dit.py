@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, DiTPipeline, DiTTransformer2DModel
 
 from harness.cost.guidance import Guidance
 from harness.errors import UsageError
@@ -68,9 +67,11 @@ def _published(side: int, latent: int) -> Architecture:
     }
 
     def others() -> dict[str, Any]:
+        from diffusers import DDIMScheduler
+
         return {"scheduler": DDIMScheduler(clip_sample=False, beta_start=1e-4, beta_end=0.02, beta_schedule="linear")}
 
-    return Architecture(DiTPipeline, {"transformer": (DiTTransformer2DModel, config), "vae": kl(latent)}, others, side)
+    return Architecture("DiTPipeline", {"transformer": ("DiTTransformer2DModel", config), "vae": kl(latent)}, others, side)
 
 
 FAMILY = Family(

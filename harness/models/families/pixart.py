@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtSigmaPipeline, PixArtTransformer2DModel
 
 from harness.cost.flops import Geometry
 from harness.cost.guidance import Guidance
@@ -17,7 +16,7 @@ from harness.models.families import basic
 from harness.models.families.base import Conditioning, Configs, Described, Family, ModelCall, Segment, State
 from harness.models.text import NOTE_T5, t5_encoder, t5_tokenizer
 
-ALPHA, SIGMA = PixArtAlphaPipeline, PixArtSigmaPipeline
+ALPHA, SIGMA = "PixArtAlphaPipeline", "PixArtSigmaPipeline"
 ALPHA_TOKENS, SIGMA_TOKENS = 120, 300  # published limits
 
 
@@ -40,7 +39,7 @@ def arguments(pipeline: Any, prompts: Sequence[str]) -> dict[str, Any]:
     Raises :class:`UsageError` on one step of PixArt-alpha: diffusers then takes the model for a distilled one, with another
     scheduler.
     """
-    if pipeline.steps < 2 and isinstance(pipeline.pipe, ALPHA):
+    if pipeline.steps < 2 and type(pipeline.pipe).__name__ == ALPHA:
         raise UsageError(expected="at least 2 steps for PixArt-alpha", got=str(pipeline.steps), remedy="--steps 2")
     return {
         "prompt": list(prompts),
@@ -53,7 +52,7 @@ def arguments(pipeline: Any, prompts: Sequence[str]) -> dict[str, Any]:
 
 def caption_tokens(model: Described) -> int:
     """The published limit, or the tokenizer's (T5's own limit is 512)."""
-    return model.longest(ALPHA_TOKENS if model.pipeline == ALPHA.__name__ else SIGMA_TOKENS)
+    return model.longest(ALPHA_TOKENS if model.pipeline == ALPHA else SIGMA_TOKENS)
 
 
 def geometry(model: Described) -> Geometry:
@@ -68,7 +67,7 @@ def conditioning_at(transformer: Any, call: ModelCall, t: torch.Tensor) -> Condi
     return {"timestep": embedded}
 
 
-def _published(kind: type, side: int, tokens: int, interpolation: float, **told: Any) -> Architecture:
+def _published(kind: str, side: int, tokens: int, interpolation: float, **told: Any) -> Architecture:
     """Interpolation scales: scripts/convert_pixart_alpha_to_diffusers.py. Autoencoders: stabilityai/sd-vae-ft-ema for alpha,
     SDXL's for Sigma."""
     latent = side // 8
@@ -94,12 +93,14 @@ def _published(kind: type, side: int, tokens: int, interpolation: float, **told:
         **told,
     }
     parts = {
-        "transformer": (PixArtTransformer2DModel, config),
-        "vae": kl(latent, scaling_factor=0.18215 if kind is ALPHA else 0.13025),
+        "transformer": ("PixArtTransformer2DModel", config),
+        "vae": kl(latent, scaling_factor=0.18215 if kind == ALPHA else 0.13025),
         "text_encoder": t5_encoder(),
     }
 
     def others() -> dict[str, Any]:
+        from diffusers import DPMSolverMultistepScheduler
+
         scheduler = DPMSolverMultistepScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear")
         return {"tokenizer": t5_tokenizer(tokens), "scheduler": scheduler}
 
@@ -109,7 +110,7 @@ def _published(kind: type, side: int, tokens: int, interpolation: float, **told:
 FAMILY = Family(
     name="pixart",
     title="PixArt",
-    pipelines=("PixArtAlphaPipeline", "PixArtSigmaPipeline"),
+    pipelines=(ALPHA, SIGMA),
     task="text",
     segments=(Segment("transformer_blocks", basic.build_block, basic.block_settings, modulated),),
     guidance=guidance,

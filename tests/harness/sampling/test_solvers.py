@@ -15,10 +15,11 @@ from diffusers import DDIMScheduler
 from harness.config.solvers import SOLVER_NAMES
 from harness.errors import UsageError
 from harness.sampling.clock import StepClock
+from harness.sampling.grids import power_grid
 from harness.sampling.patching import patched
 from harness.sampling.schedulers.bdia import BDIAScheduler
 from harness.sampling.schedulers.ghvb import GHVBScheduler
-from harness.sampling.solvers import SOLVERS, build_solver, on_timesteps, power_grid
+from harness.sampling.solvers import SOLVERS, build_solver, on_timesteps
 from tests.gaussian import GaussianDenoiser, signal_and_noise
 
 

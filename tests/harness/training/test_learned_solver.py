@@ -12,9 +12,11 @@ from diffusers import DPMSolverMultistepScheduler
 from baselines.learned.bespoke import Bespoke
 from harness.errors import ArtifactError, UsageError
 from harness.sampling.clock import StepClock
+from harness.sampling.grids import power_grid
 from harness.sampling.pipeline import Pipeline
-from harness.sampling.schedulers.bespoke import BespokeScheduler, SolverTable
-from harness.sampling.solvers import on_timesteps, power_grid
+from harness.sampling.schedulers.bespoke import BespokeScheduler
+from harness.sampling.schedulers.solver_table import SolverTable
+from harness.sampling.solvers import on_timesteps
 from harness.training.fit import TrainSettings, fit
 from harness.training.learned_solver import LearnedSolver, denoiser, image_error, rms_distance
 from harness.training.trajectories import Recorder, record

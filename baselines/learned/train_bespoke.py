@@ -1,0 +1,75 @@
+"""Learning the solvers of :class:`baselines.learned.bespoke.Bespoke`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from baselines.learned.bespoke import FILE, NAME
+from harness.sampling.clock import StepClock
+from harness.sampling.grids import power_grid
+from harness.storage.records import write_json
+from harness.training.attention import explicit_attention
+from harness.training.fit import TrainRecord, TrainSettings, fit, share
+from harness.training.learned_solver import Error, LearnedSolver, converged_trajectories, final_latents, image_error, latent_error
+from harness.training.trajectories import Trajectories, recorded
+
+if TYPE_CHECKING:
+    from harness.sampling.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class BespokeSettings:
+    """One solver for each of ``grids``: by ``training`` from the latents of ``runs`` converged runs of 40 steps, and then by
+    ``images`` from the images of as many finer ones. Noise of ``seed`` (below 1000) and the next."""
+
+    training: TrainSettings
+    images: TrainSettings
+    grids: tuple[int, ...] = (5, 6, 8, 10)
+    runs: int = 1024
+    batch: int = 32
+    power: float = 1.5
+    seed: int = 1
+
+
+def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequence[str], folder: Path, checkpoint: Path) -> None:
+    """Learn the solvers and write ``solvers.json`` with what they cost."""
+    texts = [prompts[i % len(prompts)] for i in range(settings.runs)]
+    key = repr((texts, settings.seed, settings.power, pipeline.guidance.scale))
+    grid = power_grid(40, settings.power)
+    data = recorded(checkpoint.with_suffix(".runs.pt"), key, pipeline, texts, settings.seed, grid)
+    fine = converged_trajectories(pipeline, texts, settings.seed + 1, checkpoint.with_suffix(".fine.pt"))
+    seconds, tables = data.seconds + fine.seconds, {}
+    pipeline.transformer.requires_grad_(False)
+    stages = (("pt", settings.training, data, latent_error), ("images.pt", settings.images, fine, image_error(pipeline)))
+    for steps in settings.grids:
+        solver = LearnedSolver(steps, settings.power, pipeline.pipe.scheduler.alphas_cumprod).to(pipeline.device)
+        for suffix, training, runs, error in stages:
+            store = checkpoint.with_suffix(f".{steps}.{suffix}")
+            trained = _train(solver, pipeline, runs, settings.batch, training, store, error)
+            seconds += trained.seconds
+        tables[str(steps)] = solver.table().content()
+    content = {"guidance": pipeline.guidance.scale, "tables": tables, "seconds": seconds, "device": trained.machine}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / FILE, content)
+
+
+def _train(
+    solver: LearnedSolver,
+    pipeline: Pipeline,
+    data: Trajectories,
+    batch: int,
+    training: TrainSettings,
+    checkpoint: Path,
+    error: Error,
+) -> TrainRecord:
+    def loss(generator: torch.Generator) -> torch.Tensor:
+        rows = share(torch.randint(len(data.states), (batch,), generator=generator))
+        return error(final_latents(solver, pipeline, data, rows, StepClock()), data.states[rows, -1].to(pipeline.device))
+
+    with explicit_attention(pipeline.transformer):
+        return fit(solver, loss, training, checkpoint, f"{NAME} {solver.steps} steps")

@@ -1,0 +1,28 @@
+"""Grids of timesteps."""
+
+from __future__ import annotations
+
+from harness.errors import UsageError
+
+
+def power_grid(steps: int, power: float, train_timesteps: int = 1000) -> tuple[int, ...]:
+    """Timesteps T (1 - i / steps)^power - 1 for i = 0 .. steps - 1, high to low.
+
+    Power 1 is trailing spacing; above 1 they stand closer together towards the clean image. From the first step down to 0,
+    no timestep comes twice. Raises :class:`UsageError` where there are more steps than timesteps or ``power`` is not positive.
+
+    >>> power_grid(5, 1.0)
+    (999, 799, 599, 399, 199)
+    >>> power_grid(5, 1.5)
+    (999, 715, 464, 252, 88)
+    """
+    if not 1 <= steps <= train_timesteps or not 0 < power < 10:
+        raise UsageError(
+            expected=f"1 to {train_timesteps} steps and a power between 0 and 10",
+            got=f"{steps} steps, power {power}",
+            remedy="for example spacing:power=1.5",
+        )
+    grid = [round(train_timesteps * (1 - i / steps) ** power) - 1 for i in range(steps)]
+    for i in range(steps - 1, -1, -1):  # rounding may not let two steps fall together
+        grid[i] = max(grid[i], 0 if i == steps - 1 else grid[i + 1] + 1)
+    return tuple(grid)
