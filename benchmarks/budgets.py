@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -41,7 +42,9 @@ def runner_overhead(preset: str) -> tuple[float, float]:
             middle = time.perf_counter()
             with pipeline.counting() as counter:
                 for indices in samples.chunks():
-                    samples.generate(indices, lambda p, i: pipeline.generate(p, spec.seed, i).numpy(), lambda c=counter: c.rows)
+                    samples.generate(
+                        indices, lambda p, i: pipeline.generate(p, spec.seed, i).numpy(), partial(getattr, counter, "rows")
+                    )
             samples.finish("full")
             if repeat:  # the first turn warms up
                 bare.append(middle - start)

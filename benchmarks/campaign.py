@@ -23,7 +23,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from datetime import datetime, tzinfo
 from pathlib import Path
+from typing import Self
 
 import torch
 from rich.console import Console
@@ -176,7 +178,7 @@ def clock_jump(bench: Bench, number: int) -> str:
 
     def work() -> None:
         time.time = lambda: real() + bench.rng.uniform(-3.15e7, 3.15e7)
-        environment.datetime = JumpingClock
+        environment.datetime = JumpingClock  # type: ignore[attr-defined]
         command(bench.run(out))()
 
     code = ended(forked(work, out / "log.txt"))
@@ -186,13 +188,13 @@ def clock_jump(bench: Bench, number: int) -> str:
     return resumed_run(bench, out)
 
 
-class JumpingClock(environment.datetime):  # type: ignore[misc]
+class JumpingClock(datetime):
     """A clock that went back by 30 years."""
 
     @classmethod
-    def now(cls, tz: object = None) -> environment.datetime:
+    def now(cls, tz: tzinfo | None = None) -> Self:
         """Long ago."""
-        return environment.datetime(1996, 2, 29, tzinfo=tz)  # type: ignore[arg-type]
+        return cls(1996, 2, 29, tzinfo=tz)
 
 
 def kill_training(bench: Bench, number: int) -> str:

@@ -36,7 +36,7 @@ def draw(pairs: int) -> tuple[torch.Tensor, list[str]]:
     return images, [" ".join(random.choice(WORDS, size=3 + i % 14)) for i in range(pairs)]
 
 
-def timed(work: Callable[[], np.ndarray], device: str) -> tuple[float, np.ndarray]:  # type: ignore[type-arg]
+def timed(work: Callable[[], np.ndarray], device: str) -> tuple[float, np.ndarray]:
     """Seconds after a device synchronise, and the scores."""
     start = time.perf_counter()
     found = work()
@@ -50,7 +50,7 @@ def main(folder: Path, device: Annotated[str, typer.Option()] = "cpu", pairs: in
     images, prompts = draw(pairs)
     ours = {p: RewardModel(ImageRewardWeights(folder=folder, precision=p), device) for p in ("fp32", "bf16")}
     package, pil = ours["fp32"].model, to_pil(images)
-    paths: dict[str, Callable[[], np.ndarray]] = {  # type: ignore[type-arg]
+    paths: dict[str, Callable[[], np.ndarray]] = {
         "package": lambda: np.array([package.score(p, i) for p, i in zip(prompts[:alone], pil[:alone], strict=True)]),
         **{f"batched {p}": lambda m=m: m(images, prompts).cpu().numpy() for p, m in ours.items()},  # type: ignore[misc]
     }

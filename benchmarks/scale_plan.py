@@ -160,8 +160,8 @@ def plan_for(gpus: int, assumed: Assumptions, measured: Measured) -> Plan:
         "the driver": total / assumed.batch * measured.driver_s / generate_s,
         "what one process does alone": (time_s + report_s) / (generate_s + score_s + time_s + report_s),
     }
-    hours = [seconds / 3600 for seconds in (generate_s, time_s, score_s, report_s)]
-    return Plan(*hours, (generate_s + score_s) / 3600 * gpus + time_s / 3600, stored, shares)
+    generate_h, time_h, score_h, report_h = (seconds / 3600 for seconds in (generate_s, time_s, score_s, report_s))
+    return Plan(generate_h, time_h, score_h, report_h, (generate_s + score_s) / 3600 * gpus + time_s / 3600, stored, shares)
 
 
 def plan(assumed: Assumptions) -> Table:

@@ -41,7 +41,7 @@ def pipelines(weights: Path, device: str) -> dict[str, Callable[[torch.Tensor], 
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     fidelity: Any = open_inception(weights, device)
-    ours = {p: InceptionFeatures(open_inception(weights, device), device, p) for p in ("fp32", "bf16")}  # type: ignore[arg-type]
+    ours = {p: InceptionFeatures(open_inception(weights, device), device, p) for p in ("fp32", "bf16")}
     torchmetrics: Any = FrechetInceptionDistance(2048, feature_extractor_weights_path=str(weights), antialias=False).to(device)
 
     def cleanfid(images: torch.Tensor) -> torch.Tensor:

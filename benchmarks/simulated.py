@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -102,7 +102,7 @@ class Clocked:
     """A worker whose processor seconds are added up by stage."""
 
     worker: SamplerWorker
-    seconds: Counter[str]
+    seconds: dict[str, float]
 
     def facts(self) -> Facts:
         """The worker's."""
@@ -122,7 +122,7 @@ class Clocked:
 
 def simulate(images: int, side: int) -> ImageCost:
     """What storing, scoring (PSNR) and reporting cost in a run of two methods, ``images`` in all."""
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as out:
         experiment = simulated(images // 2, ["full", "steps:8"], ["psnr"])
         folder = experiment.folder(Path(out))

@@ -233,7 +233,7 @@ def check_whole(bench: Bench, out: Path) -> None:
     folder = run_folder(out)
     run = read_run(folder)
     others = differing(bench.whole, results(out))
-    if others or not run.complete or len({t.round for t in run.timings}) != 2 or list(folder.rglob("*.tmp")):
+    if others or not run.complete or len({t.round for t in run.timings}) != 2 or any(folder.rglob("*.tmp")):
         raise Unexplained(f"not as undisturbed: {others[:3]}, complete {run.complete}, {len(run.timings)} timings")
     if not any(entry.path == folder.resolve() and entry.complete for entry in History(out / "history.sqlite").runs()):
         raise Unexplained("the history lacks the finished run")

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from harness.sampling.patching import patched
     from harness.sampling.pipeline import Pipeline
     from harness.statistics import score_difference
-    from harness.storage.records import Run, read_measurement, read_run
+    from harness.storage.measurements import read_measurement
+    from harness.storage.records import Run, read_run
     from ilf.apply import apply
     from ilf_bench.experiment import DryRun, Executed, Prepared, dry_run, execute, prepare, run
     from metrics.base import BaseMetric, FeatureMetric
@@ -44,7 +45,8 @@ _MODULES = {
     "harness.sampling.patching": ("patched",),
     "harness.sampling.pipeline": ("Pipeline",),
     "harness.statistics": ("score_difference",),
-    "harness.storage.records": ("Run", "read_measurement", "read_run"),
+    "harness.storage.measurements": ("read_measurement",),
+    "harness.storage.records": ("Run", "read_run"),
     "ilf.apply": ("apply",),
     "ilf_bench.experiment": ("DryRun", "Executed", "Prepared", "dry_run", "execute", "prepare", "run"),
     "metrics.base": ("BaseMetric", "FeatureMetric"),

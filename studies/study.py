@@ -9,7 +9,8 @@ import numpy as np
 
 from harness.results import BASELINE, FloatArray, MethodRecord, Score
 from harness.statistics import Estimate, Interval, paired_difference, time_ratio
-from harness.storage.records import Run, read_measurement
+from harness.storage.measurements import read_measurement
+from harness.storage.records import Run
 from reports.analysis.select import record_of, rounds_of
 
 ILF, ADAPTER, PAPER = "ilf", "ilf-adapter", "ilf-paper"  # the bundled feedback modules

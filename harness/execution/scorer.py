@@ -23,7 +23,8 @@ from harness.results import BASELINE, Failure, Fault, FloatArray, Score
 from harness.statistics.controls import CONTROLS, IDENTICAL
 from harness.storage.files import digest
 from harness.storage.layout import Layout, Pair
-from harness.storage.records import has_measurement, read_measurement, read_score, write_measurement, write_score
+from harness.storage.measurements import has_measurement, read_measurement, write_measurement
+from harness.storage.records import read_score, write_score
 from harness.storage.samples import SampleSet, chunks
 
 REPEAT = 1e-3  # of the largest measurement: what another batch size may change

@@ -17,7 +17,8 @@ from harness.execution.tasks import Task
 from harness.results import BASELINE, Direction, Failure, FloatArray, Score
 from harness.statistics.controls import CONTROLS
 from harness.storage.layout import Layout, Scored
-from harness.storage.records import read_json, read_measurement, read_score
+from harness.storage.measurements import read_measurement
+from harness.storage.records import read_json, read_score
 from harness.storage.samples import SampleSet, chunks
 
 PROMPTS = tuple(f"prompt {i}" for i in range(12))
