@@ -15,7 +15,7 @@ import transformers
 
 from harness.config.spec import ExperimentSpec, is_random
 from harness.cost.plan import Backbone, Plan
-from harness.errors import ArtifactError
+from harness.errors import ArtifactError, NotMeasured, UsageError
 from harness.hub import PREFIX, fetch_model
 from harness.models.components import check_present, check_tokenizers, load_weighted, weighted_components
 from harness.models.families.base import Described, Family, backbone_of
@@ -25,6 +25,7 @@ from harness.models.reading import CLASSES, check_index, check_part, offline, re
 from harness.paths import locate
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.precision import exact_float32, resolve_device
+from harness.sampling.solvers import build_solver
 
 SETTINGS = ("*.json", "*/*.json", "*/*.model", "*/*.txt", "*/*.jinja")
 
@@ -48,6 +49,7 @@ def find_plan(spec: ExperimentSpec) -> Plan:
         check_present(folder)
         family, model = family_of(read_index(folder, spec.task)), describe_folder(located)
         check_fits(family, model, located)
+        check_solver(spec.solver, folder)
     guidance = family.guidance(model.configs, spec.guidance, 1.0)
     return Plan.full(shapes_of(family, model, folder), spec.steps, guidance, spec.solver)
 
@@ -132,6 +134,16 @@ def check_fits(family: Family, model: Described, located: Located) -> None:
             got=f"{'; '.join(wrong)} in {located.transformer}",
             remedy="name a transformer and a base of one family",
         )
+
+
+def check_solver(name: str, folder: Path) -> None:
+    """Raise :class:`UsageError` where a named solver cannot represent the scheduler that lies in a pipeline's folder."""
+    with reading(f"a scheduler in {folder / 'scheduler'}", "restore or download the folder again"):
+        own = getattr(diffusers, check_index(folder)["scheduler"][1]).from_pretrained(folder / "scheduler", local_files_only=True)
+    try:
+        build_solver(name, own)
+    except NotMeasured as error:
+        raise UsageError(expected=error.expected, got=error.got, remedy="--set solver=checkpoint, or another one") from error
 
 
 def quiet_libraries() -> None:

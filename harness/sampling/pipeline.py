@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from harness.config.solvers import OWN
 from harness.config.spec import PRECISION_OF
 from harness.cost.flops import Geometry
 from harness.cost.guidance import Guidance
@@ -26,6 +27,7 @@ from harness.sampling.noise import generators
 from harness.sampling.patching import patched
 from harness.sampling.precision import autocast, resolve
 from harness.sampling.schedulers.bespoke import guidance_terms
+from harness.sampling.schedulers.represent import replaced
 from harness.sampling.schedulers.solver_table import SolverTable
 from harness.sampling.sites import Site, list_sites
 from harness.sampling.solvers import build_bespoke, build_solver, on_timesteps
@@ -75,6 +77,8 @@ class Pipeline:
         self.solver = solver
         self.timesteps: tuple[int, ...] = ()
         self.pipe.scheduler = build_solver(solver, self.own_scheduler)
+        if solver != OWN and (note := replaced(solver, self.pipe.scheduler, self.own_scheduler)):
+            self.notes = (*notes, note)
         self.clock = StepClock()
         self.counter: BlockCounter | None = None
         self.generators: list[torch.Generator] = []  # of the present call, one per image

@@ -15,6 +15,7 @@ from harness.sampling.schedulers.bdia import BDIAScheduler
 from harness.sampling.schedulers.bespoke import BespokeScheduler
 from harness.sampling.schedulers.evodiff import EVODiffScheduler
 from harness.sampling.schedulers.ghvb import GHVBScheduler
+from harness.sampling.schedulers.represent import represented
 from harness.sampling.schedulers.solver_table import SolverTable
 
 
@@ -49,22 +50,20 @@ _FREE = (DPMSolverMultistepScheduler, OwnScheduler)  # these take any timesteps
 
 
 def build_solver(name: str, own: Any) -> Any:
-    """A fresh scheduler with the betas and prediction type of ``own``, the checkpoint's scheduler."""
+    """A fresh scheduler with the noise levels, prediction type and clipping of ``own``, the checkpoint's scheduler.
+
+    Raises :class:`harness.errors.NotMeasured` where the solver cannot have them.
+    """
     if check_solver(name) == OWN:
         return type(own).from_config(own.config)
     kind = SOLVERS[name]
-    return kind.scheduler(**_betas(own), **kind.settings)
+    return represented(name, kind.scheduler, kind.settings, own)
 
 
 def build_bespoke(table: SolverTable, own: Any) -> BespokeScheduler:
-    """A learned solver with the betas and prediction type of ``own``."""
-    scheduler: BespokeScheduler = BespokeScheduler(**_betas(own), table=table.content())
+    """A learned solver with the noise levels and prediction type of ``own``; raises as :func:`build_solver`."""
+    scheduler: BespokeScheduler = represented("bespoke", BespokeScheduler, {"table": table.content()}, own)
     return scheduler
-
-
-def _betas(own: Any) -> dict[str, Any]:
-    keep = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
-    return {name: own.config[name] for name in keep if name in own.config}
 
 
 def on_timesteps(scheduler: Any, timesteps: Sequence[int]) -> Any:

@@ -23,13 +23,18 @@ from harness.sampling.solvers import SOLVERS, build_solver, on_timesteps
 from tests.gaussian import GaussianDenoiser, signal_and_noise
 
 
+def unclipped(**settings: Any) -> DDIMScheduler:
+    """The scheduler of a checkpoint for latents, as published ones are: diffusers' default bounds the clean image by 1."""
+    return DDIMScheduler(clip_sample=False, **settings)
+
+
 def test_the_names_of_the_solvers_are_those_of_their_table() -> None:
     assert tuple(SOLVERS) == SOLVER_NAMES
 
 
 def error_at(name: str, steps: int, stop: int = -1) -> float:
     """Largest error of one solver against the exact flow, at timestep ``stop`` or on the clean image."""
-    toy, scheduler = GaussianDenoiser(), build_solver(name, DDIMScheduler())
+    toy, scheduler = GaussianDenoiser(), build_solver(name, unclipped())
     scheduler.set_timesteps(steps)
     start = torch.linspace(-2, 2, 9, dtype=torch.float64).view(1, 1, 3, 3)
     x = start.clone()
@@ -65,7 +70,7 @@ def test_curve_of_fewer_steps_falls(name: str) -> None:
 
 def test_equal_settings_make_equal_solvers() -> None:
     assert error_at("ddim", 20) == pytest.approx(error_at("dpm++1", 20), rel=0.05)
-    ddim = solve_own(build_solver("ddim", DDIMScheduler()))
+    ddim = solve_own(build_solver("ddim", unclipped()))
     assert torch.allclose(solve_own(BDIAScheduler(gamma=0.0)), ddim, atol=1e-6)
 
 
@@ -157,7 +162,7 @@ def evodiff_by_hand(steps: int) -> np.ndarray:
 
 @pytest.mark.parametrize("steps", [4, 12, 30])
 def test_evodiff_equals_one_written_by_hand(steps: int) -> None:
-    toy, scheduler = GaussianDenoiser(), build_solver("evodiff", DDIMScheduler())
+    toy, scheduler = GaussianDenoiser(), build_solver("evodiff", unclipped())
     scheduler.set_timesteps(steps)
     x = torch.linspace(-2, 2, 9, dtype=torch.float64).view(1, 9, 1, 1)
     for t in scheduler.timesteps.tolist():
@@ -167,7 +172,7 @@ def test_evodiff_equals_one_written_by_hand(steps: int) -> None:
 
 @pytest.mark.parametrize("name", ["ghvb", "bdia", "evodiff"])
 def test_own_solvers_have_the_interface_of_diffusers(name: str, tmp_path: Path) -> None:
-    own = build_solver(name, DDIMScheduler(beta_end=0.015))
+    own = build_solver(name, unclipped(beta_end=0.015))
     own.save_pretrained(tmp_path)
     again = type(own).from_pretrained(tmp_path)
     assert again.config == own.config and again.config.beta_end == 0.015
@@ -182,14 +187,14 @@ def test_own_solvers_have_the_interface_of_diffusers(name: str, tmp_path: Path) 
 @pytest.mark.parametrize("name", ["ghvb", "bdia", "evodiff"])
 def test_own_solvers_understand_every_prediction(name: str, kind: str) -> None:
     """The same denoiser, asked for its clean image or its velocity, leads to the same sample."""
-    toy, scheduler = GaussianDenoiser(), build_solver(name, DDIMScheduler(prediction_type=kind))
+    toy, scheduler = GaussianDenoiser(), build_solver(name, unclipped(prediction_type=kind))
     scheduler.set_timesteps(12)
     x = torch.linspace(-2, 2, 9, dtype=torch.float64).view(1, 1, 3, 3)
     for t in scheduler.timesteps.tolist():
         (a, s), eps = signal_and_noise(t), toy.eps(x, t)
         x0 = (x - s * eps) / a
         x = scheduler.step(x0 if kind == "sample" else a * eps - s * x0, t, x).prev_sample
-    assert torch.allclose(x, solve_own(build_solver(name, DDIMScheduler()), 12), atol=1e-6)
+    assert torch.allclose(x, solve_own(build_solver(name, unclipped()), 12), atol=1e-6)
 
 
 @pytest.mark.parametrize("setting", [{"beta": 0.0}, {"beta": 1.5}])
@@ -202,18 +207,18 @@ def test_impossible_settings_of_own_solvers_are_refused(setting: dict[str, float
 
 def test_unknown_solver_names_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"unipc"):
-        build_solver("euler-magic", DDIMScheduler())
+        build_solver("euler-magic", unclipped())
 
 
 def test_own_keeps_the_checkpoints_scheduler() -> None:
-    own = DDIMScheduler(beta_end=0.015, timestep_spacing="leading")
+    own = unclipped(beta_end=0.015, timestep_spacing="leading")
     built = build_solver("checkpoint", own)
     assert built is not own and built.config.beta_end == 0.015 and built.config.timestep_spacing == "leading"
     assert build_solver("unipc", own).config.beta_end == 0.015
 
 
 def test_clock_counts_steps_and_names_the_landing() -> None:
-    clock, scheduler = StepClock(), build_solver("ddim", DDIMScheduler())
+    clock, scheduler = StepClock(), build_solver("ddim", unclipped())
     with clock.following(scheduler):
         scheduler.set_timesteps(4)
         seen = []
@@ -240,11 +245,11 @@ def test_patched_restores_what_was_there() -> None:
 @pytest.mark.parametrize("name", ["dpm++", "ghvb", "bdia", "evodiff"])
 def test_chosen_timesteps_are_the_ones_that_run(name: str) -> None:
     """Power 1 is the solver's own grid; power 1.5 ends on the clean image, too, nearer to the exact sample at 10 steps."""
-    closer = on_timesteps(build_solver(name, DDIMScheduler()), power_grid(10, 1.5))
+    closer = on_timesteps(build_solver(name, unclipped()), power_grid(10, 1.5))
     closer.set_timesteps(99)
     assert tuple(closer.timesteps.tolist()) == power_grid(10, 1.5)
-    even = on_timesteps(build_solver(name, DDIMScheduler()), power_grid(10, 1.0))
-    assert torch.equal(solve_own(even), solve_own(build_solver(name, DDIMScheduler()), 10))
+    even = on_timesteps(build_solver(name, unclipped()), power_grid(10, 1.0))
+    assert torch.equal(solve_own(even), solve_own(build_solver(name, unclipped()), 10))
     toy, start = GaussianDenoiser(), torch.linspace(-2, 2, 9, dtype=torch.float64).view(1, 1, 3, 3)
     exact = toy.flow(start, 999, -1)
     assert (solve_own(closer) - exact).abs().max() < (solve_own(even) - exact).abs().max()
@@ -252,4 +257,4 @@ def test_chosen_timesteps_are_the_ones_that_run(name: str) -> None:
 
 def test_a_solver_that_cannot_choose_says_which_can() -> None:
     with pytest.raises(UsageError, match="ghvb"):
-        on_timesteps(build_solver("unipc", DDIMScheduler()), power_grid(10, 1.5))
+        on_timesteps(build_solver("unipc", unclipped()), power_grid(10, 1.5))
