@@ -68,7 +68,7 @@ class Assumptions:
     batch: int = 32  # images of a range
     gpu_hour: float = 2.5  # price
     write_bytes_s: float = 1e9  # of the shared store
-    record_bytes: float = 9_000  # an image: receipts, and 2048 float32 features
+    record_bytes: float = 9_000  # per image: receipts, and 2048 float32 features
 
 
 def machine() -> dict[str, Any]:
@@ -91,7 +91,7 @@ def read_result(part: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a plan takes from measurements: seconds of processor time an image or a range, and bytes an image.
+    """What a plan takes from measurements: processor seconds per image or per range, and bytes per image.
 
     ``efficiency``: what two workers did of twice one worker's work, in the worse stage.
     """

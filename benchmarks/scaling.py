@@ -3,8 +3,8 @@
     python -m benchmarks.scaling [workers] [memory] [records] [plan]
 
 ``workers``: generation and scoring of the tiny-text preset with one and with two single-thread workers of the Ray engine.
-``memory``: the driver's memory and processor time at 1,000 and 20,000 images. ``records``: what storing, scoring and reporting
-an image cost at up to 200,000 images. Both replace sampling by noise, so that the product's own work remains. Each writes
+``memory``: the driver's memory and processor time at 1,000 and 20,000 images. ``records``: what storing, scoring and
+reporting cost per image at up to 200,000 images. Both replace sampling by noise, so that the product's own work remains. Each writes
 benchmarks/results/scaling-PART.json, and ``plan`` (benchmarks/scale_plan.py) reads them. ``workers`` needs a quiet machine; the
 others count processor time, which other load changes little. docs/scale.md holds what they printed.
 """
@@ -102,11 +102,11 @@ def memory(counts: Sequence[int]) -> None:
 
 
 def records(cases: Sequence[tuple[int, int]]) -> None:
-    """Processor time an image, each case (images, side) in a process of its own."""
+    """Processor time per image, each case (images, side) in a process of its own."""
     found = [apart(simulate, *case) for case in cases]
     write_result("records", {"machine": machine(), "runs": [asdict(each) for each in found]})
     columns = ("images", "side", "bytes", "store", "score", "runner", "history", "report", "report's peak, MiB")
-    table = Table(*columns, title="Milliseconds of processor time an image; two methods, PSNR")
+    table = Table(*columns, title="Milliseconds of processor time per image; two methods, PSNR")
     for each in found:
         parts = (each.store_s, each.score_s, each.runner_s, each.history_s, each.report_s)
         costs = (f"{1e3 * part / each.images:.3f}" for part in parts)

@@ -11,7 +11,11 @@ from harness.text import said
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``did you mean 'steps'? `` for a word that is nearly one of the known, else nothing: the beginning of a remedy."""
+    """``did you mean 'steps'? `` for a word that is nearly one of the known, else nothing: the beginning of a remedy.
+
+    >>> did_you_mean("deepcach", ["deepcache", "fora", "steps"])
+    "did you mean 'deepcache'? "
+    """
     near = difflib.get_close_matches(word, list(known), 1)
     return f"did you mean {near[0]!r}? " if near else ""
 

@@ -226,7 +226,11 @@ class MethodRecord:
 
 
 def method_parts(text: str) -> list[str]:
-    """The parts of a composition, joined by plus signs; those of ``dpm++`` join nothing: ``steps:6+solver:dpm++`` has two."""
+    """The parts of a composition, joined by plus signs; those of ``dpm++`` join nothing: ``steps:6+solver:dpm++`` has two.
+
+    >>> method_parts("steps:6+solver:dpm++")
+    ['steps:6', 'solver:dpm++']
+    """
     return [part.strip() for part in re.split(r"(?<!\+)\+(?!\+)|(?<=\+\+)\+(?!\+)", text)]
 
 

@@ -21,7 +21,11 @@ OBJECTS = "a file or repository that brings Python objects or code, which are ne
 
 
 def visible(text: str) -> str:
-    """``text`` with every control character and every mark that turns its direction written as an escape: ``\\x1b``."""
+    """``text`` with every control character and every mark that turns its direction written as an escape: ``\\x1b``.
+
+    >>> print(visible("full" + chr(27) + "[31m"))
+    full\\x1b[31m
+    """
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escaped(sign) for sign in text)
@@ -39,7 +43,11 @@ def one_line(text: str, most: int = MOST_LETTERS) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """``text`` with the user, the password and the secret parameters of every URL in it blanked."""
+    """``text`` with the user, the password and the secret parameters of every URL in it blanked.
+
+    >>> without_credentials("s3 at https://me:secret@example.org/bucket")
+    's3 at https://***@example.org/bucket'
+    """
     if ":/" not in text:
         return text
     return SECRET.sub(r"\1***", USER.sub(r"\1***@", text))

@@ -41,7 +41,7 @@ Plugins = Annotated[
 
 Assigned = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Any field of the preset, as timing.rounds=3; may be given several times."),
+    typer.Option("--set", metavar="FIELD=VALUE", help="Set any field of the preset, for example timing.rounds=3; repeatable."),
 ]
 
 

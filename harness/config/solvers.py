@@ -9,7 +9,11 @@ SOLVER_NAMES = ("ddim", "dpm++", "dpm++1", "unipc", "deis", "ghvb", "bdia", "bdi
 
 
 def check_solver(name: str) -> str:
-    """The name itself, or a :class:`UsageError` that lists the known ones."""
+    """The name itself, or a :class:`UsageError` that lists the known ones.
+
+    >>> check_solver("unipc")
+    'unipc'
+    """
     if name != OWN and name not in SOLVER_NAMES:
         known = (OWN, *SOLVER_NAMES)
         remedy = did_you_mean(name, known) or "choose one of these"

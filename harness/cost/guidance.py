@@ -22,6 +22,9 @@ class Guidance:
     A single branch runs at a scale of ``off`` or less. ``base``: the guided prediction is null + s (c - null), or with base
     ``conditional`` c + s (c - null). ``rescaled``: the pipeline then gives it the norm of c, token by token. ``told``: the scale
     that a guidance-distilled model gets as an input beside all this.
+
+    >>> Guidance(4.5).branches, Guidance(1.0).branches
+    (2, 1)
     """
 
     scale: float = 1.0

@@ -88,6 +88,9 @@ class Plan:
     ``timesteps`` are chosen ones, high to low, and ``spacing`` names the rule that chose them; none: the solver's own.
     ``loops``: blocks run again on some steps, which a cache may skip along with the blocks. ``chosen``: what the methods of a
     composition have decided so far.
+    >>> full = Plan.full(Backbone(28, None), 20, Guidance(4.5))
+    >>> full.block_evaluations, full.with_steps(10).block_evaluations
+    (1120.0, 560.0)
     """
 
     backbone: Backbone

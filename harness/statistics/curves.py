@@ -36,7 +36,11 @@ class Mixture:
 
 
 def interpolation(at: FloatArray, knots: FloatArray) -> FloatArray:
-    """Shares [B, K] that mix the two neighbours of ``at`` [B] among ``knots`` [B, K]; beyond the ends all is the end's."""
+    """Shares [B, K] that mix the two neighbours of ``at`` [B] among ``knots`` [B, K]; beyond the ends all is the end's.
+
+    >>> interpolation(np.array([0.35]), np.array([[0.2, 0.4, 1.0]])).round(2)  # three step counts' costs
+    array([[0.25, 0.75, 0.  ]])
+    """
     order = np.argsort(knots, axis=1, kind="stable")
     sorted_knots = np.take_along_axis(knots, order, axis=1)
     last = knots.shape[1] - 1

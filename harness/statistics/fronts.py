@@ -14,6 +14,9 @@ def on_front(costs: FloatArray, losses: FloatArray) -> BoolArray:
     """Which points no other point beats, bool [B, M], in each of B draws of costs [B, M] and losses [B, M].
 
     Lower is better on both. A point is beaten by one at least as good on both axes and better on one: exact ties both stay.
+
+    >>> on_front(np.array([[0.5, 0.6, 1.0]]), np.array([[2.0, 3.0, 1.0]]))  # the second costs more and is worse than the first
+    array([[ True, False,  True]])
     """
     order, sorted_costs, sorted_losses = _sorted(costs, losses)
     best = np.minimum.accumulate(sorted_losses, axis=1)

@@ -17,7 +17,13 @@ Groups = npt.NDArray[np.intp]
 
 
 def group_by(keys: Sequence[str]) -> Groups | None:
-    """The number of each image's prompt [N], counted from 0; None where no prompt comes twice, so that images are units."""
+    """The number of each image's prompt [N], counted from 0; None where no prompt comes twice, so that images are units.
+
+    >>> group_by(["a cat", "a dog", "a cat"])
+    array([0, 1, 0])
+    >>> group_by(["a cat", "a dog"]) is None
+    True
+    """
     numbers = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     return None if len(numbers) == len(keys) else np.array([numbers[key] for key in keys], dtype=np.intp)
 

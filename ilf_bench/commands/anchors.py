@@ -23,7 +23,7 @@ def anchors(
     what: Annotated[str, typer.Argument(help="A preset, or a run folder.")],
     out: Out = DEFAULT_OUT,
 ) -> None:
-    """What a correct set-up should reproduce, within which tolerance and N, and whether the newest run of the preset did."""
+    """Show what a correct set-up reproduces, within which tolerance and at which N, and whether the newest run did."""
     from harness.storage.layout import Layout
     from harness.storage.records import read_run
 

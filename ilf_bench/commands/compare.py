@@ -15,7 +15,7 @@ def compare(
     b: Annotated[str, typer.Argument(help="The same for the other run.")],
     out: Out = DEFAULT_OUT,
 ) -> None:
-    """What changed from run A to run B: speed, memory and every score."""
+    """Show what changed from run A to run B: speed, memory and every score."""
     from ilf_bench.lookup import find_run, open_history, recorded
     from reports.analysis.spread import repeated_spreads
     from reports.render.versus import versus, versus_table

@@ -10,7 +10,7 @@ from ilf_bench.console import console
 
 
 def doctor() -> None:
-    """What is installed, which weights and devices are available, what will run and what will not."""
+    """Show what is installed, which weights and devices are available, what will run and what will not."""
     from ilf_bench.doctor import diagnose
 
     table = Table("check", "state", Column("found", overflow="fold"), Column("remedy", overflow="fold"))

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 def history(
     preset: Annotated[
-        str | None, typer.Argument(help="Only runs of this preset; or retire or restore, with the id of a run.")
+        str | None, typer.Argument(help="Show only runs of this preset; or `retire` or `restore`, followed by a run's id.")
     ] = None,
     run: Annotated[
-        str | None, typer.Argument(metavar="ID", help="The run to set aside or to take back; its beginning is enough.")
+        str | None, typer.Argument(metavar="ID", help="The run to retire or restore; the first characters of its id are enough.")
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Also write the dashboard, one self-contained page, to this file.")] = None,
-    add: Annotated[list[Path] | None, typer.Option(help="Append this run folder first; may be given several times.")] = None,
+    add: Annotated[list[Path] | None, typer.Option(help="Add this run folder to the history first; repeatable.")] = None,
     out: Out = DEFAULT_OUT,
 ) -> None:
-    """Every recorded run, newest last; trends, and the commits at which they changed."""
+    """List every recorded run, newest last, with trends and the commits at which they changed."""
     from harness.storage.files import write_bytes
     from reports.render.dashboard import dashboard
 

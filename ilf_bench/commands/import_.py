@@ -11,7 +11,9 @@ from ilf_bench.console import print_line
 from ilf_bench.options import DEFAULT_OUT, Out
 
 
-def import_(source: Annotated[Path, typer.Argument(help="A file or folder that export wrote.")], out: Out = DEFAULT_OUT) -> None:
+def import_(
+    source: Annotated[Path, typer.Argument(help="A file or folder written by `ilf-bench export`.")], out: Out = DEFAULT_OUT
+) -> None:
     """Read an export into the history; existing runs are kept."""
     from harness.history.export import import_history
     from ilf_bench.lookup import open_history

@@ -26,7 +26,7 @@ PRESETS = ("name", "description", "published number of the full run", "device me
 def list_(
     what: Annotated[str, typer.Argument(metavar="methods|metrics|presets", help="What to list.")], plugins: Plugins = None
 ) -> None:
-    """The methods, metrics or presets of this installation, and those of a plugin."""
+    """List the methods, metrics or presets of this installation, and those of a plugin."""
     tables = {"methods": (METHODS, methods), "metrics": (METRICS, metrics), "presets": (PRESETS, presets)}
     if what not in tables:
         remedy = f"{did_you_mean(what, tables)}for example ilf-bench list methods"

@@ -23,7 +23,9 @@ ASSUMED = "assumed"
 
 def power(
     what: Annotated[str, typer.Argument(help="A preset that you mean to run, or a run folder.")],
-    pilot: Annotated[str | None, typer.Option(help="Run that gives the variances; default: the newest of that preset.")] = None,
+    pilot: Annotated[
+        str | None, typer.Option(help="Run from which the variances are taken; default: the newest of that preset.")
+    ] = None,
     samples: Annotated[int | None, typer.Option(help="Images per method; default: the preset's.")] = None,
     rounds: Annotated[int | None, typer.Option(help="Timing rounds; default: the preset's.")] = None,
     effect: Annotated[str | None, typer.Option(help="Differences to detect, as clip_score=0.5,speed=0.02.")] = None,
@@ -32,7 +34,7 @@ def power(
     ] = None,
     out: Out = DEFAULT_OUT,
 ) -> None:
-    """How small a difference a run can detect, and how many images the margin needs; nothing is run."""
+    """Estimate how small a difference a run can detect and how many images that takes; nothing is run."""
     print_whole(console, needed(what, pilot, samples, rounds, amounts(effect), amounts(assume), out))
 
 

@@ -80,7 +80,7 @@ class EngineOptions:
     ] = None
     score_device: Annotated[str | None, typer.Option(help="With ray: device for scoring; default: that of --device.")] = None
     score_batch: Annotated[int, typer.Option(min=1, help="With ray: images per scoring batch.")] = 64
-    deadline: Annotated[float, typer.Option(min=1, help="With ray: seconds until a worker counts as hung.")] = 1800
+    deadline: Annotated[float, typer.Option(min=1, help="With ray: seconds after which a worker is considered hung.")] = 1800
 
     def cluster(self, device: str) -> ClusterOptions:
         """For workers that sample on ``device``. Raises :class:`ImportError` without ray."""

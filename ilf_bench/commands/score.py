@@ -18,7 +18,9 @@ def score(
     folder: Annotated[Path, typer.Argument(help="Images that another program made, sub-folders included.")],
     prompts: Annotated[
         Path | None,
-        typer.Option(help="Their prompts: by id or file name where the list has them, else one per image in natural order."),
+        typer.Option(
+            help="Their prompts, matched by id or file name where the list has them, else one per image in natural order."
+        ),
     ] = None,
     metrics: Annotated[
         str | None, typer.Option(help="Comma-separated; default: the usual ones that the images, prompts and --against allow.")

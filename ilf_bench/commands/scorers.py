@@ -14,8 +14,8 @@ from ilf_bench.console import console, print_line, print_whole
 
 def scorers(
     action: Annotated[Literal["list", "install", "try"], typer.Argument(help="What to do.")] = "list",
-    name: Annotated[str | None, typer.Argument(help="An environment, as the list names it; for try: a metric.")] = None,
-    python: Annotated[str, typer.Option(help="Interpreter to make the environment with.")] = sys.executable,
+    name: Annotated[str | None, typer.Argument(help="The environment's name as listed; for `try`, a metric.")] = None,
+    python: Annotated[str, typer.Option(help="The Python interpreter that creates the environment.")] = sys.executable,
     file: Annotated[str | None, typer.Option("--scorers", help="A scorers' file with commands of your own.")] = None,
 ) -> None:
     """List, install or try metrics that run as programs in environments of their own; docs/scorer-commands.md."""

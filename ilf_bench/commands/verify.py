@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def verify(
-    what: Annotated[Path, typer.Argument(help="A bundle, or a run folder that the history holds.")],
-    digest: Annotated[str | None, typer.Option(help="The digest that the bundle's publisher named.")] = None,
+    what: Annotated[Path, typer.Argument(help="A bundle, or the folder of a run in the history.")],
+    digest: Annotated[str | None, typer.Option(help="The digest that the bundle's publisher stated.")] = None,
     extract: Annotated[Path | None, typer.Option(help="Unpack an intact bundle into this new folder.")] = None,
     out: Out = DEFAULT_OUT,
 ) -> None:
-    """What was altered, is missing or was added: exit 0 if everything is unchanged, else 1."""
+    """Report what was altered, is missing or was added: exit 0 if everything is unchanged, else 1."""
     if what.is_dir():
         if digest is not None or extract is not None:
             raise UsageError(expected="a bundle for --digest and --extract", got=f"the folder {what}", remedy="name the .zip")

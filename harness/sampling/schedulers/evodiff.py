@@ -24,7 +24,7 @@ class _Probe:
     change: torch.Tensor
     gain: float
     pace: float
-    jump: float
+    increment: float
     lean: torch.Tensor
     balance: float
     trust: float
@@ -78,14 +78,14 @@ class EVODiffScheduler(OwnScheduler):
         before, self._before, self._probe = self._before, x0, None
         if there.noise == 0:
             return x0
-        jump = 1 / there.ratio - 1 / here.ratio
-        euler = there.noise / here.noise * sample + there.noise * jump * x0
+        increment = 1 / there.ratio - 1 / here.ratio
+        euler = there.noise / here.noise * sample + there.noise * increment * x0
         if before is None:
             return euler
-        self._probe = self._predict(euler, x0, before, jump)
+        self._probe = self._predict(euler, x0, before, increment)
         return self._probe.probe
 
-    def _predict(self, euler: torch.Tensor, clean: torch.Tensor, before: torch.Tensor, jump: float) -> _Probe:
+    def _predict(self, euler: torch.Tensor, clean: torch.Tensor, before: torch.Tensor, increment: float) -> _Probe:
         past, here, there = self.levels[self.index - 1], self.levels[self.index], self.levels[self.index + 1]
         pace = _log_step(past, here) / _log_step(here, there)
         shrink = there.noise / here.noise
@@ -94,20 +94,20 @@ class EVODiffScheduler(OwnScheduler):
         share = _balanced(clean, before, balance, trust)
         change = clean - share * before
         lean = torch.sigmoid(0.25 * share.abs()) * pace
-        gain = 0.5 * there.noise * jump
+        gain = 0.5 * there.noise * increment
         probe = euler + gain / lean * change
-        return _Probe(euler, probe, clean, before, change, gain, pace, jump, lean, balance, trust, shrink)
+        return _Probe(euler, probe, clean, before, change, gain, pace, increment, lean, balance, trust, shrink)
 
     def _corrected(self, p: _Probe, ahead: torch.Tensor) -> torch.Tensor:
         """The step again, with the prediction at its end; see the class."""
         next_change = ahead - _balanced(ahead, p.clean, p.balance, p.trust) * p.clean
-        back, forth = p.change / p.pace / p.jump, next_change * p.pace / p.jump
+        back, forth = p.change / p.pace / p.increment, next_change * p.pace / p.increment
         eta = 0.5 * torch.sigmoid(0.5 * _projection(forth + back, forth - back).abs())
         mixed = p.pace * (1 - eta) * next_change - eta / p.pace * p.change
         missed = p.probe - p.euler - p.gain / p.lean * mixed
         excess = (_projection(missed, p.change) / (2 * p.gain)).abs() - 0.5
         if self.num_inference_steps > MANY_STEPS:
-            slope = (p.clean - p.before) / p.jump
+            slope = (p.clean - p.before) / p.increment
             excess = -excess * torch.sigmoid(_projection(p.clean, slope) * (2 - p.shrink**2))
         corrected: torch.Tensor = p.euler + p.gain / torch.sigmoid(excess) * mixed
         return corrected
