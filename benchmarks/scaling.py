@@ -4,9 +4,9 @@
 
 ``workers``: generation and scoring of the tiny-text preset with one and with two single-thread workers of the Ray engine.
 ``memory``: the driver's memory and processor time at 1,000 and 20,000 images. ``records``: what storing, scoring and
-reporting cost per image at up to 200,000 images. Both replace sampling by noise, so that the product's own work remains. Each writes
-benchmarks/results/scaling-PART.json, and ``plan`` (benchmarks/scale_plan.py) reads them. ``workers`` needs a quiet machine; the
-others count processor time, which other load changes little. docs/scale.md holds what they printed.
+reporting cost per image at up to 200,000 images. Both replace sampling by noise, so that the product's own work remains. Each
+writes benchmarks/results/scaling-PART.json, and ``plan`` (benchmarks/scale_plan.py) reads them. ``workers`` needs a quiet
+machine; the others count processor time, which other load changes little. docs/scale.md holds what they printed.
 """
 
 from __future__ import annotations
