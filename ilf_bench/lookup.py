@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.history.store import History, HistoryEntry
@@ -11,6 +12,9 @@ from harness.storage.locations import history_path, is_local, place
 from harness.storage.records import Run, read_run
 from harness.text import without_credentials
 from ilf_bench.console import errors, print_line
+
+if TYPE_CHECKING:
+    from reports.tracking.base import Tracker
 
 
 def open_history(out: Path) -> History:
@@ -61,9 +65,11 @@ def newest_run(history: History, other_than: Run) -> Run:
     return history.load(entries[-1].run_id)
 
 
-def logged_to_mlflow(history: History, store: str) -> str:
-    """Log the runs that an MLflow store does not have yet; returns a sentence. Raises :class:`UsageError` without mlflow."""
-    from harness.history.mlflow import log_history
+def track(out: Path, tracker: Tracker) -> str:
+    """Log the runs in ``out`` that a tracker lacks, with the images and reports that lie there; returns a sentence."""
+    from reports.tracking.base import log_history
 
-    new, all_runs = log_history(history, store)
-    return f"{new} of {all_runs} runs were new to MLflow at {store or 'its default store'}"
+    history = kept_history(out)
+    found = {entry.run_id: folder_on_disk(entry, out) for entry in history.runs()}
+    new, all_runs = log_history(history, tracker, {identity: folder for identity, folder in found.items() if folder})
+    return f"{new} of {all_runs} runs were new to {tracker.where}"

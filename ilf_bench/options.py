@@ -38,6 +38,14 @@ Plugins = Annotated[
     typer.Option("--plugin", help="A Python file with METHODS or METRICS; your own code is run."),
 ]
 
+Track = Annotated[
+    str | None,
+    typer.Option(
+        "--track",
+        metavar="KIND[:WHERE]",
+        help="Also log runs that are new there to mlflow:URI, wandb:PROJECT or tensorboard:FOLDER.",
+    ),
+]
 
 Assigned = Annotated[
     list[str] | None,

@@ -21,6 +21,7 @@ from ilf_bench.options import (
     Plugins,
     Reference,
     Scorers,
+    Track,
     given,
     split,
     timing_overrides,
@@ -28,6 +29,7 @@ from ilf_bench.options import (
 
 if TYPE_CHECKING:
     from harness.execution.ray import ClusterOptions
+    from reports.tracking.base import Tracker
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,7 @@ def run(
     preset: Annotated[str, typer.Argument(help="A bundled preset or a YAML file.")] = "tiny-text",
     plugins: Plugins = None,
     out: Out = DEFAULT_OUT,
-    mlflow: Annotated[
-        str | None, typer.Option(help="Also log new runs of the history to this MLflow store; '' means OUT/mlruns.")
-    ] = None,
+    tracker: Track = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cost, expected time and disk; sample nothing.")] = False,
 ) -> None:
     """Compare methods: generate, time, score, report."""
@@ -107,12 +107,11 @@ def run(
     spec = load_spec(preset, options.overrides())  # what is wrong in it is said at once, before torch is loaded
     print_line(f"{spec.name}: {len(spec.methods)} methods, {spec.samples} images each; loading torch and diffusers")
 
-    from harness.history.mlflow import import_mlflow
     from ilf_bench import experiment, outcome
     from ilf_bench.engines import choose_engine
+    from ilf_bench.lookup import track
 
-    if mlflow is not None:
-        import_mlflow()  # before anything is sampled
+    opened = _opened(tracker, out)  # before anything is sampled
     prepared = experiment.prepare(preset, options.overrides(), plugins or (), here=engine.engine == "local" or dry_run)
     make_engine = choose_engine(engine.engine, lambda: engine.cluster(prepared.experiment.spec.device))
     if dry_run:
@@ -121,12 +120,14 @@ def run(
     command = shlex.join(["ilf-bench", *sys.argv[1:]])
     executed = experiment.execute(prepared, out, console, make_engine, command=command)
     outcome.print_executed(prepared, executed, console)
-    if mlflow is not None:
-        _log_to_mlflow(out, mlflow)
+    if opened is not None:
+        print_line(track(out, opened))
     raise typer.Exit(EXIT_PARTIAL if executed.failures else 0)
 
 
-def _log_to_mlflow(out: Path, store: str) -> None:
-    from ilf_bench.lookup import kept_history, logged_to_mlflow
+def _opened(tracker: str | None, out: Path) -> Tracker | None:
+    if tracker is None:
+        return None
+    from reports.tracking.open import open_tracker
 
-    print_line(logged_to_mlflow(kept_history(out), store))
+    return open_tracker(tracker, out)

@@ -87,6 +87,15 @@ def thumbnail(label: str, sample: Sample, small: bool) -> Thumbnail:
 
 def paper_grid(stored: Mapping[str, Mapping[int, Sample]]) -> bytes | None:
     """The same choice of samples as one PNG with labels; None where there is no sample that all have."""
+    if (canvas := labelled_grid(stored)) is None:
+        return None
+    buffer = io.BytesIO()
+    canvas.save(buffer, format="PNG")  # twelve times as fast as optimised, and 2% larger
+    return buffer.getvalue()
+
+
+def labelled_grid(stored: Mapping[str, Mapping[int, Sample]]) -> Image.Image | None:
+    """A row a method, a column a prompt, with their labels; None where there is no sample that all have."""
     rows = dict(list(stored.items())[:PAPER_ROWS])
     columns = choose(list(rows.values()))
     if not columns:
@@ -105,9 +114,7 @@ def paper_grid(stored: Mapping[str, Mapping[int, Sample]]) -> bytes | None:
         draw.multiline_text((GAP, y + CELL / 2), "\n".join(labels[label]), INK, font, anchor="lm", spacing=4)
         for j, sample in enumerate(columns):
             canvas.paste(_cell(samples[sample.index].path), (LABEL_WIDTH + j * (CELL + GAP), y))
-    buffer = io.BytesIO()
-    canvas.save(buffer, format="PNG")  # twelve times as fast as optimised, and 2% larger
-    return buffer.getvalue()
+    return canvas
 
 
 def choose(rows: Sequence[Mapping[int, Sample]]) -> list[Sample]:

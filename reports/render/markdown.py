@@ -120,9 +120,9 @@ def _apart(others: Apart) -> list[str]:
     """What a right set-up should reproduce, differences side by side, and the tables themselves."""
     parts = [markdown_text(sentence) for sentence in others.strange]
     if others.anchors:
-        parts += ["### What a right set-up should reproduce", _cells(ANCHOR_HEAD, others.anchors)]
+        parts += ["### What a right set-up should reproduce", escaped_table(ANCHOR_HEAD, others.anchors)]
     if others.differences:
-        parts += ["### Differences to each table's own baseline", _cells(BESIDE_HEAD, others.differences)]
+        parts += ["### Differences to each table's own baseline", escaped_table(BESIDE_HEAD, others.differences)]
     if others.numbers:
         lines = [["Source", "Method", "Block evaluations", "What", "Value", "Unit"], ["---"] * 6]
         for n in others.numbers:
@@ -132,7 +132,8 @@ def _apart(others: Apart) -> list[str]:
     return parts
 
 
-def _cells(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def escaped_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown from plain texts, of which no sign means anything in Markdown."""
     return _lines([list(head), ["---"] * len(head), *map(list, rows)])
 
 

@@ -126,12 +126,13 @@ def test_exports_keep_every_record(run: Run, tmp_path: Path, kind: str) -> None:
 
 def test_mlflow_keeps_every_record(run: Run, tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
-    from harness.history.mlflow import TAG, log_history
+    from reports.tracking.base import log_history
+    from reports.tracking.mlflow import TAG, MlflowTracker
 
     history = History(tmp_path / "h.sqlite")
     identity = history.append(run)
     uri = (tmp_path / "mlruns").as_uri()
-    log_history(history, "")
+    log_history(history, MlflowTracker("", tmp_path), {})
     client = mlflow.MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("tiny-text").experiment_id
     (logged,) = client.search_runs([experiment], f"tags.`{TAG}` = '{identity}'")
