@@ -13,12 +13,12 @@ from PIL import Image
 from harness.results import Failure, Fault, Score, TimingSample
 from harness.storage.files import digest, write_bytes
 from harness.storage.layout import Layout
+from harness.storage.measurements import write_measurement
 from harness.storage.records import (
     FORMAT,
     Run,
     read_run,
     write_json,
-    write_measurement,
     write_method,
     write_score,
 )
