@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -144,6 +144,12 @@ class Metric(Protocol):
 def reads_prompts(metric: Metric) -> bool:
     """Whether a metric looks at the prompts: as its attribute ``reads_prompts`` says, and where it has none, yes."""
     return bool(getattr(metric, "reads_prompts", True))
+
+
+def note_of(metric: Metric, prompts: Sequence[str]) -> str:
+    """What a metric says of how it reads these prompts, by its method ``note``; nothing where it has none."""
+    note: Callable[[Sequence[str]], str] | None = getattr(metric, "note", None)
+    return note(list(dict.fromkeys(prompts))) if note is not None and reads_prompts(metric) else ""
 
 
 class Unmeasurable(Exception):

@@ -58,7 +58,7 @@ class Score:
     ``influence`` [N] has mean ``value``: intervals and paired differences of every metric are computed from it; see
     :meth:`Metric.summarise`. ``per_image`` [N] is what the metric says of each image by itself, the same array where the score
     is its mean. It is infinite where an image is the full run's own (PSNR), and None where a metric says nothing of a single
-    image (FID, KID).
+    image (FID, KID). ``note`` says what of the prompts the metric's network did not read.
     """
 
     __pydantic_config__ = STRICT
@@ -73,6 +73,7 @@ class Score:
     fingerprint: Mapping[str, Text]
     influence: Annotated[FloatArray, InstanceOf]
     per_image: Annotated[FloatArray, InstanceOf] | None = None
+    note: Text = ""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 MOST_LETTERS = 2_000  # of one text in a message
 TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the reading direction
@@ -59,3 +60,9 @@ def said(text: str) -> str:
     Libraries advise to trust a file that they refuse (``weights_only=False``, ``trust_remote_code=True``); that is not passed on.
     """
     return OBJECTS if UNSAFE.search(text) else one_line(text)
+
+
+def cut_note(tokens: Sequence[int], limit: int, who: str) -> str:
+    """``12 of 50 prompts are cut at 77 tokens by CLIP``, from the length of each in tokens; empty where none is."""
+    cut = sum(count > limit for count in tokens)
+    return f"{cut} of {len(tokens)} prompts {'is' if cut == 1 else 'are'} cut at {limit} tokens by {who}" if cut else ""

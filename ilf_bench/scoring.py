@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.config.prompts import load_prompts
+from harness.config.prompts import CLASS_NUMBERS, load_prompts
 from harness.config.spec import ExperimentSpec, load_spec
 from harness.contracts import Batch, Metric, reads_prompts
 from harness.errors import UsageError
@@ -26,7 +26,6 @@ from ilf_bench.registry import Registry, build_metrics
 from ilf_bench.scorer_commands import command_metrics
 
 PRESETS = {"text": "tiny-text", "class": "tiny-class"}
-CLASS_NUMBERS = "class numbers are no captions: name the classes in words, one prompt per image"
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class FolderScore:
     """One metric of a folder. ``difference`` is the folder's score less that of ``--against``, image by image.
 
     ``influence`` [N] and ``per_image`` [N] are in the order of the files; see :class:`harness.results.Score`.
-    Where ``failure`` says why, the rest is empty.
+    ``note``: what of the prompts its network did not read. Where ``failure`` says why, the rest is empty.
     """
 
     metric: str
@@ -47,6 +46,7 @@ class FolderScore:
     per_image: FloatArray | None = None
     difference: Estimate | None = None
     failure: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,13 @@ def score_folder(request: ScoreRequest) -> FolderScores:
     ready = {name: metric for name, metric in usable.items() if not isinstance(metric, Failure)}
     texts = paired.texts if paired else ("",) * len(listing.files)
     measured = measure(by_measurement(ready), _batches(listing, texts, other) if ready else ())
-    scores = [_score(name, metric, measured) for name, metric in usable.items()]
+    scores = [_score(name, metric, measured, texts) for name, metric in usable.items()]
     if other is not None:
         alone = {name: metric for name, metric in ready.items() if not metric.paired}
         theirs = measure(by_measurement(alone), _batches(other, texts, None) if alone else ())
         scores = [_compared(score, alone.get(score.metric), theirs) for score in scores]
-    notes = [paired.how if paired else "", listing.note, other.note if other else ""]
-    return FolderScores(listing.names, texts if paired else (), tuple(scores), tuple(note for note in notes if note))
+    notes = [paired.how if paired else "", listing.note, other.note if other else "", *(score.note for score in scores)]
+    return FolderScores(listing.names, texts if paired else (), tuple(scores), tuple(dict.fromkeys(filter(None, notes))))
 
 
 def _check_same_names(listing: Listing, other: Listing) -> None:
@@ -165,21 +165,23 @@ def _stack(listing: Listing, chosen: range, size: Sequence[int] | None) -> torch
     return torch.from_numpy(stack_images([listing.files[i] for i in chosen], size, remedy))
 
 
-def _score(name: str, metric: Metric | Failure, measured: Measured) -> FolderScore:
+def _score(name: str, metric: Metric | Failure, measured: Measured, texts: Sequence[str]) -> FolderScore:
     if isinstance(metric, Failure):
         return FolderScore(name, name, failure=metric.reason)
-    found = _measured(name, metric, measured)
+    found = _measured(name, metric, measured, texts)
     if isinstance(found, str):
         return FolderScore(name, metric.title, failure=found)
     interval = mean_interval(found.influence)
-    return FolderScore(name, found.title, found.direction, interval.value, interval, found.n, found.influence, found.per_image)
+    return FolderScore(
+        name, found.title, found.direction, interval.value, interval, found.n, found.influence, found.per_image, note=found.note
+    )
 
 
-def _measured(name: str, metric: Metric, measured: Measured) -> Score | str:
+def _measured(name: str, metric: Metric, measured: Measured, texts: Sequence[str] = ()) -> Score | str:
     """The score, or why there is none."""
     try:
         rows = measured.of(metric)
-        return to_score("", name, metric, metric.summarise(rows), metric.per_image(metric.checked(rows)))
+        return to_score("", name, metric, metric.summarise(rows), metric.per_image(metric.checked(rows)), texts)
     except Exception as error:
         if is_fatal(error):
             raise

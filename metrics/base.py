@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -42,6 +42,9 @@ class ImageTextEncoder(Protocol):
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """float32 [B, d], not normalised."""
 
+    def cut(self, texts: Sequence[str]) -> str:
+        """``12 of 50 prompts are cut at 77 tokens by CLIP``, or nothing."""
+
     def fingerprint(self) -> Mapping[str, str]:
         """Weights and preprocessing."""
 
@@ -51,6 +54,9 @@ class PreferenceModel(Protocol):
 
     def __call__(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """float32 [B], higher is better, for uint8 [B, 3, H, W]."""
+
+    def cut(self, texts: Sequence[str]) -> str:
+        """``12 of 50 prompts are cut at 77 tokens by CLIP``, or nothing."""
 
     def fingerprint(self) -> Mapping[str, str]:
         """Weights and preprocessing."""
@@ -153,6 +159,10 @@ class BaseMetric(ABC):
         """Everything that must agree before two scores may be subtracted."""
         return {"metric": self.name, "floor": str(self.floor), **self.details()}
 
+    def note(self, prompts: Sequence[str]) -> str:
+        """How many of these prompts its network cuts, in words; nothing where it cuts none."""
+        return ""
+
     def summarise(self, measured: FloatArray) -> FloatArray:
         """:meth:`values` of measurements [N, d], or :class:`Unmeasurable` where there are too few or one is not finite."""
         if len(measured) < self.floor:
@@ -199,6 +209,11 @@ class FeatureMetric(BaseMetric):
     def measure(self, batch: Batch) -> FloatArray:
         """Features, float32 [B, d]."""
         return self.features(batch.images).float().cpu().numpy()
+
+
+def token_counts(tokenizer: Any, texts: Sequence[str]) -> list[int]:
+    """The length of each text in a tokenizer of transformers, special tokens included, before anything is cut."""
+    return [len(tokens) for tokens in tokenizer(list(texts), truncation=False).input_ids]
 
 
 def to_column(values: torch.Tensor) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch.nn.functional as F
 
@@ -26,6 +26,10 @@ class ClipScore(BaseMetric):
     def details(self) -> Mapping[str, str]:
         """Encoder and scale."""
         return {**self.encoder.fingerprint(), "scale": f"{SCALE:g}*max(cos,0)"}
+
+    def note(self, prompts: Sequence[str]) -> str:
+        """What the encoder does not read of them."""
+        return self.encoder.cut(prompts)
 
     def measure(self, batch: Batch) -> FloatArray:
         """Scores, float32 [B, 1]."""

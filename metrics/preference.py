@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.contracts import Batch
@@ -35,6 +35,10 @@ class Preference(BaseMetric):
     def details(self) -> Mapping[str, str]:
         """The model."""
         return self.model.fingerprint()
+
+    def note(self, prompts: Sequence[str]) -> str:
+        """What the model does not read of them."""
+        return self.model.cut(prompts)
 
     def measure(self, batch: Batch) -> FloatArray:
         """Scores, float32 [B, 1]."""

@@ -43,6 +43,7 @@ KNOWN = {
     # Val-2014 captions of 30,000 images, beside the images (gigabytes); an annotations file from cocodataset.org is smaller.
     "coco-2014": "hub:sayakpaul/coco-30-val-2014",
 }
+CLASS_NUMBERS = "class numbers are no captions: name the classes in words, one prompt per image"
 LIMIT = 10_000
 ROW = 1_000_000  # characters of a table's row, all its columns together
 MOST_PROMPTS = 2_000_000

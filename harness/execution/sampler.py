@@ -10,11 +10,13 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.config.description import describe_method
+from harness.config.spec import is_random
 from harness.execution.environment import describe, weights_digest
 from harness.execution.experiment import Experiment
 from harness.execution.tasks import Facts, Task, TaskResult, after, shrinking
 from harness.models.loading import load_pipeline, quiet_libraries
 from harness.results import A_A, BASELINE
+from harness.sampling.captions import caption_notes
 from harness.sampling.counting import BlockCounter
 from harness.sampling.encoded import EncodedPrompts
 from harness.sampling.pipeline import Pipeline
@@ -59,9 +61,14 @@ class Sampler:
         environment = describe(pipeline.device, pipeline.arithmetic) | {
             "weights": weights_digest(pipeline.folder),
             "weights_dtype": pipeline.dtype,
-            "notes": list(pipeline.notes),
+            "notes": [*pipeline.notes, *self._caption_notes()],
         }
         return Facts(environment, image_pixels(pipeline))
+
+    def _caption_notes(self) -> list[str]:
+        """How the prompts are read; pipelines of random weights have tokenizers of letters, and read nothing."""
+        is_read = self.spec.task == "text" and not is_random(self.spec.pipeline)
+        return caption_notes(self.pipeline, self.experiment.prompts) if is_read else []
 
     def do(self, task: Task) -> TaskResult | Future[TaskResult]:
         """One task. Images are stored while the next ones are made; all else is on disk when it returns."""

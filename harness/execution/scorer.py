@@ -11,8 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from harness.config.prompts import CLASS_NUMBERS
 from harness.config.spec import is_random
-from harness.contracts import Batch, Metric, Unmeasurable, why_unscored
+from harness.contracts import Batch, Metric, Unmeasurable, note_of, why_unscored
 from harness.errors import ArtifactError
 from harness.execution.controls import IMAGES, control_batch
 from harness.execution.experiment import Experiment
@@ -79,8 +80,13 @@ def fingerprint_at(metric: Metric, n: int) -> dict[str, str]:
     return {**metric.fingerprint(), **({"n": str(n)} if metric.counted else {})}
 
 
-def to_score(label: str, name: str, metric: Metric, influence: FloatArray, per_image: FloatArray | None) -> Score:
-    """The record of a summary [N] and the images' own values [N]; below ``advised`` images its title carries a watermark."""
+def to_score(
+    label: str, name: str, metric: Metric, influence: FloatArray, per_image: FloatArray | None, prompts: Sequence[str] = ()
+) -> Score:
+    """The record of a summary [N] and the images' own values [N]; below ``advised`` images its title carries a watermark.
+
+    ``prompts``: what it read, for its note.
+    """
     if not np.isfinite(influence).all() or (per_image is not None and np.isnan(per_image).any()):
         raise Unmeasurable("some per-image values are not finite")
     n = len(influence)
@@ -97,6 +103,7 @@ def to_score(label: str, name: str, metric: Metric, influence: FloatArray, per_i
         fingerprint_at(metric, n),
         influence,
         per_image,
+        note_of(metric, prompts),
     )
 
 
@@ -117,7 +124,8 @@ class Scorer:
     def __init__(
         self, experiment: Experiment, folder: Path, metrics: Mapping[str, Metric | Failure], size: int = SCORE_BATCH
     ) -> None:
-        self.experiment, self.folder, self.metrics, self.size = experiment, folder, metrics, size
+        self.experiment, self.folder, self.size = experiment, folder, size
+        self.metrics = {name: _with_captions(name, metric, experiment) for name, metric in metrics.items()}
         self.todo: Todo | None = None
 
     def close(self) -> None:
@@ -213,7 +221,8 @@ class Scorer:
         for name, metric in todo.lacking.items():
             try:
                 rows = self._measured(label, metric)
-                score = to_score(label, name, metric, metric.summarise(rows), metric.per_image(metric.checked(rows)))
+                of_images = metric.per_image(metric.checked(rows))
+                score = to_score(label, name, metric, metric.summarise(rows), of_images, self.experiment.prompts)
                 write_score(self.folder, score)
             except Unmeasurable as error:
                 write_score(self.folder, Failure(label, name, str(error)))
@@ -290,6 +299,13 @@ class Scorer:
             raise Unmeasurable(
                 f"{name}: the same images, measured twice, differ by {np.abs(rows - first[: len(rows)]).max():.2g}"
             )
+
+
+def _with_captions(name: str, metric: Metric | Failure, experiment: Experiment) -> Metric | Failure:
+    """The metric, or why it has nothing to read: the prompts of a class-conditional model may be bare numbers."""
+    reads = not isinstance(metric, Failure) and getattr(metric, "reads_prompts", False)
+    numbers = experiment.spec.task == "class" and any(text.isdecimal() for text in experiment.prompts)
+    return Failure("", name, CLASS_NUMBERS) if reads and numbers else metric
 
 
 def _is_scored(files: Pair, metric: Metric, n: int) -> bool:

@@ -84,7 +84,7 @@ def _plain(one: FolderScore) -> dict[str, Any]:
     content: dict[str, Any] = {"metric": one.metric, "title": one.title}
     if one.failure:
         return content | {"failure": one.failure}
-    content |= {"direction": one.direction, "value": one.value, "n": one.n}
+    content |= {"direction": one.direction, "value": one.value, "n": one.n, **({"note": one.note} if one.note else {})}
     if one.per_image is not None:
         content["per_image"] = [_finite(float(v)) for v in one.per_image]
     for name, found in (("interval", one.interval), ("difference", one.difference)):

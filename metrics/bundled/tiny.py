@@ -21,6 +21,8 @@ from torch import nn
 from harness.errors import ArtifactError, UsageError
 from harness.models.checksums import check_sums
 from harness.storage.files import write_bytes
+from harness.text import cut_note
+from metrics.base import token_counts
 from metrics.bundled.degradations import KINDS
 from metrics.remembered import RememberedImages, RememberedTexts
 
@@ -238,6 +240,10 @@ class TinyClip:
         """float32 [B, d], not normalised."""
         return embed_tokens(self.model, tokenize(self.tokenizer, texts).to(self.device))
 
+    def cut(self, texts: Sequence[str]) -> str:
+        """How many texts are cut, in words."""
+        return cut_note(token_counts(self.tokenizer, texts), MAX_TOKENS, "the tiny CLIP")
+
     def fingerprint(self) -> Mapping[str, str]:
         """Weights, preprocessing and the version of the library that runs them."""
         return {"encoder": self._digest, "preprocessing": PREPROCESSING, "transformers": version("transformers")}
@@ -295,6 +301,10 @@ class TinyReward:
         text = F.normalize(self.clip.embed_texts(prompts), dim=-1)
         rewards: torch.Tensor = self.model(to_unit(images.to(self.clip.device)), text)
         return rewards
+
+    def cut(self, texts: Sequence[str]) -> str:
+        """How many texts are cut, in words."""
+        return self.clip.cut(texts)
 
     def fingerprint(self) -> Mapping[str, str]:
         """Both networks' weights, preprocessing, library version."""

@@ -46,6 +46,10 @@ class PyiqaEncoder:
         embedded: torch.Tensor = self.model.encode_text(self.tokenize(list(texts), truncate=True).to(self.device))
         return embedded.float()
 
+    def cut(self, texts: Sequence[str]) -> str:
+        """None: it reads its own two prompts alone."""
+        return ""
+
     def fingerprint(self) -> Mapping[str, str]:
         """Weights, preprocessing, package."""
         return {"encoder": self._digest, "preprocessing": PREPROCESSING, "pyiqa": version("pyiqa")}

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 from harness.models.reading import load_tensors
+from harness.text import cut_note
+from metrics.base import token_counts
 from metrics.published.blip_compat import own_tokenizer, package
 from metrics.published.packages import checked, digest, existing, frozen, to_pil, weights_of
 from metrics.published.spec import ImageRewardWeights
@@ -76,6 +78,10 @@ class RewardModel:
         raw = self.model.mlp(text.last_hidden_state[:, 0].float())[:, 0]
         rewards: torch.Tensor = (raw - self.model.mean) / self.model.std
         return rewards
+
+    def cut(self, texts: Sequence[str]) -> str:
+        """How many texts are cut, in words."""
+        return cut_note(token_counts(self.model.blip.tokenizer, texts), TOKENS, "ImageReward's BLIP")
 
     def fingerprint(self) -> Mapping[str, str]:
         """Weights, preprocessing, arithmetic, package."""

@@ -9,9 +9,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from harness.text import cut_note
+from metrics.base import token_counts
 from metrics.published.packages import arithmetic, digest, frozen, in_chunks, require, to_pil, weights_of
 from metrics.published.spec import OpenClip
 from metrics.remembered import RememberedImages, RememberedTexts
+
+MARKS = 2  # of a text in tokens: where it begins, and where it ends
 
 
 class OpenClipEncoder:
@@ -45,6 +49,12 @@ class OpenClipEncoder:
         """float32 [B, d], not normalised; a text is cut after the model's context length."""
         embedded: torch.Tensor = self.model.encode_text(self.tokenizer(list(texts)).to(self.device))
         return embedded.float()
+
+    def cut(self, texts: Sequence[str]) -> str:
+        """How many texts are cut, in words."""
+        inner = getattr(self.tokenizer, "tokenizer", None)  # of transformers, where the model has one
+        counts = token_counts(inner, texts) if inner else [len(self.tokenizer.encode(text)) + MARKS for text in texts]
+        return cut_note(counts, int(self.tokenizer.context_length), f"CLIP ({self.spec.model})")
 
     def fingerprint(self) -> Mapping[str, str]:
         """Weights, model, preprocessing, package."""

@@ -14,7 +14,8 @@ from torch import nn
 
 from harness.errors import NotMeasured
 from harness.models.reading import load_tensors
-from metrics.base import ImageTextEncoder
+from harness.text import cut_note
+from metrics.base import ImageTextEncoder, token_counts
 from metrics.published.packages import digest, existing, frozen, in_chunks, to_pil, weights_of
 from metrics.published.spec import Aesthetic, HpsV2, OpenClip, PickScoreWeights
 from metrics.remembered import RememberedTexts
@@ -65,6 +66,10 @@ class PickScore:
         embedded: torch.Tensor = self.model.text_projection(pooled)
         return embedded.float()
 
+    def cut(self, texts: Sequence[str]) -> str:
+        """How many texts are cut, in words."""
+        return cut_note(token_counts(self.tokenizer, texts), self.most, "PickScore's CLIP")
+
     def fingerprint(self) -> Mapping[str, str]:
         """Weights, preprocessing, package."""
         seen = f"uint8 RGB, Pillow bicubic (antialiased) to {self.side}, centre crop, CLIP mean"
@@ -108,6 +113,10 @@ class HpsV21:
         embedded: torch.Tensor = self.encoder.model.encode_image(normalised(padded_to(self.side, images.to(self.device))))
         return embedded
 
+    def cut(self, texts: Sequence[str]) -> str:
+        """How many texts are cut, in words."""
+        return self.encoder.cut(texts)
+
     def fingerprint(self) -> Mapping[str, str]:
         """Weights, preprocessing, package."""
         known = dict(self.encoder.fingerprint())
@@ -148,6 +157,10 @@ class AestheticScore:
         """float32 [B] for uint8 [B, 3, H, W]; the prompts are not read."""
         scores: torch.Tensor = self.layers(F.normalize(self.encoder.embed_images(images), dim=-1))[:, 0]
         return scores
+
+    def cut(self, texts: Sequence[str]) -> str:
+        """It reads none."""
+        return ""
 
     def fingerprint(self) -> Mapping[str, str]:
         """Both networks' weights, preprocessing, package."""

@@ -188,3 +188,11 @@ def samples_of(run: Run, label: str) -> list[Sample]:
     check_manifest(manifest, folder.manifest)
     found = [Sample(s["index"], s["prompt"], inside(folder.path, s["file"])) for s in manifest["samples"]]
     return sorted(found, key=lambda sample: sample.index)
+
+
+def run_notes(run: Run) -> list[str]:
+    """What a reader must know beside the numbers: random weights, a replaced scheduler, prompts that were cut."""
+    recorded = run.environment.get("notes")
+    notes = [str(note) for note in recorded] if isinstance(recorded, list | tuple) else []
+    scores = [f"{score.title}: {score.note}" for score in run.scores.values() if isinstance(score, Score) and score.note]
+    return list(dict.fromkeys([*notes, *scores]))

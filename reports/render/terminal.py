@@ -12,7 +12,7 @@ from rich.text import Text
 
 from harness.storage.records import Run
 from harness.terminal import terminal_text
-from reports.analysis.select import has_tiny_scorers
+from reports.analysis.select import has_tiny_scorers, run_notes
 from reports.render.cells import Cell, Column, Row
 from reports.render.markdown import heading
 from reports.render.tables import comparison_table
@@ -55,7 +55,7 @@ def terminal_tables(run: Run, width: int) -> Iterator[RichTable | Text]:
         for number, label in enumerate(labels):
             shown.add_row(terminal_text(label), *(terminal_text(texts[column.key][number]) for column in group))
         yield shown
-    yield from map(terminal_text, notes.lines())
+    yield from map(terminal_text, (*notes.lines(), *run_notes(run)))
 
 
 def split(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[list[Column]]:

@@ -19,6 +19,7 @@ from reports.analysis.select import (
     metric_order,
     noise_spread,
     record_of,
+    run_notes,
     score_of,
     seconds_per_image,
     throttled_calls,
@@ -149,8 +150,9 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Commit", commit),
         ("Created", str(env.get("created") or "not recorded")),
     ]
-    used = {"commit", "dirty", "device", "device_name", "command", "created", "anchor", "anchors", "image_pixels"}
-    return rows + [(key, str(value)) for key, value in sorted(env.items()) if key not in used]
+    notes = [("Notes", "; ".join(run_notes(run)))] if run_notes(run) else []
+    used = {"notes", "commit", "dirty", "device", "device_name", "command", "created", "anchor", "anchors", "image_pixels"}
+    return rows + notes + [(key, str(value)) for key, value in sorted(env.items()) if key not in used]
 
 
 def _sizes(run: Run) -> str:

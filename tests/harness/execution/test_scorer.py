@@ -94,7 +94,7 @@ class Few:
 
     def __init__(self, prompts: tuple[str, ...] = PROMPTS) -> None:
         self.prompts = prompts
-        self.spec = SimpleNamespace(samples=len(prompts), pipeline="a folder")
+        self.spec = SimpleNamespace(samples=len(prompts), pipeline="a folder", task="text")
 
     def samples(self, folder: Path, label: str) -> SampleSet:
         return sample_set(folder, label, self.prompts)
