@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -69,15 +70,37 @@ def _by_id(names: Sequence[str], prompts: PromptList) -> Paired | None:
             got=f"{len(names) - len(missing)} of {len(names)} are, not {_some(missing)}",
             remedy="rename those files, or remove the ids from the list to pair by position",
         )
-    note = f"; of {repeated} further prompts with the same id none was used" if repeated else ""
-    return Paired(tuple(texts[key] for key in found if key is not None), f"paired by the ids in {prompts.source}{note}")
+    keys = [key for key in found if key is not None]
+    _check_single(names, keys, prompts)
+    notes = [f"; of {repeated} further prompts with the same id none was used" if repeated else ""]
+    unused = len(texts.keys() - set(keys))
+    notes.append(f"; {unused} of {len(texts)} ids have no image" if unused else "")
+    shared = len(keys) - len(set(keys))
+    notes.append(f"; {shared} images share the id of another" if shared else "")
+    return Paired(tuple(texts[key] for key in keys), f"paired by the ids in {prompts.source}{''.join(notes)}")
+
+
+def _check_single(names: Sequence[str], keys: Sequence[str], prompts: PromptList) -> None:
+    """Raise :class:`UsageError` where the numbers at the end of two names are one id: such a number counts something else."""
+    by_number = Counter(key for name, key in zip(names, keys, strict=True) if key not in _names(name))
+    twice = next((key for key, count in by_number.items() if count > 1), None)
+    if twice is not None:
+        alike = [name for name, key in zip(names, keys, strict=True) if key == twice]
+        raise UsageError(
+            expected=f"an id of {prompts.source} in each file's name",
+            got=f"{_some(alike)}, which all end on {twice}",
+            remedy="name each image after its id, or list the files' names in a column 'file_name'",
+        )
 
 
 def _keys(name: str) -> list[str]:
     """What a file may be called in a list: its path, its name, and the number at its end."""
-    path = PurePosixPath(name)
-    number = re.search(r"\d+$", path.stem)
-    return [_plain(name), _plain(path.name), *([_plain(number.group())] if number else [])]
+    number = re.search(r"\d+$", PurePosixPath(name).stem)
+    return [*_names(name), *([_plain(number.group())] if number else [])]
+
+
+def _names(name: str) -> list[str]:
+    return [_plain(name), _plain(PurePosixPath(name).name)]
 
 
 def _plain(identity: str) -> str:

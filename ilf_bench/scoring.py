@@ -96,7 +96,13 @@ def score_folder(request: ScoreRequest) -> FolderScores:
         alone = {name: metric for name, metric in ready.items() if not metric.paired}
         theirs = measure(by_measurement(alone), _batches(other, texts, None) if alone else ())
         scores = [_compared(score, alone.get(score.metric), theirs) for score in scores]
-    notes = [paired.how if paired else "", listing.note, other.note if other else "", *(score.note for score in scores)]
+    notes = [
+        paired.how if paired else "",
+        listing.note,
+        other.note if other else "",
+        _reference_note(request),
+        *(score.note for score in scores),
+    ]
     return FolderScores(listing.names, texts if paired else (), tuple(scores), tuple(dict.fromkeys(filter(None, notes))))
 
 
@@ -111,6 +117,12 @@ def _check_same_names(listing: Listing, other: Listing) -> None:
         got=f"{len(alone)} that only one of them has: {', '.join(alone[:3])}",
         remedy="remove or rename them: images are compared name by name",
     )
+
+
+def _reference_note(request: ScoreRequest) -> str:
+    """What was left out of a folder of references."""
+    folder = None if request.reference is None else locate(request.reference)
+    return list_images(folder).note if folder is not None and folder.is_dir() else ""
 
 
 def _spec(request: ScoreRequest, n: int) -> ExperimentSpec:

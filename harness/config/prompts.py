@@ -1,10 +1,10 @@
 """Prompt lists: plain text, tables, JSON in the layouts of the usual benchmarks, and data sets of the hub.
 
 ``classes:N``                 the class indices 0 .. N-1
-``FILE.txt``                  one prompt per line
+``FILE.txt``, ``FILE``        one prompt per line
 ``FILE.csv``, ``FILE.tsv``    with a header; the column is one of :data:`COLUMNS`, or named: ``FILE.csv#column``
 ``FILE.json``                 strings; objects; id -> object or string (MJHQ-30K's meta_data.json); COCO's captions_*.json
-``FILE.jsonl``                one string or object per line
+``FILE.jsonl``, ``.ndjson``   one string or object per line
 ``FILE.parquet``              a table (needs pyarrow)
 ``hub:OWNER/NAME/FILE``       one such file of a data set on the hub; ``#column`` may follow
 ``hub:OWNER/NAME``            a data set read with the package ``datasets``; ``@split`` and ``#column`` may follow
@@ -12,8 +12,8 @@
 
 The order is the file's; markup is kept as it stands; blank entries are dropped; duplicates stay and are counted. Where a list
 names what its prompts belong to (the keys of an object, a column of :data:`ID_COLUMNS`), it is kept beside them. A table whose
-rows do not fit its header, or whose quotes do not match, is refused with the line. COCO's
-annotations are taken as they come: which 30,000 of them are used changes a FID, so the record holds the list's digest.
+rows do not fit its header, or whose quotes do not match, is refused with the line, and so is what is no list of these kinds.
+COCO's annotations are taken as they come: which 30,000 of them are used changes a FID, so the record holds the list's digest.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ KNOWN = {
     "coco-2014": "hub:sayakpaul/coco-30-val-2014",
 }
 CLASS_NUMBERS = "class numbers are no captions: name the classes in words, one prompt per image"
+PLAIN = ("", ".txt", ".text", ".lst", ".list", ".prompts")  # suffixes of plain text
 LIMIT = 10_000
+SHOWN = 5  # numbers of blank entries in a note
 ROW = 1_000_000  # characters of a table's row, all its columns together
 MOST_PROMPTS = 2_000_000
 PROMPT_BYTES = 96 * MIB  # COCO's captions of 2014 have 67
@@ -83,7 +85,22 @@ class PromptList:
             "count": len(self.texts),
             "duplicates": self.duplicates,
             "blank_dropped": len(self.dropped),
+            **({"blank_at": self._blank_at()} if self.dropped else {}),
         }
+
+    def _blank_at(self) -> str:
+        return ", ".join(map(str, self.dropped[:SHOWN])) + (" ..." if len(self.dropped) > SHOWN else "")
+
+
+def prompt_note(record: Mapping[str, str | int], samples: int) -> str:
+    """What became of a list's entries in a run with so many images, by :meth:`PromptList.record`; empty where each made one."""
+    count, blank = int(record.get("count", samples)), int(record.get("blank_dropped", 0))
+    said = [f"{blank} blank entries were left out (numbers {record.get('blank_at')})"] if blank else []
+    if samples < count:
+        said.append(f"the first {samples} of {count} prompts were used")
+    elif samples > count:
+        said.append(f"{count} prompts were used again and again for {samples} images")
+    return f"prompts of {record.get('source')}: {'; '.join(said)}" if said else ""
 
 
 def load_prompts(name: str) -> PromptList:
@@ -163,7 +180,7 @@ def read_text(path: Path, name: str) -> str:
 
 
 def _entries(path: Path, column: str | None, name: str) -> Entries:
-    """The entries of a local file, by its suffix; a suffix that is not known is read as plain text."""
+    """The entries of a local file, by its suffix."""
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return _parquet(path, column, name)
@@ -173,13 +190,40 @@ def _entries(path: Path, column: str | None, name: str) -> Entries:
         ".tsv": lambda: _table(text, "\t", column, name),
         ".json": lambda: _json(text, column, name),
         ".jsonl": lambda: _json_lines(text, column, name),
+        ".ndjson": lambda: _json_lines(text, column, name),
+        **dict.fromkeys(PLAIN, lambda: _lines(text, name)),
     }
-    return readers.get(suffix, lambda: _lines(text))()
+    if suffix not in readers:
+        raise UsageError(
+            expected=f"a prompt list in {name}: .txt, {', '.join(key for key in readers if key not in PLAIN)} or .parquet",
+            got=f"the suffix {path.suffix}",
+            remedy="where it has one prompt in each line, name it .txt",
+        )
+    return readers[suffix]()
 
 
-def _lines(text: str) -> Entries:
+def _lines(text: str, name: str) -> Entries:
+    if _is_json(text):
+        raise UsageError(
+            expected=f"one prompt in each line of {name}",
+            got="JSON",
+            remedy="name it .json, or .jsonl with a value in each line",
+        )
     for number, line in enumerate(io.StringIO(text, newline=None), 1):
         yield number, line, ""
+
+
+def _is_json(text: str) -> bool:
+    """Whether plain text is JSON under another name: its first line, or all of it, is an object or a list."""
+    begin = text.lstrip()
+    if not begin.startswith(("{", "[")):
+        return False
+    for part in (begin.splitlines()[0], begin):
+        try:
+            return isinstance(parse_json(part.encode()), dict | list)
+        except ValueError:
+            continue
+    return False
 
 
 def _choose(known: list[str], column: str | None, name: str) -> str:
@@ -224,9 +268,10 @@ def _table(text: str, delimiter: str, column: str | None, name: str) -> Entries:
 
 
 def _column(header: list[str], chosen: str, name: str) -> int:
-    if header.count(chosen) > 1:
+    alike = [cell for cell in header if cell.strip().lower() == chosen.strip().lower()]
+    if len(alike) > 1:
         raise UsageError(
-            expected=f"one column {chosen!r} in {name}", got=f"{header.count(chosen)}", remedy="rename or remove one of them"
+            expected=f"one column {chosen!r} in {name}", got=", ".join(alike), remedy="rename or remove all but one of them"
         )
     return header.index(chosen)
 

@@ -10,17 +10,20 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.config.description import describe_method
+from harness.config.prompts import prompt_note
 from harness.config.spec import is_random
 from harness.execution.environment import describe, weights_digest
 from harness.execution.experiment import Experiment
 from harness.execution.tasks import Facts, Task, TaskResult, after, shrinking
 from harness.models.loading import load_pipeline, quiet_libraries
+from harness.paths import locate
 from harness.results import A_A, BASELINE
 from harness.sampling.captions import caption_notes
 from harness.sampling.counting import BlockCounter
 from harness.sampling.encoded import EncodedPrompts
 from harness.sampling.pipeline import Pipeline
 from harness.storage.images import Pixels
+from harness.storage.listing import list_images
 from harness.storage.records import has_run, write_method
 from harness.storage.writing import Writer
 from harness.timing.rounds import Rounds
@@ -61,14 +64,21 @@ class Sampler:
         environment = describe(pipeline.device, pipeline.arithmetic) | {
             "weights": weights_digest(pipeline.folder),
             "weights_dtype": pipeline.dtype,
-            "notes": [*pipeline.notes, *self._caption_notes()],
+            "notes": [*pipeline.notes, *self._input_notes()],
         }
         return Facts(environment, image_pixels(pipeline))
 
-    def _caption_notes(self) -> list[str]:
-        """How the prompts are read; pipelines of random weights have tokenizers of letters, and read nothing."""
-        is_read = self.spec.task == "text" and not is_random(self.spec.pipeline)
-        return caption_notes(self.pipeline, self.experiment.prompts) if is_read else []
+    def _input_notes(self) -> list[str]:
+        """What of the prompts and of a folder of references was left out, and how the text encoders read the prompts.
+
+        Pipelines of random weights have tokenizers of letters, and read nothing.
+        """
+        notes = [prompt_note(self.experiment.prompt_record, self.spec.samples)]
+        if self.spec.task == "text" and not is_random(self.spec.pipeline):
+            notes += caption_notes(self.pipeline, self.experiment.prompts)
+        if self.spec.reference is not None and (reference := locate(self.spec.reference)).is_dir():
+            notes.append(list_images(reference).note)
+        return [note for note in notes if note]
 
     def do(self, task: Task) -> TaskResult | Future[TaskResult]:
         """One task. Images are stored while the next ones are made; all else is on disk when it returns."""

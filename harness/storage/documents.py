@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 MOST_PARSED = 768 * 2**20  # bytes; more than any record, manifest or export of this project takes
-COSTS = {b"{": 200, b"[": 72, b'"': 34, b",": 40}  # bytes of a Python dict, list, half a string, and an element in either
+# bytes of a Python dict, list, half a string, an element in either, and a pair before it is in its dict
+COSTS = {b"{": 200, b"[": 72, b'"': 34, b",": 40, b":": 72}
 HALF_LETTER = re.compile(rb"\\u[dD][89a-fA-F]")
 BRACKETS = 300  # of a YAML file: its parser takes time with the square of their depth
 PRESET_BYTES = 128 * 2**10  # of a YAML file; ours have 3 KiB
@@ -25,12 +26,22 @@ def parse_json(content: bytes) -> Any:
     if parsed_bytes(content) > MOST_PARSED:
         raise ValueError(f"JSON that would take more than {MOST_PARSED >> 20} MiB")
     try:
-        value = json.loads(content)
+        value = json.loads(content, object_pairs_hook=_object)
     except RecursionError as error:
         raise ValueError("JSON that is nested too deeply") from error
     if HALF_LETTER.search(content):
         json.dumps(value, ensure_ascii=False).encode()  # raises where it is no half of a whole letter
     return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ: of two with one name, the first would be lost."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice[:100]!r} twice in one object")
+    return found
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -122,3 +122,25 @@ def test_folders_with_other_names_are_not_compared(tmp_path: Path) -> None:
     ours, theirs = folder_of(tmp_path / "a", 3), folder_of(tmp_path / "b", 2)
     code, said = score(ours, "--metrics", "clip_iqa", "--against", theirs)
     assert code != 0 and isinstance(said, str)
+
+
+def test_a_number_that_counts_something_else_is_no_id() -> None:
+    """``5_seed0`` is an image of prompt 5, and not of prompt 0."""
+    listed = PromptList("p.json", ("a", "b"), ids=("0", "1"))
+    with pytest.raises(UsageError, match=r"5_seed0\.png, 6_seed0\.png, which all end on 0"):
+        pair_prompts(listing("5_seed0.png", "6_seed0.png"), listed)
+    paired = pair_prompts(listing("a/0.png", "b/0.png"), listed)
+    assert paired.texts == ("a", "a")
+    assert "1 of 2 ids have no image" in paired.how and "1 images share the id of another" in paired.how
+
+
+def test_prompts_that_a_metric_cuts_and_what_is_left_out_of_the_reference_are_named(tmp_path: Path) -> None:
+    folder, reference = folder_of(tmp_path / "a", 2), folder_of(tmp_path / "b", 3)
+    (reference / "notes.txt").write_text("x")
+    (tmp_path / "p.txt").write_text("a red bird\n" + "a red bird and " * 9 + "\n")
+    code, said = score(
+        folder, "--metrics", "clip_score", "--prompts", tmp_path / "p.txt", "--reference", reference, "--json", tmp_path / "s"
+    )
+    assert code == 0 and "1 of 2 prompts is cut at 12 tokens by the tiny CLIP" in said
+    assert "notes.txt (another suffix than an image's)" in said
+    assert json.loads((tmp_path / "s").read_text())["scores"][0]["note"].startswith("1 of 2 prompts")

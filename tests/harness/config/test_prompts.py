@@ -10,7 +10,7 @@ import pandas
 import pytest
 
 from harness.config import prompts
-from harness.config.prompts import LIMIT, load_prompts
+from harness.config.prompts import LIMIT, load_prompts, prompt_note
 from harness.errors import UsageError
 
 WANTED = ("a <b>cat</b> & dog", "ein Kätzchen 🐈", "a cat, sitting")
@@ -55,6 +55,7 @@ def test_blanks_are_dropped_and_duplicates_counted(tmp_path: Path) -> None:
         "count": 4,
         "duplicates": 1,
         "blank_dropped": 2,
+        "blank_at": "2, 3",
     }
     assert listed.repeated(6) == ("cat", "dog", "cat", "x", "cat", "dog")
     other = tmp_path / "other.txt"
@@ -228,3 +229,42 @@ def test_a_table_that_does_not_fit_is_refused_with_its_line(tmp_path: Path, name
 def test_what_prompts_belong_to_is_kept(tmp_path: Path, name: str, content: str, ids: tuple[str, ...]) -> None:
     (tmp_path / name).write_text(content)
     assert load_prompts(str(tmp_path / name)).ids == ids
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("list.csv", "prompt,Prompt\na,b\n", "one column 'prompt' .*prompt, Prompt"),
+        ("list.json", '{"1": "a", "1": "b"}', "the key '1' twice"),
+        ("list.jsonl", '{"prompt": "a", "prompt": "b"}\n', "the key 'prompt' twice.*line 1"),
+        ("list.yaml", "- a cat\n- a dog\n", r"the suffix \.yaml; .*name it \.txt"),
+        ("list.md", "# Prompts\n", r"the suffix \.md"),
+        ("list.txt", '["a cat", "a dog"]\n', r"got JSON; .*name it \.json"),
+        ("list.txt", '{"prompt": "a cat"}\n{"prompt": "a dog"}\n', r"got JSON"),
+        ("list", '{\n"1": "a cat"}\n', r"got JSON"),
+    ],
+)
+def test_what_would_be_read_as_something_else_is_refused(tmp_path: Path, name: str, content: str, words: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UsageError, match=words):
+        load_prompts(str(tmp_path / name))
+
+
+def test_lists_by_other_names(tmp_path: Path) -> None:
+    for name, content in (("a.ndjson", '"a cat"\n{"prompt": "a dog"}\n'), ("b.lst", "a cat\na dog\n"), ("c", "a cat\r\na dog")):
+        (tmp_path / name).write_bytes(content.encode())
+        assert load_prompts(str(tmp_path / name)).texts == ("a cat", "a dog")
+    (tmp_path / "d.txt").write_text("[a cat] in brackets\n{sic}\n")
+    assert load_prompts(str(tmp_path / "d.txt")).texts == ("[a cat] in brackets", "{sic}")
+
+
+def test_what_became_of_the_entries_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("a\n\nb\n\n")
+    record = load_prompts(str(path)).record()
+    assert prompt_note(record, 2) == f"prompts of {path}: 2 blank entries were left out (numbers 2, 4)"
+    path.write_text("a\nb\nc\n")
+    record = load_prompts(str(path)).record()
+    assert prompt_note(record, 3) == ""
+    assert prompt_note(record, 2) == f"prompts of {path}: the first 2 of 3 prompts were used"
+    assert prompt_note(record, 7) == f"prompts of {path}: 3 prompts were used again and again for 7 images"
