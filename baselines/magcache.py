@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +14,7 @@ from baselines.support.caching import RangeCache, at_least
 from baselines.support.watching import each_step
 from harness.cost.plan import Backbone, Plan
 from harness.results import UpfrontCost
-from harness.training.calibration import Curves, calibrate, find, spent
+from harness.training.calibration import Curves, calibrate, find, spent, stored
 
 if TYPE_CHECKING:
     from harness.sampling.pipeline import Pipeline
@@ -57,10 +58,14 @@ class MagCache:
 
     def plan(self, plan: Plan) -> Plan:
         """Skipped steps cost nothing; before the calibration only the upper bound is known."""
-        known = find(plan, "magcache")
+        known = find(self, plan, "magcache")
         if known is None:
             return plan.at_most()
         return plan.saving([0 if runs else plan.backbone.blocks() for runs in self.full_steps(known.curves["ratios"])])
+
+    def reads(self, plan: Plan) -> list[Path]:
+        """The calibration."""
+        return stored(self, plan, "magcache")
 
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """What the calibration cost that was used last."""

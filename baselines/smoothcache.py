@@ -6,6 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -14,7 +15,7 @@ from baselines.support.caching import at_least, by_kind, parts_cached
 from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
 from harness.results import UpfrontCost
-from harness.training.calibration import Curves, calibrate, find, spent
+from harness.training.calibration import Curves, calibrate, find, spent, stored
 
 if TYPE_CHECKING:
     from harness.sampling.pipeline import Pipeline
@@ -60,11 +61,15 @@ class SmoothCache:
 
     def plan(self, plan: Plan) -> Plan:
         """Each step loses the kinds that are skipped; before the calibration only the upper bound is known."""
-        known = find(plan, WHAT)
+        known = find(self, plan, WHAT)
         if known is None:
             return plan.at_most()
         geometry, runs = plan.backbone.geometry, self.full_steps(known.curves)
         return plan.saving([geometry.skipped([kind for kind in runs if not runs[kind][i]]) for i in range(len(plan.steps))])
+
+    def reads(self, plan: Plan) -> list[Path]:
+        """The calibration."""
+        return stored(self, plan, WHAT)
 
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """What the calibration cost that was used last."""

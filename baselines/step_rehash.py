@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,7 @@ from baselines.support.watching import each_step
 from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
 from harness.results import UpfrontCost
-from harness.training.calibration import Curves, calibrate, find, spent
+from harness.training.calibration import Curves, calibrate, find, spent, stored
 
 if TYPE_CHECKING:
     from harness.sampling.pipeline import Pipeline
@@ -58,11 +59,15 @@ class StepRehash:
 
     def plan(self, plan: Plan) -> Plan:
         """Skipped steps keep the first blocks; before the calibration only the upper bound is known."""
-        first, known = self.first_block(plan.backbone.depth), find(plan, self._what(plan.backbone.depth))
+        first, known = self.first_block(plan.backbone.depth), find(self, plan, self._what(plan.backbone.depth))
         if known is None:
             return plan.at_most()
         saved = plan.backbone.blocks(first)
         return plan.saving([0 if runs else saved for runs in self.full_steps(known.curves["similarity"])])
+
+    def reads(self, plan: Plan) -> list[Path]:
+        """The calibration."""
+        return stored(self, plan, self._what(plan.backbone.depth))
 
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """What the calibration cost that was used last."""

@@ -56,6 +56,10 @@ class TStitch:
         steps = tuple(replace(cost, blocks=blocks) if i < count else cost for i, cost in enumerate(plan.steps))
         return plan.costing(steps)
 
+    def reads(self, plan: Plan) -> list[Path]:
+        """The sibling's transformer."""
+        return [find_sibling(self.small, plan.backbone.folder)]
+
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """The sibling's parameters, and its training seconds where a record lies beside it."""
         folder = find_sibling(self.small, backbone.folder)

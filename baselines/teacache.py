@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from harness.cost.plan import Backbone, Plan
 from harness.models.families.base import Conditioning, State
 from harness.results import UpfrontCost
 from harness.sampling.sites import Run
-from harness.training.calibration import Curves, calibrate, spent
+from harness.training.calibration import Curves, calibrate, spent, stored
 
 if TYPE_CHECKING:
     from harness.sampling.pipeline import Pipeline
@@ -45,6 +46,10 @@ class TeaCache:
     def plan(self, plan: Plan) -> Plan:
         """An upper bound: which steps are skipped depends on the images."""
         return plan.at_most()
+
+    def reads(self, plan: Plan) -> list[Path]:
+        """The calibration."""
+        return stored(self, plan, "teacache")
 
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """What the calibration cost that was used last."""

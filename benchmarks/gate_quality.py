@@ -53,7 +53,7 @@ def make_run(seed: int, damaged: tuple[str, ...], out: Path) -> Run:
     methods = {label: Disguised(m, harmed) if label in damaged else m for label, m in prepared.methods.items()}
     experiment = replace(prepared, methods=methods)
     folder = experiment.folder(out)
-    Runner(experiment, local_engine(experiment, folder), out, Console(quiet=True)).run()
+    Runner(experiment, local_engine(experiment, folder), folder, Console(quiet=True)).run()
     return read_run(folder)
 
 

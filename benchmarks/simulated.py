@@ -87,7 +87,7 @@ def drive(images: int) -> DriverCost:
         folder = experiment.folder(Path(out))
         engine = cluster_engine(ClusterOptions(workers=1), experiment, folder)
         engine.make["sampler"] = partial(Painter, experiment, folder, 32)  # type: ignore[attr-defined]
-        runner = Runner(experiment, engine, Path(out), Console(quiet=True))
+        runner = Runner(experiment, engine, folder, Console(quiet=True))
         engine.start()
         reset_peak()
         start = time.process_time()
@@ -131,7 +131,7 @@ def simulate(images: int, side: int) -> ImageCost:
             lambda: Clocked(make_scorer(experiment, folder, "cpu", SCORE_BATCH), seconds),  # type: ignore[arg-type]
         )
         start = time.process_time()
-        assert Runner(experiment, engine, Path(out), Console(quiet=True)).run() == []
+        assert Runner(experiment, engine, folder, Console(quiet=True)).run() == []
         ran = time.process_time()
         History(Path(out) / "history.sqlite").append(read_run(folder))
         appended = time.process_time()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from harness.cost.plan import Backbone, Plan
@@ -40,6 +41,15 @@ class Trained(Protocol):
 
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """Read from the checkpoint, without loading it onto a device."""
+        ...
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """A method that reads files of its own names them: where one of them changes, the method's row is made again."""
+
+    def reads(self, plan: Plan) -> Sequence[Path]:
+        """Files and folders outside the pipeline's components that decide what it does where it is applied to ``plan``."""
         ...
 
 

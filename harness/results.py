@@ -180,7 +180,8 @@ class MethodRecord:
     samples with; ``timesteps``: the chosen ones, high to low, none for the solver's own; ``spacing``: a name for the rule that
     chose them, empty for the solver's own. ``steps`` and the prediction are None where no plan could be made.
     ``block_evaluations`` per image are counted, None until it has run. ``training_s`` and ``calibration_s`` are device-seconds,
-    None where there were none.
+    None where there were none. ``identity``: digests of all that decides its images and times, by ingredient; see
+    harness/execution/identity.py.
     """
 
     __pydantic_config__ = STRICT
@@ -197,6 +198,7 @@ class MethodRecord:
     spacing: Line = ""
     timesteps: tuple[RoundNumber, ...] = ()
     parts: tuple[MethodPart, ...] = ()
+    identity: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def miscounted(self) -> bool:

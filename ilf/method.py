@@ -56,6 +56,10 @@ class Ilf:
         solver = LEARNED if schedule.table else settings.solver
         return plan.scheduled(schedule.plan(settings, plan), solver, schedule.timesteps, loops=bool(schedule.feedback))
 
+    def reads(self, plan: Plan) -> list[Path]:
+        """The checkpoint."""
+        return [find_checkpoint(self.checkpoint, plan.backbone.folder)]
+
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """Training seconds from the record beside the weights (0 where there is none) and the module's parameters."""
         folder = find_checkpoint(self.checkpoint, backbone.folder)

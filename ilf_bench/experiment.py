@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from harness.contracts import Method, why_unscored
 from harness.cost.plan import Plan
 from harness.errors import NotMeasured
 from harness.execution.experiment import Experiment, method_labels
+from harness.execution.identity import known_identity
+from harness.execution.resuming import AnotherRun, choose_folder
 from harness.execution.runner import Runner, check_disk
 from harness.execution.sampler import image_pixels
 from harness.history.store import History
@@ -52,11 +54,15 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Executed:
-    """A run that has been recorded, its report's page, and what could not be measured."""
+    """A run that has been recorded, its report's page, and what could not be measured.
+
+    ``since``: when and at which commit an earlier call had measured all of it, where this one had nothing to do.
+    """
 
     run: Run
     page: Path
     failures: list[Failure]
+    since: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,9 +103,13 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path] = ()
         registry.check_plan(text, method, plan)
     methods = with_stand_ins(method_labels(built), plan, spec, preset, here=here)
     texts = {method.label: text for method, text in zip(built, spec.methods, strict=True)}
-    planned = {label: describe_method(label, texts[label], method, plan, registry.plugins) for label, method in methods.items()}
     plans = {label: predict(label, method, plan) for label, method in methods.items()}
     listed = load_prompts(spec.prompts)
+    planned = {label: describe_method(label, texts[label], method, plan, registry.plugins) for label, method in methods.items()}
+    planned = {
+        label: replace(record, identity=known_identity(record, methods[label], spec, listed.record(), registry.plugins))
+        for label, record in planned.items()
+    }
     prompts, one = listed.repeated(spec.samples), prompt_bytes(plan, spec.dtype)
     experiment = Experiment(spec, methods, planned, prompts, listed.record(), registry.plugins, one)
     return Prepared(experiment, plans, {name: registry.metrics[name] for name in spec.metrics if name not in METRICS})
@@ -126,36 +136,55 @@ def run(
     plugins: Sequence[Path] = (),
     out: str | Path = "runs",
     console: Console = terminal,
+    again: bool = False,
 ) -> Executed:
     """Compare methods in this process, from a preset's name (or a YAML file) to a recorded run and its report.
 
     ``overrides`` replaces fields of the preset: ``{"methods": ("full", "steps:10"), "samples": 64, "timing": {"rounds": 4}}``.
     ``plugins`` are Python files with methods of one's own, ``out`` is the folder of all runs and of their history. Calling it
-    again resumes what was interrupted. Raises :class:`harness.errors.HarnessError` before anything is sampled where the preset
-    is wrong; a method or metric that fails later stops no other and is in ``failures``.
+    again resumes what was interrupted, and with ``again`` measures a finished run once more, beside it. Raises
+    :class:`harness.errors.HarnessError` before anything is sampled where the preset is wrong; a method or metric that fails
+    later stops no other and is in ``failures``.
     """
     called = f"ilf_bench.run({preset!r}, {dict(overrides or {})!r})"
-    return execute(prepare(preset, dict(overrides or {}), plugins), place(str(out)), console, command=called)
+    return execute(prepare(preset, dict(overrides or {}), plugins), place(str(out)), console, command=called, again=again)
 
 
 def execute(
-    prepared: Prepared, out: Path, console: Console = terminal, make_engine: EngineMaker = local_engine, *, command: str = ""
+    prepared: Prepared,
+    out: Path,
+    console: Console = terminal,
+    make_engine: EngineMaker = local_engine,
+    *,
+    command: str = "",
+    again: bool = False,
 ) -> Executed:
     """Run, record in the history of ``out``, and build the report; the console shows how far it is.
 
-    ``command``: how the run can be started again, for its record.
+    ``command``: how the run can be started again, for its record. ``again``: measure a finished run once more, beside it.
     """
-    folder = prepared.experiment.folder(out)
+    folder, why = choose_folder(prepared.experiment, out, again=again)
+    try:
+        runner = _run(prepared, folder, why, console, make_engine, command)
+    except AnotherRun as found:  # what the model's files have shown
+        runner = _run(prepared, found.folder, found.why, console, make_engine, command)
+    run = read_run(runner.folder)
+    History(history_path(out)).append(run)
+    return Executed(run, build_report(run), runner.failures, runner.since)
+
+
+def _run(prepared: Prepared, folder: Path, why: str, console: Console, make_engine: EngineMaker, command: str) -> Runner:
+    """All stages, into one folder."""
     engine = make_engine(prepared.experiment, folder, prepared.metrics)
-    runner = Runner(prepared.experiment, engine, out, console, command=command)
+    runner = Runner(prepared.experiment, engine, folder, console, command=command)
+    if why:
+        print_line(why, console)
     print_line(f"run: {folder}", console)
     try:
-        failures = runner.run()
+        runner.run()
     finally:
         engine.close()
-    run = read_run(folder)
-    History(history_path(out)).append(run)
-    return Executed(run, build_report(run), failures)
+    return runner
 
 
 def dry_run(prepared: Prepared, out: Path) -> DryRun:

@@ -55,13 +55,11 @@ def find_run(history: History, name: str) -> Run:
     return history.load(history.find(name).run_id)
 
 
-def newest_run(history: History, other_than: Run) -> Run:
-    """The newest recorded run that is not ``other_than``."""
-    entries = [entry for entry in recorded(history) if str(entry.path) != str(other_than.path.resolve())]
+def newest_run(history: History) -> Run:
+    """The newest recorded run. Raises :class:`UsageError` where there is none."""
+    entries = recorded(history)
     if not entries:
-        raise UsageError(
-            expected=f"another run than the baseline in {history.path}", got="none", remedy="name the run, or ilf-bench run"
-        )
+        raise UsageError(expected=f"a recorded run in {history.path}", got="an empty history", remedy="ilf-bench run")
     return history.load(entries[-1].run_id)
 
 

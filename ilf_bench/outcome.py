@@ -27,6 +27,8 @@ def print_executed(prepared: Prepared, executed: Executed, console: Console) -> 
     for part in terminal_tables(executed.run, console.width):
         print_whole(console, part)
     print_miscounted(prepared, executed.run, console)
+    if executed.since:
+        print_line(f"complete since {executed.since}, nothing measured; --again measures it once more", console)
     found = answers(executed.run)
     if found:
         console.print("Better than fewer steps at equal cost? The report has the reasons and the intervals.")

@@ -33,6 +33,12 @@ class LoadedPlugin:
     digest: str
     tables: Mapping[str, Mapping[str, Callable[..., Any]]]
 
+    @property
+    def sources(self) -> dict[str, str]:
+        """The texts of the files by their names beside one another; bytes that are no UTF-8 as escapes."""
+        folder = self.path.parent
+        return {file.relative_to(folder).as_posix(): file.read_bytes().decode("utf-8", "backslashreplace") for file in self.files}
+
 
 def load_plugin(file: Path) -> LoadedPlugin:
     """Run a file as Python: only the user names one, on the command line. Raises :class:`UsageError` on whatever is wrong.
@@ -49,6 +55,9 @@ def load_plugin(file: Path) -> LoadedPlugin:
     digest = digest_of(files, path.parent)
     name = f"ilf_bench_plugin_{hashlib.sha256(f'{path} {digest}'.encode()).hexdigest()[:16]}"
     if name not in _LOADED:
+        texts = {str(each) for each in files}
+        for old in [key for key, module in sys.modules.items() if getattr(module, "__file__", None) in texts]:
+            del sys.modules[old]  # as it was before it was edited
         module = _run(path, name)
         tables = {"methods": _table(module, "METHODS", file), "metrics": _table(module, "METRICS", file)}
         if not any(tables.values()):

@@ -126,7 +126,8 @@ def _joined(
             table.pop(name, None)
             missing[name] = f"{len(owners)} plugins that have it: write {' or '.join(names)}"
         for own, owner in zip(names, owners, strict=True):
-            table[own], sources[own] = owner.tables[kind][name], Plugin(owner.path.name, owner.digest)
+            table[own] = owner.tables[kind][name]
+            sources[own] = Plugin(owner.path.name, owner.digest, owner.sources, owner.path.parent)
     return table
 
 

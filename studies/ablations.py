@@ -19,7 +19,7 @@ from rich.console import Console
 
 from harness.paths import ROOT
 from harness.sampling.pipeline import Pipeline
-from harness.storage.records import read_json, read_run
+from harness.storage.records import read_json
 from harness.training.learned_solver import latent_error
 from harness.training.trajectories import Trajectories
 from ilf.end_to_end import EndToEnd, end_to_end_optimisation, train_all, train_end_to_end
@@ -140,8 +140,7 @@ def study(preset: str, work: Path, console: Console) -> Study:
             options = [f"steps={STEPS}", *filter(None, [variant.options]), f"checkpoint={(work / name).resolve()}"]
             methods.append(":".join(["ilf", *options]))
     prepared = prepare(preset, {"samples": SAMPLES, "methods": methods, "metrics": ["psnr", "feature_distance"]}, ())
-    execute(prepared, work / "runs", console)
-    return Study(read_run(prepared.experiment.folder(work / "runs")))
+    return Study(execute(prepared, work / "runs", console).run)
 
 
 def compared(done: Study, variants: dict[str, Variant], work: Path) -> str:

@@ -20,7 +20,6 @@ from harness.models.loading import load_pipeline, quiet_libraries
 from harness.paths import ROOT
 from harness.sampling.pipeline import Pipeline
 from harness.storage.files import write_bytes
-from harness.storage.records import read_run
 from ilf_bench import experiment as app
 from ilf_bench.outcome import print_dry_run
 from reports.render.field import FieldRun, field_page
@@ -82,18 +81,19 @@ def prepare(preset: str, overrides: dict[str, Any], out: Path, console: Console)
     assert pipeline.folder is not None
     tuned = tune(preset, pipeline, console)
     prepared = app.prepare(preset, {**overrides, "methods": methods(tuned)}, [])
-    run, keys, found = linked_run(prepared.experiment, pipeline, out)
+    run, found = linked_run(prepared.experiment, pipeline, out)
     print_dry_run(prepared, app.dry_run(prepared, run.parent), console)
-    console.print(f"{preset}: images of {len(found)} of {len(keys)} methods are there already, and cost no time again")
+    total = len(prepared.experiment.methods)
+    console.print(f"{preset}: images of {len(found)} of {total} methods are there already, and cost no time again")
     return PreparedPreset(tuned, prepared, run)
 
 
 def run_preset(one: PreparedPreset, console: Console) -> FieldRun:
     """Run, and read back."""
-    app.execute(one.experiment, one.run.parent, console)
+    run = app.execute(one.experiment, one.run.parent, console).run
     failures = {s.text: s.failure for settings in one.tuned.values() for s in settings if s.failure}
     picked = {rival: tuple(chosen(settings)) for rival, settings in one.tuned.items()}
-    return FieldRun(read_run(one.run), picked, failures, IMAGES * SETTINGS, SEED)
+    return FieldRun(run, picked, failures, IMAGES * SETTINGS, SEED)
 
 
 def command(samples: int | None, rounds: int | None) -> str:

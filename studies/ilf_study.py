@@ -18,7 +18,6 @@ from rich.console import Console
 from harness.config.spec import load_spec
 from harness.models.loading import load_pipeline
 from harness.paths import ROOT
-from harness.storage.records import read_run
 from ilf_bench.experiment import execute, prepare
 from studies.reuse import linked_run
 from studies.study import FULL20, PAPER, Study, adapters, caches, learned, modules, ours, spaced, standard
@@ -66,9 +65,8 @@ def main(
         if only not in (None, preset):
             continue
         prepared = prepare(preset, {} if samples is None else {"samples": samples}, ())
-        run, _, _ = linked_run(prepared.experiment, load_pipeline(load_spec(preset)), out)
-        execute(prepared, run.parent, console)
-        study = Study(read_run(run))
+        run, _ = linked_run(prepared.experiment, load_pipeline(load_spec(preset)), out)
+        study = Study(execute(prepared, run.parent, console).run)
         draw(study, DOC.parent / "images" / f"{preset}.svg")
         sections.append(section(title, study))
     tables = "\n".join(sections)

@@ -1,90 +1,77 @@
-"""What an earlier run of a benchmark has sampled is linked into a new one, where all that the images depend on is the same.
+"""What an earlier run of a study has sampled is linked into a new one, where all that its images depend on is the same.
 
-A run's folder is named after its whole list of methods, and its pipeline folder may hold one set of weights only. So a module
-trained again, or another setting chosen by the tuning, asks for a new folder; only its own rows are sampled again. The code of
-the methods is not looked at: after a change of it name another ``--out``.
+A run's folder is named after its whole list of methods. So another setting chosen by the tuning asks for a new folder; only its
+own row is sampled again. What decides an image is what decides whether a run makes it again (harness/execution/identity.py).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import shutil
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
+from harness.errors import ArtifactError
 from harness.execution.environment import describe
 from harness.execution.experiment import Experiment
-from harness.results import MethodRecord
+from harness.execution.identity import Identity, changes, read_identity
+from harness.execution.resuming import choose_folder, recorded
+from harness.models.identity import model_digest
 from harness.sampling.pipeline import Pipeline
-from harness.storage.layout import slug
-from harness.storage.records import read_json, write_json
+from harness.storage.layout import Layout
+from harness.storage.records import read_json, write_method
 
-KEYS = "image-keys.json"
-SAMPLED = ("samples", "measurements")
-SETTINGS = ("pipeline", "task", "solver", "steps", "guidance", "batch", "seed", "precision", "device")
-NOTES = (".md", ".png")  # a model's card and its samples
-RECORDS = "training"  # how a file begins that says how long a training took
+NUMBER = re.compile(r"(\d{6,})\.(?:png|json)$")  # how the name of an image or of a receipt ends
 
 
-def read_by(folder: Path, method: MethodRecord) -> list[Path]:
-    """What a method reads: the pipeline's parts, what lies in its folder under the method's name or that of its checkpoint,
-    T-Stitch's smaller sibling."""
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    names = [name for name, value in index.items() if isinstance(value, list)]
-    for part in method.parts:
-        names += [part.name, *([part.options["checkpoint"]] if part.options.get("checkpoint") else [])]
-    sibling = [folder.with_name(f"{folder.name}-small")] if "t-stitch" in names else []
-    return [path for path in [*(folder / name for name in dict.fromkeys(names)), *sibling] if path.is_dir()]
-
-
-def content_digest(folders: Iterable[Path]) -> str:
-    """16 hexadecimal digits over all files that a model or a method is made of."""
-    total = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and path.suffix not in NOTES and not path.name.startswith(RECORDS):
-                total.update(f"{path.relative_to(folder.parent)}:".encode() + hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()[:16]
-
-
-def image_keys(experiment: Experiment, folder: Path, machine: str) -> dict[str, str]:
-    """For each method's label what identifies its images: weights, settings, prompts, the method's text, and the machine."""
-    spec = experiment.spec.identity()
-    common = [spec[name] for name in SETTINGS] + [experiment.prompt_record["digest"], machine]
+def identities(experiment: Experiment, pipeline: Pipeline) -> dict[str, Identity]:
+    """What decides the images of each method on this pipeline."""
+    model, plan = model_digest(pipeline), pipeline.plan()
     return {
-        label: hashlib.sha256(json.dumps([*common, m.spec, content_digest(read_by(folder, m))]).encode()).hexdigest()[:16]
-        for label, m in experiment.planned.items()
+        label: {**experiment.planned[label].identity, **read_identity(method, plan, (), model)}
+        for label, method in experiment.methods.items()
     }
 
 
-def run_root(out: Path, keys: Mapping[str, str]) -> Path:
-    """The folder in ``out`` for runs of exactly these images."""
-    return out / f"images-{hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:16]}"
+def linked_run(experiment: Experiment, pipeline: Pipeline, out: Path) -> tuple[Path, list[str]]:
+    """The folder of an experiment's run in ``out``, and the labels whose images it has, its own or linked from earlier runs."""
+    folder, _ = choose_folder(experiment, out, again=False)
+    machine = describe(pipeline.device, pipeline.arithmetic)["machine_key"]
+    return folder, take_over(out, folder, experiment, identities(experiment, pipeline), machine)
 
 
-def linked_run(experiment: Experiment, pipeline: Pipeline, out: Path) -> tuple[Path, dict[str, str], list[str]]:
-    """The folder of an experiment's run in ``out``, its keys, and the labels whose images earlier runs had: they are linked."""
-    assert pipeline.folder is not None
-    keys = image_keys(experiment, pipeline.folder, describe(pipeline.device, pipeline.arithmetic)["machine_key"])
-    run = experiment.folder(run_root(out, keys))
-    return run, keys, take_over(out, run, keys)
-
-
-def take_over(out: Path, run: Path, keys: Mapping[str, str]) -> list[str]:
+def take_over(out: Path, run: Path, experiment: Experiment, wanted: Mapping[str, Identity], machine: str) -> list[str]:
     """Link what other runs in ``out`` hold of these images into ``run``; returns the labels that were found somewhere.
 
     Every image is still checked against its digest, and measured again where it is not the one that was measured.
     """
-    found = [label for label in keys if (run / SAMPLED[0] / slug(label)).exists()]
-    for known in sorted(out.glob(f"images-*/*/{KEYS}")):
-        theirs = read_json(known)
-        for label in [label for label, key in keys.items() if label not in found and theirs.get(label) == key]:
-            for part in SAMPLED:
-                source = known.parent / part / slug(label)
-                if source.is_dir():
-                    shutil.copytree(source, run / part / slug(label), copy_function=os.link)
-                    found.append(label)
-    write_json(run / KEYS, dict(keys))
-    return list(dict.fromkeys(found))
+    here = recorded(run)
+    found = [label for label in here if label in wanted and not changes(here[label].identity, wanted[label])]
+    for other in sorted(path.parent for path in out.glob(f"*/{Layout(out).spec.name}") if path.parent != run):
+        if _machine(other) != machine:
+            continue
+        for label, record in recorded(other).items():
+            missing = label in wanted and label not in found and label not in here
+            if missing and record.block_evaluations is not None and not changes(record.identity, wanted[label]):
+                _link(other, run, label, experiment.spec.samples)
+                write_method(run, record)
+                found.append(label)
+    return found
+
+
+def _machine(run: Path) -> str:
+    try:
+        return str(read_json(Layout(run).environment)["machine_key"])
+    except (ArtifactError, KeyError, TypeError):
+        return ""
+
+
+def _link(source: Path, target: Path, label: str, samples: int) -> None:
+    """The images and receipts of the first ``samples``, and all measurements."""
+    for kind in (Layout(source).samples(label).path, Layout(source).measurement(label, "any").record.parent):
+        for file in (path for path in kind.rglob("*") if path.is_file()):
+            number = NUMBER.search(file.name)
+            if number is None or int(number[1]) < samples:
+                new = target / file.relative_to(source)
+                new.parent.mkdir(parents=True, exist_ok=True)
+                os.link(file, new)

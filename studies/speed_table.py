@@ -25,7 +25,7 @@ from harness.cost.plan import Plan
 from harness.models.random_weights import DTYPES
 from harness.results import BASELINE, Failure, TimingSample
 from harness.storage.files import write_bytes
-from harness.storage.records import Run, read_run
+from harness.storage.records import Run
 from ilf_bench.experiment import execute, prepare
 from ilf_bench.options import timing_overrides
 
@@ -175,8 +175,7 @@ def measure(preset: str, compiled: bool, arguments: argparse.Namespace, console:
         "timing": timing_overrides(arguments.rounds, arguments.warmup, arguments.batches),
     }
     prepared = prepare(preset, overrides | ({} if task == "class" else {"prompts": PROMPTS}), [])
-    execute(prepared, arguments.runs, console)
-    run = read_run(prepared.experiment.folder(arguments.runs))
+    run = execute(prepared, arguments.runs, console).run
     plan = prepared.plans[BASELINE]
     assert isinstance(plan, Plan)
     peak = published_peak(run.environment["device_name"])

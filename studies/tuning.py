@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from rich.progress import track
 
-from harness.config.description import describe_method
 from harness.config.methods import parse_method
 from harness.errors import HarnessError
+from harness.execution.identity import FILES, read_identity
+from harness.models.identity import model_digest
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json, write_json
 from ilf_bench.registry import BUILT_IN
-from studies.reuse import content_digest, read_by
 
 SEED = 500  # below 1000: for tuning only
 IMAGES = 16  # a setting
@@ -118,13 +118,10 @@ class Tuner:
         return {rival: [Setting(**entry) for entry in self.known[rival]["settings"]] for rival in GRIDS}
 
     def _key(self, rival: str) -> str:
-        folder = self.pipeline.folder
-        assert folder is not None
-        plan = self.pipeline.plan()
-        records = [describe_method(text, text, parse_method(text, BUILT_IN), plan, {}) for text in GRIDS[rival]]
-        weights = [content_digest(read_by(folder, record)) for record in records]
+        plan, model = self.pipeline.plan(), model_digest(self.pipeline)
+        own = [read_identity(parse_method(text, BUILT_IN), plan, (), model)[FILES] for text in GRIDS[rival]]
         sampling = [SEED, self.prompts, self.pipeline.steps, *self.pipeline.guidance.scales, self.pipeline.solver]
-        return hashlib.sha256(json.dumps([GRIDS[rival], weights, sampling]).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([GRIDS[rival], model, own, sampling]).encode()).hexdigest()[:16]
 
     @cached_property
     def full(self) -> torch.Tensor:

@@ -14,14 +14,7 @@ from harness.results import Failure, Fault, Score, TimingSample
 from harness.storage.files import digest, write_bytes
 from harness.storage.layout import Layout
 from harness.storage.measurements import write_measurement
-from harness.storage.records import (
-    FORMAT,
-    Run,
-    read_run,
-    write_json,
-    write_method,
-    write_score,
-)
+from harness.storage.records import FORMAT, Run, read_run, write_json, write_method, write_score
 from tests.records import method_record
 
 
@@ -82,6 +75,7 @@ def whole_run(path: Path) -> Run:
             spec={**run.spec, "timing": {"rounds": 3, "batch": 4, "warmup": 1, "batches": [1]}},
             other_batches=tuple(calls),
             warmups=(replace(run.timings[0], round=-1, compile_s=0.7),),
+            finished={"finished": "2026-01-02T00:00:00+00:00", "commit": "abc", "dirty": True, "records": "0"},
             faults=(Fault("generate", "full", 0, 2, 1, "out of memory at 2 images at a time"),),
             scores={**run.scores, ("full", "psnr"): replace(score, metric="psnr", per_image=own)},
             controls={("black", "good"): control, ("noise", "good"): Failure("noise", "good", "not finite")},
@@ -90,6 +84,7 @@ def whole_run(path: Path) -> Run:
     )
     write_measurement(path, "full", "features", {"network": "n"}, np.arange(8.0).reshape(4, 2))
     write_samples(path, "full")
+    write_bytes(Layout(path).plugin("ab" * 32, "mine.py"), "METHODS = {}  # é\n".encode())
     return read_run(path)
 
 
@@ -113,7 +108,7 @@ def write_run(run: Run, folder: Path) -> None:
     for number, fault in enumerate(run.faults):
         write_json(layout.fault(number), asdict(fault))
     if run.complete:
-        write_json(layout.complete, {"format": FORMAT})
+        write_json(layout.complete, {"format": FORMAT, **run.finished})
 
 
 def write_samples(folder: Path, label: str, count: int = 2) -> None:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from baselines.magcache import MagCache
 from baselines.table import BASELINES
 from harness.errors import NotMeasured, UsageError
 from harness.results import method_parts
@@ -179,4 +180,5 @@ def test_a_calibrated_cost_is_an_upper_bound_until_it_is_calibrated(
         with method.attach(pipeline):
             pass
         assert method.plan(plan).exact and method.plan(plan).block_evaluations < plan.block_evaluations
-    assert find(plan, "magcache") is not None and find(plan.with_steps(7), "magcache") is None
+    assert find(MagCache(), plan, "magcache") is not None
+    assert find(MagCache(), plan.with_steps(7), "magcache") is None

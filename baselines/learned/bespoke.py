@@ -43,6 +43,10 @@ class Bespoke:
         table = self.table(plan.backbone.folder, plan.guidance.scale)
         return plan.scheduled((plan.step_cost,) * self.steps, NAME, table.timesteps)
 
+    def reads(self, plan: Plan) -> list[Path]:
+        """The learned solvers."""
+        return [learned_folder(self.solvers, plan.backbone.folder, NAME, "solvers", FILE, "learned solvers") / FILE]
+
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """The seconds of training; its few coefficients are no parameters of a network."""
         content = self._read(backbone.folder)

@@ -58,6 +58,10 @@ class DeeDiff:
         find_heads(self.heads, plan.backbone.folder)
         return plan.at_most()
 
+    def reads(self, plan: Plan) -> list[Path]:
+        """The exit heads."""
+        return [find_heads(self.heads, plan.backbone.folder)]
+
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """Training seconds and parameters of the heads."""
         folder = find_heads(self.heads, backbone.folder)

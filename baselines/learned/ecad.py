@@ -62,6 +62,11 @@ class Ecad:
         """The cost without the re-used parts."""
         return self.table(plan.backbone.folder).plan(plan, NAME)
 
+    def reads(self, plan: Plan) -> list[Path]:
+        """The searched schedules."""
+        folder = learned_folder(self.schedules, plan.backbone.folder, NAME, "schedules", "schedules.json", "searched schedules")
+        return [folder / "schedules.json"]
+
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """The seconds of the search; no parameters."""
         content = self._read(backbone.folder)

@@ -104,6 +104,10 @@ class _Routed:
         """The cost without the re-used parts."""
         return self.table(plan.backbone.folder).plan(plan, self.name)
 
+    def reads(self, plan: Plan) -> list[Path]:
+        """The router."""
+        return [self.folder(plan.backbone.folder)]
+
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """Training seconds, and one parameter per step, block and part."""
         folder = self.folder(backbone.folder)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from pydantic_core import to_jsonable_python
@@ -17,10 +18,16 @@ from harness.results import BASELINE, Kind, MethodPart, MethodRecord, UpfrontCos
 
 @dataclass(frozen=True)
 class Plugin:
-    """A user's file of methods, and its SHA-256."""
+    """A user's file of methods or metrics, or a package that brings some.
+
+    ``digest``: SHA-256 of the file with what it imports from beside it, whose texts are ``sources`` by their names in ``folder``.
+    Of a package, whose code is found by its modules, there are none.
+    """
 
     name: str
     digest: str
+    sources: Mapping[str, str] = field(default_factory=dict)
+    folder: Path = Path()
 
 
 def describe_method(label: str, text: str, method: Method, plan: Plan, plugins: Mapping[str, Plugin]) -> MethodRecord:
@@ -32,13 +39,13 @@ def describe_method(label: str, text: str, method: Method, plan: Plan, plugins: 
     found: list[MethodPart] = []
     spent, start = UpfrontCost(0.0, 0), plan
     try:
-        for name, part in zip(names, _parts(method), strict=True):
+        for name, part in zip(names, parts_of(method), strict=True):
             after, cost = part.plan(plan), part.upfront_cost(plan.backbone) if isinstance(part, Trained) else UpfrontCost(0.0, 0)
             after = replace(after, spacing=after.spacing or (name if after.timesteps else ""))
             found.append(_part(name, _kind(part, plan, after, cost), part, plugins))
             plan, spent = after, spent + cost
     except HarnessError:
-        parts = tuple(_part(name, "unknown", part, plugins) for name, part in zip(names, _parts(method), strict=True))
+        parts = tuple(_part(name, "unknown", part, plugins) for name, part in zip(names, parts_of(method), strict=True))
         return MethodRecord(label, text, "unknown", None, None, parts=parts)
     kind = found[0].kind if len(found) == 1 else "composition"
     return MethodRecord(
@@ -58,9 +65,10 @@ def describe_method(label: str, text: str, method: Method, plan: Plan, plugins: 
     )
 
 
-def _parts(method: Method) -> tuple[Method, ...]:
+def parts_of(method: Method) -> tuple[Method, ...]:
+    """The methods that a composition is made of, or the only one; of a stand-in, those that stand in."""
     if isinstance(method, StandIn):
-        return _parts(method.method)
+        return parts_of(method.method)
     return method.parts if isinstance(method, Composition) else (method,)
 
 

@@ -37,7 +37,8 @@ class Backbone:
 
     ``depth`` counts its transformer blocks over all lists of them, ``shapes`` say what each costs and ``config`` is the
     transformer's ``config.json``. Without the last two only whole block evaluations can be predicted. ``family``: the name of its
-    family (see :mod:`harness.models.families`).
+    family (see :mod:`harness.models.families`). ``own_transformer``: the transformer's folder, where it lies in a repository of
+    its own and not in ``folder``.
     """
 
     depth: int
@@ -46,6 +47,7 @@ class Backbone:
     config: Mapping[str, Any] = field(default_factory=dict)
     family: str = ""
     reshaped: Callable[[Mapping[str, Any], float], Geometry] | None = field(default=None, compare=False, repr=False)
+    own_transformer: Path | None = None
 
     def like(self, config: Mapping[str, Any] | None = None, scale: float = 1.0) -> Geometry:
         """The shapes of a transformer with another config in the place of this one, on images whose sides are ``scale`` times as

@@ -43,27 +43,6 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name()
 
 
-SAMPLED_BYTES = 2**20
-
-
-def weights_digest(folder: Path | None) -> str:
-    """Identifies a pipeline folder's weights, a module bundled inside it included; empty without a folder.
-
-    SHA-256 over each weight file's name, size, first and last MiB, so that 20 GB of weights take no time: a retrained
-    file differs in both.
-    """
-    total = hashlib.sha256()
-    files = sorted(folder.rglob("*.safetensors")) if folder is not None else []
-    for path in files:
-        size = path.stat().st_size
-        total.update(f"{path.relative_to(folder or path)}:{size}:".encode())
-        with path.open("rb") as file:
-            total.update(file.read(SAMPLED_BYTES))
-            file.seek(max(0, size - SAMPLED_BYTES))
-            total.update(file.read(SAMPLED_BYTES))
-    return total.hexdigest()[:16] if files else ""
-
-
 def _git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10, check=True)

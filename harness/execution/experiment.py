@@ -32,9 +32,15 @@ class Experiment:
     plugins: Mapping[str, Plugin] = field(default_factory=dict)
     prompt_bytes: int = 0
 
-    def folder(self, out: Path) -> Path:
-        """Where the run lies: its name and the digest of its spec."""
-        return out / f"{self.spec.name}-{self.spec.digest()}"
+    def folder(self, out: Path, number: int = 1) -> Path:
+        """Where the run lies: its name and the digest of its spec. Further runs of it have numbers from 2 on."""
+        return out / f"{self.spec.name}-{self.spec.digest()}{'' if number == 1 else f'-{number}'}"
+
+    def number(self, out: Path) -> int:
+        """The number of the newest run of this spec in ``out``, or 1 where there is none."""
+        base = self.folder(out).name
+        ends = [path.parent.name.removeprefix(f"{base}-") for path in out.glob(f"{base}-*/{Layout(out).spec.name}")]
+        return max((int(end) for end in ends if end.isdecimal()), default=1)
 
     def windows(self) -> Iterator[range]:
         """Ranges of samples, each of as many whole batches as encoded prompts are kept: all methods make one before the next."""

@@ -26,7 +26,7 @@ from harness.execution.tasks import SCORE_BATCH, Facts, Loss, Role, SamplerWorke
 
 POLL_S = 1.0  # how often deadlines are looked at
 START_S = 900.0  # for a worker's process to start and load its networks
-ALIKE = ("machine_key", "weights", "ilf-bench", "commit")  # what all samplers must agree on
+ALIKE = ("machine_key", "weights", "ilf-bench", "commit", "code")  # what all samplers must agree on
 
 
 @dataclass(frozen=True)

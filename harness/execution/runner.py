@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,29 @@ from harness.errors import ArtifactError, UsageError
 from harness.execution.dispatch import Dispatch
 from harness.execution.experiment import Experiment
 from harness.execution.progress import Followed, following, stage
+from harness.execution.resuming import AnotherRun, forget_changed, remove, shared_change, stays
 from harness.execution.tasks import Engine, Facts, Role, Task, TaskResult
-from harness.results import BASELINE, Failure, Fault
-from harness.storage.files import remove_leftovers
+from harness.results import BASELINE, Failure, Fault, MethodRecord
+from harness.storage.files import remove_leftovers, write_bytes
 from harness.storage.layout import Layout
 from harness.storage.locations import is_local
 from harness.storage.locks import held_alone
-from harness.storage.records import FORMAT, check_format, has_run, read_json, read_timings, write_json, write_method, write_score
+from harness.storage.records import (
+    FORMAT,
+    check_format,
+    digest_of,
+    has_run,
+    read_json,
+    read_pieces,
+    read_timings,
+    write_json,
+    write_method,
+    write_score,
+)
 from harness.storage.samples import chunks
 from harness.text import one_line, without_credentials
 
-SAME_THROUGHOUT = {"machine_key": "machine, torch and thread count", "weights": "weights", "prompts": "prompts"}
+MACHINE = "machine, torch and thread count"
 MOST_LETTERS = 200  # of a value in an error message
 BYTES_PER_PIXEL = 2.2  # measured on PNGs of the bundled models
 
@@ -33,16 +46,21 @@ BYTES_PER_PIXEL = 2.2  # measured on PNGs of the bundled models
 class Runner:
     """Runs one experiment on one engine into one folder."""
 
-    def __init__(self, experiment: Experiment, engine: Engine, out: Path, console: Console, command: str = "") -> None:
+    def __init__(self, experiment: Experiment, engine: Engine, folder: Path, console: Console, command: str = "") -> None:
         self.experiment, self.spec, self.engine, self.console = experiment, experiment.spec, engine, console
-        self.command = command
-        self.folder = experiment.folder(out)
-        self.layout = Layout(self.folder)
+        self.command, self.folder, self.layout = command, folder, Layout(folder)
+        self.planned: dict[str, MethodRecord] = dict(experiment.planned)
         self.failures: list[Failure] = []
         self.failed: set[str] = set()  # methods without all their images
+        self.finished: dict[str, Any] = {}  # what an earlier call wrote when everything had been measured
+        self.since = ""
 
     def run(self) -> list[Failure]:
-        """All stages; returns what failed, with reasons. Everything else has been measured."""
+        """All stages; returns what failed, with reasons. Everything else has been measured.
+
+        ``since`` then says since when and at which commit, where an earlier call had measured all of it. Raises
+        :class:`AnotherRun` where the folder has a finished run of something else.
+        """
         with stage("load the model", self.console):
             facts = self.engine.start()
         check_disk(self.experiment, self.folder, facts.image_pixels)
@@ -53,60 +71,100 @@ class Runner:
                 self._time(progress)
                 self._score(progress)
             if not self.failures:
-                write_json(self.layout.complete, {"format": FORMAT})
+                self._complete(facts.environment)
         return self.failures
 
     def _prepare(self, facts: Facts) -> None:
-        """Describe the run, or check that the folder belongs to this very spec, model and machine."""
-        labels = list(self.experiment.methods)
-        spec = self.spec.identity() | {"format": FORMAT, "digest": self.spec.digest(), "method_labels": labels}
+        """Describe the run, or find out what of an earlier call is kept; the rest of it is deleted."""
+        self.planned = {k: replace(r, identity=facts.identities.get(k, r.identity)) for k, r in self.experiment.planned.items()}
         environment = facts.environment | {
             "command": without_credentials(self.command),
             "prompts": dict(self.experiment.prompt_record),
             "anchors": [anchor.model_dump(mode="json") for anchor in self.spec.anchors],  # never ranked
             "image_pixels": facts.image_pixels,
         }
+        begun = read_json(self.layout.environment) if self.layout.environment.exists() else {}
+        self.finished = self._finished()
+        self._check_place(begun, environment)
         remove_leftovers(self.folder)
         self.layout.complete.unlink(missing_ok=True)  # whole only when this call, too, has found or made everything
-        if self.layout.environment.exists():
-            self._check_same(environment)
-        else:
+        changed = forget_changed(self.folder, self.planned)
+        for label, why in changed.items():
+            self._say(f"{label}: {why} changed since {begun.get('created', 'an earlier call')}: made again")
+        if changed or not begun:
             write_json(self.layout.environment, environment)
-        if self._spec_differs(spec):
-            write_json(self.layout.spec, spec)
-        for label, record in self.experiment.planned.items():
+        self._write_spec()
+        self._write_plugins()
+        for label, record in self.planned.items():
             if not has_run(self.folder, label):
                 write_method(self.folder, record)
 
-    def _spec_differs(self, spec: dict[str, Any]) -> bool:
-        """Whether the spec must be written (again): the folder's name holds its digest, so a damaged one can be replaced."""
-        path = self.layout.spec
-        if not path.exists():
-            return True
+    def _finished(self) -> dict[str, Any]:
+        """When everything had been measured; nothing where it has not, or where that note is damaged."""
         try:
-            found = read_json(path)
-        except ArtifactError as error:
-            self.console.print(one_line(f"damaged, written again: {error}"), markup=False, soft_wrap=True)
-            return True
-        check_format(found, str(self.folder))
-        if found != spec:
-            recorded, current = differing(found, spec)
-            raise ArtifactError(
-                expected=f"the spec of this run in {self.folder}: {current}", got=recorded, remedy="choose another --out"
-            )
-        return False
+            found = read_json(self.layout.complete) if self.layout.complete.exists() else {}
+            check_format(found, str(self.folder)) if found else None
+        except ArtifactError:
+            return {}
+        return dict(found)
 
-    def _check_same(self, environment: dict[str, Any]) -> None:
-        """A run is resumed with its own weights and prompts on its own machine, so that its records belong together."""
-        begun = read_json(self.layout.environment)
-        for key, what in SAME_THROUGHOUT.items():
-            if begun.get(key) != environment[key]:
-                recorded, current = differing(begun.get(key), environment[key])
+    def _check_place(self, begun: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        """An unfinished run is resumed on its own machine alone, so that its records belong together; a finished one stays."""
+        key = "machine_key"
+        moved = bool(begun) and begun.get(key) != environment[key]
+        if self.finished:
+            why = "the machine" if moved else shared_change(self.folder, {k: r.identity for k, r in self.planned.items()})
+            if why:
+                beside = self.experiment.folder(self.folder.parent, self.experiment.number(self.folder.parent) + 1)
+                raise AnotherRun(beside, stays(self.folder, why, beside))
+        elif moved:
+            recorded, current = differing(begun.get(key), environment[key])
+            raise ArtifactError(
+                expected=f"the {MACHINE} that {self.folder} was started with: {recorded}",
+                got=current,
+                remedy="choose another --out, or delete that run; `ilf-bench report` rebuilds a report anywhere",
+            )
+
+    def _write_spec(self) -> None:
+        """The resolved preset. The folder's name holds its digest, so a damaged one can be replaced; labels may have changed."""
+        content = self.spec.identity() | {"format": FORMAT, "digest": self.spec.digest(), "method_labels": list(self.planned)}
+        path = self.layout.spec
+        if path.exists():
+            try:
+                found = read_json(path)
+            except ArtifactError as error:
+                self._say(f"damaged, written again: {error}")
+                found = content
+            check_format(found, str(self.folder))
+            if found | {"method_labels": []} != content | {"method_labels": []}:
+                recorded, current = differing(found, content)
                 raise ArtifactError(
-                    expected=f"the {what} that {self.folder} was started with: {recorded}",
-                    got=current,
-                    remedy="choose another --out, or delete that run; `ilf-bench report` rebuilds a report anywhere",
+                    expected=f"the spec of this run in {self.folder}: {current}", got=recorded, remedy="choose another --out"
                 )
+        write_json(path, content)
+
+    def _write_plugins(self) -> None:
+        """The sources of the user's own methods and metrics as they are run, and no others."""
+        plugins = [plugin for plugin in self.experiment.plugins.values() if plugin.sources]
+        kept = {self.layout.plugin(plugin.digest, name): text for plugin in plugins for name, text in plugin.sources.items()}
+        for folder in self.layout.plugins():
+            if not any(file.is_relative_to(folder) for file in kept):
+                remove(folder)
+        for file, text in kept.items():
+            write_bytes(file, text.encode())
+
+    def _complete(self, environment: Mapping[str, Any]) -> None:
+        """Write last that everything has been measured, and when; as before where nothing is other than it was."""
+        records = digest_of(read_pieces(self.folder))
+        if self.finished.get("records") == records:
+            self.since = f"{self.finished.get('finished')} at {str(self.finished.get('commit'))[:12]}"
+        else:
+            now = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "records": records}
+            self.finished = {"format": FORMAT, **now} | {name: environment.get(name) for name in ("commit", "dirty")}
+        write_json(self.layout.complete, self.finished)
+
+    def _say(self, text: str) -> None:
+        self.console.print(one_line(text), markup=False, soft_wrap=True)
 
     def _generate(self, progress: Followed) -> None:
         """All images, then each method's record; a range that fails makes its method a failure, and stops no other range."""
@@ -118,9 +176,11 @@ class Runner:
         )
         tasks = (Task("generate", label, r.start, r.stop, size) for label, r in ranges)
         self._follow("sampler", tasks, bars, progress)
-        finish = [Task("finish", label) for label in bars if label not in self.failed]
+        finish = (Task("finish", label) for label in bars if label not in self.failed)
         for outcome in self._outcomes("sampler", finish):
             self._method_failed(outcome)
+        for failure in (one for one in self.failures if not one.metric):  # also where it was found while that method was finished
+            write_method(self.folder, self.planned[failure.method], failure.reason)
 
     def _follow(self, role: Role, tasks: Iterable[Task], bars: Mapping[str, int], progress: Followed) -> None:
         """Have ranges of samples done; each method's bar begins when its first range is handed out."""
@@ -137,13 +197,15 @@ class Runner:
             progress.end(bar)
 
     def _method_failed(self, outcome: TaskResult) -> None:
-        label = outcome.task.method
-        if not outcome.error or label in self.failed:
-            return
-        where = f" ({outcome.task.text})" if outcome.task.stop else ""
-        self.failed.add(label)
-        self.failures.append(Failure(label, "", outcome.error + where))
-        write_method(self.folder, self.experiment.planned[label], self.failures[-1].reason)
+        if outcome.error:
+            where = f" ({outcome.task.text})" if outcome.task.stop else ""
+            self._fail(Failure(outcome.task.method, "", outcome.error + where))
+
+    def _fail(self, failure: Failure) -> None:
+        if failure.method not in self.failed:
+            self.failed.add(failure.method)
+            self.failures.append(failure)
+            write_method(self.folder, self.planned[failure.method], failure.reason)
 
     def _time(self, progress: Followed) -> None:
         """Rounds of all methods that generated; a round is one file, so that an interrupted round is repeated as a whole."""
@@ -165,7 +227,7 @@ class Runner:
         try:
             return path.exists() and bool(read_timings(path))
         except ArtifactError as error:
-            self.console.print(one_line(f"damaged, timed again: {error}"), markup=False, soft_wrap=True)
+            self._say(f"damaged, timed again: {error}")
             return False
 
     def _score(self, progress: Followed) -> None:
@@ -191,13 +253,17 @@ class Runner:
         """Final outcomes; failures of single metrics and timings are collected on the way."""
         for outcome in Dispatch(self.engine, role, tasks, self._note).outcomes(alone=alone):
             self.failures += outcome.failures
+            for leak in outcome.leaks:
+                self._fail(leak)
+                for path in self.layout.of_method(leak.method):  # nobody knows any more what they show
+                    remove(path)
             yield outcome
 
     def _note(self, fault: Fault) -> None:
         """Record what was done again; this process is the folder's only writer of faults."""
         write_json(self.layout.fault(len(self.layout.faults())), asdict(fault))
         what = f"{fault.stage} {fault.method} {fault.start}"
-        self.console.print(one_line(f"done again: {what}: {fault.reason}"), markup=False, soft_wrap=True)
+        self._say(f"done again: {what}: {fault.reason}")
 
 
 def differing(recorded: object, current: object) -> tuple[str, str]:

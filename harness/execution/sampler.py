@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from time import perf_counter
+
+from torch import nn
 
 from harness.config.description import describe_method
 from harness.config.prompts import prompt_note
 from harness.config.spec import is_random
-from harness.execution.environment import describe, weights_digest
+from harness.execution.code import code_digest
+from harness.execution.environment import describe
 from harness.execution.experiment import Experiment
-from harness.execution.tasks import Facts, Task, TaskResult, after, shrinking
+from harness.execution.identity import CALIBRATIONS, read_identity
+from harness.execution.tasks import Facts, Task, TaskResult, after, is_fatal, reason, shrinking
+from harness.models.identity import model_digest
 from harness.models.loading import load_pipeline, quiet_libraries
 from harness.paths import locate
-from harness.results import A_A, BASELINE
+from harness.results import A_A, BASELINE, Failure, Fault
 from harness.sampling.captions import caption_notes
 from harness.sampling.counting import BlockCounter
 from harness.sampling.encoded import EncodedPrompts
 from harness.sampling.pipeline import Pipeline
+from harness.sampling.restoration import Restoration, changed, leak_reason, state_of
 from harness.storage.images import Pixels
+from harness.storage.layout import Layout
 from harness.storage.listing import list_images
-from harness.storage.records import has_run, write_method
+from harness.storage.records import has_run, read_method, write_method
 from harness.storage.writing import Writer
 from harness.timing.rounds import Rounds
 
@@ -41,6 +49,8 @@ class Sampler:
         self.batches: dict[str, int] = {}  # what memory allowed, where it was less than the preset's
         self.rounds: Rounds | None = None
         self.writer = Writer()
+        self.leaks: list[Failure] = []
+        self.since = 0.0
 
     def close(self) -> None:
         """Detach the method, and drop the images that are not stored."""
@@ -49,7 +59,7 @@ class Sampler:
 
     @cached_property
     def pipeline(self) -> Pipeline:
-        """Loaded on first use."""
+        """Loaded on first use, and again after a method has left it changed."""
         quiet_libraries()
         return load_pipeline(self.spec)
 
@@ -58,15 +68,33 @@ class Sampler:
         """The prompts of all methods, as the plain pipeline encodes them."""
         return EncodedPrompts(self.pipeline.pipe)
 
+    @cached_property
+    def restoration(self) -> Restoration:
+        """The pipeline as it was loaded."""
+        return Restoration(self.pipeline)
+
     def facts(self) -> Facts:
         """The machine, the weights and their notes, and the size of an image."""
         pipeline = self.pipeline
         environment = describe(pipeline.device, pipeline.arithmetic) | {
-            "weights": weights_digest(pipeline.folder),
+            "weights": self.model,
             "weights_dtype": pipeline.dtype,
+            "code": code_digest(),
             "notes": [*pipeline.notes, *self._input_notes()],
         }
-        return Facts(environment, image_pixels(pipeline))
+        return Facts(environment, image_pixels(pipeline), {label: self._identity(label) for label in self.experiment.methods})
+
+    @cached_property
+    def model(self) -> str:
+        """The digest of the pipeline."""
+        return model_digest(self.pipeline)
+
+    def _identity(self, label: str) -> dict[str, str]:
+        """What decides a method's images and times, as far as it is known by now."""
+        planned = self.experiment.planned[label]
+        plugins = [self.experiment.plugins[part.name] for part in planned.parts if part.name in self.experiment.plugins]
+        found = read_identity(self.experiment.methods[label], self.pipeline.plan(), plugins, self.model)
+        return {**planned.identity, **found}
 
     def _input_notes(self) -> list[str]:
         """What of the prompts and of a folder of references was left out, and how the text encoders read the prompts.
@@ -88,6 +116,11 @@ class Sampler:
             return self._finish(task)
         return self._time(task)
 
+    def _done(self, task: Task, failures: Sequence[Failure] = (), faults: Sequence[Fault] = ()) -> TaskResult:
+        """A task's result, with the methods that have been found to have left the pipeline changed."""
+        leaks, self.leaks = tuple(self.leaks), []
+        return TaskResult(task, tuple(failures), tuple(faults), leaks=leaks)
+
     def _generate(self, task: Task) -> TaskResult | Future[TaskResult]:
         samples = self.experiment.samples(self.folder, task.method)
         if samples.is_done(task.indices):
@@ -106,38 +139,82 @@ class Sampler:
             self._detach()  # whatever state the failure left, the next range begins with a fresh attachment
             raise
         if batch == allowed:
-            return after(stored, TaskResult(task))
+            return after(stored, self._done(task))
         self.batches[task.method] = batch
-        return after(stored, TaskResult(task, faults=(task.fault(batch, f"out of memory at {allowed} images at a time"),)))
+        return after(stored, self._done(task, faults=[task.fault(batch, f"out of memory at {allowed} images at a time")]))
 
     def _finish(self, task: Task) -> TaskResult:
         label = task.method
         method = self.experiment.methods[label]
-        self._attach(label)
-        steps = self.pipeline.steps
         self._detach()
+        before, start = self.restoration.state, perf_counter()
+        with method.attach(self.pipeline):
+            steps, touched = self.pipeline.steps, changed(before, state_of(self.pipeline))
+        if faults := self.restoration.faults(perf_counter() - start):
+            self._leaked(label, faults)
+        if any(leak.method == label for leak in self.leaks):
+            return self._done(task)
         text, plugins = self.experiment.planned[label].spec, self.experiment.plugins
         record = describe_method(label, text, method, self.pipeline.plan(), plugins)
         counted = self.experiment.samples(self.folder, label).finish(label)
-        write_method(self.folder, replace(record, steps=steps, block_evaluations=counted))
-        return TaskResult(task)
+        if record.is_plain and self._changes_networks(touched):
+            record = replace(record, kind="other", parts=tuple(replace(part, kind="other") for part in record.parts))
+        identity = {**self._begun(label), CALIBRATIONS: self._identity(label)[CALIBRATIONS]}
+        write_method(self.folder, replace(record, steps=steps, block_evaluations=counted, identity=identity))
+        return self._done(task)
+
+    def _changes_networks(self, touched: Sequence[str]) -> bool:
+        """Whether what a method has changed is in a network: then it does more than choose steps, solver and timesteps."""
+        networks = tuple(f"{name}." for name, part in self.pipeline.pipe.components.items() if isinstance(part, nn.Module))
+        return any(name.startswith(networks) for name in touched)
+
+    def _begun(self, label: str) -> Mapping[str, str]:
+        """What the method's images were made of when they were begun; a file that has changed since makes them others."""
+        file = Layout(self.folder).method(label)
+        return read_method(file).identity if file.exists() else self._identity(label)
 
     def _attach(self, label: str) -> BlockCounter:
         """Attach a method, unless it is; the counter counts from before, so that only real work is counted."""
         if self.attached is not None and self.attached[0] == label:
             return self.attached[1]
         self._detach()
+        _ = self.restoration  # as it is before the first method
         with ExitStack() as stack:
             stack.enter_context(self.pipeline.keeping_prompts(self.encoded))
             counter = stack.enter_context(self.pipeline.counting())
             stack.enter_context(self.experiment.methods[label].attach(self.pipeline))
             self.stack = stack.pop_all()
-        self.attached = label, counter
+        self.attached, self.since = (label, counter), perf_counter()
         return counter
 
     def _detach(self) -> None:
-        self.attached = self.rounds = None
+        """Let the method go, and look what it has left; then the next one begins with a pipeline that is loaded again."""
+        left, self.attached, self.rounds = self.attached, None, None
+        try:
+            self.stack.close()
+        except Exception as error:
+            if left is None or is_fatal(error):
+                raise
+            self._leaked(left[0], [f"leaving it, {reason(error)}"])
+            return
+        if left is not None and (faults := self.restoration.faults(perf_counter() - self.since)):
+            self._leaked(left[0], faults)
+
+    def _leaked(self, label: str, faults: Sequence[str]) -> None:
+        self.leaks.append(Failure(label, "", leak_reason(faults)))
+        self._forget_pipeline()
+
+    def _forget_pipeline(self) -> None:
+        """It is loaded again when it is needed; prompts that were encoded with it are encoded again."""
+        for name in ("pipeline", "restoration", "encoded"):
+            self.__dict__.pop(name, None)
+
+    def _renewed(self) -> Pipeline:
+        """The pipeline loaded again for the rounds that are under way."""
         self.stack.close()
+        self._forget_pipeline()
+        self.stack.enter_context(self.pipeline.compiled())
+        return self.pipeline
 
     def _time(self, task: Task) -> TaskResult:
         """One interleaved round of the methods that have a record, the baseline twice; before the first one, the warm-up."""
@@ -149,10 +226,11 @@ class Sampler:
                 methods[A_A] = methods[BASELINE]
             seed = self.spec.seed + TIMING_SEED_OFFSET
             self.stack.enter_context(self.pipeline.compiled())
-            self.rounds = Rounds(self.folder, self.spec.timing, self.pipeline, self.experiment.prompts, seed, methods)
+            prompts, timing = self.experiment.prompts, self.spec.timing
+            self.rounds = Rounds(self.folder, timing, self.pipeline, prompts, seed, methods, self._renewed)
         failures = self.rounds.record(task.start)
-        faults, self.rounds.faults = tuple(self.rounds.faults), []
-        return TaskResult(task, tuple(failures), faults)
+        faults, self.rounds.faults = list(self.rounds.faults), []
+        return self._done(task, failures, faults)
 
 
 def image_pixels(pipeline: Pipeline) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -79,7 +79,8 @@ class Loss(Enum):
 class TaskResult:
     """What became of a task. ``error`` says why it was not done; with a ``loss`` nothing is known against the task itself.
 
-    ``failures`` are those of single metrics or timings, already recorded; ``faults`` are to be recorded.
+    ``failures`` are those of single metrics or timings, already recorded; ``faults`` are to be recorded. ``leaks``: methods that
+    were found to have left the pipeline changed, which may be others than the task's.
     """
 
     task: Task
@@ -87,14 +88,19 @@ class TaskResult:
     faults: tuple[Fault, ...] = ()
     error: str = ""
     loss: Loss | None = None
+    leaks: tuple[Failure, ...] = ()
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a worker knows of its machine and model. ``image_pixels`` is of one image."""
+    """What a worker knows of its machine and model. ``image_pixels`` is of one image.
+
+    ``identities``: what decides each method's images and times; see harness/execution/identity.py.
+    """
 
     environment: dict[str, Any]
     image_pixels: int
+    identities: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 class Worker(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from harness.statistics import mean_interval
 from harness.storage.checks import check_summary
 from harness.storage.files import digest
 from harness.storage.layout import VALUES, is_control, is_score
-from harness.storage.records import FORMAT, SEAL, Piece, Run, check_format, parse_run, pieces_of
+from harness.storage.records import FORMAT, SEAL, Piece, Run, check_format, digest_of, parse_run, pieces_of
 from harness.text import without_credentials
 
 DTYPES = ("float32", "float64")
@@ -53,8 +52,7 @@ class Packed:
 
 def run_id(run: Run) -> str:
     """32 hexadecimal digits over every record of a run, wherever it lies."""
-    digests = {name: piece.digest for name, piece in pieces_of(run).items()}
-    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:32]
+    return digest_of(pieces_of(run))[:32]
 
 
 def pack(run: Run) -> Packed:

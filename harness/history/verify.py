@@ -19,19 +19,19 @@ def verify_run(folder: Path, recorded: Run) -> Verified:
     then = {name: piece.digest for name, piece in pieces_of(recorded).items()}
     findings: list[Discrepancy] = []
     for name in sorted(then.keys() | {name for name in found if is_record(name)}):
-        findings += _record(folder / name, name, then.get(name), name in found)
+        findings += _record(folder, name, then.get(name), name in found)
     findings += _beside(folder, recorded, found)
     return Verified("", len(found), tuple(findings))
 
 
-def _record(path: Path, name: str, then: str | None, is_there: bool) -> Iterator[Discrepancy]:
+def _record(folder: Path, name: str, then: str | None, is_there: bool) -> Iterator[Discrepancy]:
     if not is_there:
         yield Discrepancy("missing", name)
     elif then is None:
         yield Discrepancy("extra", name, "not in the history's record")
     else:
         try:
-            if read_piece(path).digest != then:
+            if read_piece(folder, name).digest != then:
                 yield Discrepancy("altered", name, "not what the history recorded")
         except ArtifactError as error:
             yield Discrepancy("altered", name, f"{error.expected}, {error.got}")
@@ -49,7 +49,7 @@ def _beside(folder: Path, recorded: Run, found: set[str]) -> Iterator[Discrepanc
         yield from _file(folder, array.as_posix(), str(content["digest"]), found)
     for name, digest in recorded.samples.items():
         where = Path(name).parent.as_posix()
-        if name not in found or read_piece(folder / name).content != digest:
+        if name not in found or read_piece(folder, name).content != digest:
             known |= {other for other in found if other.startswith(f"{where}/")}  # of an altered manifest, which is named
             continue
         manifest = read_json(folder / name)

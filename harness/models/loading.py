@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +37,27 @@ class Located:
     folder: Path
     transformer: Path
 
+    @property
+    def own_transformer(self) -> Path | None:
+        """The transformer's folder, where it is not the pipeline's."""
+        return None if self.transformer == self.folder / "transformer" else self.transformer
+
 
 def find_plan(spec: ExperimentSpec) -> Plan:
     """What the spec's plain run costs, after the checks that need no weights. From the hub only settings are fetched."""
     if is_random(spec.pipeline):
         family, model = describe(find_architecture(spec.pipeline, spec.task))
-        folder = None
+        folder, own = None, None
     else:
         located = locate_weights(spec, complete=False)
-        folder = located.folder
+        folder, own = located.folder, located.own_transformer
         check_present(folder)
         family, model = family_of(read_index(folder, spec.task)), describe_folder(located)
         check_fits(family, model, located)
         check_solver(spec.solver, folder)
     guidance = family.guidance(model.configs, spec.guidance, 1.0)
-    return Plan.full(shapes_of(family, model, folder), spec.steps, guidance, spec.solver)
+    backbone = replace(shapes_of(family, model, folder), own_transformer=own)
+    return Plan.full(backbone, spec.steps, guidance, spec.solver)
 
 
 def locate_weights(spec: ExperimentSpec, *, complete: bool) -> Located:
@@ -163,13 +169,14 @@ def load_pipeline(spec: ExperimentSpec) -> Pipeline:
     exact_float32()
     if is_random(spec.pipeline):
         architecture = find_architecture(spec.pipeline, spec.task)
-        pipe, folder, notes = architecture.build(DTYPES[spec.dtype]), None, architecture.notes
+        pipe, folder, own, notes = architecture.build(DTYPES[spec.dtype]), None, None, architecture.notes
     else:
         located = locate_weights(spec, complete=True)
-        pipe, folder, notes = read_pipeline(located, DTYPES[spec.dtype]), located.folder, ()
+        pipe, folder, own, notes = read_pipeline(located, DTYPES[spec.dtype]), located.folder, located.own_transformer, ()
     return Pipeline(
         pipe,
         folder=folder,
+        own_transformer=own,
         steps=spec.steps,
         guidance=spec.guidance,
         solver=spec.solver,

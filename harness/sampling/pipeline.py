@@ -51,6 +51,7 @@ class Pipeline:
         pipe: Any,
         *,
         folder: Path | None = None,
+        own_transformer: Path | None = None,
         steps: int = 20,
         guidance: float = 1.5,
         true_guidance: float = 1.0,
@@ -66,7 +67,7 @@ class Pipeline:
         self.family = family_of(type(pipe).__name__)
         self.pipe = pipe.to(device)
         self.pipe.set_progress_bar_config(disable=True)
-        self.folder = folder
+        self.folder, self.own_transformer = folder, own_transformer
         self.described = described(pipe, height, width)
         self.steps, self.device, self.negative_prompt = steps, device, negative_prompt
         self.guidance: Guidance = self.family.guidance(self.described.configs, guidance, true_guidance)
@@ -137,7 +138,7 @@ class Pipeline:
     @property
     def backbone(self) -> Backbone:
         """What a cost prediction needs to know of the model."""
-        return backbone_of(self.family, self.described, self.folder)
+        return replace(backbone_of(self.family, self.described, self.folder), own_transformer=self.own_transformer)
 
     @property
     def geometry(self) -> Geometry:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -10,7 +12,85 @@ from torch import nn
 
 from harness.sampling.pipeline import Pipeline
 
+SHARE = 0.01  # of the time that a method was attached, for reading what its weights hold
+WHOLE = 4  # tensors are always read, whatever the time
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 PLAIN = (bool, int, float, str, bytes, tuple, type(None))  # compared by value; everything else must be the same object
+
+
+class Restoration:
+    """A pipeline as it was, to be compared with after each method: whoever leaves it changed spoils the rows of others.
+
+    Every attribute, hook, forward and tensor is compared by identity, and each tensor's version, which in-place operations raise.
+    What goes behind the version's back (``.data``) is found by checksums on the device. They take at most :data:`SHARE` of the
+    time that the method was attached, so of a large model in a short time only some tensors are read, others each time.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.state = state_of(pipeline)
+        self.tensors = dict(_tensors(pipeline))
+        self.versions = {name: _version(tensor) for name, tensor in self.tensors.items()}
+        start = perf_counter()
+        self.sums = dict(zip(self.tensors, checksums(self.tensors.values()), strict=True))
+        self.seconds = perf_counter() - start
+        self.next = 0
+
+    def faults(self, attached_s: float) -> list[str]:
+        """What is other than it was, by name; ``attached_s`` are the seconds that a method was attached."""
+        found = changed(self.state, state_of(self.pipeline))
+        found += [f"{name} was written to" for name, tensor in self.tensors.items() if _version(tensor) != self.versions[name]]
+        names = self._chosen(attached_s)
+        sums = zip(names, checksums(self.tensors[name] for name in names), strict=True)
+        return found + [f"{name} holds other numbers" for name, found_sum in sums if found_sum != self.sums[name]]
+
+    def _chosen(self, attached_s: float) -> list[str]:
+        """The tensors that there is time to read, in turn."""
+        names = list(self.tensors)
+        count = int(len(names) * min(1.0, SHARE * attached_s / max(self.seconds, 1e-9)))
+        chosen = [names[(self.next + i) % len(names)] for i in range(min(len(names), max(WHOLE, count)))]
+        self.next += len(chosen)
+        return chosen
+
+
+def leak_reason(faults: Sequence[str]) -> str:
+    """Why a method that left the pipeline changed has no row."""
+    more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
+    return f"it left the pipeline changed: {faults[0]}{more}; the pipeline was loaded again for the next method"
+
+
+def checksums(tensors: Iterable[torch.Tensor]) -> list[int]:
+    """One number for each tensor, computed where it lies: it differs where any bit does, or where rows are exchanged.
+
+    0 for a tensor whose memory cannot be read as integers.
+    """
+    sums = [_checksum(tensor.detach()) for tensor in tensors]
+    return [int(total) for total in sums]  # waits for the device once all are under way
+
+
+def _checksum(tensor: torch.Tensor) -> torch.Tensor | int:
+    if type(tensor) is not torch.Tensor or tensor.numel() == 0 or tensor.element_size() not in INTEGERS:
+        return 0
+    numbers = tensor.contiguous().view(INTEGERS[tensor.element_size()])
+    if tensor.device.type == "cpu":
+        return zlib.crc32(numbers.numpy().data)
+    return device_checksum(numbers)
+
+
+def device_checksum(numbers: torch.Tensor) -> torch.Tensor:
+    """The sum of all rows' sums, each times its number from 1 on, modulo 2^64: one pass over the memory."""
+    rows = numbers.reshape(-1, numbers.shape[-1] if numbers.ndim else 1).sum(-1, dtype=torch.int64)
+    return (rows * torch.arange(1, len(rows) + 1, device=rows.device)).sum()
+
+
+def _version(tensor: torch.Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _tensors(pipeline: Pipeline) -> Iterator[tuple[str, torch.Tensor]]:
+    for part, network in _networks(pipeline):
+        yield from ((f"{part}.{name}", tensor) for name, tensor in network.named_parameters())
+        yield from ((f"{part}.{name}", tensor) for name, tensor in network.named_buffers())
 
 
 def state_of(pipeline: Pipeline) -> dict[str, object]:

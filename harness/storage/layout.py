@@ -10,6 +10,7 @@ RUN/controls/SLUG/METRIC.json and .npy     the same for a null control (harness/
 RUN/timing/ROUND.json                      the TimingSamples of one interleaved round, at every batch size
 RUN/warmup.json                            the TimingSamples of the rounds before it, with the seconds spent compiling
 RUN/faults/NUMBER.json                     a Fault: work that was lost, or done at a smaller batch
+RUN/plugins/DIGEST/NAME.py                 the sources of a user's own methods and metrics, as they were run
 RUN/run.json                               written last: the run is complete
 RUN/parts/                                 measurements under way; gone when a method is scored
 RUN/report/                                made from all of these, and can be made again
@@ -24,7 +25,16 @@ from pathlib import Path
 from typing import Literal, get_args
 
 FILES = ("spec.json", "environment.json", "warmup.json", "run.json")
-FOLDERS = ("methods", "samples", "measurements", "scores", "controls", "timing", "faults")  # FILES and these are the record
+FOLDERS = (
+    "methods",
+    "samples",
+    "measurements",
+    "scores",
+    "controls",
+    "timing",
+    "faults",
+    "plugins",
+)  # FILES and these are the record
 Scored = Literal["scores", "controls"]
 VALUES, PER_IMAGE = "influence", "per_image"  # the arrays of a score
 
@@ -142,6 +152,24 @@ class Layout:
         """All of them, sorted."""
         return sorted(self.run.glob("faults/*.json"))
 
+    def of_method(self, label: str) -> list[Path]:
+        """The folders of everything that was made with a method, but not its record."""
+        names = ("samples", "measurements", "scores", "parts")
+        return [self.run / name / slug(label) for name in names]
+
+    @property
+    def controls(self) -> Path:
+        """The folder of all null controls."""
+        return self.run / "controls"
+
+    def plugin(self, digest: str, name: str) -> Path:
+        """A source file of a user's own method or metric; ``digest`` is that of all files of the plugin."""
+        return self.run / "plugins" / digest[:16] / name
+
+    def plugins(self) -> list[Path]:
+        """The folders of all plugins, sorted."""
+        return sorted(path for path in (self.run / "plugins").glob("*") if path.is_dir())
+
     def partial(self, label: str, start: int) -> Pair:
         """Measurements under way, of the images of one method from ``start`` on."""
         return _pair(self.run / "parts" / slug(label), f"{start:06d}", ".npz")
@@ -157,9 +185,16 @@ def is_manifest(name: str) -> bool:
     return Path(name).name == SampleFolder(Path()).manifest.name
 
 
+def is_source(name: str) -> bool:
+    """Whether a file of a run is the text of a plugin."""
+    return Path(name).parts[0] == "plugins"
+
+
 def is_record(name: str) -> bool:
     """Whether a file of a run stands for itself; arrays, images and receipts belong to the record that has their digests."""
     path = Path(name)
+    if is_source(name):
+        return True
     return path.suffix == ".json" and (path.parts[0] != Layout(Path()).all_samples.name or is_manifest(name))
 
 

@@ -31,7 +31,18 @@ from harness.storage.checks import (
 )
 from harness.storage.documents import parse_json
 from harness.storage.files import digest, file_digest, read_small, refuse_links, write_bytes
-from harness.storage.layout import FILES, FOLDERS, PER_IMAGE, VALUES, Layout, Scored, array_beside, is_manifest, is_record
+from harness.storage.layout import (
+    FILES,
+    FOLDERS,
+    PER_IMAGE,
+    VALUES,
+    Layout,
+    Scored,
+    array_beside,
+    is_manifest,
+    is_record,
+    is_source,
+)
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -68,8 +79,9 @@ class Run:
     shuffled, constant, noise or black; harness/statistics/controls.py). Each has the full run's first images, at most 100 of
     them, and is to be held against ``identical``, which has the same N.
     ``planned``: what the methods are that have failed, or not run yet. ``measurements``: what each array was measured with and
-    its digest, ``samples``: the digest of each method's manifest; both by the name of the file. ``in_folder``: whether it was
-    read from ``path``; out of a history, ``path`` is only what the record says, and nobody follows it.
+    its digest, ``samples``: the digest of each method's manifest, ``plugins``: the texts of the user's own methods and metrics;
+    all by the name of the file. ``finished``: when and at which commit everything had been measured. ``in_folder``: whether it
+    was read from ``path``; out of a history, ``path`` is only what the record says, and nobody follows it.
     """
 
     path: Path
@@ -88,6 +100,8 @@ class Run:
     measurements: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     samples: Mapping[str, str] = field(default_factory=dict)
     in_folder: bool = True
+    plugins: Mapping[str, str] = field(default_factory=dict)
+    finished: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def records(self) -> Mapping[str, MethodRecord]:
@@ -186,11 +200,16 @@ def _method(content: Any, path: Path) -> tuple[MethodRecord, Failure | None]:
     return record, read_record(Failure, {"method": record.label, "metric": "", "reason": content[REASON]}, path)
 
 
+def read_method(path: Path) -> MethodRecord:
+    """What a method is and did. Raises :class:`ArtifactError` on a damaged record."""
+    return _method(read_json(path), path)[0]
+
+
 def has_run(run: Path, label: str) -> bool:
     """Whether a method has all its images and its counted cost, in a record that can be read."""
     path = Layout(run).method(label)
     try:
-        return path.exists() and _method(read_json(path), path)[0].block_evaluations is not None
+        return path.exists() and read_method(path).block_evaluations is not None
     except ArtifactError:
         return False
 
@@ -226,7 +245,7 @@ def _score(piece: Piece, path: Path) -> Score | Failure:
 
 def read_score(path: Path) -> Score | Failure:
     """The inverse of :func:`write_score` for one ``.json`` file. Raises :class:`ArtifactError` where it is missing or damaged."""
-    return _score(read_piece(path), path)
+    return _score(_read_piece(path), path)
 
 
 def read_run(path: Path) -> Run:
@@ -271,13 +290,27 @@ def read_pieces(run: Path) -> dict[str, Piece]:
     Of a manifest, which has the digests of images and receipts, only the digest is kept.
     """
     names = [path.relative_to(run).as_posix() for path in record_files(run, images=False)]
-    return {name: read_piece(run / name) for name in names if is_record(name)}
+    return {name: read_piece(run, name) for name in names if is_record(name)}
 
 
-def read_piece(path: Path) -> Piece:
-    """One record. Raises :class:`ArtifactError` on a damaged one."""
-    if is_manifest(path.name):
+def read_piece(run: Path, name: str) -> Piece:
+    """The record of that name in a run. Raises :class:`ArtifactError` on a damaged one."""
+    path = run / name
+    if is_source(name):
+        return Piece(_read_text(path))
+    if is_manifest(name):
         return Piece(file_digest(path))
+    return _read_piece(path)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return read_small(path).decode()
+    except (OSError, ValueError) as error:
+        raise ArtifactError(expected=f"a text at {path}", got=str(error), remedy="delete that file and run again") from error
+
+
+def _read_piece(path: Path) -> Piece:
     content = read_json(path)
     digests = content.pop(DIGESTS, {}) if isinstance(content, dict) else {}
     check_digests(digests, path)
@@ -316,6 +349,8 @@ def parse_run(pieces: Mapping[str, Piece], path: Path) -> Run:
         scores=_by_name(_placed(_score(piece, file), file, path) for file, piece in of("scores")),
         timings=tuple(sample for sample in timed if sample.batch not in further or sample.batch == main),
         complete=finished is not None,
+        finished={} if finished is None else {k: v for k, v in finished.content.items() if k != "format"},
+        plugins={name: piece.content for name, piece in kinds.get("plugins", {}).items()},
         other_batches=tuple(s for s in timed if s.batch in further and s.batch != main),
         warmups=tuple(sample for file, piece in of(layout.warmup.name) for sample in _timings(piece.content, file)),
         faults=tuple(read_record(Fault, piece.content, file) for file, piece in of("faults")),
@@ -331,7 +366,7 @@ def pieces_of(run: Run) -> dict[str, Piece]:
     layout = Layout(Path())
     found = {layout.spec: Piece(dict(run.spec)), layout.environment: Piece(dict(run.environment))}
     if run.complete:
-        found[layout.complete] = Piece({"format": FORMAT})
+        found[layout.complete] = Piece({"format": FORMAT, **run.finished})
     reasons = {failure.method: failure.reason for failure in run.failed_methods}
     for label in dict.fromkeys((*run.described, *reasons)):
         found[layout.method(label)] = Piece(_method_content(run.described[label], reasons.get(label, "")))
@@ -343,7 +378,7 @@ def pieces_of(run: Run) -> dict[str, Piece]:
     if run.warmups:
         found[layout.warmup] = Piece([asdict(sample) for sample in run.warmups])
     found |= {layout.fault(i): Piece(asdict(fault)) for i, fault in enumerate(run.faults)}
-    kept = {name: Piece(content) for name, content in (*run.measurements.items(), *run.samples.items())}
+    kept = {name: Piece(content) for name, content in (*run.measurements.items(), *run.samples.items(), *run.plugins.items())}
     return {file.as_posix(): piece for file, piece in found.items()} | kept
 
 
@@ -351,6 +386,12 @@ def _needed(pieces: Mapping[str, Piece], name: str, path: Path) -> Any:
     if name not in pieces:
         raise ArtifactError(expected=f"{name} among the records at {path}", got="none", remedy="run again")
     return pieces[name].content
+
+
+def digest_of(pieces: Mapping[str, Piece]) -> str:
+    """SHA-256 over all records by their names, wherever they lie."""
+    digests = {name: piece.digest for name, piece in pieces.items()}
+    return digest(_canonical(digests))
 
 
 def _placed(record: P, file: Path, run: Path) -> P:

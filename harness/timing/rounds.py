@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from time import perf_counter
 
 import torch
 
@@ -16,6 +17,7 @@ from harness.execution.tasks import is_fatal, reason, shrinking
 from harness.results import BASELINE, Failure, Fault, TimingSample
 from harness.sampling.compiling import compile_seconds, gave_up
 from harness.sampling.pipeline import Pipeline
+from harness.sampling.restoration import Restoration, leak_reason
 from harness.storage.layout import Layout
 from harness.storage.records import read_json, read_timings, write_json, write_score
 from harness.timing.nvml import Monitor
@@ -93,7 +95,7 @@ class Rounds:
     """Times methods on one pipeline, at every batch size of the spec; a round is one file: an interrupted one is repeated.
 
     The failure of one method at one batch size is recorded and stops no other. Where a GPU's memory is too small for the full
-    run at a batch size, every method is timed at a smaller one, and ``faults`` says so.
+    run at a batch size, every method is timed at a smaller one, and ``faults`` says so. ``renewed`` loads the pipeline again.
     """
 
     def __init__(
@@ -104,8 +106,10 @@ class Rounds:
         prompts: Sequence[str],
         seed: int,
         methods: Mapping[str, Method],
+        renewed: Callable[[], Pipeline] | None = None,
     ) -> None:
         self.folder, self.timing, self.pipeline = folder, timing, pipeline
+        self.restoration, self.renewed = Restoration(pipeline), renewed
         self.prompts, self.seed, self.methods = prompts, seed, methods
         self.monitor = Monitor(pipeline.device)
         self.workload = Workload(pipeline.device, pipeline.precision)
@@ -125,7 +129,8 @@ class Rounds:
             self._store_warmups([row for n in range(self.timing.warmup, 0, -1) for row in self._round(-n, failures)])
             self.warm = True
         rows = self._round(number, failures)
-        write_json(Layout(self.folder).round(number), [asdict(row) for row in rows])
+        if rows:
+            write_json(Layout(self.folder).round(number), [asdict(row) for row in rows])
         return failures
 
     def _fit(self) -> None:
@@ -160,6 +165,8 @@ class Rounds:
 
     def _store_warmups(self, rows: Sequence[TimingSample]) -> None:
         """After those of a run that was cut before."""
+        if not rows:
+            return
         file = Layout(self.folder).warmup
         before = read_json(file) if file.exists() else []
         write_json(file, [*before, *(asdict(row) for row in rows)])
@@ -173,7 +180,7 @@ class Rounds:
             rows.append(self.workload.time_once(number, size))
             for label in in_round(self.alive[batch], number):
                 try:
-                    rows.append(time_once(self.pipeline, self.methods[label], label, prompts, self.seed, number, self.monitor))
+                    rows.append(self._time(label, prompts, number))
                 except Exception as error:
                     if is_fatal(error):
                         raise
@@ -182,3 +189,23 @@ class Rounds:
                     self.alive[batch] = [other for other in self.alive[batch] if other != label]
                 rows.append(self.workload.time_once(number, size))
         return rows
+
+    def _time(self, label: str, prompts: Sequence[str], number: int) -> TimingSample:
+        """One call. A method that leaves the pipeline changed fails, and the next one gets a pipeline that is loaded again."""
+        start = perf_counter()
+        try:
+            sample = time_once(self.pipeline, self.methods[label], label, prompts, self.seed, number, self.monitor)
+        except BaseException:
+            self._restored(perf_counter() - start)
+            raise
+        if faults := self._restored(perf_counter() - start):
+            raise RuntimeError(leak_reason(faults))
+        return sample
+
+    def _restored(self, attached_s: float) -> list[str]:
+        """What a method has left changed; then the pipeline is loaded again."""
+        faults = self.restoration.faults(attached_s)
+        if faults and self.renewed is not None:
+            self.pipeline = self.renewed()
+            self.restoration = Restoration(self.pipeline)
+        return faults

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from harness.cost.plan import Plan
 from harness.errors import NotMeasured
-from harness.execution.environment import device_name, weights_digest
+from harness.execution.code import code_digest, packages_text
+from harness.execution.environment import device_name
+from harness.models.identity import folder_digest
 from harness.paths import cache_folder, locate
 from harness.results import UpfrontCost
 from harness.sampling.patching import patched
@@ -38,15 +40,32 @@ class Calibration:
     device: str
 
 
-def find(plan: Plan, what: str) -> Calibration | None:
-    """The calibration of ``what`` for these weights, steps, guidance, solver and timesteps, where it has been made.
+def find(method: object, plan: Plan, what: str) -> Calibration | None:
+    """The method's calibration of ``what`` for these weights, steps, guidance, solver and timesteps, where it has been made.
 
-    Of those of several devices, the one that this process has used last, else the newest.
+    Of those of several devices, the one that this process has used last, else the newest. One that other code has made, the
+    method's own or that which samples, is not found.
     """
-    key = _key(plan, what)
+    made = _made(method, plan, what)
+    return Calibration(**read_json(made)) if made else None
+
+
+def stored(method: object, plan: Plan, what: str) -> list[Path]:
+    """The file of the calibration that :func:`find` finds, where it has been made."""
+    made = _made(method, plan, what) if plan.backbone.folder is not None else None
+    return [made] if made else []
+
+
+def calibrations_folder() -> Path:
+    """Where all of them lie."""
+    return cache_folder() / "calibrations"
+
+
+def _made(method: object, plan: Plan, what: str) -> Path | None:
+    key = _key(method, plan, what)
     used = _path(what, key, _USED.get(key, ""))
     made = [used] if used.exists() else sorted(used.parent.glob(f"{what}-{key}-*.json"), key=lambda path: path.stat().st_mtime)
-    return Calibration(**read_json(made[-1])) if made else None
+    return made[-1] if made else None
 
 
 def calibrate(method: object, pipeline: Pipeline, what: str, watch: Callable[[Callable[[], None]], Curves]) -> Calibration:
@@ -56,7 +75,7 @@ def calibrate(method: object, pipeline: Pipeline, what: str, watch: Callable[[Ca
     :func:`spent`. Attach a calibrated method before others that touch the blocks: it calibrates on what it finds.
     """
     plan, device = pipeline.plan(), device_name(pipeline.device)
-    key = _key(plan, what)
+    key = _key(method, plan, what)
     path, _USED[key] = _path(what, key, device), device
     found = Calibration(**read_json(path)) if path.exists() else None
     if found is None:
@@ -109,12 +128,13 @@ def _folder(plan: Plan) -> Path:
 
 def _path(what: str, key: str, device: str) -> Path:
     """Of one device: another's seconds are not this one's."""
-    return cache_folder() / "calibrations" / f"{what}-{key}-{slug(device)}.json"
+    return calibrations_folder() / f"{what}-{key}-{slug(device)}.json"
 
 
-def _key(plan: Plan, what: str) -> str:
+def _key(method: object, plan: Plan, what: str) -> str:
     """What the curves depend on."""
     folder = _folder(plan)
     sampling = [len(plan.steps), *plan.guidance.scales, plan.solver, plan.timesteps]
-    facts = [weights_digest(folder), what, sampling, SEED, tuning_prompts(folder)]
+    made_by = [code_digest((__name__, type(method).__module__)), packages_text()]
+    facts = [folder_digest(folder, plan.backbone.own_transformer), what, sampling, SEED, tuning_prompts(folder), made_by]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.errors import UsageError
-from ilf_bench.console import print_line
+from ilf_bench.console import console, print_line, print_whole
 from ilf_bench.options import DEFAULT_OUT, Out
 
 if TYPE_CHECKING:
@@ -24,19 +24,24 @@ def gate(
     margin: Annotated[list[str] | None, typer.Option(help="METRIC=VALUE: the loss of a score that must be detected.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a summary for a pull request to this file.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
+    details: Annotated[bool, typer.Option("--details", help="One line a check, with its interval and tolerance.")] = False,
     out: Out = DEFAULT_OUT,
 ) -> None:
     """Compare a run with a baseline: exit 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 NOT-MEASURED."""
     from harness.storage.files import write_bytes
-    from reports.render.gate_pages import gate_junit, gate_markdown, gate_text
+    from reports.render.gate_pages import gate_junit, gate_markdown, gate_parts, gate_text
 
     result = gate_runs(out, run, against, parse_limits(tolerance, margin or []))
     if markdown is not None:
         write_bytes(markdown, gate_markdown(result).encode())
     if junit is not None:
         write_bytes(junit, gate_junit(result).encode())
-    for line in gate_text(result).splitlines():
-        print_line(line)
+    if details:
+        for line in gate_text(result).splitlines():
+            print_line(line)
+    else:
+        for part in gate_parts(result):
+            print_whole(console, part)
     raise typer.Exit(result.exit_code)
 
 
@@ -49,10 +54,8 @@ def gate_runs(out: Path, run: str | None, against: str, limits: Limits) -> GateR
 
     history = open_history(out)
     entries = recorded(history)
-    if run is None and not entries:
-        raise UsageError(expected=f"a recorded run in {out}", got="an empty history", remedy="ilf-bench run")
+    current = find_run(history, run) if run is not None else newest_run(history)
     baseline = find_run(history, against)
-    current = find_run(history, run) if run is not None else newest_run(history, baseline)
     known = dict.fromkeys([*metric_order(current), *metric_order(baseline)])
     if unknown := ", ".join(name for name in limits.margins if name not in known):
         raise UsageError(expected=f"margins of {', '.join(known)}", got=unknown, remedy="edit --margin")

@@ -99,6 +99,7 @@ def run(
     plugins: Plugins = None,
     out: Out = DEFAULT_OUT,
     tracker: Track = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure a finished run once more, beside it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cost, expected time and disk; sample nothing.")] = False,
 ) -> None:
     """Compare methods: generate, time, score, report."""
@@ -118,7 +119,7 @@ def run(
         outcome.print_dry_run(prepared, experiment.dry_run(prepared, out), console)
         return
     command = shlex.join(["ilf-bench", *sys.argv[1:]])
-    executed = experiment.execute(prepared, out, console, make_engine, command=command)
+    executed = experiment.execute(prepared, out, console, make_engine, command=command, again=again)
     outcome.print_executed(prepared, executed, console)
     if opened is not None:
         print_line(track(out, opened))

@@ -7,7 +7,8 @@ one thread of a CPU did the work, its processor time is compared, which other pr
 check of its own. A busy machine slows a method more than the workload, so of many calls only the calmer half counts. Rounds near
 in time are alike, so the error of a run comes from up to eight blocks of consecutive rounds.
 
-Quality: the difference of the scores, prompt by prompt where both runs scored the same prompts, else of the two means.
+Quality: the difference of the scores, prompt by prompt on the images that both runs have, where their prompts are the same; else
+of the two means. What has no value of a single image (FID) is compared at one N only, since it depends on N.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.machine import differing_facts
 from harness.results import A_A, BASELINE, REFERENCE, Failure, FloatArray, Score, TimingSample
 from harness.statistics.rounds import trimmed_mean
 from harness.storage.records import Run
@@ -29,6 +31,9 @@ MIN_ROUNDS = 4
 BLOCKS = 8
 CALMEST = 8
 SPEED, WALL, MEMORY = "speed", "wall clock", "memory"
+Names = tuple[str, str]
+NAMES = ("current", "baseline")
+METHOD = "method"  # the check of a method that one of the runs does not have
 PAIRED_BY_NOISE = "paired by noise"
 
 
@@ -37,6 +42,7 @@ class Change:
     """Current less baseline, positive where it went up: a log ratio for costs, else in the metric's unit.
 
     ``error`` is one standard error with ``freedom`` degrees of freedom; it is infinite where there is too little to tell.
+    ``images``: how many a score was compared on.
     """
 
     method: str
@@ -50,6 +56,7 @@ class Change:
     unit: str = ""
     higher_is_better: bool = False
     counted: bool = True
+    images: int = 0
 
     @property
     def is_ratio(self) -> bool:
@@ -94,20 +101,31 @@ def experiment_of(spec: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(f"{key} {spec.get(key, DEFAULTS.get(key))!r}" for key in SAME_EXPERIMENT)
 
 
-def changes(current: Run, baseline: Run) -> list[Change | Missing]:
-    """A row for each check of each method that the baseline lists, in its order."""
+def changes(current: Run, baseline: Run, names: Names = NAMES) -> list[Change | Missing]:
+    """A row for each check of each method that the baseline lists, in its order; one for a method that either run lacks.
+
+    ``names``: what reasons call the current run and the baseline.
+    """
     pairs = zip(experiment_of(current.spec), experiment_of(baseline.spec), strict=True)
     different = ", ".join(f"{now} against {then.split(' ', 1)[1]}" for now, then in pairs if now != then)
     rows: list[Change | Missing] = []
     now, then = timed_calls(current.timings), timed_calls(baseline.timings)
     for method in (m for m in method_order(baseline) if m != A_A):
         if different:
-            names = (SPEED, MEMORY, *metric_order(baseline))
-            rows += [Missing(method, name, f"the runs are different experiments: {different}") for name in names]
+            rows.append(Missing(method, METHOD, f"the runs are different experiments: {different}"))
             continue
-        rows += _costs(method, current, baseline, (now.get(method, []), then.get(method, [])))
-        rows += [_quality(current, baseline, method, metric) for metric in metric_order(baseline)]
+        if missing := _missing_method(method, (current, baseline), names):
+            rows.append(missing)
+            continue
+        rows += _costs(method, (current, baseline), names, (now.get(method, []), then.get(method, [])))
+        rows += [_quality((current, baseline), names, method, metric) for metric in metric_order(baseline)]
     return rows
+
+
+def _missing_method(method: str, runs: tuple[Run, Run], names: Names) -> Missing | None:
+    found = zip(names, runs, strict=True)
+    reasons = [f"{name}: {failure_of(run, method)}" for name, run in found if record_of(run, method) is None]
+    return Missing(method, METHOD, "; ".join(reasons)) if reasons else None
 
 
 def timed_calls(timings: Sequence[TimingSample]) -> dict[str, list[Call]]:
@@ -120,8 +138,8 @@ def timed_calls(timings: Sequence[TimingSample]) -> dict[str, list[Call]]:
     return found
 
 
-def _costs(method: str, current: Run, baseline: Run, calls: tuple[list[Call], list[Call]]) -> list[Change | Missing]:
-    if reason := _incomparable(method, current, baseline, calls):
+def _costs(method: str, runs: tuple[Run, Run], names: Names, calls: tuple[list[Call], list[Call]]) -> list[Change | Missing]:
+    if reason := _incomparable(runs, names, calls):
         return [Missing(method, SPEED, reason), Missing(method, MEMORY, reason)]
     processor = all(has_clock(some, "cpu_s") for some in calls)
     rows: list[Change | Missing] = [_speed(method, calls, "cpu_s" if processor else "latency_s")]
@@ -135,19 +153,17 @@ def _costs(method: str, current: Run, baseline: Run, calls: tuple[list[Call], li
     return rows
 
 
-def _incomparable(method: str, current: Run, baseline: Run, calls: tuple[list[Call], list[Call]]) -> str:
-    for name, run, some in zip(("current", "baseline"), (current, baseline), calls, strict=True):
-        if record_of(run, method) is None:
-            return f"{name}: {failure_of(run, method)}"
+def _incomparable(runs: tuple[Run, Run], names: Names, calls: tuple[list[Call], list[Call]]) -> str:
+    for name, some in zip(names, calls, strict=True):
         if not some:
             return f"{name}: not timed"
         if not has_clock(some, "latency_s"):
             return f"{name}: a recorded time is not a positive number"
-    keys = [run.environment.get("machine_key") for run in (current, baseline)]
-    if None in keys:
+    current, baseline = runs
+    if None in [run.environment.get("machine_key") for run in runs]:
         return "the machine was not recorded in both runs"
-    if keys[0] != keys[1]:
-        return f"different machines: {keys[0]} and {keys[1]}"
+    if differing := differing_facts(baseline.environment, current.environment):
+        return f"different machines: {differing}"
     batches = [{call.sample.batch for call in some} for some in calls]
     return "" if batches[0] == batches[1] else f"different timing batches: {sorted(batches[0])} and {sorted(batches[1])}"
 
@@ -199,26 +215,53 @@ def _welch(first: LogTime, second: LogTime) -> float:
     return float(total**2 / sum(square**2 / freedom for square, freedom in parts))
 
 
-def _quality(current: Run, baseline: Run, method: str, metric: str) -> Change | Missing:
+def _quality(runs: tuple[Run, Run], names: Names, method: str, metric: str) -> Change | Missing:
+    current, baseline = runs
     now, then = score_of(current, method, metric), score_of(baseline, method, metric)
     if isinstance(now, Failure) or isinstance(then, Failure):
-        return _failed(method, metric, now, then)
+        return _failed(method, metric, names, (now, then))
     if dict(now.fingerprint) != dict(then.fingerprint):
         return Missing(method, metric, f"refused: fingerprints differ in {_differing_keys(now, then)}")
-    a, b = np.asarray(now.influence, np.float64), np.asarray(then.influence, np.float64)
-    paired = now.n == then.n and _prompts(current) == _prompts(baseline)
+    if now.n != then.n and (now.per_image is None or then.per_image is None):
+        return Missing(method, metric, f"its value depends on the number of images, which was {then.n} and is {now.n}")
+    a, b, paired = _shared(current, baseline, now, then)
     if paired:
         same_noise = current.spec.get("seed") == baseline.spec.get("seed")
         errors, how = [_standard_error(a - b)], PAIRED_BY_NOISE if same_noise else "paired by prompt, other noise"
     else:
         errors, how = [_standard_error(a), _standard_error(b)], "unpaired"
-    value, higher = float(a.mean() - b.mean()), now.direction == "higher"
-    freedom = max(1.0, min(now.n, then.n) - 1.0)
-    return Change(method, metric, value, float(np.hypot.reduce(errors)), freedom, how, now.value, then.value, now.unit, higher)
+    images, error = min(len(a), len(b)), float(np.hypot.reduce(errors))
+    values = float(a.mean()), float(b.mean())
+    return Change(
+        method,
+        metric,
+        values[0] - values[1],
+        error,
+        max(1.0, images - 1.0),
+        how,
+        *values,
+        unit=now.unit,
+        higher_is_better=now.direction == "higher",
+        images=images,
+    )
 
 
-def _failed(method: str, metric: str, now: Score | Failure, then: Score | Failure) -> Missing:
-    reasons = [f"{name}: {one.reason}" for name, one in (("current", now), ("baseline", then)) if isinstance(one, Failure)]
+def _shared(current: Run, baseline: Run, now: Score, then: Score) -> tuple[FloatArray, FloatArray, bool]:
+    """The values of either run on the first images, which both have where their prompts are the same; else all of each."""
+    a, b = np.asarray(now.influence, np.float64), np.asarray(then.influence, np.float64)
+    if _prompts(current) != _prompts(baseline):
+        return a, b, False
+    if now.n == then.n:
+        return a, b, True
+    if not all(np.array_equal(score.influence, np.asarray(score.per_image)) for score in (now, then)):
+        return a, b, False  # a part of them has another value than their mean (PSNR)
+    shared = min(now.n, then.n)
+    return a[:shared], b[:shared], True
+
+
+def _failed(method: str, metric: str, names: Names, scores: tuple[Score | Failure, Score | Failure]) -> Missing:
+    now, then = scores
+    reasons = [f"{name}: {one.reason}" for name, one in zip(names, scores, strict=True) if isinstance(one, Failure)]
     same = isinstance(now, Failure) and isinstance(then, Failure) and now.reason == then.reason
     if same and method == BASELINE:  # a distance of the full run to itself has no value in any run
         return Missing(method, metric, f"not counted, full has no value in either run; {'; '.join(reasons)}", counted=False)
@@ -230,10 +273,10 @@ def _differing_keys(now: Score, then: Score) -> str:
     return ", ".join(key for key in keys if now.fingerprint.get(key) != then.fingerprint.get(key))
 
 
-def _prompts(run: Run) -> tuple[Any, ...]:
+def _prompts(run: Run) -> object:
     """What decides which prompt each sample index has: the list's digest, or its name where an older run kept none."""
     record = run.environment.get("prompts") or {}
-    return run.spec.get("samples"), record.get("digest") or run.spec.get("prompts")
+    return record.get("digest") or run.spec.get("prompts")
 
 
 def _standard_error(values: FloatArray) -> float:

@@ -20,11 +20,13 @@ from harness.statistics import Interval, holm
 from harness.storage.records import Run
 from reports.analysis.changes import (
     MEMORY,
+    NAMES,
     PAIRED_BY_NOISE,
     SPEED,
     WALL,
     Change,
     Missing,
+    Names,
     changes,
     has_clock,
     time_of,
@@ -48,9 +50,9 @@ class Finding:
     is_gain: bool
 
 
-def findings(current: Run, baseline: Run, spreads: Spreads) -> list[Finding | Missing]:
-    """A row for each check of each method that the baseline lists, in its order."""
-    found, pair = changes(current, baseline), _a_a_errors((current, baseline))
+def findings(current: Run, baseline: Run, spreads: Spreads, names: Names = NAMES) -> list[Finding | Missing]:
+    """A row for each check of each method that the baseline lists, in its order; ``names``: what reasons call the two runs."""
+    found, pair = changes(current, baseline, names), _a_a_errors((current, baseline))
     widened = {(c.method, c.check): _widened(c, spreads, pair) for c in found if isinstance(c, Change)}
     losses = holm({key: p_value(change) for key, (change, _) in widened.items()})
     gains = holm({key: p_value(replace(change, value=-change.value)) for key, (change, _) in widened.items()})

@@ -22,6 +22,7 @@ from enum import Enum
 
 import numpy as np
 
+from harness.history.packing import run_id
 from harness.storage.records import Run
 from reports.analysis.changes import MEMORY, SPEED, WALL, Change, Missing
 from reports.analysis.findings import findings, interval_of, upper_bound
@@ -58,15 +59,22 @@ class Limits:
     margins: Mapping[str, float] = field(default_factory=dict)
 
 
+ITSELF = "the current run is the baseline itself: ilf-bench run at other code, or run --again, measures another"
+
+
 @dataclass(frozen=True)
 class GateRow:
-    """One check. A row that is not ``counted`` has no bearing on the whole unless it fails; its text says why."""
+    """One check. A row that is not ``counted`` has no bearing on the whole unless it fails; its text says why.
+
+    ``short``: the change alone, for a table: ``×0.957`` or ``−0.3``; empty where nothing was measured.
+    """
 
     method: str
     check: str
     verdict: GateVerdict
     text: str
     counted: bool = True
+    short: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,9 @@ class GateResult:
 
 def gate(current: Run, baseline: Run, limits: Limits | None = None, spreads: Spreads | None = None) -> GateResult:
     """Check every method and metric that the baseline lists. What cannot be checked is NOT-MEASURED, with the reason."""
+    if _is_itself(current, baseline):
+        row = GateRow("(run)", "itself", GateVerdict.NOT_MEASURED, ITSELF)
+        return GateResult(str(current.path), str(baseline.path), (row,))
     limits, spreads = limits or Limits(), spreads or Spreads()
     partial = [name for name, run in (("current", current), ("baseline", baseline)) if not run.complete]
     rows = [GateRow("(run)", name, GateVerdict.NOT_MEASURED, "the run is not complete") for name in partial]
@@ -102,8 +113,16 @@ def gate(current: Run, baseline: Run, limits: Limits | None = None, spreads: Spr
         change, tolerance = one.change, _tolerance(one.change, baseline, limits)
         few = "" if np.isfinite(change.error) else "; too few rounds or images for an interval"
         text = f"{_text(change, tolerance)}; error from {one.source}{few}"
-        rows.append(GateRow(change.method, change.check, judge(change, tolerance, one.is_loss), text, change.counted))
+        verdict, short = judge(change, tolerance, one.is_loss), _short(change)
+        rows.append(GateRow(change.method, change.check, verdict, text, change.counted, short))
     return GateResult(str(current.path), str(baseline.path), tuple(rows), tuple(_new(current, baseline)))
+
+
+def _is_itself(current: Run, baseline: Run) -> bool:
+    try:
+        return run_id(current) == run_id(baseline)
+    except ValueError:  # a number that is none: its check says so
+        return False
 
 
 def judge(change: Change, tolerance: float, significant: bool) -> GateVerdict:
@@ -142,6 +161,11 @@ def _text(change: Change, tolerance: float) -> str:
     margin = f"margin {number(tolerance)}"
     shown = number(interval.value) if plain else interval_text(interval, signed=True)
     return f"changed by {shown}{unit} ({better} is better; {change.how}); {margin}"
+
+
+def _short(change: Change) -> str:
+    value = interval_of(change).value
+    return f"×{number(value, 4)}" if change.is_ratio else f"{'+' if value > 0 else ''}{number(value)}"
 
 
 def _new(current: Run, baseline: Run) -> list[str]:

@@ -61,7 +61,7 @@ def test_magcache(pipeline: Pipeline) -> None:
     pipeline.steps = 10
     method = MagCache(0.5, most=2)
     with method.attach(pipeline):
-        known = find(pipeline.plan(), "magcache")
+        known = find(MagCache(), pipeline.plan(), "magcache")
     assert known is not None
     config = MagCacheConfig(threshold=0.5, max_skip_steps=2, num_inference_steps=10, mag_ratios=list(known.curves["ratios"]))
     check(pipeline, method, apply_mag_cache, config, (0, 1, 2))
@@ -75,7 +75,7 @@ def test_magcache_calibration(
 ) -> None:
     """One chunk, because theirs is a mean over a call; they print the ratios."""
     with MagCache().attach(pipeline):
-        known = find(pipeline.plan(), "magcache")
+        known = find(MagCache(), pipeline.plan(), "magcache")
     apply_mag_cache(pipeline.transformer, MagCacheConfig(calibrate=True, num_inference_steps=4))
     prompts = calibration.tuning_prompts(pipeline.folder)  # type: ignore[arg-type]
     capsys.readouterr()

@@ -62,7 +62,7 @@ def test_key_steps_are_dense_early_and_as_many_as_asked() -> None:
 def test_step_rehash_skips_where_neighbours_agree(pipeline: Pipeline) -> None:
     assert StepRehash(0.9).full_steps([0, 0.99, 0.99, 0.5, 0.95, 0.2]) == [True, False, True, True, False, True]
     method, added = StepRehash(0.2, first=3), torch.zeros(())
-    steps, known = record(pipeline, method), find(pipeline.plan(), "step-rehash-3")
+    steps, known = record(pipeline, method), find(method, pipeline.plan(), "step-rehash-3")
     assert known is not None
     runs = method.full_steps(known.curves["similarity"])
     assert not all(runs)
@@ -75,7 +75,7 @@ def test_step_rehash_skips_where_neighbours_agree(pipeline: Pipeline) -> None:
 
 def test_step_rehash_calibrates_on_the_cosine(pipeline: Pipeline) -> None:
     with StepRehash(first=1).attach(pipeline):
-        known = find(pipeline.plan(), "step-rehash-1")
+        known = find(StepRehash(first=1), pipeline.plan(), "step-rehash-1")
     assert known is not None
     values = known.curves["similarity"]
     assert len(values) == 4 and values[0] == 0 and all(-1 <= value <= 1 for value in values) and known.seconds > 0
@@ -109,7 +109,7 @@ def test_teacache_equals_one_written_by_hand(pipeline: Pipeline, threshold: floa
     """The polynomial is read from the calibration; everything else is written out."""
     pipeline.steps = steps
     recorded = record(pipeline, TeaCache(threshold))
-    known = find(pipeline.plan(), "teacache")
+    known = find(TeaCache(), pipeline.plan(), "teacache")
     assert isinstance(known, Calibration)
     low, high = known.curves["range"]
     for image in range(5):
@@ -141,7 +141,7 @@ def test_teacache_polynomial_is_the_least_squares_fit_of_out_to_in(pipeline: Pip
     """Both distances collected by hand from the same tuning samples, image by image with both of its branches."""
     pipeline.steps = 8
     with TeaCache().attach(pipeline):
-        known = find(pipeline.plan(), "teacache")
+        known = find(TeaCache(), pipeline.plan(), "teacache")
     assert known is not None and len(known.curves["polynomial"]) == 5
     read: list[torch.Tensor] = []
     left: list[torch.Tensor] = []

@@ -72,7 +72,7 @@ def write_fake(out: Path, fake: Fake) -> Run:
             "device": "cpu",
             "device_name": "Test CPU",
             "machine_key": fake.machine,
-            "command": "ilf-bench run tiny-text --seed 1000",
+            "command": f"ilf-bench run tiny-text --seed 1000 --out {out.name}",
         },
     )
     for label, (steps, blocks, _, _) in fake.methods.items():

@@ -59,7 +59,7 @@ def test_smoothcache_equals_one_written_by_hand(pipeline: Pipeline) -> None:
     pipeline.steps = 8
     method = SmoothCache(0.5)
     with method.attach(pipeline):
-        known = find(pipeline.plan(), WHAT)
+        known = find(SmoothCache(), pipeline.plan(), WHAT)
     assert known is not None
     runs = method.full_steps(known.curves)
     assert {kind: sum(flags) for kind, flags in runs.items()}.keys() == {KIND_OF[part] for part in parts(pipeline)}
@@ -95,7 +95,7 @@ def test_smoothcache_curves_are_relative_distances(pipeline: Pipeline) -> None:
     for hook in hooks:
         hook.remove()
     with SmoothCache().attach(pipeline):
-        known = find(pipeline.plan(), WHAT)
+        known = find(SmoothCache(), pipeline.plan(), WHAT)
     assert known is not None
     depth = len(pipeline.blocks)
     distances = [

@@ -154,7 +154,7 @@ def test_a_full_disk_is_no_failure_of_a_method() -> None:
 
 def run(experiment: Experiment, out: Path) -> Path:
     folder = experiment.folder(out)
-    assert Runner(experiment, local_engine(experiment, folder), out, Console(quiet=True)).run() == []
+    assert Runner(experiment, local_engine(experiment, folder), folder, Console(quiet=True)).run() == []
     return folder
 
 

@@ -105,7 +105,7 @@ def run(preset: Path, plugins: list[Path], make: EngineMaker, out: Path) -> Path
     folder = experiment.folder(out)
     engine = make(experiment, folder)
     try:
-        assert Runner(experiment, engine, out, Console(quiet=True)).run() == []
+        assert Runner(experiment, engine, folder, Console(quiet=True)).run() == []
     finally:
         engine.close()
     return folder

@@ -71,10 +71,13 @@ def test_a_run_records_everything(folders: dict[str, Path], tmp_path: Path, name
     for number in (0, 1):  # the fixed workload before, between and after the methods
         order = [t.method for t in run.timings if t.round == number]
         assert order[::2] == [REFERENCE] * 5 and sorted(order[1::2]) == sorted(labels)
+    outside = []  # of the stages, as a share: more than a little only where another program had the processor
     for sample in (t for t in run.timings if t.method != REFERENCE):
-        parts = sample.text_s + sample.denoise_s + sample.decode_s
-        assert 0 < sample.denoise_s < sample.latency_s and parts == pytest.approx(sample.latency_s, rel=0.05, abs=2e-3)
+        parts = sample.text_s + sample.denoise_s + sample.decode_s + sample.copy_s
+        assert 0 < sample.denoise_s < sample.latency_s and parts < sample.latency_s + 1e-4
         assert sample.peak_memory_bytes > 10_000_000
+        outside.append(1 - parts / sample.latency_s)
+    assert np.median(outside) < 0.05
     own = run.scores["full", "psnr"]
     assert isinstance(own, Failure) and "identical" in own.reason
     other = run.scores["2 steps", "ssim"]
@@ -208,11 +211,12 @@ def test_another_spec_in_the_folder_is_refused(
     preset = write_preset(tmp_path, folders["dit"], methods=["full"], metrics=[], timing={"rounds": 0})
     assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 0
     (folder,) = (tmp_path / "runs").glob("random-*")
-    environment = read_json(folder / "environment.json")
-    for change, word in (({"machine_key": "other"}, "machine"), ({"weights": "0123"}, "weights")):
-        write_json(folder / "environment.json", environment | change)
-        assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 65
-        assert word in capsys.readouterr().err
+    environment, finished = read_json(folder / "environment.json"), read_json(folder / "run.json")
+    write_json(folder / "environment.json", environment | {"machine_key": "other"})
+    (folder / "run.json").unlink()
+    assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 65
+    assert "machine" in capsys.readouterr().err
+    write_json(folder / "run.json", finished)
     write_json(folder / "environment.json", environment)
     assert main(["run", str(preset), "--out", str(tmp_path / "runs")]) == 0
     write_json(folder / "spec.json", read_json(folder / "spec.json") | {"seed": 7})

@@ -40,7 +40,7 @@ def test_everything_but_images_and_reports_comes_back(run: Path, tmp_path: Path)
     extract_bundle(tmp_path / "b.zip", tmp_path / "laptop")
     assert run_id(read_run(tmp_path / "laptop")) == run_id(read_run(run))
     names = {path.suffix for path in (tmp_path / "laptop").rglob("*") if path.is_file()}
-    assert names == {".json", ".npy"} and not (tmp_path / "laptop" / "report").exists()
+    assert names == {".json", ".npy", ".py"} and not (tmp_path / "laptop" / "report").exists()
     write_bundle(run, tmp_path / "images.zip", images=True)
     extract_bundle(tmp_path / "images.zip", tmp_path / "with images")
     assert len(list((tmp_path / "with images").rglob("*.png"))) == 2

@@ -40,7 +40,7 @@ def test_another_devices_seconds_are_not_this_ones(pipeline: Pipeline, cache: Pa
         found = calibration.calibrate("method", pipeline, "thing", watch)
         seconds[name] = found.seconds
         assert found.device == name and calibration.spent("method", pipeline.folder).calibration_s == found.seconds
-        assert calibration.find(plan, "thing") == found, "the one that was used last"
+        assert calibration.find("method", plan, "thing") == found, "the one that was used last"
     assert len(list(cache.iterdir())) == 2 and seconds["NVIDIA L4"] != seconds["NVIDIA H200"]
 
 
@@ -69,8 +69,8 @@ def test_known_again_by_everything_that_it_depends_on(pipeline: Pipeline, cache:
         replace(plan, solver="unipc"),
         replace(plan, timesteps=(9, 5, 1, 0)),
     ]
-    assert calibration.find(plan, "thing") is not None and calibration.find(plan, "other") is None
-    assert all(calibration.find(other, "thing") is None for other in others)
+    assert calibration.find("method", plan, "thing") is not None and calibration.find("method", plan, "other") is None
+    assert all(calibration.find("method", other, "thing") is None for other in others)
 
 
 def test_two_calibrations_agree_whatever_the_precision(
@@ -81,7 +81,7 @@ def test_two_calibrations_agree_whatever_the_precision(
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / precision))
         pipeline = open_pipeline(folders["pixart"], precision=precision)
         with MagCache().attach(pipeline):
-            found = calibration.find(pipeline.plan(), "magcache")
+            found = calibration.find(MagCache(), pipeline.plan(), "magcache")
         assert found is not None and pipeline.precision == precision
         curves.append(found.curves)
     assert curves[0] == curves[1]
@@ -92,7 +92,7 @@ def test_a_damaged_file_is_named(pipeline: Pipeline, cache: Path) -> None:
     (file,) = cache.iterdir()
     file.write_text("{")
     with pytest.raises(ArtifactError, match="thing-"):
-        calibration.find(pipeline.plan(), "thing")
+        calibration.find("method", pipeline.plan(), "thing")
 
 
 def test_nothing_that_is_judged_is_calibrated_on(monkeypatch: pytest.MonkeyPatch) -> None:

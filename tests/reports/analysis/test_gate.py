@@ -14,7 +14,7 @@ from harness.results import REFERENCE, Failure, Score, TimingSample
 from harness.statistics import holm
 from harness.storage.records import Run
 from ilf_bench.commands.gate import gate_runs, parse_limits
-from reports.analysis.changes import Change, changes
+from reports.analysis.changes import Change, Missing, changes
 from reports.analysis.findings import LEVEL, p_value, upper_bound
 from reports.analysis.gate import GateResult, GateVerdict, Limits, gate, judge
 from reports.analysis.spread import Spread, Spreads
@@ -27,6 +27,14 @@ PASS, FAIL, INCONCLUSIVE, NOT_MEASURED = GateVerdict
 
 def verdicts(result: GateResult, check: str) -> set[GateVerdict]:
     return {row.verdict for row in result.rows if row.check == check}
+
+
+def test_a_run_is_not_held_against_itself(make_run: Make) -> None:
+    """Wherever it lies, and by whatever name it is called: nothing can be said of it, and least of all that it passes."""
+    run = make_run("a")
+    result = gate(run, replace(run, path=run.path.with_name("moved")))
+    (row,) = result.rows
+    assert result.verdict is NOT_MEASURED and result.exit_code == 3 and "is the baseline itself" in row.text
 
 
 def test_identical_runs_pass(make_run: Make) -> None:
@@ -99,15 +107,25 @@ def test_another_machine_gives_no_speed(make_run: Make) -> None:
     result = gate(make_run("a", machine="other"), make_run("b"))
     assert verdicts(result, "speed") == verdicts(result, "memory") == {NOT_MEASURED}
     assert verdicts(result, "good") == {PASS}
+    then = make_run("c")
+    threads = [
+        replace(run, environment={**run.environment, "threads": n}) for run, n in ((make_run("d", machine="other"), 1), (then, 2))
+    ]
+    assert "different machines: threads: 2 -> 1" in {row.text for row in gate(*threads).rows}
 
 
 def test_a_method_that_broke_or_vanished_is_not_measured(make_run: Make) -> None:
     base = make_run("b")
-    broken = replace(base, methods=base.methods[:-1], failed_methods=(Failure("ilf(steps=10)", "", "boom"),))
+    broken = replace(
+        base, methods=base.methods[:-1], failed_methods=(Failure("ilf(steps=10)", "", "boom"),), planned=base.methods[-1:]
+    )
     result = gate(broken, base)
-    assert all("boom" in row.text for row in result.rows if row.verdict is NOT_MEASURED and row.check == "speed")
+    assert [(row.check, row.text) for row in result.rows if row.method == "ilf(steps=10)"] == [("method", "current: boom")]
     assert result.verdict is NOT_MEASURED
-    assert gate(make_run("c", methods={"full": (20, 480, 1.0, 10.0)}), base).verdict is NOT_MEASURED
+    few = gate(make_run("c", methods={"full": (20, 480, 1.0, 10.0)}), base)
+    assert few.verdict is NOT_MEASURED
+    gone = [row.method for row in few.rows if row.text == "current: not a method of this run"]
+    assert gone == ["12 steps", "8 steps", "ilf(steps=10)"], "one row each"
 
 
 def test_worse_images_fail_and_better_pass(make_run: Make) -> None:
@@ -246,7 +264,8 @@ def test_one_sample_and_equal_samples(make_run: Make, n: int) -> None:
         return replace(base, scores=dict(base.scores) | {("full", "good"): one})
 
     def verdict(now: float, then: float) -> GateVerdict:
-        rows = gate(constant(now), constant(then)).rows
+        current = constant(now)
+        rows = gate(replace(current, environment={**current.environment, "command": "another"}), constant(then)).rows
         return next(row.verdict for row in rows if (row.method, row.check) == ("full", "good"))
 
     if n == 1:
@@ -286,8 +305,31 @@ def test_changes_name_how_scores_were_paired(make_run: Make) -> None:
     assert {c.how for c in changes(make_run("b"), base) if c.check == "good"} == {"paired by noise"}  # type: ignore[union-attr]
     other = changes(make_run("c", seed=2000), base)
     assert {c.how for c in other if c.check == "good"} == {"paired by prompt, other noise"}  # type: ignore[union-attr]
-    fewer = changes(make_run("d", n=32), base)
-    assert {c.how for c in fewer if c.check == "good"} == {"unpaired"}  # type: ignore[union-attr]
+    base_prompts = replace(base, spec=dict(base.spec) | {"prompts": "others.txt"})
+    assert {c.how for c in changes(make_run("d"), base_prompts) if c.check == "good"} == {"unpaired"}  # type: ignore[union-attr]
+
+
+def test_runs_of_two_sizes_are_compared_on_the_images_that_they_share(make_run: Make) -> None:
+    base, fewer = make_run("a"), make_run("b", n=32, shift=0.5)
+    (found,) = (c for c in changes(fewer, base) if isinstance(c, Change) and (c.method, c.check) == ("8 steps", "good"))
+    now, then = (run.scores["8 steps", "good"] for run in (fewer, base))
+    assert isinstance(now, Score) and isinstance(then, Score) and (now.n, then.n) == (32, 64)
+    difference = now.influence - then.influence[:32]
+    assert (found.how, found.images, found.freedom) == ("paired by noise", 32, 31)
+    assert found.value == pytest.approx(difference.mean())
+    assert found.error == pytest.approx(difference.std(ddof=1) / 32**0.5)
+    assert (found.now, found.then) == pytest.approx((now.value, then.influence[:32].mean()))
+
+
+def test_what_depends_on_the_number_of_images_is_not_compared_at_two(make_run: Make) -> None:
+    """A Frechet distance falls with N, so a run of fewer images would be worse for that alone."""
+    base, fewer = make_run("a"), make_run("b", n=32)
+    whole = {key: replace(score, per_image=None) for key, score in base.scores.items() if isinstance(score, Score)}
+    rows = changes(fewer, replace(base, scores=whole))
+    reasons = {row.reason for row in rows if isinstance(row, Missing)}
+    assert reasons == {"its value depends on the number of images, which was 64 and is 32"}
+    per_method = [row for row in rows if row.method == "8 steps"]
+    assert [row.check for row in per_method if isinstance(row, Change)] == ["speed", "memory"]
 
 
 def test_a_margin_of_nothing_that_was_scored_is_refused(make_run: Make, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from harness.errors import ArtifactError
 from harness.storage.records import Run
 from reports.analysis.findings import Finding
-from reports.render.versus import versus, versus_table, word
+from reports.render.versus import versus, versus_parts, versus_table, word
 
 Make = Callable[..., Run]
 
@@ -31,15 +31,15 @@ def test_slower_and_worse_are_named(make_run: Make) -> None:
 
 def test_mixed_machines_and_fingerprints_are_refused(make_run: Make) -> None:
     a, b = make_run("a"), make_run("b", machine="another", fingerprint="bb")
-    with pytest.raises(ArtifactError, match="different machines: another and machine-1"):
+    with pytest.raises(ArtifactError, match="different machines: machine key: machine-1 -> another"):
         versus(a, b)
     console = Console(width=250, file=io.StringIO())
     c = make_run("c", machine="another")
-    console.print(versus_table(a, c, versus(a, c)))
+    console.print(versus_table(versus(a, c)))
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert "not compared: different machines" in said and "fingerprints" not in said
     d = make_run("d", fingerprint="bb")
-    console.print(versus_table(a, d, versus(a, d)))
+    console.print(versus_table(versus(a, d)))
     assert "refused: fingerprints differ in weights" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -47,5 +47,47 @@ def test_markup_in_names_stays_text(make_run: Make) -> None:
     methods = {"full": (20, 480.0, 1.0, 10.0), "[red]x[/red] <b>": (8, 192.0, 0.4, 8.0)}
     a, b = make_run("a", methods=methods), make_run("b", methods=methods)
     console = Console(width=250, file=io.StringIO())
-    console.print(versus_table(a, b, versus(a, b)))
+    console.print(versus_table(versus(a, b)))
     assert "[red]x[/red] <b>" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def shown(a: Run, b: Run, *, details: bool = False) -> str:
+    console = Console(width=80, file=io.StringIO())
+    for part in versus_parts(a, b, versus(a, b), details=details):
+        console.print(part)
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def test_a_comparison_fits_a_screen(make_run: Make) -> None:
+    """One line a method; what is missing on one side is one line, and a reason that holds for all is given once."""
+    methods = {"full": (20, 480.0, 1.0, 10.0), "8 steps": (8, 192.0, 0.4, 8.0)}
+    a = make_run("a", methods=methods | {"old": (8, 192.0, 0.4, 8.0)})
+    b = make_run("b", methods=methods | {"new": (8, 192.0, 0.4, 8.0)}, slowdown=1.2, shift=-1.0, timing_seed=1)
+    text = shown(a, b)
+    lines = text.splitlines()
+    assert len(lines) < 24 and max(map(len, lines)) <= 80
+    (row,) = (line for line in lines if line.strip().startswith("8 steps"))
+    assert "×1.199" in row and row.count("worse") == 2 and "the same" in row
+    assert "only in A: old" in lines and "only in B: new" in lines
+    assert "not calibrated: no fixed workload in both runs" in " ".join(text.split()), "it says what is normalised"
+    assert "good and far: B less A, paired by noise, 64 images" in lines
+    assert "B is worse in speed of full, good of full, speed of 8 steps and good of 8 steps" in " ".join(text.split())
+    assert "--details shows every check" in " ".join(text.split())
+    elsewhere = replace(a, environment={**a.environment, "machine_key": "x", "threads": 1})
+    a = replace(a, environment={**a.environment, "threads": 2})
+    there = shown(a, elsewhere)
+    assert "not compared: speed and memory of every method: different machines: threads: 2 -> 1" in " ".join(there.split())
+
+
+def test_details_have_every_check_with_its_interval(make_run: Make) -> None:
+    a, b = make_run("a"), make_run("b", slowdown=1.2, timing_seed=1)
+    text = shown(a, b, details=True)
+    assert text.count("speed") > 4 and "[" in text and "--details" not in text and "Holm" in text
+
+
+def test_equal_runs_are_said_to_be_equal(make_run: Make) -> None:
+    """But for the times, which are never exactly the same, nothing has changed; no line says better or worse."""
+    text = " ".join(shown(make_run("a"), make_run("b")).split())
+    assert (
+        "No difference from A to B can be told from noise: 12 checks are exactly the same and of 4 nothing can be told." in text
+    )

@@ -1,0 +1,38 @@
+"""What makes two machines one for the comparison of times: the facts behind an environment record's ``machine_key``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+FACTS = {  # of an environment record, with the words of a reader
+    "platform": "system",
+    "device_name": "device",
+    "device": "device number",
+    "cpu_count": "CPU cores",
+    "cpu_capability": "CPU instructions",
+    "threads": "threads",
+    "precision": "precision",
+    "torch": "torch",
+    "driver": "GPU driver",
+    "cuda": "CUDA",
+    "tf32": "TF32",
+    "power_limit_w": "power limit in W",
+    "max_clock_mhz": "clock limit in MHz",
+}
+
+
+def differing_facts(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs between two environment records, for example ``threads: 2 -> 1``; empty where the keys agree."""
+    keys = [str(record.get("machine_key")) for record in (then, now)]
+    if keys[0] == keys[1]:
+        return ""
+    differing = [name for name in FACTS if then.get(name) != now.get(name)]
+    shown = [f"{FACTS[name]}: {_value(then.get(name))} -> {_value(now.get(name))}" for name in differing]
+    return ", ".join(shown) or f"machine key: {keys[0]} -> {keys[1]}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "unknown" if value is None else str(value)
