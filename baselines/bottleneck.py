@@ -33,8 +33,9 @@ LEAVE = "leave bottleneck out"
 class Bottleneck:
     """The first and the last share (0..1) of the steps at full resolution, those between at half of it.
 
-    PixArt only: its position embedding is made for any size. The bundled tiny-pixart takes the lower resolution, but has never
-    seen it in training. A step at half resolution is counted by its multiply-accumulates. Name it after a solver, not before.
+    Only where latents are a grid and the position embedding is made for any size. The bundled tiny-pixart takes the lower
+    resolution, but has never seen it in training. A step at half resolution is counted by its multiply-accumulates.
+    Name it after a solver, not before.
     """
 
     first: float = 0.1
@@ -61,6 +62,8 @@ class Bottleneck:
         family = families()[plan.backbone.family]
         if not family.any_size:
             raise NotMeasured(expected="a model of any size", got=f"a {family.title}, which has one resolution", remedy=LEAVE)
+        if not family.patches(plan.backbone.config)[0]:
+            raise NotMeasured(expected="latents on a grid", got=f"those of a {family.title}, which are packed", remedy=LEAVE)
         if plan.solver == LEARNED:
             raise NotMeasured(
                 expected="a DPM-Solver++ scheduler", got="a learned solver, of ilf or bespoke", remedy="leave one of the two out"
@@ -109,23 +112,25 @@ class _Switch:
             return result
         height, width = self.pipeline.latent_shape[1:]
         size = (height // 2, width // 2) if now + 1 in self.low else (height, width)
-        moved = _renoised(scheduler, output, t, sample, size, self.pipeline.generators)
+        moved = _renoised(self.pipeline, scheduler, output, t, sample, size)
         scheduler.model_outputs, scheduler.lower_order_nums = [None] * scheduler.config.solver_order, 0
         return (moved, *result[1:]) if isinstance(result, tuple) else type(result)(prev_sample=moved)
 
 
 def _renoised(
-    scheduler: Any, eps: torch.Tensor, t: Any, sample: torch.Tensor, size: tuple[int, int], generator: Any
+    pipeline: Pipeline, scheduler: Any, output: torch.Tensor, t: Any, sample: torch.Tensor, size: tuple[int, int]
 ) -> torch.Tensor:
     """The clean latent that the step saw, at another size and the next step's noise level."""
     from diffusers.utils.torch_utils import randn_tensor
 
-    bars = scheduler.alphas_cumprod.cpu()
-    following = int(scheduler.timesteps[scheduler.step_index])
-    clean = (sample - (1 - bars[int(t)]).sqrt() * eps) / bars[int(t)].sqrt()
+    process, following = pipeline.process, scheduler.timesteps[scheduler.step_index]
+    (signal, noise), (next_signal, next_noise) = (
+        (x[0] for x in process.coefficients(torch.tensor([float(time)]))) for time in (t, following)
+    )
+    clean, _ = process.split(output, sample, signal, noise)
     resized = F.interpolate(clean.float(), size=size, mode="bilinear", antialias=True).to(sample.dtype)
-    noise = to_device(randn_tensor(resized.shape, generator=generator, dtype=sample.dtype), sample.device)
-    moved: torch.Tensor = bars[following].sqrt() * resized + (1 - bars[following]).sqrt() * noise
+    fresh = randn_tensor(resized.shape, generator=pipeline.generators, dtype=sample.dtype)
+    moved: torch.Tensor = next_signal * resized + next_noise * to_device(fresh, sample.device)
     return moved
 
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.config.solvers import check_solver
+from harness.config.solvers import OWN, check_solver
 from harness.cost.plan import Plan
 from harness.errors import UsageError
 from harness.results import BASELINE
@@ -73,7 +73,11 @@ class Solver:
         return self.name
 
     def plan(self, plan: Plan) -> Plan:
-        """The same cost."""
+        """The same cost per call of the model. Raises :class:`NotMeasured` where the solver is written for other models."""
+        from harness.sampling.solvers import solver_kind
+
+        if self.name != OWN:
+            solver_kind(self.name, plan.backbone.shift is not None)
         return plan.with_solver(self.name)
 
     def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
@@ -97,8 +101,9 @@ class Spacing:
 
     def plan(self, plan: Plan) -> Plan:
         """The same cost, on other timesteps."""
-        return plan.with_timesteps(power_grid(len(plan.steps), self.power), f"{self.power:g}")
+        grid = power_grid(len(plan.steps), self.power, shift=plan.backbone.shift)
+        return plan.with_timesteps(grid, f"{self.power:g}")
 
     def attach(self, pipeline: Pipeline) -> AbstractContextManager[None]:
         """Change the timesteps inside the context; the step count is that of the methods before this one."""
-        return pipeline.sampling(timesteps=power_grid(pipeline.steps, self.power))
+        return pipeline.sampling(timesteps=power_grid(pipeline.steps, self.power, shift=pipeline.backbone.shift))

@@ -46,7 +46,11 @@ class Applied:
     def _attach(self) -> None:
         module, pipe, clock, enter = self.module, self.pipe, StepClock(), self._stack.enter_context
         schedule, own = module.schedule(), pipe.scheduler
-        scheduler = build_bespoke(schedule.table, own) if schedule.table else build_solver(module.settings.solver, own)
+        scheduler = (
+            build_bespoke(schedule.table, own)
+            if schedule.table
+            else build_solver(module.settings.solver, own, self.family.sigmas)
+        )
         set_timesteps = scheduler.set_timesteps
 
         def on_grid(num_inference_steps: int, device: Any = None, **kwargs: Any) -> None:

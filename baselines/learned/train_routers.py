@@ -12,7 +12,6 @@ import torch
 from baselines.learned.denoiser import Denoiser, one_branch
 from baselines.learned.routers import HarmoniCa, LearningToCache, MixedParts, Router
 from baselines.support.parts import part_names
-from harness.sampling.solvers import build_solver
 from harness.training.fit import TrainRecord, TrainSettings, fit
 from harness.training.trajectories import Trajectories, record
 
@@ -109,7 +108,7 @@ class _HarmoniCaLoss(_Trainer):
 
     def _run(self, index: torch.Tensor, keep: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
         """The error at every step but the first, and the final latent, of a run with ``keep`` [steps, blocks, parts]."""
-        scheduler = build_solver(self.pipeline.solver, self.pipeline.own_scheduler)
+        scheduler = self.pipeline.build_solver(self.pipeline.solver)
         scheduler.set_timesteps(len(self.t), device=self.pipeline.device)
         conditioning = self.data.guidance_batch(index, self.pipeline.guidance)
         x, branches = self.data.states[index, 0], self.data.branches

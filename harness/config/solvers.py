@@ -5,7 +5,8 @@ from __future__ import annotations
 from harness.errors import UsageError, did_you_mean
 
 OWN = "checkpoint"  # keep the scheduler that the checkpoint was saved with
-SOLVER_NAMES = ("ddim", "dpm++", "dpm++1", "unipc", "deis", "ghvb", "bdia", "bdia-inv", "evodiff")
+SOLVER_NAMES = ("ddim", "dpm++", "dpm++1", "unipc", "deis", "ghvb", "bdia", "bdia-inv", "evodiff", "euler", "heun")
+TWICE = ("heun",)  # these call the model twice per step, but once in the last
 
 
 def check_solver(name: str) -> str:
@@ -19,3 +20,13 @@ def check_solver(name: str) -> str:
         remedy = did_you_mean(name, known) or "choose one of these"
         raise UsageError(expected=f"a solver out of {', '.join(known)}", got=repr(name), remedy=remedy)
     return name
+
+
+def model_calls(solver: str, steps: int) -> int:
+    """How often a solver calls the model in ``steps`` steps."""
+    return 2 * steps - 1 if solver in TWICE else steps
+
+
+def solver_steps(solver: str, calls: int) -> int:
+    """The steps in which a solver calls the model ``calls`` times."""
+    return (calls + 1) // 2 if solver in TWICE else calls

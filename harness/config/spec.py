@@ -35,6 +35,7 @@ class TimingSpec(BaseModel):
 
 
 RANDOM = "random:"  # pipelines of random weights: their name begins so
+LATER = ("true_guidance", "negative_prompt", "height", "width")  # fields that older identities do not have
 PRECISION_OF = {"bfloat16": "bf16", "float16": "fp16"}  # the arithmetic of weights that are not float32
 
 
@@ -44,6 +45,8 @@ class ExperimentSpec(BaseModel):
     ``pipeline`` is a folder, ``hub:OWNER/NAME[@REVISION]`` (``+OWNER/NAME`` where the transformer has a repository of its
     own), or ``random:ARCHITECTURE``. ``dtype`` is that of the weights; float32 weights are computed with as ``precision``
     says. ``compile``: the timed rounds run every block through torch.compile. ``prompts``: see harness/config/prompts.py.
+    ``true_guidance``: of a second branch beside the scale that a guidance-distilled model is told. ``height`` and ``width``:
+    pixels of its images, together; 0: the model's own.
     ``reference_steps``: with so many steps the plain pipeline counts as converged; metrics NAME_converged are held against it.
     ``anchors`` and ``memory_gib`` (needed on the device) are notes for the reader. ``training`` is what ``ilf-bench train``
     trains; the method's package validates it, and it affects nothing that a run measures.
@@ -57,6 +60,10 @@ class ExperimentSpec(BaseModel):
     solver: str = "dpm++"
     steps: int = Field(20, ge=1, le=1000)
     guidance: float = Field(1.5, ge=0, allow_inf_nan=False)
+    true_guidance: float = Field(1.0, ge=0, allow_inf_nan=False)
+    negative_prompt: str = ""
+    height: int = Field(0, ge=0, le=16384)
+    width: int = Field(0, ge=0, le=16384)
     samples: int = Field(256, ge=1, le=MOST)
     batch: int = Field(32, ge=1, le=MOST)
     seed: int = Field(1000, ge=0, le=2**32)
@@ -96,9 +103,16 @@ class ExperimentSpec(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _both_sides(self) -> ExperimentSpec:
+        if bool(self.height) != bool(self.width):
+            raise ValueError("height and width: name both, or neither")
+        return self
+
     def identity(self) -> dict[str, Any]:
-        """All that decides results, and no notes."""
-        return self.model_dump(mode="json", exclude={"anchors", "memory_gib", "training"})
+        """All that decides results, and no notes. What came later is left out where it is not used: identities stay."""
+        unused = {name for name in LATER if getattr(self, name) == ExperimentSpec.model_fields[name].default}
+        return self.model_dump(mode="json", exclude={"anchors", "memory_gib", "training", *unused})
 
     def digest(self) -> str:
         """16 hexadecimal digits that identify the experiment."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness.config.solvers import model_calls, solver_steps
 from harness.cost.flops import Geometry
 from harness.cost.guidance import Guidance
 from harness.errors import NotMeasured, UsageError
@@ -38,7 +39,7 @@ class Backbone:
     ``depth`` counts its transformer blocks over all lists of them, ``shapes`` say what each costs and ``config`` is the
     transformer's ``config.json``. Without the last two only whole block evaluations can be predicted. ``family``: the name of its
     family (see :mod:`harness.models.families`). ``own_transformer``: the transformer's folder, where it lies in a repository of
-    its own and not in ``folder``.
+    its own and not in ``folder``. ``shift``: of its flow-matching timesteps; None: it is no flow-matching model.
     """
 
     depth: int
@@ -48,6 +49,15 @@ class Backbone:
     family: str = ""
     reshaped: Callable[[Mapping[str, Any], float], Geometry] | None = field(default=None, compare=False, repr=False)
     own_transformer: Path | None = None
+    shift: float | None = None
+    own_timesteps: Callable[[int], tuple[float, ...]] | None = field(default=None, compare=False, repr=False)
+
+    def timestep(self, step: int, steps: int) -> float:
+        """The timestep of a step of ``steps``, where none are chosen: with flow matching as the checkpoint's own scheduler has
+        them, with betas evenly spaced as every solver here has them."""
+        if self.own_timesteps is not None:
+            return self.own_timesteps(steps)[step]
+        return round(1000 * (1 - step / steps)) - 1
 
     def like(self, config: Mapping[str, Any] | None = None, scale: float = 1.0) -> Geometry:
         """The shapes of a transformer with another config in the place of this one, on images whose sides are ``scale`` times as
@@ -108,7 +118,7 @@ class Plan:
     @classmethod
     def full(cls, backbone: Backbone, steps: int, guidance: Guidance, solver: str = "") -> Plan:
         """The plain pipeline: every block, on both guidance branches where there is guidance."""
-        return cls(backbone, (StepCost(guidance.branches, backbone.blocks()),) * steps, guidance, solver)
+        return cls(backbone, (StepCost(guidance.branches, backbone.blocks()),) * model_calls(solver, steps), guidance, solver)
 
     @property
     def block_evaluations(self) -> float:
@@ -137,14 +147,19 @@ class Plan:
         return replace(self, chosen=self.chosen | set(what))
 
     def with_steps(self, steps: int) -> Plan:
-        """The same cost per step, ``steps`` times, on the solver's own timesteps. Raises :class:`UsageError` on none."""
+        """The same cost per call, in ``steps`` steps on the solver's own timesteps. Raises :class:`UsageError` on none."""
         if steps < 1:
             raise UsageError(expected="at least 1 step", got=str(steps), remedy="ask for more steps")
-        return replace(self.choosing(STEPS), steps=(self.step_cost,) * steps, timesteps=(), spacing="")
+        costs = (self.step_cost,) * model_calls(self.solver, steps)
+        return replace(self.choosing(STEPS), steps=costs, timesteps=(), spacing="")
 
     def with_solver(self, solver: str) -> Plan:
-        """Every solver here calls the model once per step."""
-        return replace(self.choosing(SOLVER), solver=solver, timesteps=(), spacing="")
+        """The same cost per call of the model, as often as the solver calls it in as many steps."""
+        chosen, steps = self.choosing(SOLVER), self.steps
+        calls = model_calls(solver, solver_steps(self.solver, len(steps)))
+        if calls != len(steps):
+            steps = (self.step_cost,) * calls
+        return replace(chosen, steps=steps, solver=solver, timesteps=(), spacing="")
 
     def with_timesteps(self, timesteps: tuple[int, ...], spacing: str = "") -> Plan:
         """As many steps, elsewhere. Timesteps of one ``spacing`` are compared as one curve over step counts."""

@@ -13,34 +13,47 @@ from harness.errors import UsageError
 
 SEED = 20250122
 NOTE = "random weights of true architecture: only speed, cost and memory mean anything"
+NOTE_TINY = "every part is tiny: only that it runs means anything"
 NOTE_CUT = "the transformer has {layers} blocks and the published one {published}: its speed is not the published model's"
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """What makes every architecture of a family small: settings of its ``parts``, the longest texts of its tokenizers, and the
+    ``side`` of its images in pixels, where it has to be asked for."""
+
+    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
+    side: int = 0
 
 
 @dataclass(frozen=True)
 class Architecture:
     """What decides shapes and cost of a pipeline.
 
-    ``pipeline`` and ``parts`` name classes of diffusers or transformers, which are imported when the weights are made. ``parts``:
-    the class and the config of each part that has weights, the transformer first; weights are drawn in this order.
-    ``others`` makes tokenizers and scheduler, and ``limits`` are the longest texts of the tokenizers. ``side``: height and width
+    ``pipeline``, ``parts`` and ``scheduler`` name classes of diffusers or transformers, which are imported when the weights are
+    made. ``parts``: the class and the config of each part that has weights, the transformer first; weights are drawn in this
+    order. ``others`` makes the tokenizers for texts of at most ``limits`` tokens. ``side``: height and width
     of its images in pixels. ``depth``: the settings of the transformer that count its blocks. ``remarks`` are sentences for the
-    record of a run.
+    record of a run. ``asked``: the side where it is not the one that the pipeline makes unasked.
     """
 
     pipeline: str
     parts: Mapping[str, tuple[str, Mapping[str, Any]]]
-    others: Callable[[], dict[str, Any]]
+    scheduler: tuple[str, Mapping[str, Any]]
+    others: Callable[[Mapping[str, int]], dict[str, Any]]
     side: int
     limits: Mapping[str, int] = field(default_factory=dict)
     depth: tuple[str, ...] = ("num_layers",)
     remarks: tuple[str, ...] = ()
     cut_from: int = 0
+    asked: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def configs(self) -> dict[str, Mapping[str, Any]]:
-        """The config of each part that has weights."""
-        return {name: config for name, (_, config) in self.parts.items()}
+        """The config of each part that has weights, and of the scheduler."""
+        return {name: config for name, (_, config) in self.parts.items()} | {"scheduler": dict(self.scheduler[1])}
 
     @property
     def layers(self) -> int:
@@ -57,6 +70,12 @@ class Architecture:
         """Other settings of one part."""
         kind, config = self.parts[part]
         return replace(self, parts={**self.parts, part: (kind, {**config, **settings})})
+
+    def shrunk(self, tiny: Tiny) -> Architecture:
+        """The same kind of pipeline with small parts: what it has of those that ``tiny`` names."""
+        parts = {name: (kind, {**config, **tiny.parts.get(name, {})}) for name, (kind, config) in self.parts.items()}
+        limits = {name: tiny.limits.get(name, limit) for name, limit in self.limits.items()}
+        return replace(self, parts=parts, limits=limits, remarks=(NOTE_TINY,), asked=tiny.side)
 
     def cut(self, layers: int) -> Architecture:
         """With ``layers`` blocks, shared out over its lists of blocks as in the published one, at least one each."""
@@ -85,7 +104,9 @@ class Architecture:
         for name in self.parts:
             models[name] = self.empty(name)
             materialise(models[name], dtype, generator)
-        return class_of(self.pipeline)(**models, **self.others(), **self.settings)
+        kind, config = self.scheduler
+        scheduler = class_of(kind)(**config)
+        return class_of(self.pipeline)(**models, scheduler=scheduler, **self.others(self.limits), **self.settings)
 
 
 def class_of(name: str) -> Any:

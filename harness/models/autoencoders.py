@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+TINY_KL = {
+    "block_out_channels": (8, 8),
+    "down_block_types": ("DownEncoderBlock2D",) * 2,
+    "up_block_types": ("UpDecoderBlock2D",) * 2,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "sample_size": 16,
+    "mid_block_add_attention": False,
+}
+
 
 def kl(
     latent_side: int,

@@ -46,16 +46,17 @@ class Located:
 def find_plan(spec: ExperimentSpec) -> Plan:
     """What the spec's plain run costs, after the checks that need no weights. From the hub only settings are fetched."""
     if is_random(spec.pipeline):
-        family, model = describe(find_architecture(spec.pipeline, spec.task))
+        family, model = describe(find_architecture(spec.pipeline, spec.task), spec.height, spec.width)
         folder, own = None, None
     else:
         located = locate_weights(spec, complete=False)
         folder, own = located.folder, located.own_transformer
         check_present(folder)
-        family, model = family_of(read_index(folder, spec.task)), describe_folder(located)
+        family, model = family_of(read_index(folder, spec.task)), describe_folder(located, spec.height, spec.width)
         check_fits(family, model, located)
         check_solver(spec.solver, folder)
-    guidance = family.guidance(model.configs, spec.guidance, 1.0)
+    check_size(family, spec)
+    guidance = family.guidance(model.configs, spec.guidance, spec.true_guidance)
     backbone = replace(shapes_of(family, model, folder), own_transformer=own)
     return Plan.full(backbone, spec.steps, guidance, spec.solver)
 
@@ -105,7 +106,7 @@ def read_index(folder: Path, task: str) -> str:
     return str(kind)
 
 
-def describe_folder(located: Located) -> Described:
+def describe_folder(located: Located, height: int = 0, width: int = 0) -> Described:
     """The settings of a pipeline's parts. Raises :class:`ArtifactError` where they cannot be read."""
     folder, configs, limits = located.folder, dict[str, dict[str, Any]](), dict[str, int]()
     for part in sorted(path for path in folder.iterdir() if path.is_dir()):
@@ -118,7 +119,17 @@ def describe_folder(located: Located) -> Described:
                 configs[part.name] = read_settings(part / name)
     with reading(f"transformer/config.json in {located.transformer.parent}", "restore the folder"):
         configs["transformer"] = read_settings(located.transformer / "config.json")
-    return Described(check_index(folder)["_class_name"], configs, limits)
+    return Described(check_index(folder)["_class_name"], configs, limits, height, width)
+
+
+def check_size(family: Family, spec: ExperimentSpec) -> None:
+    """Raise :class:`UsageError` where a size is asked for that the family's models do not take."""
+    if spec.height and not family.any_size:
+        raise UsageError(
+            expected=f"no height and width for a {family.title}, which makes one size",
+            got=f"{spec.height} x {spec.width}",
+            remedy="leave them out",
+        )
 
 
 def shapes_of(family: Family, model: Described, folder: Path | None) -> Backbone:
@@ -170,7 +181,9 @@ def load_pipeline(spec: ExperimentSpec) -> Pipeline:
     if is_random(spec.pipeline):
         architecture = find_architecture(spec.pipeline, spec.task)
         pipe, folder, own, notes = architecture.build(DTYPES[spec.dtype]), None, None, architecture.notes
+        asked = architecture.asked
     else:
+        asked = 0
         located = locate_weights(spec, complete=True)
         pipe, folder, own, notes = read_pipeline(located, DTYPES[spec.dtype]), located.folder, located.own_transformer, ()
     return Pipeline(
@@ -179,6 +192,10 @@ def load_pipeline(spec: ExperimentSpec) -> Pipeline:
         own_transformer=own,
         steps=spec.steps,
         guidance=spec.guidance,
+        true_guidance=spec.true_guidance,
+        negative_prompt=spec.negative_prompt,
+        height=spec.height or asked,
+        width=spec.width or asked,
         solver=spec.solver,
         precision=spec.precision,
         device=resolve_device(spec.device),

@@ -27,7 +27,7 @@ def architectures(task: str) -> dict[str, Architecture]:
 
 
 def find_architecture(name: str, task: str) -> Architecture:
-    """The architecture of ``random:NAME`` or, with another number of blocks, ``random:NAME:layers=N``.
+    """The architecture of ``random:NAME`` or, with another number of blocks, ``random:NAME:layers=N``, or ``random:NAME:tiny``.
 
     Raises :class:`UsageError` where it is unknown or serves another task.
     """
@@ -38,13 +38,16 @@ def find_architecture(name: str, task: str) -> Architecture:
         raise UsageError(expected=f"for task {task} one of {names}", got=repr(name), remedy="choose one of these, or a folder")
     if not option:
         return known[key]
+    if option == "tiny":
+        return known[key].shrunk(family_of(known[key].pipeline).tiny)
     layers = option.removeprefix("layers=")
     if not layers.isdecimal() or not 1 <= int(layers) <= 1000:
-        raise UsageError(expected=f"{RANDOM}{key}:layers=N with N of 1 to 1000", got=repr(name), remedy="correct the option")
+        options = f"{RANDOM}{key}:layers=N with N of 1 to 1000, or {RANDOM}{key}:tiny"
+        raise UsageError(expected=options, got=repr(name), remedy="correct the option")
     return known[key].cut(int(layers))
 
 
 def describe(architecture: Architecture, height: int = 0, width: int = 0) -> tuple[Family, Described]:
     """Its family and its facts, before any weight is made."""
-    kind = architecture.pipeline
-    return family_of(kind), Described(kind, architecture.configs, architecture.limits, height, width)
+    kind, asked = architecture.pipeline, architecture.asked
+    return family_of(kind), Described(kind, architecture.configs, architecture.limits, height or asked, width or asked)

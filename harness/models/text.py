@@ -6,7 +6,12 @@ from typing import Any
 
 CHARACTERS = [chr(code) for code in range(33, 127)]
 T5_VOCABULARY = 4 + len(CHARACTERS)
+CLIP_VOCABULARY = 2 + 2 * len(CHARACTERS)
+NOTE_CUT = "the text encoders have {layers} layers each and the published ones more: the text stage is not timed as published"
 NOTE_T5 = "the text encoder is a T5 XXL cut to {layers} of 24 layers: the text stage is not timed as published"
+
+TINY_T5 = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1}
+TINY_CLIP = {"hidden_size": 16, "projection_dim": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
 def t5_tokenizer(tokens: int) -> Any:
@@ -28,4 +33,28 @@ def t5_encoder(width: int = 4096, heads: int = 64, feed_forward: int = 10240, la
         "num_heads": heads,
         "feed_forward_proj": "gated-gelu",
         "dropout_rate": 0.0,
+    }
+
+
+def clip_tokenizer(tokens: int = 77) -> Any:
+    """A CLIP tokenizer that knows characters only."""
+    from transformers import CLIPTokenizer
+
+    words = ["<|startoftext|>", "<|endoftext|>", *CHARACTERS, *(character + "</w>" for character in CHARACTERS)]
+    return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=tokens)
+
+
+def clip_encoder(width: int, heads: int, feed_forward: int, layers: int = 2, tokens: int = 77) -> tuple[str, dict[str, Any]]:
+    """The class's name and the config of a CLIP text encoder with a projection (CLIP-L: width 768, 12 layers; bigG: 1280, 32)."""
+    return "CLIPTextModelWithProjection", {
+        "vocab_size": CLIP_VOCABULARY,
+        "hidden_size": width,
+        "projection_dim": width,
+        "intermediate_size": feed_forward,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "max_position_embeddings": tokens,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 1,
     }

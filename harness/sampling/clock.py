@@ -45,6 +45,7 @@ class StepClock:
         set_timesteps, step = scheduler.set_timesteps, scheduler.step
         on_host: list[torch.Tensor] = []
 
+        @wraps(set_timesteps)  # a pipeline looks at the signature before it passes sigmas
         def counted_set(*args: Any, device: Any = None, **kwargs: Any) -> Any:
             result = set_timesteps(*args, **kwargs)
             on_host[:] = [scheduler.timesteps]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from harness.config.solvers import OWN
+from harness.config.solvers import OWN, model_calls, solver_steps
 from harness.config.spec import PRECISION_OF
 from harness.cost.flops import Geometry
 from harness.cost.guidance import Guidance
@@ -26,6 +26,7 @@ from harness.sampling.images import Decoded
 from harness.sampling.noise import generators
 from harness.sampling.patching import patched
 from harness.sampling.precision import autocast, resolve
+from harness.sampling.process import Process, is_flow
 from harness.sampling.schedulers.bespoke import guidance_terms
 from harness.sampling.schedulers.represent import replaced
 from harness.sampling.schedulers.solver_table import SolverTable
@@ -69,7 +70,7 @@ class Pipeline:
         self.pipe.set_progress_bar_config(disable=True)
         self.folder, self.own_transformer = folder, own_transformer
         self.described = described(pipe, height, width)
-        self.steps, self.device, self.negative_prompt = steps, device, negative_prompt
+        self.steps, self.device, self.negative_prompt = model_calls(solver, steps), device, negative_prompt
         self.guidance: Guidance = self.family.guidance(self.described.configs, guidance, true_guidance)
         self.notes = notes
         self.dtype = str(next(pipe.transformer.parameters()).dtype).removeprefix("torch.")
@@ -77,7 +78,7 @@ class Pipeline:
         self.own_scheduler = pipe.scheduler
         self.solver = solver
         self.timesteps: tuple[int, ...] = ()
-        self.pipe.scheduler = build_solver(solver, self.own_scheduler)
+        self.pipe.scheduler = self.build_solver(solver)
         if solver != OWN and (note := replaced(solver, self.pipe.scheduler, self.own_scheduler)):
             self.notes = (*notes, note)
         self.clock = StepClock()
@@ -131,9 +132,15 @@ class Pipeline:
         """The longest caption in tokens; 0 for classes."""
         return self.family.caption_tokens(self.described)
 
+    @property
+    def process(self) -> Process:
+        """The noising process that the model was trained for."""
+        return Process.of(self.own_scheduler)
+
     def plan(self) -> Plan:
         """The cost of the plain run."""
-        return replace(Plan.full(self.backbone, self.steps, self.guidance, self.solver), timesteps=self.timesteps)
+        plan = Plan.full(self.backbone, solver_steps(self.solver, self.steps), self.guidance, self.solver)
+        return replace(plan, timesteps=self.timesteps)
 
     @property
     def backbone(self) -> Backbone:
@@ -181,16 +188,21 @@ class Pipeline:
             return
         before = self.steps, self.solver, self.timesteps, self.pipe.scheduler
         try:
-            self.steps = len(timesteps) if timesteps else steps or self.steps
+            wanted = solver or self.solver
+            self.steps = len(timesteps or ()) or model_calls(wanted, steps or solver_steps(self.solver, self.steps))
             if solver is not None or timesteps or self.timesteps:
-                self.solver = solver or self.solver
-                self.pipe.scheduler = build_solver(self.solver, self.own_scheduler)
-                self.timesteps = tuple(timesteps or ())
+                self.solver, self.timesteps = wanted, tuple(timesteps or ())
+                free = "euler" if wanted == OWN and timesteps and is_flow(self.own_scheduler.config) else wanted
+                self.pipe.scheduler = self.build_solver(free)
             if timesteps:
                 on_timesteps(self.pipe.scheduler, timesteps)
             yield
         finally:
             self.steps, self.solver, self.timesteps, self.pipe.scheduler = before
+
+    def build_solver(self, name: str) -> Any:
+        """A fresh scheduler by its name, for this model."""
+        return build_solver(name, self.own_scheduler, self.family.sigmas)
 
     @contextmanager
     def _learned(self, table: SolverTable) -> Iterator[None]:
@@ -244,7 +256,7 @@ class Pipeline:
         noise = generators(seed, indices)
         arguments: dict[str, Any] = {
             "generator": noise,
-            "num_inference_steps": self.steps,
+            "num_inference_steps": solver_steps(self.solver, self.steps),
             "output_type": "np",
             **self.family.arguments(self, prompts),
         }

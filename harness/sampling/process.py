@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 
 TRAINED = 1000  # timesteps
 ALMOST_NOISE = 1e-6  # the least signal in a quotient: at sigma = 1 there is none
@@ -34,6 +33,8 @@ class Process:
         config = scheduler.config
         if is_flow(config):
             return cls(None, "flow_prediction")
+        from diffusers import DDIMScheduler
+
         return cls(DDIMScheduler(**{n: config[n] for n in BETAS if n in config}).alphas_cumprod, config["prediction_type"])
 
     def to(self, device: torch.device | str) -> Process:
@@ -76,13 +77,11 @@ class Process:
             return signal * sample - noise * output, signal * output + noise * sample
         raise ValueError(f"prediction_type must be epsilon, sample, v_prediction or flow_prediction, not {self.predicts}")
 
-    def moved(self, clean: torch.Tensor, signal: torch.Tensor | float, noise: torch.Tensor | float) -> torch.Tensor:
-        """What is to be added to the model's output, so that its clean image moves by ``clean``."""
+    def slope(self, signal: float, noise: float) -> float:
+        """How far the clean image moves when the model's output moves by 1."""
         if self.predicts == "sample":
-            return clean
-        if self.predicts == "epsilon":
-            return -clean * signal / noise
-        return -clean / noise
+            return 1.0
+        return -noise / signal if self.predicts == "epsilon" else -noise
 
 
 def is_flow(config: Mapping[str, Any]) -> bool:
@@ -90,16 +89,19 @@ def is_flow(config: Mapping[str, Any]) -> bool:
     return bool(config.get("use_flow_sigmas")) or ("shift" in config and "beta_start" not in config)
 
 
-def shift_of(config: Mapping[str, Any], tokens: int) -> float | None:
-    """The shift of flow-matching timesteps, sigma = shift u / (1 + (shift - 1) u), for images of ``tokens`` tokens.
-
-    None with betas. A scheduler that shifts by resolution has log(shift), or the shift itself, linear in the tokens.
-    """
-    if not is_flow(config):
-        return None
+def mu_of(config: Mapping[str, Any], tokens: int) -> float | None:
+    """What a pipeline tells a scheduler that shifts by resolution: linear in the tokens of an image. None: it does not."""
     if not config.get("use_dynamic_shifting"):
-        return float(config.get("flow_shift") or config.get("shift") or 1.0)
+        return None
     low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
     base, most = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
-    mu = base + (tokens - low) * (most - base) / (high - low)
+    return float(base + (tokens - low) * (most - base) / (high - low))
+
+
+def shift_of(config: Mapping[str, Any], mu: float | None) -> float | None:
+    """The shift of flow-matching timesteps, sigma = shift u / (1 + (shift - 1) u); None with betas."""
+    if not is_flow(config):
+        return None
+    if mu is None:
+        return float(config.get("flow_shift") or config.get("shift") or 1.0)
     return math.exp(mu) if config.get("time_shift_type", "exponential") == "exponential" else mu

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 from diffusers import DDIMScheduler, DEISMultistepScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
 from harness.config.solvers import OWN, check_solver
-from harness.errors import UsageError
+from harness.errors import NotMeasured, UsageError
+from harness.sampling.process import is_flow
 from harness.sampling.schedulers.base import OwnScheduler
 from harness.sampling.schedulers.bdia import BDIAScheduler
 from harness.sampling.schedulers.bespoke import BespokeScheduler
 from harness.sampling.schedulers.evodiff import EVODiffScheduler
+from harness.sampling.schedulers.flow import (
+    FLOW_SETTINGS,
+    FlowDEIS,
+    FlowDPM,
+    FlowEuler,
+    FlowHeun,
+    FlowUniPC,
+    OnFlowGrid,
+    Sigmas,
+    on_flow_grid,
+)
 from harness.sampling.schedulers.ghvb import GHVBScheduler
-from harness.sampling.schedulers.represent import represented
+from harness.sampling.schedulers.represent import check_flow, represented
 from harness.sampling.schedulers.solver_table import SolverTable
 
 
@@ -46,36 +59,66 @@ SOLVERS: dict[str, SolverKind] = {
     "bdia-inv": SolverKind(BDIAScheduler, 2, {"gamma": 1.0}),  # exactly invertible, and unstable at few steps
     "evodiff": SolverKind(EVODiffScheduler, 1, {}),
 }
-_FREE = (DPMSolverMultistepScheduler, OwnScheduler)  # these take any timesteps
+FLOW_SOLVERS: dict[str, SolverKind] = {
+    "euler": SolverKind(FlowEuler, 1, {}),
+    "ddim": SolverKind(FlowEuler, 1, {}),  # the same on a straight process
+    "heun": SolverKind(FlowHeun, 2, {}),
+    "dpm++": SolverKind(FlowDPM, 2, FLOW_SETTINGS | _DPM | {"solver_order": 2}),
+    "dpm++1": SolverKind(FlowDPM, 1, FLOW_SETTINGS | _DPM | {"solver_order": 1}),
+    "unipc": SolverKind(FlowUniPC, 3, FLOW_SETTINGS | _TO_CLEAN | {"solver_order": 2}),
+    "deis": SolverKind(FlowDEIS, 2, FLOW_SETTINGS | _TRAILING | {"solver_order": 2}),
+}
+_FREE = (DPMSolverMultistepScheduler, OwnScheduler, OnFlowGrid)  # these take any timesteps
 
 
-def build_solver(name: str, own: Any) -> Any:
+def solver_kind(name: str, flow: bool) -> SolverKind:
+    """A named solver for a model of this kind. Raises :class:`NotMeasured` where it is written for the other."""
+    table = FLOW_SOLVERS if flow else SOLVERS
+    if check_solver(name) not in table:
+        kind = "flow matching" if flow else "a noise schedule of betas"
+        raise NotMeasured(expected=f"a solver for {kind}: {', '.join(table)}", got=name, remedy="choose one of these")
+    return table[name]
+
+
+def build_solver(name: str, own: Any, sigmas: Sigmas = lambda steps: None) -> Any:
     """A fresh scheduler with the noise levels, prediction type and clipping of ``own``, the checkpoint's scheduler.
 
-    Raises :class:`harness.errors.NotMeasured` where the solver cannot have them.
+    ``sigmas``: what the pipeline of a flow-matching model passes to its scheduler, see
+    :class:`harness.models.families.base.Family`. Raises :class:`harness.errors.NotMeasured` where the solver cannot have them.
     """
     if check_solver(name) == OWN:
         return type(own).from_config(own.config)
-    kind = SOLVERS[name]
+    if is_flow(own.config) and name in FLOW_SOLVERS:
+        check_flow(name, own)
+        kind = solver_kind(name, flow=True)
+        return on_flow_grid(kind.scheduler(**kind.settings), own, sigmas)
+    kind = solver_kind(name, flow=False)
     return represented(name, kind.scheduler, kind.settings, own)
 
 
 def build_bespoke(table: SolverTable, own: Any) -> BespokeScheduler:
     """A learned solver with the noise levels and prediction type of ``own``; raises as :func:`build_solver`."""
-    scheduler: BespokeScheduler = represented("bespoke", BespokeScheduler, {"table": table.content()}, own)
+    scheduler: BespokeScheduler
+    if is_flow(own.config):
+        check_flow("bespoke", own)
+        scheduler = BespokeScheduler(flow=True, table=table.content())
+    else:
+        scheduler = represented("bespoke", BespokeScheduler, {"table": table.content()}, own)
     return scheduler
 
 
 def on_timesteps(scheduler: Any, timesteps: Sequence[int]) -> Any:
     """Make ``scheduler`` run on these timesteps, whatever step count it is asked for. Not every solver takes a free choice."""
-    if not isinstance(scheduler, _FREE):
-        free = ", ".join(name for name, kind in SOLVERS.items() if issubclass(kind.scheduler, _FREE))
+    if not isinstance(scheduler, _FREE) or isinstance(scheduler, FlowHeun):
+        table = FLOW_SOLVERS if is_flow(scheduler.config) else SOLVERS
+        free = ", ".join(n for n, kind in table.items() if issubclass(kind.scheduler, _FREE) and kind.scheduler is not FlowHeun)
         raise UsageError(
             expected=f"a solver that takes free timesteps: {free}", got=type(scheduler).__name__, remedy="solver:dpm++"
         )
     bound: Any = scheduler
     set_timesteps = bound.set_timesteps
 
+    @wraps(set_timesteps)  # a pipeline looks at the signature before it passes sigmas
     def chosen(*args: Any, device: Any = None, **kwargs: Any) -> None:
         set_timesteps(timesteps=list(timesteps), device=device)
 

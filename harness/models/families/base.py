@@ -8,8 +8,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -17,10 +18,10 @@ from torch import nn
 from harness.cost.flops import Geometry
 from harness.cost.guidance import Guidance
 from harness.cost.plan import Backbone
+from harness.models.architecture import Architecture, Tiny
+from harness.sampling.process import mu_of, shift_of
 
-if TYPE_CHECKING:
-    from harness.models.architecture import Architecture
-
+MIDDLE_STEPS = 20  # for which a shift is told where it depends on the step count
 State = tuple[torch.Tensor, ...]  # what goes from block to block, [rows, tokens, width] each: image stream, then caption's if any
 Conditioning = dict[str, Any]  # every other argument of a block
 Configs = Mapping[str, Mapping[str, Any]]  # the config.json of each part of a pipeline, by the part's name
@@ -174,11 +175,13 @@ class Family:
     pipeline, beside steps, noise and size. ``caption_tokens``: the longest caption, 0 for class labels. ``latent``: the shape of
     one image's noise as the scheduler steps it, a grid [channels, height, width] or packed [tokens, channels]. ``geometry``:
     what everything costs. ``conditioning_at``: the arguments of a block that depend on the time, at the times [rows] of the
-    scheduler, for the model's call that they belong to. ``schedule``: ``betas`` or ``flow`` matching. ``fits``: which settings
-    of its parts must agree with the transformer's, as (part, its setting, the transformer's); ``expects``: settings of the
-    transformer that these facts hold for. ``side``: height and width of its images in pixels where none is asked for;
-    ``any_size``: whether another may be. ``patches``: the side of a token in a grid of latents (0: they are packed, one vector a
-    token) and their channels. ``architectures``: published ones, for ``random:NAME``.
+    scheduler, for the model's call that they belong to. ``sigmas``: what the pipeline of a flow-matching model passes to its
+    scheduler for a step count, before any shift; None: nothing. ``mu``: what it tells a scheduler that shifts by resolution,
+    from the scheduler's config, the image's tokens and the steps. ``fits``: which settings of its parts must agree with the
+    transformer's, as (part, its setting, the transformer's); ``expects``: settings of the transformer that these facts hold for.
+    ``side``: height and width of its images in pixels where none is asked for; ``any_size``: whether another may be.
+    ``patches``: the side of a token in a grid of latents (0: they are packed, one vector a token) and their channels.
+    ``architectures``: published ones, for ``random:NAME``. ``tiny``: what makes any of these small, for ``random:NAME:tiny``.
     """
 
     name: str
@@ -193,13 +196,15 @@ class Family:
     conditioning_at: Callable[[Any, ModelCall, torch.Tensor], Conditioning]
     call: ModelIO = ModelIO()
     caption_tokens: Callable[[Described], int] = lambda model: 0
-    schedule: Literal["betas", "flow"] = "betas"
+    sigmas: Callable[[int], Sequence[float] | None] = lambda steps: None
     fits: tuple[tuple[str, str, str], ...] = ()
     expects: Mapping[str, Any] = field(default_factory=dict)
+    mu: Callable[[Mapping[str, Any], int, int], float | None] = lambda config, tokens, steps: mu_of(config, tokens)
     side: Callable[[Described], int] = lambda model: int(model.transformer["sample_size"]) * model.scale
     any_size: bool = True
     patches: Callable[[Mapping[str, Any]], tuple[int, int]] = lambda config: (config["patch_size"], config["in_channels"])
     architectures: Mapping[str, Architecture] = field(default_factory=dict)
+    tiny: Tiny = field(default_factory=Tiny)
 
     def place(self, config: Mapping[str, Any], number: int) -> tuple[int, int]:
         """The list (0-based) of the block of a number, and its number in it; both numbers 1-based."""
@@ -239,4 +244,18 @@ def backbone_of(family: Family, model: Described, folder: Path | None) -> Backbo
             other = replace(other, height=round(height * scale), width=round(width * scale))
         return family.geometry(other)
 
-    return Backbone(geometry.depth, folder, geometry, model.transformer, family.name, reshaped)
+    config, tokens = model.configs.get("scheduler", {}), geometry.tokens
+    shift = shift_of(config, family.mu(config, tokens, MIDDLE_STEPS))
+    own = None if shift is None else partial(own_timesteps, family, config, tokens)
+    return Backbone(geometry.depth, folder, geometry, model.transformer, family.name, reshaped, shift=shift, own_timesteps=own)
+
+
+def own_timesteps(family: Family, config: Mapping[str, Any], tokens: int, steps: int) -> tuple[float, ...]:
+    """The timesteps that a flow-matching checkpoint's own scheduler makes for images of so many tokens."""
+    from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+
+    from harness.sampling.schedulers.flow import FlowGrid
+
+    kind = DPMSolverMultistepScheduler if "beta_start" in config else FlowMatchEulerDiscreteScheduler
+    _, timesteps = FlowGrid(kind.from_config(dict(config)), family.sigmas).make(steps, None, family.mu(config, tokens, steps))
+    return tuple(timesteps.tolist())

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from harness.cost.flops import Geometry
 from harness.cost.macs import BlockCost, Part, attention, linear
 from harness.models.families.base import Described
+from harness.models.families.shapes import TIME_CHANNELS, grid, grid_tokens
 
 if TYPE_CHECKING:
     from diffusers.models.attention import BasicTransformerBlock
 
-TIME_CHANNELS = 256  # the sinusoidal embedding of the timestep
 BLOCK_SETTINGS = (
     "num_attention_heads",
     "attention_head_dim",
@@ -41,20 +41,6 @@ def build_block(settings: dict[str, Any]) -> BasicTransformerBlock:
     return BasicTransformerBlock(heads * head_dim, heads, head_dim, **rest)
 
 
-def latent(model: Described) -> tuple[int, int, int]:
-    """Channels, height and width of one image's latent."""
-    config = model.transformer
-    side = int(config["sample_size"])
-    height, width = (pixels // model.scale if pixels else side for pixels in (model.height, model.width))
-    return int(config["in_channels"]), height, width
-
-
-def tokens_of(model: Described) -> int:
-    """Image tokens."""
-    patch, (_, height, width) = int(model.transformer["patch_size"]), latent(model)
-    return (height // patch) * (width // patch)
-
-
 def block_cost(width: int, tokens: int, caption_tokens: int, caption_width: int, own_embedding: bool) -> BlockCost:
     """One block; ``caption_width`` is 0 without cross-attention. The MLP is four times as wide as the model, as in every
     published one. A DiT block embeds time and class on its own, once a sample."""
@@ -70,11 +56,11 @@ def block_cost(width: int, tokens: int, caption_tokens: int, caption_width: int,
 def geometry(model: Described, caption_tokens: int = 0) -> Geometry:
     """The shapes of a DiT or PixArt transformer. Raises :class:`KeyError` on a foreign config."""
     config = model.transformer
-    n, patch = tokens_of(model), int(config["patch_size"])
+    n, patch = grid_tokens(model), int(config["patch_size"])
     d = int(config["num_attention_heads"]) * int(config["attention_head_dim"])
     cross, caption_width = int(config.get("cross_attention_dim") or 0), int(config.get("caption_channels") or 0)
     block = block_cost(d, n, caption_tokens, cross, config.get("norm_type") == "ada_norm_zero")
-    shape = latent(model)
+    shape = grid(model)
     out = int(config["out_channels"] or config["in_channels"])
     head = linear(n, d, patch**2 * out)
     rest = linear(n, patch**2 * shape[0], d) + head + TIME_CHANNELS * d + d * d

@@ -9,10 +9,11 @@ import torch
 
 from harness.cost.guidance import Guidance
 from harness.errors import UsageError
-from harness.models.architecture import Architecture
-from harness.models.autoencoders import kl
+from harness.models.architecture import Architecture, Tiny
+from harness.models.autoencoders import TINY_KL, kl
 from harness.models.families import basic
 from harness.models.families.base import Conditioning, Configs, Family, ModelCall, Segment, State
+from harness.models.families.shapes import grid
 
 
 def modulated(block: Any, state: State, conditioning: Conditioning) -> torch.Tensor:
@@ -66,12 +67,9 @@ def _published(side: int, latent: int) -> Architecture:
         "norm_eps": 1e-5,
     }
 
-    def others() -> dict[str, Any]:
-        from diffusers import DDIMScheduler
-
-        return {"scheduler": DDIMScheduler(clip_sample=False, beta_start=1e-4, beta_end=0.02, beta_schedule="linear")}
-
-    return Architecture("DiTPipeline", {"transformer": ("DiTTransformer2DModel", config), "vae": kl(latent)}, others, side)
+    scheduler = {"clip_sample": False, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
+    parts = {"transformer": ("DiTTransformer2DModel", config), "vae": kl(latent)}
+    return Architecture("DiTPipeline", parts, ("DDIMScheduler", scheduler), lambda limits: {}, side)
 
 
 FAMILY = Family(
@@ -82,11 +80,14 @@ FAMILY = Family(
     segments=(Segment("transformer_blocks", basic.build_block, basic.block_settings, modulated),),
     guidance=guidance,
     arguments=arguments,
-    latent=basic.latent,
+    latent=grid,
     geometry=basic.geometry,
     conditioning_at=conditioning_at,
     fits=(("vae", "latent_channels", "in_channels"),),
     expects={"norm_type": "ada_norm_zero"},
     any_size=False,
     architectures={"dit-xl-2-256": _published(256, 32), "dit-xl-2-512": _published(512, 64)},  # facebook/DiT-XL-2-*
+    tiny=Tiny(
+        {"transformer": {"sample_size": 8, "num_layers": 6, "num_attention_heads": 2, "attention_head_dim": 8}, "vae": TINY_KL}
+    ),
 )

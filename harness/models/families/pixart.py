@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,11 +10,12 @@ import torch
 from harness.cost.flops import Geometry
 from harness.cost.guidance import Guidance
 from harness.errors import UsageError
-from harness.models.architecture import Architecture
-from harness.models.autoencoders import kl
+from harness.models.architecture import Architecture, Tiny
+from harness.models.autoencoders import TINY_KL, kl
 from harness.models.families import basic
 from harness.models.families.base import Conditioning, Configs, Described, Family, ModelCall, Segment, State
-from harness.models.text import NOTE_T5, t5_encoder, t5_tokenizer
+from harness.models.families.shapes import grid
+from harness.models.text import NOTE_T5, TINY_T5, t5_encoder, t5_tokenizer
 
 ALPHA, SIGMA = "PixArtAlphaPipeline", "PixArtSigmaPipeline"
 ALPHA_TOKENS, SIGMA_TOKENS = 120, 300  # published limits
@@ -98,13 +99,11 @@ def _published(kind: str, side: int, tokens: int, interpolation: float, **told: 
         "text_encoder": t5_encoder(),
     }
 
-    def others() -> dict[str, Any]:
-        from diffusers import DPMSolverMultistepScheduler
+    def others(limits: Mapping[str, int]) -> dict[str, Any]:
+        return {"tokenizer": t5_tokenizer(limits["tokenizer"])}
 
-        scheduler = DPMSolverMultistepScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear")
-        return {"tokenizer": t5_tokenizer(tokens), "scheduler": scheduler}
-
-    return Architecture(kind, parts, others, side, {"tokenizer": tokens}, remarks=(NOTE_T5.format(layers=2),))
+    scheduler = "DPMSolverMultistepScheduler", {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
+    return Architecture(kind, parts, scheduler, others, side, {"tokenizer": tokens}, remarks=(NOTE_T5.format(layers=2),))
 
 
 FAMILY = Family(
@@ -115,7 +114,7 @@ FAMILY = Family(
     segments=(Segment("transformer_blocks", basic.build_block, basic.block_settings, modulated),),
     guidance=guidance,
     arguments=arguments,
-    latent=basic.latent,
+    latent=grid,
     geometry=geometry,
     conditioning_at=conditioning_at,
     fits=(("vae", "latent_channels", "in_channels"), ("text_encoder", "d_model", "caption_channels")),
@@ -130,4 +129,19 @@ FAMILY = Family(
         "pixart-sigma-1024": _published(SIGMA, 1024, SIGMA_TOKENS, 2.0),
         "pixart-sigma-2k": _published(SIGMA, 2048, SIGMA_TOKENS, 4.0),
     },
+    tiny=Tiny(
+        {
+            "transformer": {
+                "sample_size": 8,
+                "num_layers": 6,
+                "num_attention_heads": 2,
+                "attention_head_dim": 12,  # sizes are embedded in thirds of the width
+                "cross_attention_dim": 24,
+                "caption_channels": 16,
+            },
+            "vae": TINY_KL,
+            "text_encoder": TINY_T5,
+        },
+        limits={"tokenizer": 12},
+    ),
 )

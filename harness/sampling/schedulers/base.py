@@ -12,6 +12,8 @@ import torch
 from diffusers import ConfigMixin, DDIMScheduler, SchedulerMixin
 from diffusers.schedulers.scheduling_utils import SchedulerOutput
 
+from harness.sampling.process import TRAINED, Process
+
 
 @dataclass(frozen=True)
 class Level:
@@ -42,21 +44,34 @@ class OwnScheduler(SchedulerMixin, ConfigMixin, ABC):  # type: ignore[misc]
     def _schedule(self, **betas: Any) -> None:
         """Called by the constructor of a subclass with the noise schedule's settings, named as in diffusers."""
         self.alphas_cumprod = DDIMScheduler(**betas).alphas_cumprod
-        self.set_timesteps(len(self.alphas_cumprod))
+        self._follow(Process(self.alphas_cumprod, self.config.prediction_type))
+
+    def _follow(self, process: Process) -> None:
+        """Called by the constructor of a subclass that knows its noising process."""
+        self.process = process
+        self.set_timesteps(1)
 
     def set_timesteps(
-        self, num_inference_steps: int = 0, device: str | torch.device | None = None, timesteps: Sequence[int] = ()
+        self,
+        num_inference_steps: int = 0,
+        device: str | torch.device | None = None,
+        timesteps: Sequence[int] = (),
+        sigmas: Any = None,
+        mu: Any = None,
     ) -> None:
-        """Evenly spaced timesteps from the last training step down, or chosen ones; the history is empty again."""
-        total, count = len(self.alphas_cumprod), num_inference_steps
-        even = np.round(total - np.arange(count) * total / max(1, count)) - 1
+        """Evenly spaced timesteps from the first one down, or chosen ones; the history is empty again. What a pipeline of a
+        flow-matching model says of the grid is not needed."""
+        total, count = TRAINED if self.process.bars is None else len(self.process.bars), num_inference_steps
+        even = np.round(total - np.arange(count) * total / max(1, count)) - (total - self.process.top)
         steps = np.array(timesteps or even).astype(np.int64)
-        bars = [float(self.alphas_cumprod[t]) for t in steps]
-        self.levels = (*(Level(bar**0.5, (1 - bar) ** 0.5) for bar in bars), Level(1.0, 0.0))
+        self.levels = (*(Level(*self.process.level(t)) for t in steps), Level(1.0, 0.0))
         self.num_inference_steps = len(steps)
         self.timesteps = torch.from_numpy(steps).to(device)
         self.index = 0
         self.reset()
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Steps are taken in order, from the first."""
 
     def scale_model_input(self, sample: torch.Tensor, timestep: Any = None) -> torch.Tensor:
         """Unchanged."""
@@ -67,21 +82,11 @@ class OwnScheduler(SchedulerMixin, ConfigMixin, ABC):  # type: ignore[misc]
     ) -> SchedulerOutput | tuple[torch.Tensor]:
         """The sample [B, C, H, W] at the next timestep; computed in float32 at least. Steps are taken in order."""
         exact = sample if sample.dtype == torch.float64 else sample.float()
-        x0, eps = self._predictions(model_output.to(exact.dtype), exact)
+        here = self.levels[self.index]
+        x0, eps = self.process.split(model_output.to(exact.dtype), exact, here.signal, here.noise)
         moved = self.advance(exact, x0, eps).to(sample.dtype)
         self.index += 1
         return SchedulerOutput(prev_sample=moved) if return_dict else (moved,)
-
-    def _predictions(self, output: torch.Tensor, sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Clean image and noise, from a model that predicts either or their velocity."""
-        level, kind = self.levels[self.index], self.config.prediction_type
-        if kind == "epsilon":
-            return (sample - level.noise * output) / level.signal, output
-        if kind == "sample":
-            return output, (sample - level.signal * output) / level.noise
-        if kind == "v_prediction":
-            return level.signal * sample - level.noise * output, level.signal * output + level.noise * sample
-        raise ValueError(f"prediction_type must be epsilon, sample or v_prediction, not {kind}")
 
     @abstractmethod
     def reset(self) -> None:

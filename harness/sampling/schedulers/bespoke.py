@@ -10,9 +10,10 @@ import torch
 from diffusers.configuration_utils import register_to_config
 
 from harness.cost.guidance import Guidance
-from harness.errors import UsageError
+from harness.errors import NotMeasured, UsageError
 from harness.models.families.base import Family, ModelCall
 from harness.sampling.clock import StepClock
+from harness.sampling.process import Process
 from harness.sampling.schedulers.base import OwnScheduler
 from harness.sampling.schedulers.solver_table import SolverTable
 from harness.sampling.sites import Predict, model_changed
@@ -31,8 +32,12 @@ class BespokeScheduler(OwnScheduler):
         trained_betas: list[float] | None = None,
         prediction_type: str = "epsilon",
         table: dict[str, Any] | None = None,
+        flow: bool = False,
     ) -> None:
         self.table = SolverTable.read(table)
+        if flow:
+            self._follow(Process(None, "flow_prediction"))
+            return
         self._schedule(
             num_train_timesteps=num_train_timesteps,
             beta_start=beta_start,
@@ -41,7 +46,9 @@ class BespokeScheduler(OwnScheduler):
             trained_betas=trained_betas,
         )
 
-    def set_timesteps(self, num_inference_steps: int = 0, device: Any = None, timesteps: Any = ()) -> None:
+    def set_timesteps(
+        self, num_inference_steps: int = 0, device: Any = None, timesteps: Any = (), sigmas: Any = None, mu: Any = None
+    ) -> None:
         """The table's timesteps, whatever is asked for."""
         super().set_timesteps(device=device, timesteps=self.table.timesteps)
 
@@ -86,43 +93,63 @@ class Guided(Protocol):
 def guidance_terms(pipeline: Guided, scheduler: BespokeScheduler) -> Iterator[None]:
     """Add the table's guidance terms to both branches' predictions while the pipeline runs on ``scheduler``.
 
-    Enter it after whatever else changes the transformer's forward, and only where the pipeline guides.
+    Enter it after whatever else changes the transformer's forward, and only where the pipeline guides. Raises
+    :class:`NotMeasured` where the pipeline rescales what the branches make together: they then cannot be moved apart.
     """
+    if pipeline.guidance.rescaled and any(weight for row in scheduler.table.guidance for weight in row):
+        raise NotMeasured(
+            expected="guidance that is linear in both branches, as a solver's guidance terms need it",
+            got="a pipeline that rescales the guided prediction",
+            remedy="use a solver without guidance terms",
+        )
     terms = _GuidanceTerms(pipeline, scheduler)
     with model_changed(pipeline.pipe.transformer, pipeline.family, terms.change):
         yield
 
 
 class _GuidanceTerms:
-    """The noise prediction of both branches, moved so that it makes the solver's clean image D_i."""
+    """The predictions of both branches, moved so that they make the solver's clean image D_i."""
 
     def __init__(self, pipeline: Guided, scheduler: BespokeScheduler) -> None:
         self.pipeline, self.scheduler = pipeline, scheduler
         self._differences: list[torch.Tensor] = []
+        self._conditional = torch.empty(0)  # of the first of two calls
 
     def change(self, predict: Predict, call: ModelCall) -> torch.Tensor:
-        prediction = predict(call)
+        prediction, guidance = predict(call), self.pipeline.guidance
         if self.pipeline.pipe.scheduler is not self.scheduler:
             return prediction
+        if guidance.layout == "calls":
+            return self._of_two_calls(prediction)
         channels = call.sample.shape[1]
-        shift = self._shift(prediction[:, :channels].float()).to(prediction.dtype)
-        return torch.cat([prediction[:, :channels] + torch.cat([shift, shift]), prediction[:, channels:]], dim=1)
+        own = prediction[:, :channels]
+        shift = self._shift(*guidance.halves(own.float())).to(prediction.dtype)
+        return torch.cat([own + torch.cat([shift, shift]), prediction[:, channels:]], dim=1)
 
-    def _shift(self, eps: torch.Tensor) -> torch.Tensor:
-        """What both halves of eps [2 B, C, H, W] are moved by, [B, C, H, W]."""
+    def _of_two_calls(self, prediction: torch.Tensor) -> torch.Tensor:
+        """The second call's answer makes up for both: the first has already been given."""
+        guidance = self.pipeline.guidance
+        if self.pipeline.clock.call == 0:
+            self._conditional = prediction
+            return prediction
+        conditional, null = self._conditional.float(), prediction.float()
+        guided = guidance.combined(conditional, null) + self._shift(conditional, null)
+        return guidance.null_for(guided, conditional).to(prediction.dtype)
+
+    def _shift(self, conditional: torch.Tensor, null: torch.Tensor) -> torch.Tensor:
+        """What both predictions [B, ...] are moved by."""
         step = self.pipeline.clock.step
         if step == 0:
             self._differences = []
-        ratio = self.scheduler.levels[step].ratio
-        conditional, null = self.pipeline.guidance.halves(eps)
+        here = self.scheduler.levels[step]
+        slope = self.scheduler.process.slope(here.signal, here.noise)
         if step and len(conditional) != len(self._differences[0]):
             raise UsageError(
                 expected="both guidance branches at every step, as a learned solver needs them",
                 got="a method that drops one",
                 remedy="leave one of the two out",
             )
-        self._differences.append(-ratio * (conditional - null))
+        self._differences.append(slope * (conditional - null))
         weights = self.scheduler.table.guidance[step]
         added = torch.stack([w * d for w, d in zip(weights, self._differences, strict=True)]).sum(dim=0)
-        shift: torch.Tensor = -added / ratio
-        return shift
+        return added / slope

@@ -22,7 +22,10 @@ from diffusers.schedulers.scheduling_utils import SchedulerOutput
 from harness.sampling.process import ALMOST_NOISE, TRAINED
 
 Sigmas = Callable[[int], "Sequence[float] | None"]  # what a pipeline passes to its scheduler for a step count, before any shift
-TOLD = ("use_dynamic_shifting", "base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift", "time_shift_type", "shift")
+TOLD = (
+    *("use_dynamic_shifting", "base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift", "time_shift_type", "shift"),
+    *("shift_terminal", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"),
+)
 
 
 class FlowGrid:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from diffusers import LCMScheduler
+from diffusers import FlowMatchLCMScheduler, LCMScheduler
 
 from harness.errors import NotMeasured
-from harness.sampling.process import BETAS, is_flow
+from harness.sampling.process import BETAS, TRAINED, is_flow
 
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 ZERO_SNR = "rescale_betas_zero_snr"
@@ -64,6 +64,19 @@ def _check_kind(name: str, own: Any) -> None:
         raise _refused(name, own, f"prediction_type {predicts}")
     if isinstance(own, LCMScheduler):
         raise _refused(name, own, "a model distilled for its own few stochastic steps")
+
+
+def check_flow(name: str, own: Any) -> None:
+    """Raise :class:`NotMeasured` where a flow-matching scheduler is none that steps along the straight process as it is."""
+    config = own.config
+    if isinstance(own, FlowMatchLCMScheduler) or config.get("stochastic_sampling"):
+        raise _refused(name, own, "a model distilled for its own few stochastic steps")
+    predicts = config.get("prediction_type", "flow_prediction")
+    if predicts != "flow_prediction":
+        raise _refused(name, own, f"flow matching and prediction_type {predicts}")
+    for field, usual in (("thresholding", False), ("invert_sigmas", False), ("num_train_timesteps", TRAINED)):
+        if config.get(field, usual) != usual:
+            raise _refused(name, own, f"flow matching and {field} {config[field]}")
 
 
 def _with_levels(name: str, kind: Any, settings: Mapping[str, Any], own: Any) -> Any:

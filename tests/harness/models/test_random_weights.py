@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from ilf_bench.cli import main
 # The autoencoder of Stable Diffusion has 83,653,863 parameters; the float32 file of PixArt-XL-2-1024-MS has this many bytes.
 VAE_PARAMETERS = 83_653_863
 PIXART_1024_BYTES = 2_445_465_672
-FULL_PRESETS = [name for name in preset_names() if not name.startswith(("tiny-", "field-", "ilf-study", "pixart-lcm"))]
+FULL_PRESETS = [name for name in preset_names() if not name.startswith(("tiny-", "field-", "ilf-study", "pixart-lcm", "sd3"))]
 
 
 ARCHITECTURES = {**architectures("class"), **architectures("text")}
@@ -39,13 +40,12 @@ def is_told(architecture: Architecture) -> bool:
 
 def shrunk(architecture: Architecture) -> Architecture:
     """The same kind of pipeline, small; a side of 128 is what makes diffusers pass the additional conditions of alpha-1024."""
-    side = 128 if is_told(architecture) else architecture.configs["transformer"]["sample_size"] // 8
-    small = {"sample_size": side, "num_layers": 3, "num_attention_heads": 2, "attention_head_dim": 12}
-    if "text_encoder" in architecture.parts:
-        architecture = architecture.having("text_encoder", d_model=16, d_kv=8, num_heads=2, d_ff=32, num_layers=1)
-        small |= {"cross_attention_dim": 24, "caption_channels": 16}
-    architecture = architecture.having("vae", block_out_channels=(4, 4, 4, 4), norm_num_groups=2, sample_size=8 * side)
-    return architecture.having("transformer", **small)
+    family, _ = describe(architecture)
+    small = replace(architecture.shrunk(family.tiny).cut(3), cut_from=0, remarks=architecture.remarks)
+    if "sample_size" not in family.tiny.parts["transformer"]:
+        return small
+    side = 128 if is_told(architecture) else 8
+    return small.having("transformer", sample_size=side).having("vae", sample_size=2 * side)
 
 
 def prompt(architecture: Architecture) -> list[str]:
@@ -62,11 +62,11 @@ def patched_to(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture_samples_and_its_cost_is_the_formula(name: str, dtype: torch.dtype) -> None:
     architecture = shrunk(ARCHITECTURES[name])
-    pipeline = Pipeline(architecture.build(dtype), steps=2, guidance=4.5, solver="checkpoint")
+    side = {"height": architecture.asked, "width": architecture.asked}
+    pipeline = Pipeline(architecture.build(dtype), steps=2, guidance=4.5, solver="checkpoint", **side)
     with pipeline.counting() as counter:
         images = pipeline.generate(prompt(architecture), 1, [0])
-    side = 8 * architecture.configs["transformer"]["sample_size"]
-    assert images.shape == (1, 3, side, side) and 5 < images.float().std() < 125
+    assert images.shape == (1, 3, *pipeline.image_size) and 5 < images.float().std() < 125
     assert counter.rows == pipeline.plan().block_evaluations == 2 * 2 * 3
 
 
@@ -102,7 +102,7 @@ def test_published_shapes(name: str) -> None:
 
 def test_only_alpha_1024_is_told_its_resolution() -> None:
     cut = {name: one.having("transformer", num_layers=1) for name, one in ARCHITECTURES.items() if one.limits}
-    told = {name: one.empty("transformer").use_additional_conditions for name, one in cut.items()}
+    told = {name: getattr(one.empty("transformer"), "use_additional_conditions", False) for name, one in cut.items()}
     assert [name for name, value in told.items() if value] == ["pixart-alpha-1024"]
 
 
@@ -164,7 +164,7 @@ def test_a_random_run_reports_speed_and_cost_only(
     assert "ilf: NOT-MEASURED" in said and "of device time at" in said and "measured on cpu" in said and "of disk" in said
     assert not run.failed_methods and run.methods[2].extra_parameters > 0
     (anchor,) = run.environment["anchors"]
-    assert anchor["value"] == 92.03 and "project page" in anchor["source"] and run.environment["image_pixels"] == 64 * 64
+    assert anchor["value"] == 92.03 and "project page" in anchor["source"] and run.environment["image_pixels"] == 16 * 16
     assert run.environment["notes"][0] == NOTE and "not timed as published" in run.environment["notes"][1]
     assert run.environment["weights_dtype"] == "float32" and run.environment["prompts"]["count"] == 16
     assert "anchors" not in json.loads((folder / "spec.json").read_text())

@@ -16,6 +16,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FlowMatchLCMScheduler,
     LCMScheduler,
     PNDMScheduler,
     UniPCMultistepScheduler,
@@ -24,8 +25,9 @@ from diffusers import (
 from harness.config.spec import ExperimentSpec, build_spec
 from harness.errors import NotMeasured, UsageError
 from harness.models.loading import find_plan, load_pipeline
+from harness.sampling.process import is_flow
 from harness.sampling.schedulers.represent import replaced
-from harness.sampling.solvers import SOLVERS, build_bespoke, build_solver
+from harness.sampling.solvers import FLOW_SOLVERS, SOLVERS, build_bespoke, build_solver
 from tests.conftest import random_table
 
 V = {"prediction_type": "v_prediction"}
@@ -34,6 +36,7 @@ CLIPPED = {"thresholding": True, "dynamic_thresholding_ratio": 0.9, "sample_max_
 BETAS = torch.linspace(0.0002, 0.03, 1000).tolist()
 DPM, UNCLIPPED = DPMSolverMultistepScheduler, {"clip_sample": False}
 KEEP_ZERO, KEEP_CLIPPED, ALL = {"ddim", "dpm++", "dpm++1", "unipc"}, {"ddim", "dpm++", "dpm++1", "unipc", "deis"}, set(SOLVERS)
+KEEP_FLOW = {"ddim", "dpm++", "dpm++1", "unipc", "deis"}
 CHECKPOINTS: dict[str, tuple[Any, set[str]]] = {  # a scheduler, and the solvers that can represent it
     "published": (DPM(), ALL),
     "v": (DDIMScheduler(**UNCLIPPED, **V), ALL),
@@ -53,15 +56,21 @@ CHECKPOINTS: dict[str, tuple[Any, set[str]]] = {  # a scheduler, and the solvers
     "clipping": (DDIMScheduler(clip_sample=True, clip_sample_range=2.0), {"ddim"}),
     "clipping and zero terminal SNR": (DDIMScheduler(clip_sample=True, **ZERO, **V), {"ddim"}),
     "thresholding and zero terminal SNR": (DPM(**CLIPPED, **ZERO, **V), KEEP_ZERO),
-    "flow matching": (FlowMatchEulerDiscreteScheduler(shift=3.0), set()),
-    "flow sigmas": (DPM(use_flow_sigmas=True, prediction_type="flow_prediction"), set()),
+    "flow matching": (FlowMatchEulerDiscreteScheduler(shift=3.0), KEEP_FLOW),
+    "flow matching, shift by resolution": (FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), KEEP_FLOW),
+    "flow sigmas": (DPM(use_flow_sigmas=True, prediction_type="flow_prediction"), KEEP_FLOW),
     "flow sigmas, noise": (UniPCMultistepScheduler(use_flow_sigmas=True), set()),
+    "flow sigmas, thresholding": (DPM(use_flow_sigmas=True, prediction_type="flow_prediction", **CLIPPED), set()),
+    "flow matching of fewer timesteps": (FlowMatchEulerDiscreteScheduler(num_train_timesteps=500), set()),
+    "flow matching, stochastic": (FlowMatchEulerDiscreteScheduler(stochastic_sampling=True), set()),
+    "flow matching, latent consistency": (FlowMatchLCMScheduler(), set()),
     "flow prediction": (DPM(prediction_type="flow_prediction"), set()),
     "latent consistency": (LCMScheduler(), set()),
     "another class": (EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, **V), ALL),
     "PNDM": (PNDMScheduler(skip_prk_steps=True), ALL),
 }
-KEPT = [(n, s) for n, (_, able) in CHECKPOINTS.items() for s in SOLVERS if s in able]
+KEPT = [(n, s) for n, (own, able) in CHECKPOINTS.items() for s in SOLVERS if s in able and not is_flow(own.config)]
+KEPT_FLOW = [(n, s) for n, (own, able) in CHECKPOINTS.items() for s in FLOW_SOLVERS if able and is_flow(own.config)]
 REFUSED = [(n, s) for n, (_, able) in CHECKPOINTS.items() for s in SOLVERS if s not in able]
 
 
@@ -78,6 +87,20 @@ def test_what_is_kept(checkpoint: str, solver: str) -> None:
     if own.config.get("clip_sample"):
         assert built.config.clip_sample_range == own.config.clip_sample_range
     built.set_timesteps(5)
+    x = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)
+    for t in built.timesteps:
+        x = built.step(0.1 * x, t, x).prev_sample
+    assert torch.isfinite(x).all()
+
+
+@pytest.mark.parametrize(("checkpoint", "solver"), KEPT_FLOW)
+def test_a_flow_keeps_the_sigmas_of_the_checkpoint(checkpoint: str, solver: str) -> None:
+    own = CHECKPOINTS[checkpoint][0]
+    mu = {"mu": 0.7} if own.config.get("use_dynamic_shifting") else {}
+    built, plain = build_solver(solver, own), type(own).from_config(own.config)
+    built.set_timesteps(5, **mu)
+    plain.set_timesteps(5, **mu)
+    assert torch.allclose(built.sigmas, plain.sigmas, atol=2e-6) and built.sigmas[-1] == 0
     x = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)
     for t in built.timesteps:
         x = built.step(0.1 * x, t, x).prev_sample
@@ -129,7 +152,9 @@ def test_zero_terminal_snr_samples_as_the_checkpoints_own() -> None:
     assert not torch.allclose(plain.alphas_cumprod, own.alphas_cumprod, atol=1e-3)
 
 
-@pytest.mark.parametrize("own", [DDIMScheduler(**UNCLIPPED, **ZERO, **V), DPM(**CLIPPED), FlowMatchEulerDiscreteScheduler()])
+@pytest.mark.parametrize(
+    "own", [DDIMScheduler(**UNCLIPPED, **ZERO, **V), DPM(**CLIPPED), UniPCMultistepScheduler(use_flow_sigmas=True)]
+)
 def test_a_learned_solver_is_refused_alike(own: Any) -> None:
     with pytest.raises(NotMeasured, match="bespoke, which cannot represent it"):
         build_bespoke(random_table(3), own)
@@ -160,7 +185,7 @@ def test_a_run_is_refused_before_weights_are_read_and_the_record_says_what_is_re
     assert any("timestep_spacing linspace" in note for note in load_pipeline(spec(folder)).notes)
     assert load_pipeline(spec(folder, solver="checkpoint")).notes == ()
     file = folder / "scheduler" / "scheduler_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}))
-    with pytest.raises(UsageError, match=r"with flow matching; got dpm.*--set solver=checkpoint"):
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"use_flow_sigmas": True}))
+    with pytest.raises(UsageError, match=r"with flow matching and prediction_type epsilon; got dpm.*--set solver=checkpoint"):
         find_plan(spec(folder))
     find_plan(spec(folder, solver="checkpoint"))

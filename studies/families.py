@@ -1,0 +1,223 @@
+"""Which method works on which family: every pair tried at tiny size. ``python -m studies.families`` writes docs/families.md.
+
+Each family is built with random weights, saved in diffusers' own format and read back. A pair works where the method keeps the
+whole contract of :mod:`ilf_bench.testing` on it; where it does not apply it says so, and why is what the document prints.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from harness.config.methods import parse_method
+from harness.contracts import Method
+from harness.errors import NotMeasured
+from harness.models.architecture import Architecture
+from harness.models.families.base import Family
+from harness.models.loading import quiet_libraries
+from harness.models.random_weights import architectures, describe, find_architecture
+from harness.paths import ROOT
+from harness.sampling.pipeline import Pipeline
+from ilf.settings import IlfSettings
+from ilf.train import build_module
+from ilf_bench.registry import BUILT_IN
+from ilf_bench.testing import method_clauses
+from zoo.recipes.build import save_labels
+
+ARCHITECTURES = {**architectures("class"), **architectures("text")}
+WORDS = ("red cat", "blue dog", "red dog")
+DOCUMENT = ROOT / "docs" / "families.md"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to run one family: ``settings`` of the :class:`Pipeline`, and of the ``transformer`` beside the tiny ones."""
+
+    architecture: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    transformer: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def family(self) -> Family:
+        """The family."""
+        return describe(ARCHITECTURES[self.architecture])[0]
+
+    @property
+    def tiny(self) -> Architecture:
+        """Its architecture, small."""
+        found = find_architecture(f"random:{self.architecture}:tiny", self.family.task)
+        return found.having("transformer", **self.transformer)
+
+    def save(self, folder: Path) -> Path:
+        """The pipeline in diffusers' own format, and a transformer of fewer blocks beside it."""
+        architecture = self.tiny
+        architecture.build().save_pretrained(folder)
+        if self.family.task == "class":
+            save_labels(folder, list(WORDS))
+        small = architecture.cut(len(architecture.depth)).build(seed=4).transformer
+        small.save_pretrained(folder.with_name(folder.name + "-small") / "transformer")
+        return folder
+
+    def open(self, folder: Path, **settings: Any) -> Pipeline:
+        """The pipeline, read from a folder that :meth:`save` wrote."""
+        side = {"height": self.tiny.asked, "width": self.tiny.asked}
+        told = {"steps": 4, "guidance": 2.0, "solver": "checkpoint", "precision": "fp32", **side, **self.settings, **settings}
+        return Pipeline(diffusers.DiffusionPipeline.from_pretrained(folder), folder=folder, **told)
+
+
+CASES = {
+    "DiT": Case("dit-xl-2-256", {"solver": "dpm++"}),
+    "PixArt-alpha": Case("pixart-alpha-512", {"solver": "dpm++"}),
+    "PixArt-Sigma": Case("pixart-sigma-512", {"solver": "dpm++"}),
+    "SD3": Case("sd3-medium"),
+    "SD3.5": Case("sd3.5-medium", transformer={"dual_attention_layers": (0, 1, 2)}),
+}
+STEPS = ("steps:3", "spacing:1.5")
+SOLVERS = tuple(f"solver:{name}" for name in ("euler", "heun", "ddim", "dpm++", "unipc", "deis", "ghvb", "bdia", "evodiff"))
+CACHES = (
+    "deepcache:interval=3:first=2:last=4",
+    "delta-dit:interval=2",
+    "encoder:keys=3:blocks=1",
+    "step-rehash:threshold=0.2:first=3",
+    "fora:3",
+    "taylorseer:interval=2:order=1:warmup=1",
+    "smoothcache:1.5",
+    "pab:attention=3:cross=2:low=0:high=1000",
+    "first-block:9",
+    "teacache:3.5",
+    "magcache:0.5:retention=0.3",
+)
+OTHERS = ("t-gate:0.3", "t-stitch:fraction=0.5", "solver:dpm+++bottleneck:first=0.2")
+ILF = (
+    "ilf:checkpoint={ilf}",
+    "ilf-untrained:steps=3:feedback=first-2",
+    "ilf-untrained:steps=3:feedback=all:form=ours",
+    "ilf:checkpoint={ilf}+fora:2",
+)
+LEARNED = ("bespoke:3", "learning-to-cache:0.5", "harmonica:threshold=0.6", "ecad:0.7", "deediff:0.5")
+METHODS = (*STEPS, *SOLVERS, *CACHES, *OTHERS, *ILF)
+FAST = ("solver:dpm++", "fora:3", "deepcache:interval=3:first=2:last=4", "first-block:9", "ilf:checkpoint={ilf}")
+
+MISSING = (
+    ("HunyuanImage 2.1", "two lists of blocks as FLUX.1 has; a second text encoder for glyphs, and a guider object of diffusers"),
+    ("Lumina 2", "its refiners are no segments, as in Z-Image; one list of blocks on joined streams"),
+    ("CogView4", "two streams as SD3; the batch of guidance is one call for each branch"),
+    ("Chroma", "FLUX.1 without pooled caption; modulations come precomputed, as in FLUX.2, and captions are masked"),
+    ("Wan 2.x", "video: latents of five dimensions, two transformers that take turns, and metrics by frame"),
+    ("LTX", "video: packed latents of three dimensions, and metrics by frame"),
+)
+HEAD = (
+    "# Families of models, and which method works on which",
+    "",
+    "Generated by `python -m studies.families`; `make test-families` holds every cell of the table.",
+    "",
+    "Each column is a pipeline of diffusers with random weights and tiny parts, saved in its true format and read back. *works*:",
+    "the predicted cost is the counted one, the pipeline is restored bit for bit, no state is left from call to call, and an",
+    "image depends neither on its neighbours nor on its place. *not measured*: the method says why it does not apply, and a run",
+    "prints it.",
+    "",
+)
+TAIL = (
+    "`compile`, `cuda-graphs`, `int8` and `fp8` act on the blocks of any family. The first is tested on a CPU, the others need a",
+    "GPU.",
+    "",
+    "## A family that is missing",
+    "",
+    "A family is one file in `harness/models/families`. What others would take:",
+    "",
+    "| family | what it would take |",
+    "|---|---|",
+    *(f"| {name} | {work} |" for name, work in MISSING),
+)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A tiny pipeline of one case and a random feedback module for it."""
+
+    pipeline: Pipeline
+    module: Path
+
+    def method(self, text: str) -> Method:
+        """A method by its text; ``{ilf}`` stands for the module's folder."""
+        return parse_method(text.format(ilf=self.module), BUILT_IN)
+
+
+def opened(name: str, root: Path) -> Opened:
+    """One case, saved under ``root`` and read back, with a module for blocks 2 to 5 whose scales matter."""
+    pipeline = CASES[name].open(CASES[name].save(root / name))
+    return Opened(pipeline, save_random_module(pipeline, root / f"{name}-ilf"))
+
+
+def save_random_module(pipeline: Pipeline, folder: Path) -> Path:
+    """A random feedback module for as many of blocks 2 to 5 as are of one kind."""
+    torch.manual_seed(3)
+    family, config = pipeline.family, pipeline.described.transformer
+    last = max(number for number in range(2, 6) if family.place(config, number)[0] == family.place(config, 2)[0])
+    settings = IlfSettings(loop=(2, last), grids=(4,), steps=4, power=1.0, gating="fixed", guidance_distilled="none")
+    module = build_module(pipeline, settings)
+    module.scales.data.fill_(0.3)
+    module.save_pretrained(folder)
+    return folder
+
+
+def why_not(one: Opened, text: str) -> str:
+    """Empty where the method works; else why it is not measured. Raises :class:`AssertionError` where it breaks its contract."""
+    try:
+        broken = [
+            f"{clause.promise}: {clause.fault}" for clause in method_clauses(one.pipeline, one.method(text)) if clause.fault
+        ]
+    except NotMeasured as reason:
+        return re.sub(r" in /[^;\s]+", " beside the pipeline", f"needs {reason.expected}; got {reason.got}")
+    assert not broken, "; ".join(broken)
+    return ""
+
+
+def document(root: Path) -> str:
+    """The table as Markdown, with the reasons below it."""
+    reasons: dict[str, int] = {}
+    rows = {text: list[str]() for text in (*METHODS, *LEARNED)}
+    for name in CASES:
+        one = opened(name, root)
+        for text, row in rows.items():
+            why = why_not(one, text)
+            row.append(f"not measured ({reasons.setdefault(why, len(reasons) + 1)})" if why else "works")
+    lines = [f"| `{text.replace('{ilf}', 'FOLDER')}` | {' | '.join(row)} |" for text, row in rows.items()]
+    head = [f"| method | {' | '.join(CASES)} |", "|---" * (len(CASES) + 1) + "|"]
+    notes = [f"{number}. {why}" for why, number in reasons.items()]
+    return "\n".join([*HEAD, *head, *lines, "", "## Why not", "", *notes, "", *TAIL, ""])
+
+
+def recorded() -> dict[tuple[str, str], str]:
+    """The document's table: empty where the method works, else why not, by method and case."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    reasons = dict(re.findall(r"^(\d+)\. (.+)$", text, re.MULTILINE))
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")]
+    head, *body = rows
+    found = {}
+    for label, *cells in body:
+        if label.startswith("`"):
+            for name, cell in zip(head[1:], cells, strict=True):
+                number = re.search(r"\((\d+)\)", cell)
+                found[label.strip("`").replace("FOLDER", "{ilf}"), name] = reasons[number[1]] if number else ""
+    return found
+
+
+def main() -> None:
+    """Write the document."""
+    quiet_libraries()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder  # calibrations of random weights are of no use to anybody
+        DOCUMENT.write_text(document(Path(folder)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

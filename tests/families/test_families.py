@@ -1,0 +1,167 @@
+"""Every family at tiny size: true format, published counts, any shape of image; and every family x method keeps the contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.errors import NotMeasured
+from harness.models.random_weights import describe
+from harness.sampling.pipeline import Pipeline
+from ilf_bench.testing import EVERY, images
+from studies.families import ARCHITECTURES, CASES, FAST, LEARNED, METHODS, WORDS, Opened, opened, recorded, why_not
+
+FLOW = [name for name in CASES if name not in ("DiT", "PixArt-alpha", "PixArt-Sigma")]
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Opened]:
+    """Every case that was asked for, opened once."""
+    root = tmp_path_factory.mktemp("families")
+
+    class Lazily(dict[str, Opened]):
+        def __missing__(self, name: str) -> Opened:
+            self[name] = opened(name, root)
+            return self[name]
+
+    return Lazily()
+
+
+def forward_macs(pipeline: Pipeline) -> int:
+    """Multiply-accumulates of the transformer on one image and one guidance branch, as torch counts those of its first call."""
+    counted: list[int] = []
+    forward = pipeline.transformer.forward
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            output = forward(*args, **kwargs)
+        counted.append(counter.get_total_flops() // 2)
+        return output
+
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(pipeline.transformer, "forward", call)
+        pipeline.generate(list(WORDS[:1]), 0, [0])
+    return counted[0] // pipeline.guidance.rows
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_multiply_accumulates_are_those_that_torch_counts(families: dict[str, Opened], name: str) -> None:
+    pipeline = families[name].pipeline
+    assert forward_macs(pipeline) == pipeline.geometry.forward_macs
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_saved_in_the_true_format_it_loads_to_the_same_images(families: dict[str, Opened], name: str) -> None:
+    case, loaded = CASES[name], families[name].pipeline
+    built = case.tiny.build()
+    built.labels = getattr(loaded.pipe, "labels", {})
+    side = {"height": case.tiny.asked, "width": case.tiny.asked}
+    told = {"steps": 4, "guidance": 2.0, "solver": "checkpoint", "precision": "fp32", **side, **case.settings}
+    assert torch.equal(images(Pipeline(built, **told), EVERY), images(loaded, EVERY))
+    made = images(loaded, EVERY).float()
+    assert made.shape == (3, 3, *loaded.image_size) and made.std() > 2 and (made[0] != made[1]).any()
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.family.any_size])
+def test_an_image_need_not_be_square(families: dict[str, Opened], name: str) -> None:
+    square = families[name].pipeline
+    height, width = square.image_size[0], square.image_size[1] * 2
+    wide = CASES[name].open(square.folder, height=height, width=width, steps=2)  # type: ignore[arg-type]
+    assert images(wide, [0]).shape == (1, 3, height, width)
+    assert forward_macs(wide) == wide.geometry.forward_macs > square.geometry.forward_macs
+
+
+@pytest.mark.parametrize("name", FLOW)
+@pytest.mark.parametrize("text", FAST)
+def test_a_method_keeps_the_contract(families: dict[str, Opened], name: str, text: str) -> None:
+    assert why_not(families[name], text) == ""
+
+
+@pytest.mark.families
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("text", (*METHODS, *LEARNED))
+def test_the_document_says_what_every_method_does(families: dict[str, Opened], name: str, text: str) -> None:
+    assert why_not(families[name], text) == recorded()[text, name]
+
+
+SKIPS = ("fora:2", "deepcache:interval=2:first=2:last=5", "first-block:9", "pab:attention=2:cross=2:low=0:high=1000")
+
+
+@pytest.mark.families
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("text", SKIPS)
+def test_a_cache_changes_the_images_and_runs_less(families: dict[str, Opened], name: str, text: str) -> None:
+    pipeline = families[name].pipeline
+    plain = images(pipeline, EVERY)
+    with pipeline.counting() as counter, families[name].method(text).attach(pipeline):
+        assert not torch.equal(images(pipeline, EVERY), plain)
+    assert 0 < counter.rows < len(EVERY) * pipeline.plan().block_evaluations
+
+
+SAME = (
+    "deepcache:interval=1",
+    "delta-dit:interval=1",
+    "encoder:keys=4",
+    "step-rehash:threshold=9",
+    "fora:interval=1",
+    "taylorseer:interval=1",
+    "smoothcache:alpha=0",
+    "pab:attention=1:cross=1",
+    "first-block:0",
+    "teacache:0",
+    "magcache:threshold=0",
+    "steps:4",
+)
+
+
+@pytest.mark.families
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("text", SAME)
+def test_where_nothing_is_skipped_it_is_the_full_run_bit_for_bit(families: dict[str, Opened], name: str, text: str) -> None:
+    pipeline = families[name].pipeline
+    plain = images(pipeline, EVERY)
+    with pipeline.counting() as counter, families[name].method(text).attach(pipeline):
+        assert torch.equal(images(pipeline, EVERY), plain)
+    assert counter.rows == pytest.approx(len(EVERY) * pipeline.plan().block_evaluations)
+
+
+@pytest.mark.parametrize("name", FLOW)
+def test_untrained_feedback_of_zero_scale_is_the_backbone_bit_for_bit(families: dict[str, Opened], name: str) -> None:
+    from ilf.attach import feedback_attached
+    from ilf.checkpoint import load_module
+
+    pipeline = families[name].pipeline
+    module = load_module(families[name].module)
+    module.scales.data.zero_()
+    plain = images(pipeline, EVERY)
+    attached = feedback_attached(
+        pipeline.transformer, pipeline.family, module, module.schedule, pipeline.clock, pipeline.guidance
+    )
+    with attached:
+        assert torch.equal(images(pipeline, EVERY), plain)
+
+
+@pytest.mark.parametrize("name", FLOW)
+def test_noise_is_keyed_by_seed_and_index(families: dict[str, Opened], name: str) -> None:
+    pipeline = families[name].pipeline
+    one, two = pipeline.generate(["red cat"] * 2, 5, [3, 4]), pipeline.generate(["red cat"] * 2, 5, [4, 3])
+    assert (one.int() - two.flip(0).int()).abs().max() <= 1
+    assert not torch.equal(one[0], one[1]) and not torch.equal(pipeline.generate(["red cat"], 6, [3])[0], one[0])
+
+
+def test_every_architecture_can_be_made_tiny() -> None:
+    for name, architecture in ARCHITECTURES.items():
+        family, _ = describe(architecture)
+        small = architecture.shrunk(family.tiny).empty("transformer")
+        assert sum(weight.numel() for weight in small.parameters()) < 200_000, name
+
+
+def test_a_method_that_does_not_apply_says_why_before_it_runs(families: dict[str, Opened]) -> None:
+    one = families["SD3"]
+    for text in ("t-gate:0.5", "solver:bdia"):
+        with pytest.raises(NotMeasured):
+            one.method(text).plan(one.pipeline.plan())

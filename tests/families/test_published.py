@@ -1,0 +1,68 @@
+"""Every architecture at its published size, on the meta device: parameters, and multiply-accumulates as torch counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.config.spec import load_spec, preset_names
+from harness.models.architecture import class_of, made
+from harness.models.random_weights import describe
+from harness.paths import ROOT
+from studies.families import ARCHITECTURES
+
+Config = Mapping[str, Any]
+
+
+def sd3(config: Config) -> dict[str, Any]:
+    """77 tokens of CLIP and 256 of T5."""
+    side = config["sample_size"]
+    return {
+        "hidden_states": torch.empty(1, 16, side, side),
+        "encoder_hidden_states": torch.empty(1, 77 + 256, 4096),
+        "pooled_projections": torch.empty(1, 2048),
+        "timestep": torch.empty(1),
+    }
+
+
+PUBLISHED = {  # parameters of the published transformers, and what a call of one gets
+    "sd3-medium": (2_028_328_000, sd3),
+    "sd3.5-medium": (2_243_171_520, sd3),
+    "sd3.5-large": (8_056_627_520, sd3),
+}
+PRESETS = [name for name in preset_names() if name in ARCHITECTURES and name in PUBLISHED]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_sizes_have_their_parameters_and_multiply_accumulates(name: str) -> None:
+    parameters, told = PUBLISHED[name]
+    kind, config = ARCHITECTURES[name].parts["transformer"]
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model = made(class_of(kind), config).eval()
+        model(**told(config), return_dict=False)
+    family, described = describe(ARCHITECTURES[name])
+    assert sum(weight.numel() for weight in model.parameters()) == parameters
+    assert family.geometry(described).forward_macs == counter.get_total_flops() // 2
+
+
+def test_every_published_size_has_a_preset() -> None:
+    assert set(PRESETS) == set(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_whole(name: str) -> None:
+    """It names a checkpoint, its licence and the source of its values, and its own solver; fewer steps are among its rivals."""
+    spec = load_spec(name)
+    family, described = describe(ARCHITECTURES[name])
+    text = "\n".join((ROOT / "presets" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[:8])
+    assert "Licence: " in text and ("diffusers" in text or "not confirmed" in text)
+    assert spec.pipeline.startswith("hub:") and spec.solver == "checkpoint" and spec.methods[0] == "full"
+    fewer = [int(method[6:]) for method in spec.methods if method.startswith("steps:")]
+    assert fewer and max(fewer) < spec.steps
+    parameters = sum(PUBLISHED[name][:1])
+    assert spec.memory_gib is not None and spec.memory_gib > 2 * parameters / 2**30
+    assert spec.dtype in ("float16", "bfloat16") and family.side(described) in (1024, spec.height)
