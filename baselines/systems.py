@@ -89,6 +89,10 @@ class CudaGraphs:
         if pipeline.dtype == "float32" and pipeline.precision != "fp32":
             got = f"float32 weights computed with in {pipeline.precision}"
             raise NotMeasured(expected="16-bit weights for cuda-graphs", got=got, remedy="--dtype bfloat16, or --precision fp32")
+        if pipeline.residency.offload == "model":
+            raise NotMeasured(
+                expected="weights that stay where a graph reads them", got="--offload model", remedy="--offload none, or text"
+            )
         memory = _Memory()
         graphed = below_all(pipeline, lambda forward: _graphed(forward, memory))
         with torch.cuda.device(pipeline.device), graphed, pipeline.running("captured"):

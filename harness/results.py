@@ -113,7 +113,8 @@ class TimingSample:
     leaves out the time in which the system gave the processor to others.
     ``text_s``, ``denoise_s``, ``decode_s`` (to uint8 images on the device) and ``copy_s`` (of these to the host) are the stages
     of ``latency_s``. Of a GPU: ``energy_j`` of the call, ``reserved_bytes`` at most held by torch, CUDA graphs' pools included,
-    and the most bytes allocated in each stage; None where they are unknown.
+    and the most bytes allocated in each stage; None where they are unknown. ``text_apart``: the text encoder is not on the
+    device beside the rest (``--offload text``), and its stage was timed once, alone: the same ``text_s`` stands in every row.
     """
 
     __pydantic_config__ = STRICT
@@ -137,6 +138,7 @@ class TimingSample:
     text_bytes: Count | None = None
     denoise_bytes: Count | None = None
     decode_bytes: Count | None = None
+    text_apart: Flag = False
 
 
 Kind = Literal[

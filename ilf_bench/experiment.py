@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from harness.contracts import Method, why_unscored
 from harness.cost.plan import Plan
 from harness.errors import NotMeasured
 from harness.execution.experiment import Experiment, method_labels
+from harness.execution.fitting import Placement, Room, foresee, loading
 from harness.execution.identity import known_identity
 from harness.execution.resuming import AnotherRun, choose_folder
 from harness.execution.runner import Runner, check_disk
@@ -70,7 +71,8 @@ class DryRun:
     """What a run will take: seconds per image of each method whose cost is known, seconds in all, and bytes on disk.
 
     ``baseline`` is the cost of the full run in block evaluations per image. ``prompt_bytes``: of the encoded prompts that are
-    kept in memory at the same time, and ``prompts_at_once`` how many these are.
+    kept in memory at the same time, and ``prompts_at_once`` how many these are. ``placed``: whether it fits, and ``peaks``: the
+    memory in bytes that each method is predicted to need at its batch, None where its code reads numbers.
     """
 
     seconds_per_image: dict[str, float]
@@ -79,6 +81,9 @@ class DryRun:
     disk_bytes: int
     prompt_bytes: int = 0
     prompts_at_once: int = 0
+    placed: Placement | None = None
+    room: Room | None = None
+    peaks: Mapping[str, int | None] = field(default_factory=dict)
 
 
 def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path] = (), *, here: bool = True) -> Prepared:
@@ -188,9 +193,11 @@ def _run(prepared: Prepared, folder: Path, why: str, console: Console, make_engi
 
 
 def dry_run(prepared: Prepared, out: Path) -> DryRun:
-    """Expected time from one short timed batch, and disk; nothing is written."""
+    """Memory that is needed, then expected time from one short timed batch, and disk; nothing is written."""
     experiment = prepared.experiment
-    spec, pipeline = experiment.spec, load_pipeline(experiment.spec)
+    placed, room, peaks = foresee(experiment)
+    with loading(placed, room):
+        spec, pipeline = experiment.spec, load_pipeline(experiment.spec, placed.offload)
     disk = check_disk(experiment, out, image_pixels(pipeline))
     per_block, text, fixed = seconds_per_block(pipeline, experiment)
     known = {label: plan for label, plan in prepared.plans.items() if isinstance(plan, Plan)}
@@ -201,7 +208,8 @@ def dry_run(prepared: Prepared, out: Path) -> DryRun:
         scored = spec.batch if why_unscored(experiment.methods[label]) else spec.samples
         total += (each - text) * scored + each * timed * (2 if label == BASELINE else 1)
     window = len(next(experiment.windows())) if experiment.prompt_bytes else 0
-    return DryRun(seconds, pipeline.plan().block_evaluations, total, disk, window * experiment.prompt_bytes, window)
+    kept = window * experiment.prompt_bytes
+    return DryRun(seconds, pipeline.plan().block_evaluations, total, disk, kept, window, placed, room, peaks)
 
 
 def seconds_per_block(pipeline: Pipeline, experiment: Experiment) -> tuple[float, float, float]:

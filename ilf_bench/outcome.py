@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.table import Table
 
 from harness.contracts import why_unscored
+from harness.cost.memory import gib
 from harness.cost.plan import Plan
 from harness.execution.experiment import Experiment
 from harness.results import Failure
@@ -62,19 +65,26 @@ def print_dry_run(prepared: Prepared, dry: DryRun, console: Console) -> None:
     experiment = prepared.experiment
     spec = experiment.spec
     title = f"{spec.name}: {spec.samples} images per method; cost per image"
-    table, notes = Table("method", "block evaluations", "relative cost", "seconds", title=title), Notes()
+    table, notes = Table("method", "block evaluations", "relative cost", "seconds", "peak memory", title=title), Notes()
     for label, plan in prepared.plans.items():
         if isinstance(plan, Failure):
-            table.add_row(terminal_text(label), notes.mark(plan.reason, label), "", "")
+            table.add_row(terminal_text(label), notes.mark(plan.reason, label), "", "", "")
             continue
         cost, most = plan.block_evaluations, "" if plan.exact else "at most "
+        peak = dry.peaks.get(label)
         table.add_row(
-            terminal_text(label), f"{most}{cost:.0f}", f"{cost / dry.baseline:.2f}", f"{dry.seconds_per_image[label]:.4f}"
+            terminal_text(label),
+            f"{most}{cost:.0f}",
+            f"{cost / dry.baseline:.2f}",
+            f"{dry.seconds_per_image[label]:.4f}",
+            "" if peak is None else gib(peak),
         )
     print_whole(console, table)
     for line in notes.lines():
         print_line(line, console)
     print_unscored(experiment, console)
+    for line in memory_lines(dry):
+        print_line(line, console)
     if dry.prompts_at_once:
         print_line(encoded_prompts(spec.samples, dry), console)
     console.print(
@@ -88,3 +98,15 @@ def encoded_prompts(samples: int, dry: DryRun) -> str:
     if dry.prompts_at_once >= samples:
         return f"encoded prompts: {kept}: each is encoded once for all methods"
     return f"encoded prompts: {kept}: {dry.prompts_at_once} at a time go through all methods, and each is encoded once"
+
+
+def memory_lines(dry: DryRun) -> Iterator[str]:
+    """What the full run is predicted to need on its device in each stage, what there is, and what is done about it."""
+    placed = dry.placed
+    if placed is not None and placed.predicted is not None:
+        stages = placed.predicted.stages(placed.offload)
+        parts = ", ".join(f"{name} {gib(size)}" for name, size in stages.items() if size)
+        there = f"; {dry.room.words}" if dry.room else ""
+        yield f"peak memory, predicted at {placed.predicted.batch} images: {parts}{there}"
+    if placed is not None and placed.words:
+        yield f"memory: {placed.words}"

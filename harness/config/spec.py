@@ -47,6 +47,9 @@ class ExperimentSpec(BaseModel):
     says. ``compile``: the timed rounds run every block through torch.compile. ``prompts``: see harness/config/prompts.py.
     ``true_guidance``: of a second branch beside the scale that a guidance-distilled model is told. ``height`` and ``width``:
     pixels of its images, together; 0: the model's own.
+    ``offload``: where the parts of the pipeline lie while others work, see harness/sampling/residency.py; ``auto``: on the
+    device, or ``text`` where they are predicted not to fit. ``decode_dtype``: of the decoder; ``auto``: as ``dtype``, or float32
+    where it is known to overflow in float16. ``decode_tiled``: images are decoded in overlapping tiles, in less memory.
     ``reference_steps``: with so many steps the plain pipeline counts as converged; metrics NAME_converged are held against it.
     ``anchors`` and ``memory_gib`` (needed on the device) are notes for the reader. ``training`` is what ``ilf-bench train``
     trains; the method's package validates it, and it affects nothing that a run measures.
@@ -78,6 +81,9 @@ class ExperimentSpec(BaseModel):
     reference_steps: int | None = Field(None, ge=1, le=1000)
     timing: TimingSpec = TimingSpec()
     compile: bool = False
+    offload: Literal["auto", "none", "text", "model"] = "auto"
+    decode_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    decode_tiled: bool = False
     anchors: tuple[Anchor, ...] = ()
     memory_gib: float | None = Field(None, gt=0, allow_inf_nan=False)
     training: dict[str, Any] = {}

@@ -65,7 +65,7 @@ def gpu_facts(device: str) -> dict[str, Any]:
     return known | (asdict(monitor.nvml.facts()) if monitor.nvml else {"nvml": monitor.why_not})
 
 
-def describe(device: str, precision: str) -> dict[str, Any]:
+def describe(device: str, precision: str, offload: str = "none") -> dict[str, Any]:
     """The environment record of a run on ``device``. ``machine_key`` agrees where timings may be compared."""
     status = _git("status", "--porcelain")
     gpu = gpu_facts(device)
@@ -79,6 +79,7 @@ def describe(device: str, precision: str) -> dict[str, Any]:
         "torch": torch.__version__,
         "platform": platform.system(),
         **{key: gpu[key] for key in GPU_KEY if key in gpu},
+        **({"offload": offload} if offload != "none" else {}),
     }
     key = hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()[:12]
     return facts | {

@@ -63,6 +63,8 @@ class Runner:
         """
         with stage("load the model", self.console):
             facts = self.engine.start()
+        if words := facts.environment.get("placement"):
+            self.console.print(one_line(f"memory: {words}"), markup=False, soft_wrap=True)
         check_disk(self.experiment, self.folder, facts.image_pixels)
         with held_alone(self.folder):
             self._prepare(facts)

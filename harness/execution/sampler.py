@@ -18,6 +18,7 @@ from harness.config.spec import is_random
 from harness.execution.code import code_digest
 from harness.execution.environment import describe
 from harness.execution.experiment import Experiment
+from harness.execution.fitting import Placement, Room, loading, place, room_on
 from harness.execution.identity import CALIBRATIONS, read_identity
 from harness.execution.tasks import Facts, Task, TaskResult, after, is_fatal, reason, shrinking
 from harness.models.identity import model_digest
@@ -28,11 +29,13 @@ from harness.sampling.captions import caption_notes
 from harness.sampling.counting import BlockCounter
 from harness.sampling.encoded import EncodedPrompts
 from harness.sampling.pipeline import Pipeline
+from harness.sampling.precision import resolve_device
 from harness.sampling.restoration import Restoration, changed, leak_reason, state_of
 from harness.storage.images import Pixels
 from harness.storage.layout import Layout
 from harness.storage.listing import list_images
 from harness.storage.records import has_run, read_method, write_method
+from harness.storage.samples import chunks
 from harness.storage.writing import Writer
 from harness.timing.rounds import Rounds
 
@@ -51,6 +54,7 @@ class Sampler:
         self.writer = Writer()
         self.leaks: list[Failure] = []
         self.since = 0.0
+        self.encoded_ahead: tuple[range, int] | None = None
 
     def close(self) -> None:
         """Detach the method, and drop the images that are not stored."""
@@ -59,9 +63,20 @@ class Sampler:
 
     @cached_property
     def pipeline(self) -> Pipeline:
-        """Loaded on first use, and again after a method has left it changed."""
+        """Loaded on first use, once it is known that it fits, and again after a method has left it changed."""
+        with loading(self.placed, self.room):
+            return load_pipeline(self.spec, self.placed.offload)
+
+    @cached_property
+    def room(self) -> Room | None:
+        """Memory of the GPU before anything is loaded."""
+        return room_on(resolve_device(self.spec.device))
+
+    @cached_property
+    def placed(self) -> Placement:
+        """Where the parts of the pipeline lie, and the batch that is predicted to fit."""
         quiet_libraries()
-        return load_pipeline(self.spec)
+        return place(self.spec, self.experiment.prompts, self.room)
 
     @cached_property
     def encoded(self) -> EncodedPrompts:
@@ -76,7 +91,8 @@ class Sampler:
     def facts(self) -> Facts:
         """The machine, the weights and their notes, and the size of an image."""
         pipeline = self.pipeline
-        environment = describe(pipeline.device, pipeline.arithmetic) | {
+        environment = describe(pipeline.device, pipeline.arithmetic, self.placed.offload) | {
+            **self._placement(),
             "weights": self.model,
             "weights_dtype": pipeline.dtype,
             "code": code_digest(),
@@ -108,6 +124,13 @@ class Sampler:
             notes.append(list_images(reference).note)
         return [note for note in notes if note]
 
+    def _placement(self) -> dict[str, object]:
+        """For the record: predicted bytes of each stage, what else than usual was done about them, and what left the device."""
+        placed, words = self.placed, self.placed.words
+        known = {"predicted_bytes": placed.predicted.stages(placed.offload)} if placed.predicted else {}
+        moved = {"offloaded_bytes": self.pipeline.residency.host_bytes} if placed.offload != "none" else {}
+        return {**known, **moved, **({"placement": words} if words else {})}
+
     def do(self, task: Task) -> TaskResult | Future[TaskResult]:
         """One task. Images are stored while the next ones are made; all else is on disk when it returns."""
         if task.stage == "generate":
@@ -125,12 +148,13 @@ class Sampler:
         samples = self.experiment.samples(self.folder, task.method)
         if samples.is_done(task.indices):
             return TaskResult(task)
+        allowed = min(task.batch, self.placed.batch, self.batches.get(task.method, task.batch))
+        self._encode_ahead(task, allowed)
         counter = self._attach(task.method)
 
         def sample(prompts: Sequence[str], indices: Sequence[int]) -> Pixels:
             return self.pipeline.generate(prompts, self.spec.seed, indices).numpy()
 
-        allowed = min(task.batch, self.batches.get(task.method, task.batch))
         try:
             stored, batch = shrinking(
                 allowed, lambda size: samples.begin(task.indices, sample, lambda: counter.rows, self.writer, size)
@@ -142,6 +166,20 @@ class Sampler:
             return after(stored, self._done(task))
         self.batches[task.method] = batch
         return after(stored, self._done(task, faults=[task.fault(batch, f"out of memory at {allowed} images at a time")]))
+
+    def _encode_ahead(self, task: Task, size: int) -> None:
+        """Where the text encoders leave the device: encode all prompts that are kept together, so that they come and go once."""
+        window = next(window for window in self.experiment.windows() if task.start in window)
+        if self.pipeline.residency.offload != "text" or self.encoded_ahead == (window, size):
+            return
+        self._detach()
+        prompts = self.experiment.prompts
+        with self.pipeline.keeping_prompts(self.encoded):
+            for part in chunks(len(prompts), self.spec.batch, window):
+                for few in (part[i : i + size] for i in range(0, len(part), size)):
+                    self.pipeline.encode([prompts[i] for i in few])
+        self.pipeline.residency.enter("denoise")
+        self.encoded_ahead = window, size
 
     def _finish(self, task: Task) -> TaskResult:
         label = task.method
@@ -178,6 +216,7 @@ class Sampler:
         if self.attached is not None and self.attached[0] == label:
             return self.attached[1]
         self._detach()
+        self.pipeline.residency.enter("denoise")
         _ = self.restoration  # as it is before the first method
         with ExitStack() as stack:
             stack.enter_context(self.pipeline.keeping_prompts(self.encoded))
@@ -208,6 +247,7 @@ class Sampler:
         """It is loaded again when it is needed; prompts that were encoded with it are encoded again."""
         for name in ("pipeline", "restoration", "encoded"):
             self.__dict__.pop(name, None)
+        self.encoded_ahead = None
 
     def _renewed(self) -> Pipeline:
         """The pipeline loaded again for the rounds that are under way."""

@@ -104,6 +104,10 @@ class Architecture:
         for name in self.parts:
             models[name] = self.empty(name)
             materialise(models[name], dtype, generator)
+        return self.assembled(models)
+
+    def assembled(self, models: Mapping[str, nn.Module]) -> Any:
+        """A diffusers pipeline of these parts."""
         kind, config = self.scheduler
         scheduler = class_of(kind)(**config)
         return class_of(self.pipeline)(**models, scheduler=scheduler, **self.others(self.limits), **self.settings)

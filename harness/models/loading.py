@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from harness.config.spec import ExperimentSpec, is_random
+from harness.cost.memory import Offload
 from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, NotMeasured, UsageError
 from harness.hub import PREFIX, fetch_model
@@ -172,8 +173,8 @@ def quiet_libraries() -> None:
     huggingface_hub.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
-def load_pipeline(spec: ExperimentSpec) -> Pipeline:
-    """The pipeline of a spec on its device, where float32 is then exact.
+def load_pipeline(spec: ExperimentSpec, offload: Offload = "none") -> Pipeline:
+    """The pipeline of a spec on its device, where float32 is then exact. ``offload``: see :mod:`harness.sampling.residency`.
 
     Raises :class:`ArtifactError` on missing, damaged or foreign weights.
     """
@@ -181,15 +182,20 @@ def load_pipeline(spec: ExperimentSpec) -> Pipeline:
     if is_random(spec.pipeline):
         architecture = find_architecture(spec.pipeline, spec.task)
         pipe, folder, own, notes = architecture.build(DTYPES[spec.dtype]), None, None, architecture.notes
-        asked = architecture.asked
     else:
-        asked = 0
         located = locate_weights(spec, complete=True)
         pipe, folder, own, notes = read_pipeline(located, DTYPES[spec.dtype]), located.folder, located.own_transformer, ()
+    known = {"folder": folder, "own_transformer": own, "notes": notes}
+    return pipeline_of(pipe, spec, resolve_device(spec.device), spec.precision, offload, **known)
+
+
+def pipeline_of(
+    pipe: Any, spec: ExperimentSpec, device: str, precision: str, offload: Offload = "none", **known: Any
+) -> Pipeline:
+    """A diffusers pipeline with the settings of a spec."""
+    asked = find_architecture(spec.pipeline, spec.task).asked if is_random(spec.pipeline) else 0
     return Pipeline(
         pipe,
-        folder=folder,
-        own_transformer=own,
         steps=spec.steps,
         guidance=spec.guidance,
         true_guidance=spec.true_guidance,
@@ -197,10 +203,13 @@ def load_pipeline(spec: ExperimentSpec) -> Pipeline:
         height=spec.height or asked,
         width=spec.width or asked,
         solver=spec.solver,
-        precision=spec.precision,
-        device=resolve_device(spec.device),
-        notes=notes,
+        precision=precision,
+        device=device,
         compile=spec.compile,
+        decode_dtype=spec.decode_dtype,
+        decode_tiled=spec.decode_tiled,
+        offload=offload,
+        **known,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -20,12 +20,17 @@ class Decoded:
         self.images = torch.empty(0)
 
     @contextmanager
-    def kept(self, vae: Any) -> Iterator[None]:
-        """Keep what ``vae`` decodes inside the context. It returns images of one black pixel, on the host."""
+    def kept(self, vae: Any, exact: bool = False) -> Iterator[None]:
+        """Keep what ``vae`` decodes inside the context, in the dtype of its weights, or, unless ``exact``, in autocast's.
+
+        It returns images of one black pixel, on the host.
+        """
         decode: Callable[..., Any] = vae.decode
 
-        def keeping(*args: Any, **kwargs: Any) -> Any:
-            output = decode(*args, **kwargs)
+        def keeping(latents: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            mixed = torch.autocast(latents.device.type, enabled=False) if exact else nullcontext()
+            with mixed:
+                output = decode(latents.to(vae.dtype), *args, **kwargs)
             whole = output[0] if isinstance(output, tuple) else output.sample
             self.images, stand_in = whole, torch.zeros(*whole.shape[:2], 1, 1)
             if isinstance(output, tuple):
@@ -51,3 +56,26 @@ class Decoded:
         if broken:
             raise ArtifactError(expected="finite images", got=f"{int(broken)} values that are NaN or infinite", remedy=remedy)
         return pixels.permute(0, 3, 1, 2)
+
+
+SDXL_SCALING = 0.13025  # of the latents of SDXL's autoencoder, whose activations leave float16's range
+
+
+def overflows(vae: Any) -> bool:
+    """Whether an autoencoder is known to overflow in float16."""
+    return abs(float(vae.config.scaling_factor) - SDXL_SCALING) < 1e-6
+
+
+def set_decoder(vae: Any, dtype: str, tiled: bool) -> str:
+    """Give the decoder its dtype; ``auto``: its own, or float32 where it would overflow. Returns the dtype where it is another.
+
+    ``tiled``: it decodes in overlapping tiles, whose seams are blended.
+    """
+    own = str(vae.dtype).removeprefix("torch.")
+    wanted = ("float32" if own == "float16" and overflows(vae) else own) if dtype == "auto" else dtype
+    if tiled:
+        vae.enable_tiling()
+    if wanted != own:
+        vae.to(getattr(torch, wanted))
+    words = ([wanted] if wanted != own or dtype != "auto" else []) + (["in tiles"] if tiled else [])
+    return " ".join(words)

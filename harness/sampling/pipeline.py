@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from harness.config.solvers import OWN, model_calls, solver_steps
 from harness.config.spec import PRECISION_OF
 from harness.cost.flops import Geometry
 from harness.cost.guidance import Guidance
+from harness.cost.memory import Offload
 from harness.cost.plan import Backbone, Plan
 from harness.models.families.base import ModelCall, backbone_of
 from harness.models.families.table import described, family_of
@@ -22,11 +23,12 @@ from harness.sampling.clock import StepClock
 from harness.sampling.compiling import compiled
 from harness.sampling.counting import BlockCounter
 from harness.sampling.encoded import EncodedPrompts
-from harness.sampling.images import Decoded
+from harness.sampling.images import Decoded, set_decoder
 from harness.sampling.noise import generators
 from harness.sampling.patching import patched
 from harness.sampling.precision import autocast, resolve
 from harness.sampling.process import Process, is_flow
+from harness.sampling.residency import Residency
 from harness.sampling.schedulers.bespoke import guidance_terms
 from harness.sampling.schedulers.represent import replaced
 from harness.sampling.schedulers.solver_table import SolverTable
@@ -44,7 +46,8 @@ class Pipeline:
     preset, ``true_guidance`` that of the second branch where the model is told the first; ``height`` and ``width`` are pixels (0:
     the model's own). A method changes ``steps``, ``solver`` or the blocks inside its context only. Weights in float32 are
     computed with in ``precision`` (autocast); others as they are, and the starting noise is then drawn in their dtype. ``notes``
-    are sentences for the record of a run. ``compile``: see :meth:`compiled`.
+    are sentences for the record of a run. ``compile``: see :meth:`compiled`. ``decode_dtype`` and ``decode_tiled``: see
+    :func:`harness.sampling.images.set_decoder`; ``offload``: see :class:`Residency`.
     """
 
     def __init__(
@@ -64,9 +67,14 @@ class Pipeline:
         device: str = "cpu",
         notes: tuple[str, ...] = (),
         compile: bool = False,
+        decode_dtype: str = "auto",
+        decode_tiled: bool = False,
+        offload: Offload = "none",
     ) -> None:
         self.family = family_of(type(pipe).__name__)
-        self.pipe = pipe.to(device)
+        self.pipe = pipe
+        self.decode_dtype = set_decoder(pipe.vae, decode_dtype, decode_tiled)
+        self.residency = Residency(pipe, device, offload)
         self.pipe.set_progress_bar_config(disable=True)
         self.folder, self.own_transformer = folder, own_transformer
         self.described = described(pipe, height, width)
@@ -93,7 +101,8 @@ class Pipeline:
     def arithmetic(self) -> str:
         """For the record: ``bf16`` is autocast over float32 weights, ``bf16 weights`` is not; their times do not compare."""
         name = self.precision if self.dtype == "float32" else f"{self.precision} weights"
-        return f"{name}, compiled" if self.compile else name
+        words = [name, "compiled" if self.compile else "", f"decoded {self.decode_dtype}" if self.decode_dtype else ""]
+        return ", ".join(word for word in words if word)
 
     @property
     def is_class_conditional(self) -> bool:
@@ -253,7 +262,23 @@ class Pipeline:
         Raises :class:`ArtifactError` where the pipeline produced a value that is not finite, and :class:`UsageError` on prompts
         or step counts that the pipeline does not take.
         """
-        noise = generators(seed, indices)
+        decoded = Decoded()
+        with decoded.kept(self.pipe.vae, exact=self.decode_dtype != ""):
+            self._call(prompts, generators(seed, indices))
+        with torch.no_grad():
+            remedy = f"check the weights, or sample with {REMEDY.get(self.dtype, '--precision fp32')}"
+            return decoded.on_host(remedy, self.converted)
+
+    def encode(self, prompts: Sequence[str]) -> None:
+        """Do the text stage of a call of these prompts, and nothing else; what is encoded is kept where :meth:`keeping_prompts`
+        says. Nothing is done for classes."""
+        if not hasattr(self.pipe, "encode_prompt"):
+            return
+        with suppress(_Encoded):
+            self._call(prompts, generators(0, range(len(prompts))), text_only=True)
+
+    def _call(self, prompts: Sequence[str], noise: list[torch.Generator], text_only: bool = False) -> None:
+        """Call the diffusers pipeline."""
         arguments: dict[str, Any] = {
             "generator": noise,
             "num_inference_steps": solver_steps(self.solver, self.steps),
@@ -263,15 +288,32 @@ class Pipeline:
         if self.described.height or self.described.width:
             arguments["height"], arguments["width"] = self.image_size
         mixed = self.precision if self.dtype == "float32" else "fp32"
-        decoded, following = Decoded(), self.clock.following(self.pipe.scheduler, self.device)
-        calls, kept = self.clock.counting_calls(self.transformer), decoded.kept(self.pipe.vae)
-        text = self.encoded.used(self.device) if self.encoded else nullcontext()
-        own = patched(self, "generators", noise)
-        with torch.inference_mode(), autocast(mixed, self.device), text, following, calls, kept, own:
+        encoded = self.encoded if self.encoded and self.encoded.applies else None
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            stack.enter_context(autocast(mixed, self.device))
+            stack.enter_context(self.residency.encoding())
+            if encoded is not None:
+                stack.enter_context(encoded.used(self.device))
+            if text_only:
+                stack.enter_context(patched(self.pipe, "encode_prompt", _ending(self.pipe.encode_prompt)))
+            stack.enter_context(self.residency.following())
+            stack.enter_context(self.clock.following(self.pipe.scheduler, self.device))
+            stack.enter_context(self.clock.counting_calls(self.transformer))
+            stack.enter_context(patched(self, "generators", noise))
             self.pipe(**arguments)
-        with torch.no_grad():
-            remedy = f"check the weights, or sample with {REMEDY.get(self.dtype, '--precision fp32')}"
-            return decoded.on_host(remedy, self.converted)
+
+
+class _Encoded(Exception):
+    """The text stage is done, and nothing else is wanted."""
+
+
+def _ending(encode: Callable[..., Any]) -> Callable[..., Any]:
+    def ending(*args: Any, **kwargs: Any) -> Any:
+        encode(*args, **kwargs)
+        raise _Encoded
+
+    return ending
 
 
 def without_variances(prediction: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:

@@ -47,4 +47,5 @@ def autocast(precision: str = "auto", device: str = "cpu") -> torch.autocast:
     """An autocast context for ``fp32`` (disabled), ``bf16``, ``fp16`` or ``auto``."""
     name = resolve(precision, device)
     dtype = torch.float16 if name == "fp16" else torch.bfloat16
-    return torch.autocast(device.split(":")[0], dtype, enabled=name != "fp32")
+    kind = "cpu" if device == "meta" else device.split(":")[0]
+    return torch.autocast(kind, dtype, enabled=name != "fp32")

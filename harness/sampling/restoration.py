@@ -28,6 +28,7 @@ class Restoration:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
+        pipeline.residency.enter("denoise")  # sums are compared where they were made
         self.state = state_of(pipeline)
         self.tensors = dict(_tensors(pipeline))
         self.versions = {name: _version(tensor) for name, tensor in self.tensors.items()}
@@ -38,6 +39,7 @@ class Restoration:
 
     def faults(self, attached_s: float) -> list[str]:
         """What is other than it was, by name; ``attached_s`` are the seconds that a method was attached."""
+        self.pipeline.residency.enter("denoise")
         found = changed(self.state, state_of(self.pipeline))
         found += [f"{name} was written to" for name, tensor in self.tensors.items() if _version(tensor) != self.versions[name]]
         names = self._chosen(attached_s)

@@ -16,6 +16,7 @@ from harness.contracts import Capturing, Method
 from harness.execution.tasks import is_fatal, reason, shrinking
 from harness.results import BASELINE, Failure, Fault, TimingSample
 from harness.sampling.compiling import compile_seconds, gave_up
+from harness.sampling.encoded import EncodedPrompts
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.restoration import Restoration, leak_reason
 from harness.storage.layout import Layout
@@ -48,10 +49,21 @@ def peak_memory_bytes(device: str) -> int:
 
 
 def time_once(
-    pipeline: Pipeline, method: Method, label: str, prompts: Sequence[str], seed: int, number: int, monitor: Monitor | None = None
+    pipeline: Pipeline,
+    method: Method,
+    label: str,
+    prompts: Sequence[str],
+    seed: int,
+    number: int,
+    monitor: Monitor | None = None,
+    text_s: float | None = None,
 ) -> TimingSample:
-    """One timed batch, attaching outside the clock. The device is watched from outside the timed region, too."""
+    """One timed batch, attaching outside the clock. The device is watched from outside the timed region, too.
+
+    ``text_s``: what the text stage takes, where it was timed apart and the prompts are known; then the sample includes it.
+    """
     timer, monitor = StageTimer(pipeline.device), monitor or Monitor("cpu")
+    pipeline.residency.enter("denoise")
     with method.attach(pipeline):
         if isinstance(method, Capturing) and method.captures:
             pipeline.generate(prompts, seed, range(len(prompts)))
@@ -66,8 +78,8 @@ def time_once(
         label,
         number,
         len(prompts),
-        latency,
-        timer.text_s,
+        latency + (text_s or 0.0),
+        timer.text_s if text_s is None else text_s,
         timer.denoise_s,
         timer.decode_s,
         max(timer.peaks.values(), default=0) or peak_memory_bytes(pipeline.device),
@@ -83,7 +95,25 @@ def time_once(
         timer.peaks.get("text"),
         timer.peaks.get("denoise"),
         timer.peaks.get("decode"),
+        text_s is not None,
     )
+
+
+def text_apart(pipeline: Pipeline, prompts: Sequence[str], encoded: EncodedPrompts) -> float | None:
+    """Seconds that the text stage takes with its encoders alone on the device; None where they are there beside the rest.
+
+    ``encoded`` has the prompts afterwards.
+    """
+    if pipeline.residency.offload != "text" or not encoded.applies:
+        return None
+    with pipeline.keeping_prompts(encoded):
+        pipeline.encode(prompts)
+    timer = StageTimer(pipeline.device)
+    pipeline.residency.enter("text")
+    with timer.timing(pipeline):
+        pipeline.encode(prompts)
+    pipeline.residency.enter("denoise")
+    return timer.text_s
 
 
 def in_round(labels: Sequence[str], number: int) -> list[str]:
@@ -116,6 +146,8 @@ class Rounds:
         self.alive = {batch: list(methods) for batch in timing.all_batches}
         self.sizes = {batch: batch for batch in timing.all_batches}
         self.faults: list[Fault] = []
+        self.encoded = EncodedPrompts(pipeline.pipe)
+        self.text_s: dict[int, float | None] = {}
         self.warm = False
 
     def record(self, number: int) -> list[Failure]:
@@ -177,10 +209,12 @@ class Rounds:
         for batch in self.alive:
             size = self.sizes[batch]
             prompts = self._prompts(size)
+            if size not in self.text_s:
+                self.text_s[size] = text_apart(self.pipeline, prompts, self.encoded)
             rows.append(self.workload.time_once(number, size))
             for label in in_round(self.alive[batch], number):
                 try:
-                    rows.append(self._time(label, prompts, number))
+                    rows.append(self._time(label, prompts, number, self.text_s[size]))
                 except Exception as error:
                     if is_fatal(error):
                         raise
@@ -190,11 +224,14 @@ class Rounds:
                 rows.append(self.workload.time_once(number, size))
         return rows
 
-    def _time(self, label: str, prompts: Sequence[str], number: int) -> TimingSample:
-        """One call. A method that leaves the pipeline changed fails, and the next one gets a pipeline that is loaded again."""
+    def _time(self, label: str, prompts: Sequence[str], number: int, text_s: float | None) -> TimingSample:
+        """One call; it encodes its prompts, unless that was timed apart.
+
+        A method that leaves the pipeline changed fails, and the next one gets a pipeline that is loaded again.
+        """
         start = perf_counter()
         try:
-            sample = time_once(self.pipeline, self.methods[label], label, prompts, self.seed, number, self.monitor)
+            sample = self._called(label, prompts, number, text_s)
         except BaseException:
             self._restored(perf_counter() - start)
             raise
@@ -202,10 +239,17 @@ class Rounds:
             raise RuntimeError(leak_reason(faults))
         return sample
 
+    def _called(self, label: str, prompts: Sequence[str], number: int, text_s: float | None) -> TimingSample:
+        with self.pipeline.keeping_prompts(None if text_s is None else self.encoded):
+            if text_s is not None:  # a pipeline that was loaded again has none of them
+                self.pipeline.encode(prompts)
+            return time_once(self.pipeline, self.methods[label], label, prompts, self.seed, number, self.monitor, text_s)
+
     def _restored(self, attached_s: float) -> list[str]:
         """What a method has left changed; then the pipeline is loaded again."""
         faults = self.restoration.faults(attached_s)
         if faults and self.renewed is not None:
             self.pipeline = self.renewed()
             self.restoration = Restoration(self.pipeline)
+            self.encoded = EncodedPrompts(self.pipeline.pipe)
         return faults

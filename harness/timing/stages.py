@@ -72,6 +72,8 @@ class StageTimer:
             borders["text"] = self._leave("text")
             return result
 
+        timed_text.beneath = encode  # type: ignore[attr-defined]  # nothing else changes: see EncodedPrompts
+
         def timed_decode(*args: Any, **kwargs: Any) -> Any:
             if "denoise" not in borders:
                 borders["denoise"] = self._leave("denoise")

@@ -45,6 +45,10 @@ class RunOptions(ModelOptions):
     compile: Annotated[
         bool | None, typer.Option("--compile/--eager", help="torch.compile of every transformer block.", show_default=False)
     ] = None
+    offload: Annotated[
+        str | None,
+        typer.Option(help="auto, none, text or model: what leaves the GPU while others work; auto: text where memory is short."),
+    ] = None
     rounds: Annotated[int | None, typer.Option(help="Interleaved timing rounds.")] = None
     warmup: Annotated[int | None, typer.Option(help="Warm-up rounds before these, recorded separately.")] = None
     batches: Annotated[str | None, typer.Option(help="Timed batch sizes, comma-separated; tables show the first.")] = None
@@ -61,6 +65,7 @@ class RunOptions(ModelOptions):
             "seed": self.seed,
             "precision": self.precision,
             "compile": self.compile,
+            "offload": self.offload,
             "timing": timing_overrides(self.rounds, self.warmup, self.batches),
             "scorers": self.scorers,
             "reference": self.reference,

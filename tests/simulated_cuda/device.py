@@ -34,6 +34,7 @@ from torch.utils._pytree import tree_leaves
 SOURCE = Path(__file__).with_name("device.cpp")
 ROOT = SOURCE.parents[2]
 BUILT = ROOT / ".pytest_cache" / "simulated_cuda"
+LIMITS: dict[int, int] = {}  # bytes that a device has at the moment, where that is less than its whole
 WAITED = [0]  # how often the host has waited since the device was there
 NAME, CAPABILITY, TOTAL_BYTES, DEVICES = "NVIDIA H200", (9, 0), 141 * 2**30, 2
 
@@ -93,10 +94,12 @@ class SimulatedCuda:
     @contextmanager
     def memory(self, extra: int, index: int = 0) -> Iterator[None]:
         """Let the device have ``extra`` bytes beside those that are allocated now; more raises ``torch.OutOfMemoryError``."""
-        self.library.sim_limit(index, self.allocated(index) + extra)
+        LIMITS[index] = self.allocated(index) + extra
+        self.library.sim_limit(index, LIMITS[index])
         try:
             yield
         finally:
+            del LIMITS[index]
             self.library.sim_limit(index, TOTAL_BYTES)
 
 
@@ -207,7 +210,8 @@ def _front_end(library: ctypes.CDLL) -> dict[str, Any]:
         return before
 
     def free(device: Any = None) -> tuple[int, int]:
-        return TOTAL_BYTES - library.sim_allocated(_index(device)), TOTAL_BYTES
+        limit = min(LIMITS.get(_index(device), TOTAL_BYTES), TOTAL_BYTES)
+        return max(0, limit - library.sim_allocated(_index(device))), limit
 
     return {
         "_lazy_init": lambda: None,
