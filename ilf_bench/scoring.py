@@ -13,19 +13,21 @@ from harness.config.prompts import CLASS_NUMBERS, load_prompts
 from harness.config.spec import ExperimentSpec, load_spec
 from harness.contracts import Batch, Metric, reads_prompts
 from harness.errors import UsageError
-from harness.execution.scorer import Measured, by_measurement, measure, to_score
+from harness.execution.measuring import Measured, by_measurement, measure
+from harness.execution.scorer import to_score
 from harness.execution.tasks import SCORE_BATCH, is_fatal, reason
 from harness.models.loading import quiet_libraries
 from harness.paths import locate
 from harness.results import Failure, FloatArray, Score
 from harness.statistics import Estimate, Interval, mean_interval, paired_difference
-from harness.storage.images import stack_images
 from harness.storage.listing import Listing, list_images
+from harness.storage.reading import check_size, read_ahead
 from ilf_bench.pairing import Paired, are_class_numbers, pair_prompts
 from ilf_bench.registry import Registry, build_metrics
 from ilf_bench.scorer_commands import command_metrics
 
 PRESETS = {"text": "tiny-text", "class": "tiny-class"}
+SIZES = "score images of each size in a folder of their own"
 
 
 @dataclass(frozen=True)
@@ -163,18 +165,15 @@ def _usable(name: str, metric: Metric | Failure, prompts: Paired | None, other: 
 
 
 def _batches(listing: Listing, prompts: Sequence[str], full: Listing | None) -> Iterator[Batch]:
-    size: Sequence[int] | None = None
-    for start in range(0, len(listing.files), SCORE_BATCH):
-        chosen = range(start, min(start + SCORE_BATCH, len(listing.files)))
-        images = _stack(listing, chosen, size)
-        size = images.shape[1:]
-        beside = None if full is None else _stack(full, chosen, size)
-        yield Batch(images, [prompts[i] for i in chosen], list(chosen), beside)
-
-
-def _stack(listing: Listing, chosen: range, size: Sequence[int] | None) -> torch.Tensor:
-    remedy = "score images of each size in a folder of their own"
-    return torch.from_numpy(stack_images([listing.files[i] for i in chosen], size, remedy))
+    read = [read_ahead(each.files, SCORE_BATCH, SIZES) for each in (listing, full) if each is not None]
+    start = 0
+    for images, *beside in zip(*read, strict=True):
+        chosen = range(start, start + len(images))
+        start = chosen.stop
+        for other in beside:
+            check_size(other.shape[2:], images.shape[2:], full.files[chosen.start], SIZES)  # type: ignore[union-attr]
+        tensors = [torch.from_numpy(each) for each in (images, *beside)]
+        yield Batch(tensors[0], [prompts[i] for i in chosen], list(chosen), *tensors[1:])
 
 
 def _score(name: str, metric: Metric | Failure, measured: Measured, texts: Sequence[str]) -> FolderScore:

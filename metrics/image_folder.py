@@ -15,8 +15,8 @@ from harness.errors import ArtifactError, UsageError
 from harness.paths import cache_folder
 from harness.storage.arrays import array_names, read_arrays
 from harness.storage.files import file_digest
-from harness.storage.images import stack_images
 from harness.storage.listing import list_images
+from harness.storage.reading import read_ahead
 from harness.storage.records import write_json
 from metrics.base import FeatureExtractor
 from metrics.reference import Reference, describe_reference, load_reference, read_fingerprint, write_reference
@@ -99,8 +99,4 @@ class ImageSet:
 
 def _read(files: Sequence[Path]) -> Iterator[torch.Tensor]:
     """uint8 [B, 3, H, W], streaming over files of one size."""
-    size = None
-    for start in range(0, len(files), BATCH):
-        images = stack_images(files[start : start + BATCH], size, "resize the references as their benchmark prescribes")
-        size = images.shape[1:]
-        yield torch.from_numpy(images)
+    return map(torch.from_numpy, read_ahead(files, BATCH, "resize the references as their benchmark prescribes"))

@@ -1,29 +1,47 @@
-"""One metric on one batch, held to its contract: what breaks it is that metric's failure and touches no other."""
+"""Metrics on batches, each held to its contract: what breaks one is that metric's failure and touches no other."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from harness.contracts import Batch, Metric
 from harness.errors import UsageError
+from harness.execution.tasks import is_fatal
 from harness.results import FloatArray
 
 GUIDE = "fix the metric; docs/add-a-metric.md"
 
 
-def measured_rows(metric: Metric, batch: Batch) -> FloatArray:
+class Pristine:
+    """Copies of a batch's images, by which a metric that changes them is found out."""
+
+    def __init__(self, batch: Batch) -> None:
+        tensors = {id(tensor): tensor for tensor in (batch.images, batch.full, batch.converged) if tensor is not None}
+        self.pairs = [(tensor, tensor.clone()) for tensor in tensors.values()]
+
+    def restore(self) -> bool:
+        """Put every image back; whether one of them had been changed."""
+        changed = [(tensor, kept) for tensor, kept in self.pairs if not _equal(tensor, kept)]
+        for tensor, kept in changed:
+            tensor.copy_(kept)
+        return bool(changed)
+
+
+def measured_rows(metric: Metric, batch: Batch, pieces: Iterable[Batch] = (), pristine: Pristine | None = None) -> FloatArray:
     """float32 [B, d]. Raises :class:`UsageError` where the metric returns anything else, or changes its input or random state.
 
-    What it has changed is put back first, so that the metrics after it see what they must.
+    What it has changed is put back first, so that the metrics after it see what they must. ``pieces`` of the batch are measured
+    one after another; ``pristine`` are copies of the batch that exist already.
     """
-    with _unchanged_images(metric, batch), _unchanged_random_state(metric):
-        rows = metric.measure(batch)
-    return checked_rows(metric, rows, len(batch.prompts))
+    with _unchanged_images(metric, pristine or Pristine(batch)), _unchanged_random_state(metric):
+        rows = [(metric.measure(piece), len(piece.prompts)) for piece in pieces or (batch,)]
+    return np.concatenate([checked_rows(metric, *each) for each in rows])
 
 
 def checked_rows(metric: Metric, rows: object, n: int) -> FloatArray:
@@ -43,15 +61,20 @@ def checked_rows(metric: Metric, rows: object, n: int) -> FloatArray:
 
 
 @contextmanager
-def _unchanged_images(metric: Metric, batch: Batch) -> Iterator[None]:
-    tensors = [tensor for tensor in (batch.images, batch.full, batch.converged) if tensor is not None]
-    before = [tensor.clone() for tensor in tensors]
-    yield
-    changed = not all(torch.equal(tensor, kept) for tensor, kept in zip(tensors, before, strict=True))
+def _unchanged_images(metric: Metric, pristine: Pristine) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        changed = pristine.restore()
     if changed:
-        for tensor, kept in zip(tensors, before, strict=True):
-            tensor.copy_(kept)
         raise UsageError(expected=f"{metric.name} to leave its images as they are", got="other pixels after it", remedy=GUIDE)
+
+
+def _equal(tensor: torch.Tensor, kept: torch.Tensor) -> bool:
+    """Whether two tensors uint8 hold the same; eight values at a time where they lie so."""
+    if tensor.is_contiguous() and tensor.shape[-1] % 8 == 0:
+        return torch.equal(tensor.view(torch.int64), kept.view(torch.int64))
+    return torch.equal(tensor, kept)
 
 
 @contextmanager
@@ -60,7 +83,8 @@ def _unchanged_random_state(metric: Metric) -> Iterator[None]:
     before = torch.get_rng_state(), np.random.get_state(), random.getstate()
     yield
     after = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    if torch.equal(before[0], after[0]) and repr(before[1:]) == repr(after[1:]):
+    same_array = all(np.array_equal(a, b) for a, b in zip(before[1], after[1], strict=True))
+    if torch.equal(before[0], after[0]) and same_array and before[2] == after[2]:
         return
     torch.set_rng_state(before[0])
     np.random.set_state(before[1])
@@ -70,3 +94,47 @@ def _unchanged_random_state(metric: Metric) -> Iterator[None]:
         got="another state after it",
         remedy=f"draw from a torch.Generator of your own: {GUIDE}",
     )
+
+
+def by_measurement(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """One metric for each distinct measurement: the others read what it has measured."""
+    return {metric.measurement: metric for metric in metrics.values()}
+
+
+@dataclass
+class Measured:
+    """Measurements [N, d] by name, and what went wrong instead."""
+
+    rows: dict[str, FloatArray] = field(default_factory=dict)
+    broken: dict[str, Exception] = field(default_factory=dict)
+
+    def of(self, metric: Metric) -> FloatArray:
+        """A metric's measurements; raises what went wrong."""
+        if metric.measurement in self.broken:
+            raise self.broken[metric.measurement]
+        return self.rows[metric.measurement]
+
+
+def measure(metrics: Mapping[str, Metric], batches: Iterable[Batch]) -> Measured:
+    """All measurements in one pass; one that fails is given up and stops no other."""
+    measured = Measured()
+    parts: dict[str, list[FloatArray]] = {name: [] for name in metrics}
+    for batch in batches:
+        for name, metric in metrics.items():
+            if name not in measured.broken:
+                try:
+                    parts[name].append(measured_rows(metric, batch))
+                except Exception as error:
+                    if is_fatal(error):
+                        raise
+                    measured.broken[name] = error
+    measured.rows = {name: np.concatenate(rows) for name, rows in parts.items() if name not in measured.broken and rows}
+    return measured
+
+
+def split_batch(whole: Batch, size: int) -> Iterator[Batch]:
+    """A batch in parts of ``size``."""
+    for start in range(0, len(whole.prompts), size):
+        part = slice(start, start + size)
+        full, converged = (None if images is None else images[part] for images in (whole.full, whole.converged))
+        yield Batch(whole.images[part], whole.prompts[part], whole.indices[part], full, converged)

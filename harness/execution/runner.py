@@ -233,12 +233,15 @@ class Runner:
             return False
 
     def _score(self, progress: Followed) -> None:
-        """Measure all ranges of all methods, then summarise. Images that cannot be read make their method a failure."""
+        """Measure all ranges, each of all methods in turn, because all are held against the same images; then summarise.
+
+        Images that cannot be read make their method a failure.
+        """
         labels = [label for label in self.experiment.methods if self.spec.metrics and label not in self.failed]
         scored = [label for label in labels if not why_unscored(self.experiment.methods[label])]
         bars = {label: progress.add(f"score {label}", self.spec.samples) for label in scored}
         size = self.engine.score_batch
-        tasks = (Task("measure", label, r.start, r.stop, size) for label in scored for r in chunks(self.spec.samples, size))
+        tasks = (Task("measure", label, r.start, r.stop, size) for r in chunks(self.spec.samples, size) for label in scored)
         self._follow("scorer", tasks, bars, progress)
         summaries = [Task("summarise", label) for label in labels if label not in self.failed]
         if summaries:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +20,7 @@ from harness.contracts import Batch, Metric, Unmeasurable, note_of, why_unscored
 from harness.errors import ArtifactError
 from harness.execution.controls import IMAGES, control_batch
 from harness.execution.experiment import Experiment
-from harness.execution.measuring import measured_rows
+from harness.execution.measuring import Pristine, by_measurement, measure, measured_rows, split_batch
 from harness.execution.partial_measurements import PartialMeasurements, Unmeasured
 from harness.execution.tasks import SCORE_BATCH, Task, TaskResult, is_fatal, reason, shrinking
 from harness.results import BASELINE, Failure, Fault, FloatArray, Score
@@ -25,54 +28,12 @@ from harness.statistics.controls import CONTROLS, IDENTICAL
 from harness.storage.files import digest
 from harness.storage.layout import Layout, Pair
 from harness.storage.measurements import has_measurement, read_measurement, write_measurement
+from harness.storage.reading import Reader, Reading
 from harness.storage.records import read_score, write_score
-from harness.storage.samples import SampleSet, chunks
+from harness.storage.samples import chunks
 
+AHEAD = 1  # ranges whose images are read while one is measured
 REPEAT = 1e-3  # of the largest measurement: what another batch size may change
-
-
-def by_measurement(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
-    """One metric for each distinct measurement: the others read what it has measured."""
-    return {metric.measurement: metric for metric in metrics.values()}
-
-
-@dataclass
-class Measured:
-    """Measurements [N, d] by name, and what went wrong instead."""
-
-    rows: dict[str, FloatArray] = field(default_factory=dict)
-    broken: dict[str, Exception] = field(default_factory=dict)
-
-    def of(self, metric: Metric) -> FloatArray:
-        """A metric's measurements; raises what went wrong."""
-        if metric.measurement in self.broken:
-            raise self.broken[metric.measurement]
-        return self.rows[metric.measurement]
-
-
-def measure(metrics: Mapping[str, Metric], batches: Iterable[Batch]) -> Measured:
-    """All measurements in one pass; one that fails is given up and stops no other."""
-    measured = Measured()
-    parts: dict[str, list[FloatArray]] = {name: [] for name in metrics}
-    for batch in batches:
-        for name, metric in metrics.items():
-            if name not in measured.broken:
-                try:
-                    parts[name].append(measured_rows(metric, batch))
-                except Exception as error:
-                    if is_fatal(error):
-                        raise
-                    measured.broken[name] = error
-    measured.rows = {name: np.concatenate(rows) for name, rows in parts.items() if name not in measured.broken and rows}
-    return measured
-
-
-def split_batch(whole: Batch, size: int) -> Iterator[Batch]:
-    """A batch in parts of ``size``."""
-    for start in range(0, len(whole.prompts), size):
-        part = slice(start, start + size)
-        full, converged = (None if images is None else images[part] for images in (whole.full, whole.converged))
-        yield Batch(whole.images[part], whole.prompts[part], whole.indices[part], full, converged)
 
 
 def fingerprint_at(metric: Metric, n: int) -> dict[str, str]:
@@ -116,6 +77,30 @@ class Todo:
     unmeasured: Mapping[str, Metric]
 
 
+@dataclass(frozen=True)
+class Range:
+    """What is to be measured of one range: metrics by measurement, with their keys; what is known; the images by their role."""
+
+    task: Task
+    metrics: Mapping[str, Metric]
+    keys: Mapping[str, str]
+    rows: Mapping[str, FloatArray]
+    read: Mapping[str, Reading]
+
+
+class Pending(Future[TaskResult]):
+    """A range whose images are being read. It is measured after the next one has been begun, or when its result is asked for."""
+
+    def __init__(self, measure: Callable[[Pending], None], begun: Range) -> None:
+        super().__init__()
+        self.measure, self.range = measure, begun
+
+    def result(self, timeout: float | None = None) -> TaskResult:
+        """What became of it."""
+        self.measure(self)
+        return super().result(timeout)
+
+
 class Scorer:
     """Does ``measure``, ``summarise`` and ``controls`` for the metrics that a run lacks. What is measured of a range lies in
     RUN/parts until the method is scored, so that neither an interrupted run nor a lost worker costs more than one range.
@@ -126,21 +111,33 @@ class Scorer:
     ) -> None:
         self.experiment, self.folder, self.size = experiment, folder, size
         self.metrics = {name: _with_captions(name, metric, experiment) for name, metric in metrics.items()}
-        self.todo: Todo | None = None
+        self.todo: dict[str, Todo] = {}
+        self.reader = Reader()
+        self.shared: dict[str, tuple[range, Reading]] = {}  # one range of the sets that are held against every method's
+        self.prints: dict[str, list[str]] = {}  # the digests of each method's images
+        self.begun: deque[Pending] = deque()
+        self.measuring = threading.RLock()
 
     def close(self) -> None:
-        """Nothing waits to be stored."""
+        """Nothing waits to be stored; what is being read is dropped."""
+        self.reader.close()
 
-    def do(self, task: Task) -> TaskResult:
-        """One task; what it measured is on disk when it returns."""
-        if task.stage == "controls":
-            return self._controls(task)
-        if self.todo is None or self.todo.method != task.method:
-            self.todo = self._todo(task.method)
-        return self._measure(task, self.todo) if task.stage == "measure" else self._summarise(task, self.todo)
+    def do(self, task: Task) -> TaskResult | Future[TaskResult]:
+        """One task. A range's images are read while earlier ranges are measured; all else is on disk when it returns."""
+        if task.stage == "measure":
+            return self._begin(task)
+        with self.measuring:
+            while self.begun:
+                self._measure_next()
+            return self._controls(task) if task.stage == "controls" else self._summarise(task, self._todo(task.method))
 
     def _todo(self, label: str) -> Todo:
         """Looked up once a method: it reads what is known of all its images."""
+        if label not in self.todo:
+            self.todo[label] = self._look_up(label)
+        return self.todo[label]
+
+    def _look_up(self, label: str) -> Todo:
         given = {} if why_unscored(self.experiment.methods[label]) else self.metrics
         n, files = len(self.experiment.samples(self.folder, label).prompts), Layout(self.folder)
         built = {name: metric for name, metric in given.items() if not isinstance(metric, Failure)}
@@ -168,40 +165,89 @@ class Scorer:
         """What a stored measurement must agree on: the network, and the images."""
         other = self.experiment.converged if getattr(metric, "to_converged", False) else BASELINE
         sets = [label, other] if metric.paired and other is not None else [label]
-        images = [self.experiment.samples(self.folder, name) for name in sets]
-        prints = [each.digests(range(len(each.prompts))) for each in images]
+        prints = [self._prints(name) for name in sets]
         return {"basis": dict(metric.basis()), "images": digest(repr(prints).encode())}
 
-    def _measure(self, task: Task, todo: Todo) -> TaskResult:
-        """One range's rows of every measurement into one part; one that fails leaves its reason in it."""
-        label, metrics = task.method, todo.unmeasured
-        samples, beside = self.experiment.samples(self.folder, label), self._beside()
-        part = PartialMeasurements(self.folder, label, task.start)
-        keys = part_keys(task.indices, metrics, [samples, *beside.values()])
-        rows = part.rows(keys)
+    def _prints(self, label: str) -> list[str]:
+        """The digests of all images of a method. Its receipts are read once."""
+        if label not in self.prints:
+            samples = self.experiment.samples(self.folder, label)
+            self.prints[label] = samples.digests(range(len(samples.prompts)))
+        return self.prints[label]
+
+    def _begin(self, task: Task) -> TaskResult | Future[TaskResult]:
+        """Start to read a range's images, and measure an earlier range meanwhile."""
+        label, metrics, indices = task.method, self._todo(task.method).unmeasured, task.indices
+        if not metrics:
+            return TaskResult(task)
+        sets = {"images": label, **self._beside()}
+        files = {name: self._files(each, indices) for name, each in sets.items()}
+        keys = part_keys(metrics, [[print_ for _, print_ in each] for each in files.values()])
+        rows = PartialMeasurements(self.folder, label, task.start).rows(keys)
         if rows.keys() == metrics.keys():
             return TaskResult(task)
-        images = {name: torch.from_numpy(each.load(task.indices)) for name, each in (("images", samples), *beside.items())}
-        batch = Batch(**images, prompts=[samples.prompts[i] for i in task.indices], indices=list(task.indices))
+        read = {name: self._reading(each, indices, files[name]) for name, each in sets.items()}
+        pending = Pending(self._measure_until, Range(task, metrics, keys, rows, read))
+        self.begun.append(pending)
+        if len(self.begun) > AHEAD:
+            with self.measuring:
+                self._measure_next()
+        return pending
+
+    def _files(self, label: str, indices: range) -> list[tuple[Path, str]]:
+        samples, prints = self.experiment.samples(self.folder, label), self._prints(label)
+        return [(samples.image_path(i), prints[i]) for i in indices]
+
+    def _reading(self, label: str, indices: range, files: list[tuple[Path, str]]) -> Reading:
+        """The images of one method under way; those that every method is held against are read once for all of them."""
+        if label not in (BASELINE, self.experiment.converged):
+            return self.reader.begin(files)
+        known = self.shared.get(label)
+        if known is None or known[0] != indices:
+            known = self.shared[label] = indices, self.reader.begin(files)
+        return known[1]
+
+    def _measure_until(self, pending: Pending) -> None:
+        with self.measuring:
+            while not pending.done() and self.begun:
+                self._measure_next()
+
+    def _measure_next(self) -> None:
+        """Measure the range that was begun first; what goes wrong is told to whoever asks for its result."""
+        pending = self.begun.popleft() if self.begun else None
+        if pending is not None:
+            try:
+                pending.set_result(self._measure(pending.range))
+            except Exception as error:
+                pending.set_exception(error)
+
+    def _measure(self, begun: Range) -> TaskResult:
+        """One range's rows of every measurement into one part; one that fails leaves its reason in it."""
+        task, rows = begun.task, dict(begun.rows)
+        tensors = {id(each): torch.from_numpy(each.result()) for each in begun.read.values()}
+        images = {name: tensors[id(each)] for name, each in begun.read.items()}
+        prompts = self.experiment.samples(self.folder, task.method).prompts
+        batch = Batch(**images, prompts=[prompts[i] for i in task.indices], indices=list(task.indices))
         missing: dict[str, Unmeasured] = {}
         faults: list[Fault] = []
-        for name, metric in ((name, metric) for name, metric in metrics.items() if name not in rows):
+        pristine = Pristine(batch)
+        for name, metric in ((name, metric) for name, metric in begun.metrics.items() if name not in rows):
             try:
-                rows[name], size = shrinking(task.batch, partial(in_pieces, metric, batch))
+                rows[name], size = shrinking(task.batch, partial(in_pieces, metric, batch, pristine))
                 if size < task.batch:
                     faults.append(task.fault(size, f"{name}: out of memory at {task.batch} images at a time"))
             except Exception as error:
                 if is_fatal(error):
                     raise
                 missing[name] = Unmeasured(reason(error), not isinstance(error, Unmeasurable))
-        part.write(keys, rows, missing)
+        PartialMeasurements(self.folder, task.method, task.start).write(begun.keys, rows, missing)
         return TaskResult(task, faults=tuple(faults))
 
-    def _beside(self) -> dict[Literal["full", "converged"], SampleSet]:
-        """The whole sample sets that paired metrics hold a method's images against."""
-        named: dict[Literal["full", "converged"], str | None] = {"full": BASELINE, "converged": self.experiment.converged}
-        sets = {name: self.experiment.samples(self.folder, label) for name, label in named.items() if label is not None}
-        return {name: each for name, each in sets.items() if each.manifest.exists()}
+    def _beside(self) -> dict[str, str]:
+        """The labels of the whole sample sets that paired metrics hold a method's images against."""
+        named = {"full": BASELINE, "converged": self.experiment.converged}
+        whole = {name: self.experiment.samples(self.folder, label) for name, label in named.items() if label is not None}
+        return {name: str(named[name]) for name, each in whole.items() if each.manifest.exists()}
 
     def _summarise(self, task: Task, todo: Todo) -> TaskResult:
         """A score for every lacking metric, or the failure that explains why there is none; ranges that a failed one has
@@ -234,7 +280,7 @@ class Scorer:
                 unfinished.add(metric.measurement)
         for part in self._parts(label):
             part.keep(unfinished)
-        self.todo = None
+        self.todo.pop(label, None)
         return TaskResult(task, failures=tuple(failures))
 
     def _parts(self, label: str) -> list[PartialMeasurements]:
@@ -274,7 +320,9 @@ class Scorer:
     def _first(self, n: int) -> Batch:
         """The full run's first images, and the converged ones of the same noise."""
         samples, converged = self.experiment.samples(self.folder, BASELINE), self._beside().get("converged")
-        images = [torch.from_numpy(each.load(range(n))) for each in (samples, converged) if each is not None]
+        sets = [samples] if converged is None else [samples, self.experiment.samples(self.folder, converged)]
+        read = [self.reader.begin(each.files(range(n))) for each in sets]
+        images = [torch.from_numpy(each.result()) for each in read]
         return Batch(images[0], samples.prompts[:n], range(n), converged=images[1] if converged else None)
 
     def _score_control(self, control: str, metrics: Mapping[str, Metric], whole: Batch) -> None:
@@ -317,12 +365,12 @@ def _is_scored(files: Pair, metric: Metric, n: int) -> bool:
     return isinstance(score, Score) and dict(score.fingerprint) == fingerprint_at(metric, n)
 
 
-def part_keys(indices: range, metrics: Mapping[str, Metric], sets: Sequence[SampleSet]) -> dict[str, str]:
+def part_keys(metrics: Mapping[str, Metric], prints: Sequence[Sequence[str]]) -> dict[str, str]:
     """For each measurement: what identifies a range's images, the full run's beside them, and the metric."""
-    images = [each.digests(indices) for each in sets] if metrics else []
+    images = [list(each) for each in prints]
     return {name: digest(repr((images, name, sorted(metric.basis().items()))).encode()) for name, metric in metrics.items()}
 
 
-def in_pieces(metric: Metric, batch: Batch, size: int) -> FloatArray:
+def in_pieces(metric: Metric, batch: Batch, pristine: Pristine, size: int) -> FloatArray:
     """What the metric measures [B, d], ``size`` images at a time."""
-    return np.concatenate([measured_rows(metric, piece) for piece in split_batch(batch, size)])
+    return measured_rows(metric, batch, list(split_batch(batch, size)), pristine)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,12 @@ def decode_image(path: Path, expected: str | None = None) -> Pixels:
     is dropped where every pixel is opaque. Raises :class:`ArtifactError` on a damaged file, on any other format than PNG, JPEG,
     WebP and BMP, and on see-through pixels (their colour depends on a background that the file does not name).
     """
-    return np.ascontiguousarray(_to_rgb(open_image(path, expected), path).transpose(2, 0, 1))
+    return np.ascontiguousarray(decode_rgb(path, expected).transpose(2, 0, 1))
+
+
+def decode_rgb(path: Path, expected: str | None = None) -> Pixels:
+    """The same as uint8 [H, W, 3]."""
+    return _to_rgb(open_image(path, expected), path)
 
 
 def _to_rgb(image: Image.Image, path: Path) -> Pixels:
@@ -51,17 +55,3 @@ def _to_rgb(image: Image.Image, path: Path) -> Pixels:
             )
         image = whole
     return np.array(image.convert("RGB"))
-
-
-def stack_images(files: Sequence[Path], size: Sequence[int] | None, remedy: str) -> Pixels:
-    """uint8 [B, 3, H, W] of files that must all have ``size`` (3, H, W), None: that of the first; another is refused by name."""
-    images = [decode_image(path) for path in files]
-    size = size or images[0].shape
-    for path, image in zip(files, images, strict=True):
-        if image.shape != tuple(size):
-            raise ArtifactError(
-                expected=f"images of one size, {size[2]} x {size[1]}",
-                got=f"{image.shape[2]} x {image.shape[1]}: {path}",
-                remedy=remedy,
-            )
-    return np.stack(images)

@@ -132,6 +132,10 @@ class SampleSet:
             found |= self._read_receipt(range(start, min(start + self.chunk, len(self.prompts)))).digests
         return [found[i] for i in indices]
 
+    def files(self, indices: range) -> list[tuple[Path, str]]:
+        """The image files, each with the digest that its content must have. Raises as :meth:`digests` does."""
+        return [(self.image_path(i), digest) for i, digest in zip(indices, self.digests(indices), strict=True)]
+
     def load(self, indices: range) -> Pixels:
         """uint8 [B, 3, H, W], each image as it was written. Raises :class:`ArtifactError` on another."""
-        return np.stack([decode_image(self.image_path(i), d) for i, d in zip(indices, self.digests(indices), strict=True)])
+        return np.stack([decode_image(*file) for file in self.files(indices)])

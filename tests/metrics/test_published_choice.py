@@ -161,15 +161,15 @@ def test_grey_and_sixteen_bit_images_score_as_their_rgb(tmp_path: Path, capsys: 
 
 
 def test_every_image_is_read_once_for_all_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.storage import images
+    from harness.storage import images, reading
 
     folder, opened = save_images(draw_images(5, side=32), tmp_path / "images"), []
-    original = images.decode_image
+    original = images.decode_rgb
 
-    def counted(path: Path) -> images.Pixels:
+    def counted(path: Path, expected: str | None) -> images.Pixels:
         opened.append(os.fspath(path))
-        return original(path)
+        return original(path, expected)
 
-    monkeypatch.setattr(images, "decode_image", counted)
+    monkeypatch.setattr(reading, "decode_rgb", counted)
     assert score(folder, ["a cat"] * 5, "--metrics", "clip_score,clip_iqa,image_reward") == 0
     assert sorted(opened) == sorted(str(path) for path in folder.iterdir())

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from harness.errors import ArtifactError
-from harness.storage.images import decode_image, stack_images
+from harness.storage.images import decode_image
+from harness.storage.reading import read_ahead
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
 
@@ -78,4 +79,6 @@ def test_pixels_of_unknown_range_are_refused(tmp_path: Path) -> None:
 def test_images_of_several_sizes_are_refused_by_name(tmp_path: Path) -> None:
     files = [save(tmp_path / f"{n}.png", Image.new("RGB", (n, 4))) for n in (4, 5)]
     with pytest.raises(ArtifactError, match=r"4 x 4; got 5 x 4: .*5\.png"):
-        stack_images(files, (3, 4, 4), "resize")
+        list(read_ahead(files, 2, "resize"))
+    with pytest.raises(ArtifactError, match=r"4 x 4; got 5 x 4: .*5\.png"):
+        list(read_ahead(files, 1, "resize"))
