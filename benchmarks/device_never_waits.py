@@ -1,104 +1,92 @@
-"""Does the device ever wait for the product? ``python -m benchmarks.device_never_waits [--seconds 30] [--only store loop]``
+"""Does the device ever wait for the product? ``python -m benchmarks.device_never_waits [--seconds 30] [--only store score]``
 
 ``store``: the sampling stage with a device that sleeps, as long per image as a fast GPU computes, held against the device's own
 time and against encoding alone. In its second mode the device spends a fifth of its time in Python bytecode, as a host does that
 launches kernels. ``loop``: the sampling stage of the tiny models against a bare loop of the pipeline that saves the same PNGs.
+``score``: scoring with a network that sleeps, against reading, hashing, decoding and resizing alone, on as many threads.
+``workers``: eight workers of the Ray engine on one folder, whose compression sleeps, too.
 
-Nothing in the product knows of the device that sleeps: it is a pipeline like any other. Run it on a quiet machine.
+Nothing in the product knows of the device that sleeps: it is a pipeline and a network like any other. Run it on a quiet machine.
+``--out FILE`` appends each bar as a line of JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.scale_plan import machine
+from benchmarks.sleeping import BATCH, Sleeping, SleepingMetric, SleepingSampler, content, seen
 from harness.execution.dispatch import Dispatch
 from harness.execution.experiment import Experiment
 from harness.execution.local import LocalEngine
 from harness.execution.sampler import Sampler
-from harness.execution.tasks import Task
+from harness.execution.scorer import Scorer
+from harness.execution.tasks import SCORE_BATCH, Engine, Role, Task
 from harness.models.loading import load_pipeline
-from harness.storage.images import Pixels
-from harness.storage.samples import chunks
-from harness.storage.writing import Writer
+from harness.storage.files import write_bytes
+from harness.storage.images import Pixels, decode_rgb
+from harness.storage.samples import SampleSet, chunks
+from harness.storage.writing import THREADS, Writer
+from ilf_bench.engines import cluster_engine
 from ilf_bench.experiment import prepare
 
 DEVICES = ((256, 0.012), (512, 0.060), (1024, 0.300))  # pixels and device seconds per image: DiT-XL/2 and PixArt on a fast GPU
 FASTER = (1, 3)  # the full run, and a method three times as fast
-BATCH = 8
 PYTHON_SHARE = 0.2
-LIMIT, LIMIT_PYTHON, ENCODING_LIMIT, LOOP_LIMIT = 1.03, 1.05, 1.05, 1.02
+LIMIT, LIMIT_PYTHON, ENCODING_LIMIT, LOOP_LIMIT, SCORING_LIMIT, WORKERS_LIMIT = 1.03, 1.05, 1.05, 1.02, 1.1, 1.03
 ROUNDS = 7
 T_95 = 2.447  # Student's t for 7 rounds, two-sided
+SCORED_SIDE, NETWORK_S = 512, 0.001  # pixels, and seconds of the network per image
+WORKERS, ENCODING_S = 8, 0.02  # and seconds that an image's compression sleeps
+PARTS = ("store", "loop", "score", "workers")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One bar: seconds of the stage, of the device, of encoding alone, and the most that the stage may take."""
+class Bar:
+    """What was measured, and the most that it may be: seconds or a ratio; ``beside`` are the numbers that it was made from."""
 
+    part: str
     name: str
-    stage_s: float
-    device_s: float
-    encoding_s: float
-    allowed_s: float
+    measured: float
+    allowed: float
+    beside: dict[str, float]
 
     @property
     def passes(self) -> bool:
-        """Whether the stage takes at most that."""
-        return self.stage_s <= self.allowed_s
+        """Whether it is at most that."""
+        return self.measured <= self.allowed
 
 
-def content(side: int) -> torch.Tensor:
-    """uint8 [BATCH, 3, side, side]: smooth waves under noise of 8 grey levels, which compress about as decoded images do."""
-    random = np.random.default_rng(side)
-    y, x = np.mgrid[0:side, 0:side] / side
-    waves = [
-        128 + 90 * np.sin(2 * np.pi * (random.uniform(1, 5) * x + random.uniform(1, 5) * y + random.uniform()))
-        for _ in range(BATCH * 3)
-    ]
-    smooth = np.stack(waves).reshape(BATCH, 3, side, side)
-    return torch.from_numpy((smooth + random.integers(-4, 5, smooth.shape)).clip(0, 255).astype(np.uint8))
+def timed(engine: Engine, role: Role, tasks: Sequence[Task]) -> float:
+    """Seconds that an engine takes for tasks, none of which may fail."""
+    began = time.perf_counter()
+    outcomes = list(Dispatch(engine, role, tasks, lambda fault: None).outcomes())
+    seconds = time.perf_counter() - began
+    assert len(outcomes) == len(tasks) and not any(outcome.error or outcome.failures for outcome in outcomes)
+    return seconds
 
 
-class Sleeping:
-    """A pipeline whose device sleeps; a part of its time may be Python's own."""
-
-    def __init__(self, side: int, seconds: float, python_share: float) -> None:
-        self.images, self.seconds, self.python_share = content(side), seconds, python_share
-        self.steps, self.device, self.slept = 20, "cpu", 0.0
-
-    @contextmanager
-    def counting(self) -> Iterator[Any]:
-        """A counter that nothing moves."""
-        yield SimpleNamespace(rows=0.0)
-
-    def generate(self, prompts: Sequence[str], seed: int, indices: Sequence[int]) -> torch.Tensor:
-        """The same images, after the device's time for so many."""
-        began = time.perf_counter()
-        whole = self.seconds * len(indices)
-        pieces = 20  # steps, between which the host has work
-        for _ in range(pieces):
-            until = time.perf_counter() + whole * self.python_share / pieces
-            while time.perf_counter() < until:
-                sum(range(100))
-            time.sleep(whole * (1 - self.python_share) / pieces)
-        self.slept += time.perf_counter() - began if not self.python_share else whole
-        return self.images[: len(indices)].clone()
+def ranges(experiment: Experiment, count: int, first: int = 0) -> list[Task]:
+    """The full run's images ``first`` to ``count`` - 1."""
+    batch = experiment.spec.batch
+    return [Task("generate", "full", first + r.start, first + r.stop, batch) for r in chunks(count - first, batch)]
 
 
 def stage(pipeline: Any, experiment: Experiment, folder: Path, count: int) -> float:
@@ -107,12 +95,8 @@ def stage(pipeline: Any, experiment: Experiment, folder: Path, count: int) -> fl
     sampler.__dict__["pipeline"] = pipeline
     engine = LocalEngine(lambda: sampler, lambda: sampler)
     engine.workers["sampler"] = sampler
-    tasks = [Task("generate", "full", r.start, r.stop, experiment.spec.batch) for r in chunks(count, experiment.spec.batch)]
-    began = time.perf_counter()
-    outcomes = list(Dispatch(engine, "sampler", tasks, lambda fault: None).outcomes())
-    seconds = time.perf_counter() - began
+    seconds = timed(engine, "sampler", ranges(experiment, count))
     engine.close()
-    assert len(outcomes) == len(tasks) and not any(outcome.error for outcome in outcomes)
     return seconds
 
 
@@ -131,19 +115,23 @@ def encoding(images: Pixels, count: int, folder: Path) -> float:
     return time.perf_counter() - began
 
 
-def storing(side: int, seconds: float, python_share: float, device_s: float) -> Row:
+def without_timing(preset: str, count: int, **changes: object) -> Experiment:
+    """``count`` images of a tiny preset's full run, in batches of :data:`BATCH`."""
+    given = {"methods": ("full",), "samples": count, "batch": BATCH, "metrics": (), "timing": {"rounds": 0}, "device": "cpu"}
+    return prepare(preset, given | changes, []).experiment
+
+
+def storing(side: int, seconds: float, python_share: float, device_s: float) -> Bar:
     """The sampling stage with a device of ``seconds`` per image, over ``device_s`` of its time."""
     count = -(-int(device_s / seconds) // BATCH) * BATCH
-    changes = {"methods": ("full",), "samples": count, "batch": BATCH, "metrics": (), "timing": {"rounds": 0}}
-    experiment = prepare("tiny-class", changes, []).experiment
-    pipeline = Sleeping(side, seconds, python_share)
+    experiment, pipeline = without_timing("tiny-class", count), Sleeping(side, seconds, python_share)
     with tempfile.TemporaryDirectory() as folder:
         taken = stage(pipeline, experiment, Path(folder), count)
     with tempfile.TemporaryDirectory() as folder:
         alone = encoding(pipeline.images.numpy(), count, Path(folder))
-    limit = LIMIT_PYTHON if python_share else LIMIT
+    limit, device = LIMIT_PYTHON if python_share else LIMIT, count * seconds
     name = f"{side} px, {1000 * seconds:.0f} ms{', a fifth in Python' if python_share else ''}"
-    return Row(name, taken, count * seconds, alone, max(limit * count * seconds, ENCODING_LIMIT * alone))
+    return Bar("store", name, taken, max(limit * device, ENCODING_LIMIT * alone), {"device": device, "encoding alone": alone})
 
 
 def bare_loop(pipeline: Any, experiment: Experiment, folder: Path, count: int) -> float:
@@ -157,22 +145,119 @@ def bare_loop(pipeline: Any, experiment: Experiment, folder: Path, count: int) -
     return time.perf_counter() - began
 
 
-def looping(preset: str, count: int, rounds: int = ROUNDS) -> tuple[float, float]:
-    """Ours over a bare loop: the mean of the rounds' ratios, and the upper limit of its 95% interval."""
+def looping(preset: str, count: int, rounds: int = ROUNDS) -> Bar:
+    """Ours over a bare loop: the upper limit of the 95% interval of the rounds' mean ratio, after one that warms up."""
     experiment = prepare(preset, {"methods": ("full",), "samples": count, "device": "cpu"}, []).experiment
     pipeline, ratios = load_pipeline(experiment.spec), []
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(-1, rounds):  # the first one warms up
-            turns = [
-                lambda n=number: bare_loop(pipeline, experiment, Path(folder) / f"bare-{n}", count),
-                lambda n=number: stage(pipeline, experiment, Path(folder) / f"ours-{n}", count),
+        for number in range(-1, rounds):
+            turns: list[Callable[[], float]] = [
+                partial(bare_loop, pipeline, experiment, Path(folder) / f"bare-{number}", count),
+                partial(stage, pipeline, experiment, Path(folder) / f"ours-{number}", count),
             ]
             order = (0, 1) if number % 2 == 0 else (1, 0)
             seconds = {turn: turns[turn]() for turn in order}
             if number >= 0:
                 ratios.append(seconds[1] / seconds[0])
-    error = T_95 * float(np.std(ratios, ddof=1)) / len(ratios) ** 0.5
-    return float(np.mean(ratios)), float(np.mean(ratios)) + error
+    mean, error = float(np.mean(ratios)), T_95 * float(np.std(ratios, ddof=1)) / len(ratios) ** 0.5
+    return Bar("loop", f"{preset}, of a bare loop", mean + error, LOOP_LIMIT, {"mean": mean, "lower": mean - error})
+
+
+def write_images(samples: SampleSet, side: int) -> None:
+    """A whole sample set of :func:`content`."""
+    images = content(side).numpy()
+    for indices in samples.chunks():
+        samples.generate(indices, lambda prompts, i: images[: len(i)], lambda: 0.0)
+    samples.finish("full")
+
+
+def read_alone(samples: SampleSet) -> float:
+    """Seconds to read, hash, decode and resize every image of a set, on the threads that the product uses."""
+
+    def work(file: tuple[Path, str]) -> None:
+        seen(Image.fromarray(decode_rgb(*file)))
+
+    files = samples.files(range(len(samples.prompts)))
+    with ThreadPoolExecutor(THREADS) as pool:
+        began = time.perf_counter()
+        for made in [pool.submit(work, file) for file in files]:
+            made.result()
+        return time.perf_counter() - began
+
+
+def scoring(count: int, rounds: int = ROUNDS, side: int = SCORED_SIDE, seconds: float = NETWORK_S) -> Bar:
+    """The scoring stage over reading alone: the mean ratio of interleaved rounds, after one that warms up."""
+    experiment, ratios, processor = without_timing("tiny-class", count), [], []
+    tasks = [Task("measure", "full", r.start, r.stop, SCORE_BATCH) for r in chunks(count, SCORE_BATCH)]
+    with tempfile.TemporaryDirectory() as name:
+        samples = experiment.samples(Path(name), "full")
+        write_images(samples, side)
+        for number in range(-1, rounds):
+            metric = SleepingMetric(f"round-{number}", seconds)  # of another name each time, so that nothing is known of it
+            scorer = Scorer(experiment, Path(name), {metric.name: metric})
+            engine = LocalEngine(partial(Sampler, experiment, Path(name)), lambda scorer=scorer: scorer)  # type: ignore[misc]
+            work = {0: partial(read_alone, samples), 1: partial(timed, engine, "scorer", tasks)}
+            found = {turn: with_processor(work[turn]) for turn in ((0, 1) if number % 2 == 0 else (1, 0))}
+            engine.close()
+            if number >= 0:
+                ratios.append(found[1][0] / found[0][0])
+                processor.append(found[1][1] / found[0][1])
+    beside = {"processor seconds": float(np.mean(processor)), "worst": max(ratios), "network, s": count * seconds}
+    return Bar("score", f"{side} px, {1000 * seconds:.0f} ms, of reading alone", float(np.mean(ratios)), SCORING_LIMIT, beside)
+
+
+def with_processor(work: Callable[[], float]) -> tuple[float, float]:
+    """Seconds, and processor seconds of this process."""
+    began = time.process_time()
+    return work(), time.process_time() - began
+
+
+def spreading(
+    device_s: float, count: int = WORKERS, side: int = 512, seconds: float = 0.06, encoding_s: float = ENCODING_S
+) -> Bar:
+    """Workers of the Ray engine whose devices and compression sleep, over ``device_s`` of each device's time."""
+    from harness.execution.ray import ClusterOptions  # ray is no part of the light core
+
+    batches = -(-int(device_s / seconds) // BATCH)
+    first, total = 2 * count * BATCH, (2 + batches) * count * BATCH  # two batches of each worker warm up
+    experiment = without_timing("tiny-class", total)
+    with tempfile.TemporaryDirectory() as out:
+        folder = experiment.folder(Path(out))
+        engine = cluster_engine(ClusterOptions(workers=count, device="cpu"), experiment, folder)
+        engine.make["sampler"] = partial(SleepingSampler, experiment, folder, side, seconds, encoding_s)  # type: ignore[attr-defined]
+        try:
+            engine.start()
+            timed(engine, "sampler", ranges(experiment, first))
+            taken = timed(engine, "sampler", ranges(experiment, total, first))
+        finally:
+            engine.close()
+    device = batches * BATCH * seconds
+    name = f"{count} workers, {side} px, {1000 * seconds:.0f} ms, of the device"
+    return Bar("workers", name, taken / device, WORKERS_LIMIT, {"stage": taken, "device": device})
+
+
+def bars(parts: Sequence[str], device_s: float, images: int) -> Iterator[Bar]:
+    """Each bar when it has been measured."""
+    if "store" in parts:
+        for share, (side, seconds), faster in itertools.product((0.0, PYTHON_SHARE), DEVICES, FASTER):
+            yield storing(side, seconds / faster, share, device_s)
+    if "loop" in parts:
+        yield from (looping(preset, images) for preset in ("tiny-class", "tiny-text"))
+    if "score" in parts:
+        yield scoring(8 * SCORE_BATCH)
+    if "workers" in parts:
+        yield spreading(device_s)
+
+
+def show(bar: Bar, number: int, out: Path | None, conditions: dict[str, Any]) -> list[str]:
+    """A bar's row; with ``out``, its line of JSON goes there."""
+    load = f"{os.getloadavg()[0]:.1f}"
+    if out is not None:
+        line = asdict(bar) | {"passes": bar.passes, "load": load} | conditions
+        before = out.read_bytes() if out.exists() and number else b""
+        write_bytes(out, before + json.dumps(line).encode() + b"\n")
+    beside = ", ".join(f"{name} {value:.3f}" for name, value in bar.beside.items())
+    return [bar.part, bar.name, f"{bar.measured:.3f}", f"{bar.allowed:.3f}", "met" if bar.passes else "NOT MET", beside, load]
 
 
 def main() -> None:
@@ -180,25 +265,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30.0, help="device time of each bar")
     parser.add_argument("--images", type=int, default=192, help="of the bare loop, in each round")
-    parser.add_argument("--only", nargs="+", default=["store", "loop"], choices=("store", "loop"))
+    parser.add_argument("--only", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--out", type=Path, help="a file for each bar as a line of JSON, written anew")
     arguments = parser.parse_args()
-    console = Console()
-    console.print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f} at the start")
-    if "store" in arguments.only:
-        table = Table("device", "stage, s", "device, s", "encoding alone, s", "of the device", "allowed, s", "")
-        for share, (side, seconds), faster in itertools.product((0.0, PYTHON_SHARE), DEVICES, FASTER):
-            row = storing(side, seconds / faster, share, arguments.seconds)
-            numbers = [f"{value:.2f}" for value in (row.stage_s, row.device_s, row.encoding_s)]
-            table.add_row(row.name, *numbers, f"{row.stage_s / row.device_s:.3f}", f"{row.allowed_s:.2f}", _word(row.passes))
-        console.print(table)
-    if "loop" in arguments.only:
-        for preset in ("tiny-class", "tiny-text"):
-            mean, upper = looping(preset, arguments.images)
-            console.print(f"{preset}: {mean:.3f} of a bare loop, at most {upper:.3f} (95%) {_word(upper <= LOOP_LIMIT)}")
-
-
-def _word(passes: bool) -> str:
-    return "met" if passes else "NOT MET"
+    console = Console(width=150)
+    conditions = {"machine": machine(), "command": " ".join(["python -m benchmarks.device_never_waits", *sys.argv[1:]])}
+    table = Table("part", "bar", "measured", "allowed", "", "made from", "load")
+    for number, bar in enumerate(bars(arguments.only, arguments.seconds, arguments.images)):
+        row = show(bar, number, arguments.out, conditions)
+        table.add_row(*row)
+        print(*row, sep=" | ", flush=True)
+    console.print(table)
 
 
 if __name__ == "__main__":

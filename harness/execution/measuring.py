@@ -19,11 +19,22 @@ GUIDE = "fix the metric; docs/add-a-metric.md"
 
 
 class Pristine:
-    """Copies of a batch's images, by which a metric that changes them is found out."""
+    """Copies of a batch's images, by which a metric that changes them is found out; their memory serves all batches."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self) -> None:
+        self.memory: list[torch.Tensor] = []
+        self.pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def of(self, batch: Batch) -> Pristine:
+        """Those of ``batch`` from now on."""
         tensors = {id(tensor): tensor for tensor in (batch.images, batch.full, batch.converged) if tensor is not None}
-        self.pairs = [(tensor, tensor.clone()) for tensor in tensors.values()]
+        memory = self.memory + [torch.empty(0, dtype=torch.uint8)] * (len(tensors) - len(self.memory))
+        self.memory = [
+            kept.copy_(tensor) if kept.shape == tensor.shape else tensor.clone()
+            for kept, tensor in zip(memory, tensors.values(), strict=False)
+        ]
+        self.pairs = list(zip(tensors.values(), self.memory, strict=True))
+        return self
 
     def restore(self) -> bool:
         """Put every image back; whether one of them had been changed."""
@@ -39,7 +50,7 @@ def measured_rows(metric: Metric, batch: Batch, pieces: Iterable[Batch] = (), pr
     What it has changed is put back first, so that the metrics after it see what they must. ``pieces`` of the batch are measured
     one after another; ``pristine`` are copies of the batch that exist already.
     """
-    with _unchanged_images(metric, pristine or Pristine(batch)), _unchanged_random_state(metric):
+    with _unchanged_images(metric, pristine or Pristine().of(batch)), _unchanged_random_state(metric):
         rows = [(metric.measure(piece), len(piece.prompts)) for piece in pieces or (batch,)]
     return np.concatenate([checked_rows(metric, *each) for each in rows])
 

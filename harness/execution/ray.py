@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from types import ModuleType
@@ -25,6 +27,8 @@ from harness.execution.ray_token import demand_token
 from harness.execution.tasks import SCORE_BATCH, Facts, Loss, Role, SamplerWorker, Task, TaskResult, Worker, attempt, outcome_of
 
 POLL_S = 1.0  # how often deadlines are looked at
+DOING, STORING = "doing", "storing"  # Ray's groups of an actor's methods
+DOING_AT_MOST, AT_MOST = 2, 4  # tasks of one actor: one under way and one that waits; and with those that are being stored
 START_S = 900.0  # for a worker's process to start and load its networks
 ALIKE = ("machine_key", "weights", "ilf-bench", "commit", "code")  # what all samplers must agree on
 
@@ -34,7 +38,8 @@ class ClusterOptions:
     """Where, how many workers of each role, on what device, and how long one task may take.
 
     ``address`` is a running cluster's (``auto``: the one of this machine); without it one is started here and stopped at the
-    end. A worker on a GPU holds a whole one. ``scorers`` are as many as the samplers where nothing else is said.
+    end. ``scorers`` are as many as the samplers where nothing else is said. ``per_gpu`` workers share a GPU; one keeps it busy,
+    because it stores and reads in the background.
     """
 
     address: str | None = None
@@ -44,6 +49,7 @@ class ClusterOptions:
     score_device: str = "auto"
     score_batch: int = SCORE_BATCH
     deadline_s: float = 1800.0
+    per_gpu: int = 1
 
 
 def send_by_value(modules: Iterable[ModuleType]) -> None:
@@ -53,57 +59,102 @@ def send_by_value(modules: Iterable[ModuleType]) -> None:
 
 
 class Host:
-    """What runs inside an actor. It makes its worker on first use, so that errors of loading arrive as what they are."""
+    """What runs inside an actor. It makes its worker on first use, so that errors of loading arrive as what they are.
+
+    Its methods run in two groups: :meth:`do` in one thread, one task after another, and :meth:`stored` in others, so that
+    the device goes on while what it made is stored.
+    """
 
     def __init__(self, make: Callable[[], Worker], folder: str) -> None:
         with contextlib.suppress(OSError):
             os.chdir(folder)  # relative paths in a preset mean the same everywhere
         self.make = make
         self.worker: Any = None
+        self.made: dict[Task, Future[TaskResult]] = {}
 
+    @ray.method(concurrency_group=DOING)  # type: ignore[untyped-decorator]
     def facts(self) -> Facts:
         """Of a sampler."""
         self.worker = self.worker or self.make()
         facts: Facts = self.worker.facts()
         return facts
 
-    def do(self, task: Task) -> TaskResult:
-        """One task."""
+    @ray.method(concurrency_group=DOING)  # type: ignore[untyped-decorator]
+    def do(self, task: Task) -> TaskResult | None:
+        """One task; None where its outcome is for :meth:`stored` to tell."""
         self.worker = self.worker or self.make()
-        return outcome_of(task, attempt(self.worker, task))
+        made = attempt(self.worker, task)
+        if made.done():
+            return outcome_of(task, made)
+        self.made[task] = made
+        return None
+
+    @ray.method(concurrency_group=STORING)  # type: ignore[untyped-decorator]
+    def stored(self, task: Task) -> TaskResult:
+        """The outcome of a task that was done, when what it made is on disk."""
+        return outcome_of(task, self.made.pop(task))
 
 
-@dataclass(frozen=True)
-class Flight:
-    """A task under way: whose it is, and until when an answer is waited for."""
+@dataclass(eq=False)
+class Member:
+    """An actor with its tasks by the reference of each answer: the first one of ``doing`` is under way, others wait for it.
+
+    ``heard`` is when it last answered, or was given something after it had nothing to do; ``new``: it has answered nothing yet.
+    """
 
     actor: Any
-    task: Task
-    deadline: float
+    new: bool = True
+    doing: dict[Any, Task] = field(default_factory=dict)
+    storing: dict[Any, Task] = field(default_factory=dict)
+    heard: float = 0.0
+
+    @property
+    def load(self) -> int:
+        """How many tasks it has."""
+        return len(self.doing) + len(self.storing)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes one more, so that its device need not wait for this process."""
+        return len(self.doing) < DOING_AT_MOST and self.load < AT_MOST
+
+    def give(self, task: Task) -> None:
+        """One more task."""
+        if not self.load:
+            self.heard = monotonic()
+        self.doing[self.actor.do.remote(task)] = task
+
+    def is_overdue(self, deadline_s: float) -> bool:
+        """Whether it counts as hung; its first task includes its start and the loading of its networks."""
+        return bool(self.load) and monotonic() - self.heard > deadline_s + (START_S if self.new else 0.0)
 
 
 class Pool:
-    """Actors of one role; at most one task each is under way, so that what waits does not grow with the run."""
+    """Actors of one role, each with at most :data:`AT_MOST` tasks, so that what waits does not grow with the run."""
 
     def __init__(self, make: Callable[[], Worker], size: int, gpus: float, deadline_s: float) -> None:
         self.make, self.gpus, self.deadline_s = make, gpus, deadline_s
-        self.new: set[Any] = set()
-        self.idle: list[Any] = [self._hire() for _ in range(size)]
-        self.flights: dict[Any, Flight] = {}
+        self.members = [self._hire() for _ in range(size)]
+        self.again: deque[Task] = deque()  # of lost workers, which were busy with something else
 
-    def _hire(self) -> Any:
-        host = ray.remote(Host).options(num_cpus=1, num_gpus=self.gpus, max_restarts=0, max_task_retries=0)
-        actor = host.remote(self.make, str(Path.cwd()))
-        self.new.add(actor)
-        return actor
+    def _hire(self) -> Member:
+        host = ray.remote(concurrency_groups={DOING: 1, STORING: AT_MOST})(Host).options(
+            num_cpus=1, num_gpus=self.gpus, max_restarts=0, max_task_retries=0
+        )
+        return Member(host.remote(self.make, str(Path.cwd())))
+
+    @property
+    def idle(self) -> list[Member]:
+        """Those that have nothing to do."""
+        return [member for member in self.members if not member.load]
 
     def facts(self) -> list[Facts]:
         """Of every actor. Raises the first one's error, and :class:`UsageError` where not all could start in time."""
         try:
-            found: list[Facts] = ray.get([actor.facts.remote() for actor in self.idle], timeout=START_S)
+            found: list[Facts] = ray.get([member.actor.facts.remote() for member in self.members], timeout=START_S)
         except GetTimeoutError as error:
             raise UsageError(
-                expected=f"room for {len(self.idle)} workers, each with a CPU and {self.gpus:g} GPUs",
+                expected=f"room for {len(self.members)} workers, each with a CPU and {self.gpus:g} GPUs",
                 got=f"a cluster with {ray.cluster_resources()}, where not all started in {START_S:.0f} s",
                 remedy="fewer --workers, or a larger cluster",
             ) from error
@@ -111,60 +162,76 @@ class Pool:
             raise error.cause from None
         except RayError as error:
             raise UsageError(
-                expected=f"{len(self.idle)} workers that start",
+                expected=f"{len(self.members)} workers that start",
                 got=first_line(error),
                 remedy="fewer --workers where memory is short; else the same ilf-bench and plugins on every node",
             ) from error
-        self.new.clear()
+        for member in self.members:
+            member.new = False
         return found
 
     def shrink(self, size: int) -> None:
         """Let all but ``size`` of the idle actors go."""
-        for actor in self.idle[size:]:
-            ray.kill(actor)
-        self.idle = self.idle[:size]
+        for member in self.idle[size:]:
+            self._let_go(member)
 
     def run(self, take: Callable[[], Task | None]) -> Iterator[TaskResult]:
         """See :meth:`harness.execution.tasks.Engine.run`."""
         while True:
-            while self.idle and (task := take()) is not None:
-                actor = self.idle.pop()
-                self.flights[actor.do.remote(task)] = Flight(actor, task, monotonic() + self._patience(actor))
-            if not self.flights:
+            self._hand_out(take)
+            flights = {reference: member for member in self.members for reference in (*member.doing, *member.storing)}
+            if not flights:
                 return
-            ready, _ = ray.wait(list(self.flights), num_returns=1, timeout=POLL_S)
-            for reference in ready or self._overdue():
-                yield self._land(reference, self.flights.pop(reference), bool(ready))
+            ready, _ = ray.wait(list(flights), num_returns=1, timeout=POLL_S)
+            for reference in ready:
+                yield from self._answered(flights[reference], reference)
+            for member in [each for each in self.members if not ready and each.is_overdue(self.deadline_s)]:
+                yield self._lost(member, f"no answer within {self.deadline_s:g} s")
 
-    def _patience(self, actor: Any) -> float:
-        """Seconds until an actor counts as hung; the first task includes its start and the loading of its networks."""
-        first = actor in self.new
-        self.new.discard(actor)
-        return self.deadline_s + (START_S if first else 0.0)
+    def _hand_out(self, take: Callable[[], Task | None]) -> None:
+        """Whoever has least gets the next task, for as long as somebody has room."""
+        while free := [member for member in self.members if member.has_room]:
+            task = self.again.popleft() if self.again else take()
+            if task is None:
+                return
+            min(free, key=lambda member: member.load).give(task)
 
-    def _overdue(self) -> Sequence[Any]:
-        now = monotonic()
-        return [reference for reference, flight in self.flights.items() if flight.deadline < now]
+    def _answered(self, member: Member, reference: Any) -> Iterator[TaskResult]:
+        """The outcome of a task, if that was it, or the loss of one whose worker is gone; that worker is replaced."""
+        try:
+            outcome: TaskResult | None = ray.get(reference)
+        except RayTaskError as error:
+            if not isinstance(error.cause, DeviceLost):
+                raise error.cause from None
+            yield self._lost(member, str(error.cause))
+            return
+        except RayError as error:
+            loss = Loss.MEMORY if isinstance(error, OutOfMemoryError) else Loss.WORKER
+            yield self._lost(member, first_line(error), loss)
+            return
+        member.new, member.heard = False, monotonic()
+        task = member.doing.pop(reference, None) or member.storing.pop(reference)
+        if outcome is None:
+            member.storing[member.actor.stored.remote(task)] = task
+        else:
+            yield outcome
 
-    def _land(self, reference: Any, flight: Flight, answered: bool) -> TaskResult:
-        """The outcome of a task that was answered, or the loss of one whose worker is gone; that worker is replaced."""
-        loss, why = Loss.WORKER, f"no answer within {self.deadline_s:g} s"
-        if answered:
-            try:
-                outcome: TaskResult = ray.get(reference)
-                self.idle.append(flight.actor)
-                return outcome
-            except RayTaskError as error:
-                if not isinstance(error.cause, DeviceLost):
-                    raise error.cause from None
-                why = str(error.cause)
-            except OutOfMemoryError as error:
-                loss, why = Loss.MEMORY, first_line(error)
-            except RayError as error:
-                why = first_line(error)
-        ray.kill(flight.actor)
-        self.idle.append(self._hire())
-        return TaskResult(flight.task, error=f"its worker was lost: {why}", loss=loss)
+    def _lost(self, member: Member, why: str, loss: Loss = Loss.WORKER) -> TaskResult:
+        """What the worker was busy with is lost; its other tasks, which are not at fault, are handed out again."""
+        task, *others = [*member.doing.values(), *member.storing.values()]
+        self.again.extend(others)
+        self._let_go(member)
+        self.members.append(self._hire())
+        return TaskResult(task, error=f"its worker was lost: {why}", loss=loss)
+
+    def _let_go(self, member: Member) -> None:
+        ray.kill(member.actor)
+        self.members.remove(member)
+
+    def close(self) -> None:
+        """Let all go."""
+        for member in list(self.members):
+            self._let_go(member)
 
 
 class ClusterEngine:
@@ -214,7 +281,10 @@ class ClusterEngine:
         self.joined = True
 
     def run(self, role: Role, take: Callable[[], Task | None], *, alone: bool = False) -> Iterator[TaskResult]:
-        """One task a worker. Alone: all others have gone before the first task begins, and do not come back."""
+        """What a worker makes is stored while it makes more.
+
+        Alone: all others have gone before the first task begins, and do not come back.
+        """
         if role == "scorer":
             self._dismiss("sampler")
         size = self.options.workers if role == "sampler" else (self.options.scorers or self.options.workers)
@@ -234,23 +304,27 @@ class ClusterEngine:
         if role not in self.pools:
             device = self.options.device if role == "sampler" else self.options.score_device
             there = ray.cluster_resources()
-            gpus = 1.0 if device != "cpu" and there.get("GPU", 0) else 0.0
-            room = int(min(there.get("CPU", 0), there["GPU"] if gpus else float("inf")))
+            gpus = 1.0 / self.options.per_gpu if device != "cpu" and there.get("GPU", 0) else 0.0
+            room = int(min(there.get("CPU", 0), there["GPU"] * self.options.per_gpu if gpus else float("inf")))
             if size > room:  # Ray would wait for more, and say nothing
                 option = "--workers" if role == "sampler" else "--score-workers"
                 raise UsageError(
-                    expected=f"{option} of at most {room}, each with a CPU{' and a GPU' if gpus else ''} of the cluster's",
+                    expected=f"{option} of at most {room}, each with a CPU{self._share(gpus)} of the cluster's",
                     got=str(size),
                     remedy=f"{option} {room}, or a larger cluster",
                 )
             self.pools[role] = Pool(self.make[role], size, gpus, self.options.deadline_s)
         return self.pools[role]
 
+    def _share(self, gpus: float) -> str:
+        """Of a GPU, in words."""
+        one = "a GPU" if self.options.per_gpu == 1 else f"a GPU for {self.options.per_gpu} of them"
+        return f" and {one}" if gpus else ""
+
     def _dismiss(self, role: Role) -> None:
         pool = self.pools.pop(role, None)
         if pool is not None:
-            for actor in [*pool.idle, *(flight.actor for flight in pool.flights.values())]:
-                ray.kill(actor)
+            pool.close()
 
 
 def first_line(error: BaseException) -> str:

@@ -117,6 +117,7 @@ class Scorer:
         self.prints: dict[str, list[str]] = {}  # the digests of each method's images
         self.begun: deque[Pending] = deque()
         self.measuring = threading.RLock()
+        self.pristine = Pristine()
 
     def close(self) -> None:
         """Nothing waits to be stored; what is being read is dropped."""
@@ -230,7 +231,7 @@ class Scorer:
         batch = Batch(**images, prompts=[prompts[i] for i in task.indices], indices=list(task.indices))
         missing: dict[str, Unmeasured] = {}
         faults: list[Fault] = []
-        pristine = Pristine(batch)
+        pristine = self.pristine.of(batch)
         for name, metric in ((name, metric) for name, metric in begun.metrics.items() if name not in rows):
             try:
                 rows[name], size = shrinking(task.batch, partial(in_pieces, metric, batch, pristine))

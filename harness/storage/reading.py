@@ -123,9 +123,13 @@ def read_ahead(files: Sequence[Path], size: int, remedy: str) -> Iterator[Pixels
     try:
         for number, part in enumerate(parts):
             begun += [reader.begin([(path, None) for path in following], remedy) for following in parts[number + 1 : number + 2]]
-            images = begun.pop(0).result()
+            reading = begun.pop(0)
+            try:
+                images = reading.result()
+            finally:
+                if reading.images is not None and shape is not None:  # first in order, whatever else is wrong with a later one
+                    check_size(reading.images.shape[2:], shape[2:], part[0], remedy)
             shape = shape or images.shape
-            check_size(images.shape[2:], shape[2:], part[0], remedy)
             yield images
     finally:
         reader.close()

@@ -85,6 +85,7 @@ class EngineOptions:
     score_workers: Annotated[
         int | None, typer.Option(min=1, help="With ray: processes that score; default: as many as generate.")
     ] = None
+    workers_per_gpu: Annotated[int, typer.Option(min=1, help="With ray: processes that share a GPU; one keeps it busy.")] = 1
     score_device: Annotated[str | None, typer.Option(help="With ray: device for scoring; default: that of --device.")] = None
     score_batch: Annotated[int, typer.Option(min=1, help="With ray: images per scoring batch.")] = 64
     deadline: Annotated[float, typer.Option(min=1, help="With ray: seconds after which a worker is considered hung.")] = 1800
@@ -94,7 +95,16 @@ class EngineOptions:
         from harness.execution.ray import ClusterOptions
 
         scored_on = self.score_device or device
-        return ClusterOptions(self.address, self.workers, self.score_workers, device, scored_on, self.score_batch, self.deadline)
+        return ClusterOptions(
+            self.address,
+            self.workers,
+            self.score_workers,
+            device,
+            scored_on,
+            self.score_batch,
+            self.deadline,
+            self.workers_per_gpu,
+        )
 
 
 def run(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from metrics.published.packages import Precision, arithmetic, digest, frozen, in_chunks, to_pil, weights_of
+from metrics.published.packages import Precision, arithmetic, digest, frozen, in_chunks, weights_of
 
 SIDE = 224
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -32,11 +32,10 @@ class DinoFeatures:
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """float32 [B, width] for uint8 [B, 3, H, W]."""
-        return in_chunks(self._features, images, device=self.device, precision=self.precision)
+        return in_chunks(self._features, images, device=self.device, precision=self.precision, prepare=_resized)
 
-    def _features(self, images: torch.Tensor) -> torch.Tensor:
-        resized = [np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for image in to_pil(images)]
-        pixels = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).to(self.device).float() / 255
+    def _features(self, resized: torch.Tensor) -> torch.Tensor:
+        pixels = resized.permute(0, 3, 1, 2).to(self.device).float() / 255
         mean, deviation = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (MEAN, DEVIATION))
         found: torch.Tensor = self.model(pixel_values=(pixels - mean) / deviation).last_hidden_state[:, 0]
         return found
@@ -45,3 +44,8 @@ class DinoFeatures:
         """Weights, preprocessing, package."""
         known = {"extractor": f"dinov2-{self._digest}", "preprocessing": PREPROCESSING, "transformers": version("transformers")}
         return {**known, **arithmetic(self.precision)}
+
+
+def _resized(image: Image.Image) -> torch.Tensor:
+    """uint8 [224, 224, 3]."""
+    return torch.from_numpy(np.array(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)))

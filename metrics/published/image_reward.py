@@ -15,7 +15,7 @@ from harness.models.reading import load_tensors
 from harness.text import cut_note
 from metrics.base import token_counts
 from metrics.published.blip_compat import own_tokenizer, package
-from metrics.published.packages import checked, digest, existing, frozen, to_pil, weights_of
+from metrics.published.packages import checked, digest, existing, frozen, prepared, weights_of
 from metrics.published.spec import ImageRewardWeights
 
 WEIGHTS, CONFIG = "ImageReward.pt", "med_config.json"
@@ -56,13 +56,12 @@ class RewardModel:
 
     def __call__(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """float32 [B] for uint8 [B, 3, H, W] and B prompts; a prompt is cut after 35 tokens."""
-        parts = [range(i, min(i + BATCH, len(prompts))) for i in range(0, len(prompts), BATCH)]
-        checked(images)
-        return torch.cat([self._score(images[part.start : part.stop], [prompts[i] for i in part]) for part in parts])
+        pixels = prepared(self.model.preprocess, checked(images), BATCH)
+        return torch.cat([self._score(part, prompts[i * BATCH : (i + 1) * BATCH]) for i, part in enumerate(pixels)])
 
     @torch.inference_mode()
-    def _score(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
-        pixels = torch.stack([self.model.preprocess(image) for image in to_pil(images)]).to(self.device)
+    def _score(self, pixels: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        pixels = pixels.to(self.device)
         tokens = self.model.blip.tokenizer(
             list(prompts), padding="longest", truncation=True, max_length=TOKENS, return_tensors="pt"
         ).to(self.device)

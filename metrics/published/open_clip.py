@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from harness.text import cut_note
 from metrics.base import token_counts
-from metrics.published.packages import arithmetic, digest, frozen, in_chunks, require, to_pil, weights_of
+from metrics.published.packages import arithmetic, digest, frozen, in_chunks, require, weights_of
 from metrics.published.spec import OpenClip
 from metrics.remembered import RememberedImages, RememberedTexts
 
@@ -35,12 +35,11 @@ class OpenClipEncoder:
         self.scale = float(self.model.logit_scale.exp())
         self._digest = digest(self.model)
         self.embed_images = RememberedImages(
-            lambda images: in_chunks(self._embed, images, device=device, precision=spec.precision)
+            lambda images: in_chunks(self._embed, images, device=device, precision=spec.precision, prepare=self.preprocess)
         )
         self.embed_texts = RememberedTexts(self._embed_texts)
 
-    def _embed(self, images: torch.Tensor) -> torch.Tensor:
-        pixels = torch.stack([self.preprocess(image) for image in to_pil(images)])
+    def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
         embedded: torch.Tensor = self.model.encode_image(pixels.to(self.device))
         return embedded
 

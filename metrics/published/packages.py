@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +16,11 @@ from PIL import Image
 from torch import nn
 
 from harness.errors import HarnessError, NotMeasured, UsageError
+from harness.storage.writing import THREADS
 
 INSTALL = "in an environment of its own: make metrics, or pip install --constraint constraints/full-metrics.txt '.[metrics]'"
 Precision = Literal["fp32", "bf16"]
+Prepare = Callable[[Image.Image], torch.Tensor]
 MIN_SIDE = 32  # pixels; a smaller image tells these networks nothing
 PIXELS = 2**22  # of all images in one forward pass: 64 of 256 x 256, 4 of 1024 x 1024
 
@@ -89,13 +93,35 @@ def in_chunks(
     *,
     device: str = "cpu",
     precision: Precision = "fp32",
+    prepare: Prepare | None = None,
 ) -> torch.Tensor:
     """``network`` over checked images, so many at a time that large ones fit, ``side`` x ``side`` ones too; rows in float32.
 
-    ``precision`` bf16 lets autocast multiply in bfloat16 on ``device``.
+    ``precision`` bf16 lets autocast multiply in bfloat16 on ``device``. With ``prepare`` the network is given what that makes of
+    each image; see :func:`prepared`.
     """
+    size = images_at_once(checked(images), side)
+    parts = torch.split(images, size) if prepare is None else prepared(prepare, images, size)
     with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
-        return torch.cat([network(part).float() for part in torch.split(checked(images), images_at_once(images, side))])
+        return torch.cat([network(part).float() for part in parts])
+
+
+@cache
+def preparing() -> ThreadPoolExecutor:
+    """Threads that resize: Pillow lets go of Python's lock."""
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="preparing")
+
+
+def prepared(prepare: Prepare, images: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
+    """What ``prepare`` makes of each image, ``size`` of them at a time; the later ones are prepared in the background."""
+    begun = [preparing().submit(_prepared, prepare, image) for image in images]
+    for start in range(0, len(begun), size):
+        yield torch.stack([each.result() for each in begun[start : start + size]])
+
+
+def _prepared(prepare: Prepare, image: torch.Tensor) -> torch.Tensor:
+    (whole,) = to_pil(image[None])
+    return prepare(whole)
 
 
 def arithmetic(precision: Precision) -> dict[str, str]:

@@ -16,7 +16,7 @@ from harness.errors import NotMeasured
 from harness.models.reading import load_tensors
 from harness.text import cut_note
 from metrics.base import ImageTextEncoder, token_counts
-from metrics.published.packages import digest, existing, frozen, in_chunks, to_pil, weights_of
+from metrics.published.packages import digest, existing, frozen, in_chunks, weights_of
 from metrics.published.spec import Aesthetic, HpsV2, OpenClip, PickScoreWeights
 from metrics.remembered import RememberedTexts
 
@@ -50,12 +50,16 @@ class PickScore:
 
     def __call__(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """float32 [B] for uint8 [B, 3, H, W] and B prompts."""
-        image, text = F.normalize(in_chunks(self._embed_images, images), dim=-1), F.normalize(self.embed_texts(prompts), dim=-1)
+        image, text = in_chunks(self._embed_images, images, prepare=self._cropped), self.embed_texts(prompts)
+        image, text = F.normalize(image, dim=-1), F.normalize(text, dim=-1)
         return self.scale * (image * text).sum(dim=-1)
 
-    def _embed_images(self, images: torch.Tensor) -> torch.Tensor:
-        cropped = np.stack([np.asarray(cropped_to(self.side, image)) for image in to_pil(images)])
-        pixels = normalised(torch.from_numpy(cropped).permute(0, 3, 1, 2).to(self.device).float() / 255)
+    def _cropped(self, image: Image.Image) -> torch.Tensor:
+        """uint8 [side, side, 3]."""
+        return torch.from_numpy(np.array(cropped_to(self.side, image)))
+
+    def _embed_images(self, cropped: torch.Tensor) -> torch.Tensor:
+        pixels = normalised(cropped.permute(0, 3, 1, 2).to(self.device).float() / 255)
         embedded: torch.Tensor = self.model.visual_projection(self.model.vision_model(pixels).pooler_output)
         return embedded
 

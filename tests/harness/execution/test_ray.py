@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +28,7 @@ from tests.harness.execution.test_runner import files, write_preset
 ray = pytest.importorskip("ray")
 from ray.exceptions import OutOfMemoryError  # noqa: E402
 
-from harness.execution.ray import ClusterEngine, ClusterOptions, Pool  # noqa: E402
+from harness.execution.ray import AT_MOST, ClusterEngine, ClusterOptions, Pool  # noqa: E402
 
 # Loses its process the first time that it is attached with half of the samples made.
 DEADLY = """
@@ -153,6 +156,54 @@ def test_more_workers_than_the_cluster_has_room_for_are_told_at_once(
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize(("per_gpu", "room"), [(1, 2), (3, 6)])
+def test_workers_share_a_gpu_only_where_that_is_asked_for(per_gpu: int, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 64.0, "GPU": 2.0})
+    hired: list[float] = []
+    monkeypatch.setattr(Pool, "_hire", lambda pool: hired.append(pool.gpus))
+    monkeypatch.setattr(Pool, "facts", lambda pool: [Facts({}, 1)])
+    options = ClusterOptions(workers=room, per_gpu=per_gpu)
+    ClusterEngine(options, lambda: pytest.fail("made"), lambda: pytest.fail("made")).start()
+    assert hired == [pytest.approx(1 / per_gpu)] * room
+    many = ClusterEngine(replace(options, workers=room + 1), lambda: pytest.fail("made"), lambda: pytest.fail("made"))
+    with pytest.raises(UsageError, match=rf"at most {room}, each with a CPU and a GPU{' for 3' if per_gpu == 3 else ' of'}"):
+        many.start()
+
+
+class Storing:
+    """What it makes is stored when it has made the next thing, but for the last; sample 3 ends its process the first time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.made: list[tuple[Task, Future[TaskResult]]] = []
+
+    def do(self, task: Task) -> Future[TaskResult]:
+        (self.folder / f"{task.start}-{len(list(self.folder.glob(f'{task.start}-*')))}").touch()
+        if task.start == 3 and not (self.folder / "3-1").exists():
+            time.sleep(1)  # so that the driver has heard of sample 1
+            os._exit(1)
+        self.made.append((task, Future()))
+        for earlier, future in self.made[: None if task.start == 5 else -1]:
+            if not future.done():
+                future.set_result(TaskResult(earlier))
+        return self.made[-1][1]
+
+
+def test_what_was_being_stored_by_a_lost_worker_is_made_again_and_not_blamed(tmp_path: Path) -> None:
+    """Sample 2 was being stored, and 4 waited, when 3 ended the process."""
+    pool = Pool(partial(Storing, tmp_path), 1, 0.0, 60.0)
+    tasks = deque(Task("generate", "full", i, i + 1, 1) for i in range(6))
+    ends: list[tuple[int, bool]] = []
+    for outcome in pool.run(lambda: tasks.popleft() if tasks else None):
+        ends.append((outcome.task.start, outcome.loss is not None))
+        if outcome.loss:
+            tasks.appendleft(outcome.task)
+    pool.close()
+    assert [start for start, lost in ends if lost] == [3]
+    tries = {start: len(list(tmp_path.glob(f"{start}-*"))) for start in range(6)}
+    assert tries == {0: 1, 1: 1, 2: 2, 3: 2, 4: 1, 5: 1}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_any_number_of_workers(folders: dict[str, Path], tmp_path: Path, workers: int) -> None:
@@ -230,7 +281,7 @@ def test_a_worker_that_hangs_is_replaced_and_little_waits(tmp_path: Path) -> Non
         under_way -= 1
         ends.append((outcome.task.start, outcome.loss is not None))
     assert sorted(ends) == [(i, i == 3) for i in range(12)]
-    assert most == 2 and len(pool.idle) == 2
+    assert 2 <= most <= 2 * AT_MOST and len(pool.idle) == 2
     pool.shrink(0)
 
 

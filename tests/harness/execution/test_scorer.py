@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -13,9 +15,10 @@ import torch
 
 from harness.contracts import Batch, Metric, Unmeasurable
 from harness.execution.scorer import Scorer, to_score
-from harness.execution.tasks import Task
+from harness.execution.tasks import Task, TaskResult, attempt, outcome_of
 from harness.results import BASELINE, Direction, Failure, FloatArray, Score
 from harness.statistics.controls import CONTROLS
+from harness.storage.images import Pixels, decode_rgb
 from harness.storage.layout import Layout, Scored
 from harness.storage.measurements import read_measurement
 from harness.storage.records import read_json, read_score
@@ -58,6 +61,20 @@ class Brightness:
 
     def values(self, measured: FloatArray) -> FloatArray:
         return self.checked(measured)[:, 0]
+
+
+class Paired(Brightness):
+    """The distance to the full run, from the same noise."""
+
+    paired = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, [])
+        self.measurement = name
+
+    def measure(self, batch: Batch) -> FloatArray:
+        assert batch.full is not None
+        return (batch.images.float() - batch.full.float()).abs().mean(dim=(1, 2, 3))[:, None].numpy()
 
 
 def read_scores(run: Path, kind: Scored = "scores") -> dict[tuple[str, str], Score | Failure]:
@@ -207,3 +224,61 @@ def test_what_scoring_an_image_costs_does_not_grow_with_the_run(tmp_path: Path, 
         return len(read)
 
     assert receipts(80) <= 4 * receipts(20)
+
+
+def measured_ranges(scorer: Scorer, labels: tuple[str, ...]) -> list[TaskResult]:
+    """All ranges, each of all methods in turn, as the runner hands them out."""
+    tasks = [Task("measure", label, r.start, r.stop, 5) for r in chunks(12, 5) for label in labels]
+    made = [(task, attempt(scorer, task)) for task in tasks]
+    return [outcome_of(*each) for each in made]
+
+
+def test_each_image_is_decoded_once_and_each_receipt_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those of the full run, against which two paired metrics hold every method."""
+    opened: list[Path] = []
+    receipts: list[Path] = []
+    monkeypatch.setattr("harness.storage.reading.decode_rgb", lambda path, expected: opened.append(path) or decode_rgb(path))
+    monkeypatch.setattr("harness.storage.samples.read_json", lambda path: receipts.append(path) or read_json(path))
+    metrics: dict[str, Metric | Failure] = {name: Paired(name) for name in ("one", "two")}
+    scorer = Scorer(Few(), folder, metrics, 5)  # type: ignore[arg-type]
+    assert not any(outcome.error or outcome.failures for outcome in measured_ranges(scorer, (BASELINE, "fast")))
+    for label in (BASELINE, "fast"):
+        scorer.do(Task("summarise", label))
+    scorer.close()
+    assert sorted(opened) == sorted((folder / "samples").rglob("*.png")) and len(opened) == 24
+    assert sorted(receipts) == sorted((folder / "samples").rglob("chunk-*.json")) and len(receipts) == 6
+    found = read_scores(folder)
+    assert (values(found[BASELINE, "one"]) == 0).all() and (values(found["fast", "two"]) > 0).all()
+
+
+def test_the_next_range_is_read_while_one_is_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = threading.Event()
+
+    def noticed(path: Path, expected: str | None) -> Pixels:
+        if path.name == "000005.png":
+            read.set()
+        return decode_rgb(path, expected)
+
+    monkeypatch.setattr("harness.storage.reading.decode_rgb", noticed)
+
+    class Waiting(Brightness):
+        def measure(self, batch: Batch) -> FloatArray:
+            assert read.wait(20), "nobody reads the second range"
+            return super().measure(batch)
+
+    scorer = Scorer(Few(), folder, {"one": Waiting("one", [])}, 5)  # type: ignore[arg-type]
+    first = scorer.do(Task("measure", "fast", 0, 5, 5))
+    assert isinstance(first, Future) and not first.done()
+    second = scorer.do(Task("measure", "fast", 5, 10, 5))
+    assert first.done() and isinstance(second, Future) and not second.done()
+    assert second.result() == TaskResult(Task("measure", "fast", 5, 10, 5)) and second.done()
+    scorer.close()
+
+
+def test_a_damaged_image_is_an_error_of_its_own_range(folder: Path) -> None:
+    (folder / "samples" / "fast" / "000006.png").write_bytes(b"no image")
+    scorer = Scorer(Few(), folder, {"one": Brightness("one", [])}, 5)  # type: ignore[arg-type]
+    outcomes = measured_ranges(scorer, ("fast", BASELINE))
+    assert [(o.task.method, o.task.start) for o in outcomes if o.error] == [("fast", 5)]
+    assert "000006.png" in next(o.error for o in outcomes if o.error)
+    scorer.close()
