@@ -92,7 +92,10 @@ def ranges(experiment: Experiment, count: int, first: int = 0) -> list[Task]:
 def stage(pipeline: Any, experiment: Experiment, folder: Path, count: int) -> float:
     """Seconds of the product's sampling stage for ``count`` images of the full run."""
     sampler = Sampler(experiment, folder)
-    sampler.__dict__["pipeline"] = pipeline
+    if isinstance(pipeline, Sleeping):
+        pipeline.drive(sampler)
+    else:
+        sampler.__dict__["pipeline"] = pipeline
     engine = LocalEngine(lambda: sampler, lambda: sampler)
     engine.workers["sampler"] = sampler
     seconds = timed(engine, "sampler", ranges(experiment, count))

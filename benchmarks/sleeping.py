@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,6 +55,14 @@ class Sleeping:
         """A counter that nothing moves."""
         yield SimpleNamespace(rows=0.0)
 
+    def keeping_prompts(self, encoded: object) -> AbstractContextManager[None]:
+        """It encodes none."""
+        return nullcontext()
+
+    def drive(self, sampler: Sampler) -> None:
+        """Be the pipeline of a sampler; it has no weights that a method could leave changed."""
+        sampler.__dict__.update(pipeline=self, encoded=None, restoration=SimpleNamespace(faults=lambda seconds: []))
+
     def generate(self, prompts: Sequence[str], seed: int, indices: Sequence[int]) -> torch.Tensor:
         """The same images, after the device's time for so many."""
         whole = self.seconds * len(indices)
@@ -83,8 +91,8 @@ class SleepingSampler(Sampler):
 
     def __init__(self, experiment: Experiment, folder: Path, side: int, seconds: float, encoding_s: float) -> None:
         super().__init__(experiment, folder)
-        self.__dict__["pipeline"] = Sleeping(side, seconds)
-        writing.encode_png = SleepingEncoder(content(side)[0].numpy(), encoding_s)  # type: ignore[assignment]
+        Sleeping(side, seconds).drive(self)
+        writing.encode_png = SleepingEncoder(content(side)[0].numpy(), encoding_s)  # type: ignore[attr-defined]
 
     def facts(self) -> Facts:
         """Of no model."""
