@@ -1,6 +1,7 @@
 # make run    installs the light core into .venv and compares the bundled methods on the bundled text-to-image model
 # make test   installs the developer's tools too and runs the tests
-# make test-all      `make test`, then every family x method, the suite on a simulated GPU, and `make test-metrics`; what .ci/run calls
+# make test-all      `make test`, then every family x method, a simulated GPU, the notebooks of examples/, `make test-metrics`; what .ci/run calls
+# make test-notebooks  executes examples/*.ipynb
 # make test-slow     full-size models, coverage of intervals, processes of their own: tens of minutes, not part of the others
 # make metrics       installs the published metrics' packages into .venv-metrics (7 GB); the light core stays as it is
 # make test-metrics  runs the tests of the metrics there
@@ -28,7 +29,7 @@ define locked # environment, lock
 	$(1)/bin/$(PIP) --no-build-isolation --no-deps --editable .
 endef
 # The long suites, one marker of pytest each. `make test` leaves them out; each runs in a process of its own.
-LONG := slow simulated families
+LONG := slow simulated families notebooks
 SHORT := not gpu and not weights$(foreach suite,$(LONG), and not $(suite))
 
 .PHONY: run test test-all $(LONG:%=test-%) metrics test-metrics lint audit clean
@@ -39,7 +40,7 @@ run: $(VENV)/.core
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q --durations=10 -m "$(SHORT)" $(ARGS)
 
-test-all: test test-families test-simulated test-metrics
+test-all: test test-families test-simulated test-notebooks test-metrics
 
 $(LONG:%=test-%): test-%: $(VENV)/.dev
 	$(BIN)/python -m pytest -q --durations=5 -m "$* and not gpu and not weights" $(ARGS)

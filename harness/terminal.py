@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
@@ -41,7 +42,8 @@ class _Escaping(RenderHook):
 
 
 def make_console(**options: Any) -> Console:
-    """A console that escapes control characters, and takes no markup from a text."""
-    made = Console(markup=False, highlight=False, **options)
+    """A console that escapes control characters, and takes no markup from a text; a notebook gets plain lines, as a log does."""
+    notebook = {"force_jupyter": False, "force_terminal": False} if "ipykernel" in sys.modules else {}
+    made = Console(**{"markup": False, "highlight": False, **notebook, **options})
     made.push_render_hook(_Escaping())
     return made

@@ -4,7 +4,8 @@
 >>> ilf_bench.load_run("runs/tiny-text-...").timings  # doctest: +SKIP
 
 **Read runs** (without torch): :func:`load_run`, :func:`read_run`, :func:`read_measurement`, :func:`score_difference`.
-**Make runs**: :func:`run`, or :func:`prepare` and then :func:`dry_run` or :func:`execute`; :func:`build_report`.
+**Make runs**: :func:`run`; :func:`benchmark` on a diffusers pipeline in memory; or, step by step, :func:`prepare` and then
+:func:`dry_run` or :func:`execute`; :func:`build_report`. The first two return :class:`RunResults`, as :func:`load_run` does.
 **Use ILF in a diffusers pipeline of one's own**: :func:`apply`.
 **Write a method**: :class:`Method` and what it works on; ``ilf_bench.testing`` holds it to its contract. docs/add-a-method.md.
 **Write a metric**: :class:`Metric`, or the base classes :class:`BaseMetric` and :class:`FeatureMetric`. docs/metrics.md.
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
     from harness.storage.records import Run, read_run
     from ilf.apply import apply
     from ilf_bench.experiment import DryRun, Executed, Prepared, dry_run, execute, prepare, run
+    from ilf_bench.in_memory import benchmark
     from metrics.base import BaseMetric, FeatureMetric
     from metrics.context import MetricContext
-    from reports.load import RunFrames, load_run
+    from reports.load import RunResults, load_run
     from reports.render.build import build_paper, build_report
 
 _MODULES = {
@@ -49,9 +51,10 @@ _MODULES = {
     "harness.storage.records": ("Run", "read_run"),
     "ilf.apply": ("apply",),
     "ilf_bench.experiment": ("DryRun", "Executed", "Prepared", "dry_run", "execute", "prepare", "run"),
+    "ilf_bench.in_memory": ("benchmark",),
     "metrics.base": ("BaseMetric", "FeatureMetric"),
     "metrics.context": ("MetricContext",),
-    "reports.load": ("RunFrames", "load_run"),
+    "reports.load": ("RunResults", "load_run"),
     "reports.render.build": ("build_paper", "build_report"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -76,7 +79,7 @@ __all__ = [
     "Plan",
     "Prepared",
     "Run",
-    "RunFrames",
+    "RunResults",
     "Score",
     "SpeedOnly",
     "StepCost",
@@ -86,6 +89,7 @@ __all__ = [
     "UpfrontCost",
     "UsageError",
     "apply",
+    "benchmark",
     "build_paper",
     "build_report",
     "conditional_only",

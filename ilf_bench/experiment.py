@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from harness.config.description import describe_method
-from harness.config.prompts import load_prompts
-from harness.config.spec import load_spec
+from harness.config.prompts import PromptList, load_prompts
+from harness.config.spec import ExperimentSpec, load_spec
 from harness.contracts import Method, why_unscored
 from harness.cost.plan import Plan
 from harness.errors import NotMeasured
@@ -41,6 +41,7 @@ from ilf_bench.stand_ins import with_stand_ins
 from metrics.context import check_reference_path
 from metrics.published.spec import read_scorers
 from metrics.table import METRICS, MetricTable
+from reports.load import RunResults, frames
 from reports.render.build import build_report
 
 
@@ -90,8 +91,18 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path] = ()
     """Validate everything that can be validated before a weight is loaded; the device only where the work is done ``here``."""
     quiet_libraries()
     spec = load_spec(preset, overrides)
+    registry = registry_for(spec, preset, overrides.get("scorers"), plugins)
+    if here:
+        resolve_device(spec.device)
+    return planned(spec, find_plan(spec), load_prompts(spec.prompts), registry, here=here, preset=preset)
+
+
+def registry_for(spec: ExperimentSpec, preset: str, named: Any = None, plugins: Sequence[Path] = ()) -> Registry:
+    """Methods and metrics for a specification, whose metrics, scorers and reference are checked.
+
+    ``named``: the scorers that the user named; a program that only the preset's own file names is refused.
+    """
     IlfSettings.of(spec.training, spec.task)  # refuses a wrong training section
-    named = overrides.get("scorers")  # by the user; a program that the preset's own file names is refused
     registry = Registry.of(plugins).with_commands(command_metrics(None if named is None else locate(str(named))))
     registry.check_metrics(spec.metrics)
     if not (scorers := locate(spec.scorers)).is_dir():
@@ -100,23 +111,26 @@ def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path] = ()
             refuse_commands(found, f"{scorers}, which {preset} names")
     if spec.reference is not None:
         check_reference_path(locate(spec.reference))
-    if here:
-        resolve_device(spec.device)
+    return registry
+
+
+def planned(
+    spec: ExperimentSpec, plan: Plan, listed: PromptList, registry: Registry, *, here: bool = True, preset: str = ""
+) -> Prepared:
+    """The methods of a specification on the pipeline whose plain run is ``plan``, and what each costs."""
     built = [registry.method(text) for text in spec.methods]
-    plan = find_plan(spec)
     for method, text in zip(built, spec.methods, strict=True):
         registry.check_plan(text, method, plan)
-    methods = with_stand_ins(method_labels(built), plan, spec, preset, here=here)
+    methods = with_stand_ins(method_labels(built), plan, spec, preset or spec.name, here=here)
     texts = {method.label: text for method, text in zip(built, spec.methods, strict=True)}
     plans = {label: predict(label, method, plan) for label, method in methods.items()}
-    listed = load_prompts(spec.prompts)
-    planned = {label: describe_method(label, texts[label], method, plan, registry.plugins) for label, method in methods.items()}
-    planned = {
+    described = {label: describe_method(label, texts[label], method, plan, registry.plugins) for label, method in methods.items()}
+    described = {
         label: replace(record, identity=known_identity(record, methods[label], spec, listed.record(), registry.plugins))
-        for label, record in planned.items()
+        for label, record in described.items()
     }
     prompts, one = listed.repeated(spec.samples), prompt_bytes(plan, spec.dtype)
-    experiment = Experiment(spec, methods, planned, prompts, listed.record(), registry.plugins, one)
+    experiment = Experiment(spec, methods, described, prompts, listed.record(), registry.plugins, one)
     return Prepared(experiment, plans, {name: registry.metrics[name] for name in spec.metrics if name not in METRICS})
 
 
@@ -142,17 +156,18 @@ def run(
     out: str | Path = "runs",
     console: Console = terminal,
     again: bool = False,
-) -> Executed:
+) -> RunResults:
     """Compare methods in this process, from a preset's name (or a YAML file) to a recorded run and its report.
 
     ``overrides`` replaces fields of the preset: ``{"methods": ("full", "steps:10"), "samples": 64, "timing": {"rounds": 4}}``.
     ``plugins`` are Python files with methods of one's own, ``out`` is the folder of all runs and of their history. Calling it
     again resumes what was interrupted, and with ``again`` measures a finished run once more, beside it. Raises
     :class:`harness.errors.HarnessError` before anything is sampled where the preset is wrong; a method or metric that fails
-    later stops no other and is in ``failures``.
+    later stops no other and says why in the tables ``methods`` and ``scores``.
     """
     called = f"ilf_bench.run({preset!r}, {dict(overrides or {})!r})"
-    return execute(prepare(preset, dict(overrides or {}), plugins), place(str(out)), console, command=called, again=again)
+    prepared = prepare(preset, dict(overrides or {}), plugins)
+    return frames(execute(prepared, place(str(out)), console, command=called, again=again).run)
 
 
 def execute(

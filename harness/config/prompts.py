@@ -23,7 +23,7 @@ import hashlib
 import importlib
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,13 @@ def load_prompts(name: str) -> PromptList:
         return _checked(name, _from_hub(KNOWN[name]))
     path, column = _split_column(name)
     return _checked(name, _entries(path, column, name))
+
+
+def checked_prompts(texts: Sequence[str], source: str = "the prompts") -> PromptList:
+    """Prompts that are in memory, stripped and checked as a file's are. Raises :class:`UsageError`."""
+    if wrong := [text for text in texts if not isinstance(text, str)]:
+        raise UsageError(expected=f"texts in {source}", got=repr(wrong[0]), remedy="give strings, classes too")
+    return _checked(source, ((number, text, "") for number, text in enumerate(texts, 1)))
 
 
 def _split_column(name: str) -> tuple[Path, str | None]:

@@ -120,14 +120,14 @@ class _Stage:
         spent = 0.0 if self.begun is None else now - self.begun
         note = f", {self.note}" if self.note else ""
         if self.total is None:
-            return f"{self.name}: {'done in' if self.ended else 'for'} {clock(spent)}{note}"
+            return f"{self.name}: {'done in' if self.ended else 'running for'} {clock(spent)}{note}"
         new = self.done - self.before
         rate = new / spent if new and spent > 0 else 0.0
         text = f"{self.name}: {self.done} of {self.total}"
         if self.ended or self.done >= self.total:
             return f"{text} in {clock(spent)}{note}"
         if not rate:
-            return f"{text}, for {clock(spent)}{note}"
+            return f"{text} after {clock(spent)}{note}"
         speed = f"{rate:.3g}/s" if rate >= 0.1 else f"{1 / rate:.3g} s each"
         return f"{text}, {speed}, {clock((self.total - self.done) / rate)} to go{note}"
 

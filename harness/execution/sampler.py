@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
@@ -42,11 +42,19 @@ from harness.timing.rounds import Rounds
 TIMING_SEED_OFFSET = 1_000_000  # timed images are not the scored ones
 
 
+@dataclass(frozen=True)
+class Lent:
+    """A pipeline that is already in memory, and the digest that identifies it."""
+
+    pipeline: Pipeline
+    digest: str
+
+
 class Sampler:
     """Does ``generate``, ``finish`` and ``time``. The pipeline stays loaded, and a method attached until another is wanted."""
 
-    def __init__(self, experiment: Experiment, folder: Path) -> None:
-        self.experiment, self.spec, self.folder = experiment, experiment.spec, folder
+    def __init__(self, experiment: Experiment, folder: Path, lent: Lent | None = None) -> None:
+        self.experiment, self.spec, self.folder, self.lent = experiment, experiment.spec, folder, lent
         self.attached: tuple[str, BlockCounter] | None = None
         self.stack = ExitStack()
         self.batches: dict[str, int] = {}  # what memory allowed, where it was less than the preset's
@@ -63,7 +71,9 @@ class Sampler:
 
     @cached_property
     def pipeline(self) -> Pipeline:
-        """Loaded on first use, once it is known that it fits, and again after a method has left it changed."""
+        """Loaded on first use where none is lent, once it is known that it fits, and again after a method has left it changed."""
+        if self.lent:
+            return self.lent.pipeline
         with loading(self.placed, self.room):
             return load_pipeline(self.spec, self.placed.offload)
 
@@ -75,6 +85,8 @@ class Sampler:
     @cached_property
     def placed(self) -> Placement:
         """Where the parts of the pipeline lie, and the batch that is predicted to fit."""
+        if self.lent:
+            return Placement("none", self.spec.batch, None)  # it lies where its owner has put it
         quiet_libraries()
         return place(self.spec, self.experiment.prompts, self.room)
 
@@ -103,7 +115,7 @@ class Sampler:
     @cached_property
     def model(self) -> str:
         """The digest of the pipeline."""
-        return model_digest(self.pipeline)
+        return self.lent.digest if self.lent else model_digest(self.pipeline)
 
     def _identity(self, label: str) -> dict[str, str]:
         """What decides a method's images and times, as far as it is known by now."""

@@ -96,7 +96,8 @@ class RelativeCosts:
             n = len(log.influence)
             uniform = np.random.default_rng(2).random(len(deviations))
             deviations = deviations * math.sqrt(n / (n - 1)) * np.sqrt(log.dof / chdtri(log.dof, uniform))
-        result: FloatArray = np.exp(log.value + deviations)
+        with np.errstate(over="ignore"):  # two rounds say so little that a bound may be infinite
+            result: FloatArray = np.exp(log.value + deviations)
         return result
 
 

@@ -8,10 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,11 +25,15 @@ GRID, MUTED, BAND = "#d8dee4", "#57606a", "#c9ced4"
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure in the formats that papers take."""
+    """One figure in the formats that papers take; a notebook shows it. ``name``: for example ``psnr-seconds``."""
 
     name: str
     pdf: bytes
     svg: bytes
+
+    def _repr_svg_(self) -> str:
+        """What a notebook shows."""
+        return self.svg.decode()
 
 
 def paper_figures(plots: list[Plot]) -> list[Drawing]:
@@ -49,7 +49,6 @@ def _drawing(plot: Plot) -> Drawing:
             "svg": {"Date": None, "Creator": None},
         }
         made = {kind: _save(figure, kind, facts) for kind, facts in metadata.items()}
-        plt.close(figure)
     return Drawing(plot.name, made["pdf"], made["svg"])
 
 
@@ -90,7 +89,7 @@ def _draw(plot: Plot) -> Figure:
     columns = _in_two_columns(entries)
     legend = LEGEND_LINE * max(_lines(column) for column in columns) + 0.08
     height = TOP + PLOT_HEIGHT + BOTTOM + legend
-    figure = plt.figure(figsize=(WIDTH, height))
+    figure = Figure(figsize=(WIDTH, height))
     axes = figure.add_axes((LEFT / WIDTH, (BOTTOM + legend) / height, 1 - (LEFT + RIGHT) / WIDTH, PLOT_HEIGHT / height))
     _cost_axis(axes, plot)
     _draw_points(axes, plot)

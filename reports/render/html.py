@@ -52,8 +52,6 @@ def html_report(
     """
     numbers = {row.label: i for i, row in enumerate(table.rows)}
     context = {
-        "title": title(run),
-        "subtitle": subtitle(run),
         "command": without_credentials(str(run.environment.get("command") or "")),
         "run": run,
         "gallery": bool(stored),
@@ -62,7 +60,6 @@ def html_report(
         **_drawings(run, table, plots, stages, numbers),
         **_apart(run, numbers),
         "sheet": sheet and _sources(sheet),
-        "short": lambda text: shorten(text, PROMPT_LETTERS),
         "facts": facts(run),
         "failures": failures(run),
         "statistics": STATISTICS,
@@ -71,12 +68,28 @@ def html_report(
     return render_page("report.html.jinja", "report.js", "data: 'self'", context)
 
 
+def first_screen(run: Run, table: Table, plots: list[Plot], sheet: Sheet | None) -> str:
+    """What the report begins with as a page of its own, its few images inside, for a notebook."""
+    numbers = {row.label: i for i, row in enumerate(table.rows)}
+    context = {
+        **_first_screen(run, table, sheet, numbers),
+        "page": _marks(run, table, plots, numbers),
+        "symbols": symbols(looks(run).values()),
+        "gallery": False,
+        "thumb": lambda thumbnail: data_uri(thumbnail.content, thumbnail.kind),
+    }
+    return render_page("first_screen.html.jinja", "report.js", "data:", context)
+
+
 def _first_screen(run: Run, table: Table, sheet: Sheet | None, numbers: Mapping[str, int]) -> dict[str, Any]:
     """What the page begins with: chips, a sentence, one plot, images, and a row for each method."""
     first = overview(run)
     main = tuple(column for key in first.shown for column in table.metrics if column.key == key)
     frames = (WIDE_FRAME, NARROW_FRAME) if main else ()
     return {
+        "title": title(run),
+        "subtitle": subtitle(run),
+        "short": lambda text: shorten(text, PROMPT_LETTERS),
         "chips": chips(run, first),
         "sentence": sentence(run, first),
         "overview": rows(run, first),
@@ -93,10 +106,9 @@ def _tables(
     """Duels, matrices and the comparison, with the marks that stand beside a method's name."""
     style, found = looks(run), duels(run)
     seen = {plot.axis for plot in plots} | {part.axis for part in found}
-    page = {"looks": _drawn(style, table, plots), "numbers": numbers, "mark": mark, "heading": unbroken}
     return {
         "contents": _contents(run, found, plots, table, stored),
-        "page": {**page, "breakable": breakable, "most": DRAWN},
+        "page": _marks(run, table, plots, numbers),
         "symbols": symbols([*style.values(), PUBLISHED]),
         "legend": legend(run),
         "duels": found,
@@ -141,6 +153,12 @@ def _apart(run: Run, numbers: Mapping[str, int]) -> dict[str, Any]:
         "anchor_head": ANCHOR_HEAD,
         "beside_head": BESIDE_HEAD,
     }
+
+
+def _marks(run: Run, table: Table, plots: list[Plot], numbers: Mapping[str, int]) -> dict[str, Any]:
+    """How tables name a method: with its mark, its number and its label, and how many rows they show at once."""
+    page = {"looks": _drawn(looks(run), table, plots), "numbers": numbers, "mark": mark, "heading": unbroken}
+    return {**page, "breakable": breakable, "most": DRAWN}
 
 
 def _drawn(style: Mapping[str, Look], table: Table, plots: list[Plot]) -> Mapping[str, Look]:

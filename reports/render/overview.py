@@ -124,8 +124,8 @@ def sentence(run: Run, found: Overview) -> str:
         parts.append(f"{_some(losing)} {'does' if len(losing) == 1 else 'do'} not.")
     open_ = [line for line in lines if by[line.label] == Outcome.CANNOT_TELL.value]
     if open_:
-        tests = len(lines) * _metrics(open_[0])
-        parts.append(f"{_some(open_)} is not distinguishable from fewer steps{_would_take(run, open_[0], tests)}.")
+        tests, verb = len(lines) * _metrics(open_[0]), "is" if len(open_) == 1 else "are"
+        parts.append(f"{_some(open_)} {verb} not distinguishable from fewer steps{_would_take(run, open_[0], tests)}.")
     missing = [line for line in lines if by[line.label] == Outcome.NOT_MEASURED.value]
     if missing:
         parts.append(f"{_some(missing)} {'was' if len(missing) == 1 else 'were'} not measured.")

@@ -30,11 +30,11 @@ def lines(console: Console) -> list[str]:
     ("one", "text"),
     [
         (_Stage("generate full", 296, 64, begun=0.0), "generate full: 64 of 296, 3.2/s, 0:01:12 to go"),
-        (_Stage("generate full", 296, 0, begun=0.0), "generate full: 0 of 296, for 0:00:20"),
+        (_Stage("generate full", 296, 0, begun=0.0), "generate full: 0 of 296 after 0:00:20"),
         (_Stage("generate full", 296, 196, 96, begun=0.0), "generate full: 196 of 296, 5/s, 0:00:20 to go"),
         (_Stage("time", 8, 1, begun=0.0), "time: 1 of 8, 20 s each, 0:02:20 to go"),
         (_Stage("train", 8, 8, begun=0.0, note="loss 0.1"), "train: 8 of 8 in 0:00:20, loss 0.1"),
-        (_Stage("load", None, 0, begun=0.0), "load: for 0:00:20"),
+        (_Stage("load", None, 0, begun=0.0), "load: running for 0:00:20"),
         (_Stage("load", None, 0, begun=0.0, ended=True), "load: done in 0:00:20"),
         (_Stage("failed", 8, 3, begun=0.0, ended=True), "failed: 3 of 8 in 0:00:20"),
     ],
@@ -51,7 +51,7 @@ def test_a_log_gets_a_line_at_least_once_an_interval(log: Console, monkeypatch: 
         followed.advance(slow)
         followed.advance(slow)
     said = lines(log)
-    assert 3 <= len(said) - 1 <= 6 and said[-1].startswith("slow: 2 of 2 in ") and said[0] == "slow: 0 of 2, for 0:00:00"
+    assert 3 <= len(said) - 1 <= 6 and said[-1].startswith("slow: 2 of 2 in ") and said[0] == "slow: 0 of 2 after 0:00:00"
 
 
 def test_quick_stages_get_one_line_each_and_the_thread_ends(log: Console) -> None:
