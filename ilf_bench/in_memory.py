@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
-from torch import nn
 
 from harness.config.prompts import PromptList, checked_prompts
 from harness.config.solvers import OWN
@@ -58,7 +54,8 @@ def benchmark(
     pipeline's own default), ``solver`` (the pipeline's own scheduler), ``samples`` (one per prompt), ``batch`` (at most 8),
     ``seed``, ``timing={"rounds": 3}``, ``scorers``, ``reference``. ``out`` is the folder of all runs. Calling it again with the
     same pipeline and settings resumes; the pipeline is identified by its parameters, buffers and configurations
-    (:func:`harness.models.identity.memory_digest`), not by hooks or changed code. Afterwards the pipeline has its own scheduler again.
+    (:func:`harness.models.identity.memory_digest`), not by hooks or changed code. Afterwards the
+    pipeline has its own scheduler again.
 
     Raises :class:`harness.errors.UsageError` on wrong settings, and :class:`harness.errors.ArtifactError` on a pipeline of an
     unknown family; a method or metric that fails later stops no other and says why in the tables ``methods`` and ``scores``.

@@ -15,6 +15,7 @@ from torch import nn
 from harness.config.description import describe_method
 from harness.config.prompts import prompt_note
 from harness.config.spec import is_random
+from harness.errors import ArtifactError
 from harness.execution.code import code_digest
 from harness.execution.environment import describe
 from harness.execution.experiment import Experiment
@@ -39,6 +40,7 @@ from harness.storage.samples import chunks
 from harness.storage.writing import Writer
 from harness.timing.rounds import Rounds
 
+LOAD_AGAIN = "load the pipeline again, and leave out the method that does not give it back"
 TIMING_SEED_OFFSET = 1_000_000  # timed images are not the scored ones
 
 
@@ -61,6 +63,7 @@ class Sampler:
         self.rounds: Rounds | None = None
         self.writer = Writer()
         self.leaks: list[Failure] = []
+        self.lent_is_changed = False
         self.since = 0.0
         self.encoded_ahead: tuple[range, int] | None = None
 
@@ -73,6 +76,8 @@ class Sampler:
     def pipeline(self) -> Pipeline:
         """Loaded on first use where none is lent, once it is known that it fits, and again after a method has left it changed."""
         if self.lent:
+            if self.lent_is_changed:
+                raise ArtifactError(expected="the pipeline as it was lent", got="one that a method changed", remedy=LOAD_AGAIN)
             return self.lent.pipeline
         with loading(self.placed, self.room):
             return load_pipeline(self.spec, self.placed.offload)
@@ -257,6 +262,7 @@ class Sampler:
 
     def _forget_pipeline(self) -> None:
         """It is loaded again when it is needed; prompts that were encoded with it are encoded again."""
+        self.lent_is_changed = self.lent is not None
         for name in ("pipeline", "restoration", "encoded"):
             self.__dict__.pop(name, None)
         self.encoded_ahead = None

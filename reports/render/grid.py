@@ -95,17 +95,15 @@ def paper_grid(stored: Mapping[str, Mapping[int, Sample]]) -> bytes | None:
 
 
 def labelled_grid(stored: Mapping[str, Mapping[int, Sample]]) -> Image.Image | None:
-    """A row a method, a column a prompt, with their labels; None where there is no sample that all have."""
+    """The chosen samples of the first methods; None where there is no sample that all have."""
     rows = dict(list(stored.items())[:PAPER_ROWS])
     columns = choose(list(rows.values()))
     if not columns:
         return None
-    buffer = io.BytesIO()
-    labelled_grid(rows, columns).save(buffer, format="PNG")  # twelve times as fast as optimised, and 2% larger
-    return buffer.getvalue()
+    return grid_of(rows, columns)
 
 
-def labelled_grid(rows: Mapping[str, Mapping[int, Sample]], columns: Sequence[Sample]) -> Image.Image:
+def grid_of(rows: Mapping[str, Mapping[int, Sample]], columns: Sequence[Sample]) -> Image.Image:
     """A row for each method and a column for each sample, RGB, with the labels and the prompts as text."""
     font = _font()
     headings = [wrap(sample.prompt, font, CELL, 4) for sample in columns]

@@ -12,7 +12,7 @@ from harness.storage.records import Run
 from reports.analysis.overview import main_metric
 from reports.analysis.select import Sample
 from reports.render.figures import Drawing, paper_figures
-from reports.render.grid import COLUMNS, PAPER_ROWS, choose, labelled_grid, sample_sheet, stored_samples
+from reports.render.grid import COLUMNS, PAPER_ROWS, choose, grid_of, sample_sheet, stored_samples
 from reports.render.html import first_screen
 from reports.render.plots import BLOCK_AXIS, SECONDS_AXIS, speed_plots
 from reports.render.tables import comparison_table
@@ -61,7 +61,7 @@ def contact_sheet(run: Run, prompt: str | int | None = None, methods: Sequence[s
     columns = choose(list(rows.values())) if prompt is None else _of_prompt(rows, prompt)
     if not columns:
         raise UsageError(expected="a run that kept its images", got=f"none in {run.path}", remedy="run it again")
-    return labelled_grid(rows, columns)
+    return grid_of(rows, columns)
 
 
 def _of_prompt(rows: Mapping[str, Mapping[int, Sample]], prompt: str | int) -> list[Sample]:

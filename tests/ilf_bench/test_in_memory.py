@@ -78,6 +78,42 @@ def test_the_pipeline_is_given_back_after_a_failure(folders: dict[str, Path], tm
     assert pipe.scheduler is scheduler
 
 
+LEAKY = """
+from contextlib import contextmanager
+from dataclasses import dataclass
+import torch
+
+@dataclass(frozen=True)
+class Leaky:
+    "Leaves a weight changed."
+    label = "leaky"
+
+    def plan(self, plan):
+        return plan
+
+    @contextmanager
+    def attach(self, pipeline):
+        with torch.no_grad():
+            next(pipeline.transformer.parameters()).add_(0.1)
+        yield
+
+METHODS = {"leaky": Leaky}
+"""
+
+
+def test_after_a_method_that_does_not_give_the_pipeline_back_nothing_is_measured_on_it(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "leaky.py").write_text(LEAKY)
+    plugins = [tmp_path / "leaky.py"]
+    pipe, methods = load(folders["pixart"]), ["leaky", "steps:2"]
+    run = ilf_bench.benchmark(pipe, methods, PROMPTS, ["psnr"], plugins=plugins, out=tmp_path / "runs", **SETTINGS)
+    failures = run.methods.set_index("label")["failure"]
+    assert all("load the pipeline again" in failures[label] for label in ("full", "2 steps"))
+    assert "load the pipeline again" not in failures["leaky"] and failures["leaky"]
+    assert run.timings.empty and run.scores["value"].isna().all() and not run.record.complete
+
+
 def changed_weight(pipe: Any) -> None:
     with torch.no_grad():
         next(pipe.vae.parameters()).view(-1)[0].add_(1e-3)
