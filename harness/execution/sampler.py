@@ -40,7 +40,7 @@ from harness.storage.samples import chunks
 from harness.storage.writing import Writer
 from harness.timing.rounds import Rounds
 
-LOAD_AGAIN = "load the pipeline again, and leave out the method that does not give it back"
+LOAD_AGAIN = "load the pipeline again, and leave that method out"
 TIMING_SEED_OFFSET = 1_000_000  # timed images are not the scored ones
 
 
@@ -63,7 +63,7 @@ class Sampler:
         self.rounds: Rounds | None = None
         self.writer = Writer()
         self.leaks: list[Failure] = []
-        self.lent_is_changed = False
+        self.changed_by = ""  # the method that left a lent pipeline changed
         self.since = 0.0
         self.encoded_ahead: tuple[range, int] | None = None
 
@@ -76,8 +76,9 @@ class Sampler:
     def pipeline(self) -> Pipeline:
         """Loaded on first use where none is lent, once it is known that it fits, and again after a method has left it changed."""
         if self.lent:
-            if self.lent_is_changed:
-                raise ArtifactError(expected="the pipeline as it was lent", got="one that a method changed", remedy=LOAD_AGAIN)
+            if self.changed_by:
+                got = f"one that {self.changed_by} left changed"
+                raise ArtifactError(expected="the pipeline as it was lent", got=got, remedy=LOAD_AGAIN)
             return self.lent.pipeline
         with loading(self.placed, self.room):
             return load_pipeline(self.spec, self.placed.offload)
@@ -257,12 +258,13 @@ class Sampler:
             self._leaked(left[0], faults)
 
     def _leaked(self, label: str, faults: Sequence[str]) -> None:
+        self.changed_by = label
         self.leaks.append(Failure(label, "", leak_reason(faults)))
         self._forget_pipeline()
 
     def _forget_pipeline(self) -> None:
         """It is loaded again when it is needed; prompts that were encoded with it are encoded again."""
-        self.lent_is_changed = self.lent is not None
+        self.changed_by = self.changed_by or "a method"
         for name in ("pipeline", "restoration", "encoded"):
             self.__dict__.pop(name, None)
         self.encoded_ahead = None
