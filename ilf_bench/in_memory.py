@@ -107,7 +107,7 @@ def _spec(
     settings: Mapping[str, Any],
 ) -> ExperimentSpec:
     """The specification of the run; every wrong field is named in one message."""
-    if ours := {"pipeline", "prompts", "task", "device", "dtype", "title"} & set(settings):
+    if ours := {"pipeline", "prompts", "task", "device", "dtype", "offload", "title"} & set(settings):
         raise UsageError(expected="settings that the pipeline does not have itself", got=sorted(ours)[0], remedy="leave it out")
     content: dict[str, Any] = {
         "name": name or f"in-memory-{type(pipe).__name__.removesuffix('Pipeline').lower()}",
@@ -119,6 +119,7 @@ def _spec(
         "metrics": list(metrics),
         "device": str(pipe.device),
         "dtype": str(pipe.transformer.dtype).removeprefix("torch."),
+        "offload": "none",
         "solver": OWN,
         "guidance": _default(pipe, "guidance_scale"),
         "samples": len(prompts.texts),
