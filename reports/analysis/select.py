@@ -15,7 +15,7 @@ from harness.storage.layout import Layout
 from harness.storage.locations import inside
 from harness.storage.records import Run, read_json
 
-STAGES = ("text", "denoise", "decode")
+STAGES = ("text", "denoise", "decode", "copy")
 TIMING = "timing"  # what a failure to time is filed under; at a further batch size, _batch_ and the size follow
 
 
@@ -28,9 +28,9 @@ class Sample:
     path: Path
 
 
-def rounds_of(run: Run, label: str) -> dict[int, float]:
-    """Seconds per image of one method in each interleaved round; empty where it was never timed."""
-    return {t.round: t.latency_s / t.batch for t in run.timings_of.get(label, ())}
+def rounds_of(run: Run, label: str, quantity: str = "latency_s") -> dict[int, float]:
+    """Seconds per image of one method in each interleaved round, end to end or of one stage; empty where it was never timed."""
+    return {t.round: getattr(t, quantity) / t.batch for t in run.timings_of.get(label, ())}
 
 
 def seconds_per_image(run: Run, label: str) -> FloatArray:
@@ -43,15 +43,27 @@ def stage_seconds(run: Run, label: str) -> dict[str, float]:
     mine = run.timings_of.get(label, ())
     if not mine:
         return {}
-    values = {"text": [t.text_s / t.batch for t in mine], "denoise": [t.denoise_s / t.batch for t in mine]}
-    values["decode"] = [t.decode_s / t.batch for t in mine]
+    values = {stage: [getattr(t, f"{stage}_s") / t.batch for t in mine] for stage in STAGES}
     return {stage: float(np.median(values[stage])) for stage in STAGES}
 
 
-def same_round_ratio(run: Run, numerator: str, denominator: str) -> Interval | None:
+def beside_denoising(run: Run) -> float | None:
+    """The share of the full run's time that is none of the denoiser's: text, decoding, copying; None where it was not timed."""
+    stages = stage_seconds(run, BASELINE)
+    total = sum(stages.values())
+    return 1 - stages["denoise"] / total if total > 0 else None
+
+
+def energy_per_image(run: Run, label: str) -> float | None:
+    """Median joules per image that the GPU took over the rounds; None where no round knew them."""
+    known = [t.energy_j / t.batch for t in run.timings_of.get(label, ()) if t.energy_j is not None]
+    return float(np.median(known)) if known else None
+
+
+def same_round_ratio(run: Run, numerator: str, denominator: str, quantity: str = "latency_s") -> Interval | None:
     """How many times as long the numerator takes, over the rounds that timed both; None where there is no such round."""
-    above, below = rounds_of(run, numerator), rounds_of(run, denominator)
-    shared = sorted(above.keys() & below.keys())
+    above, below = rounds_of(run, numerator, quantity), rounds_of(run, denominator, quantity)
+    shared = sorted(r for r in above.keys() & below.keys() if above[r] > 0 and below[r] > 0)
     if not shared:
         return None
     return time_ratio(np.array([above[r] for r in shared]), np.array([below[r] for r in shared]))

@@ -72,13 +72,18 @@ COST_COLUMNS = (
     Column("block_evaluations", "Block evaluations", "evaluations per image", "lower"),
     Column("latency_s", "Time per image (median)", "s per image", "lower"),
     Column("latency_p95_s", "p95", "s per image", "lower"),
-    Column("speed_up", "Speed-up over full", "×", "higher"),
+    Column("speed_up", "Speed-up over full, end to end", "×", "higher"),
     Column("block_speed_up", "Block speed-up", "×", "higher"),
     Column("peak_memory_bytes", "Peak memory", "bytes", "lower"),
 )
 THROTTLED = Column("throttled", "Throttled calls", "calls", "lower")
 TIME_COLUMNS = (*(c for c in COST_COLUMNS if c.key in ("latency_s", "latency_p95_s", "speed_up", "peak_memory_bytes")), THROTTLED)
-STAGE_COLUMNS = tuple(Column(f"{stage}_s", stage.capitalize(), "s per image", "lower") for stage in STAGES)
+STAGE_COLUMNS = (
+    *(Column(f"{stage}_s", stage.capitalize(), "s per image", "lower") for stage in STAGES),
+    Column("speed_up", "Speed-up over full, end to end", "×", "higher"),
+    Column("denoise_speed_up", "Speed-up over full, denoising only", "×", "higher"),
+    Column("energy_j", "Energy", "J per image", "lower"),
+)
 TRAINING_COLUMNS = (
     Column("training_s", "Training time", "s", "lower"),
     Column("calibration_s", "Calibration", "s", "lower"),

@@ -30,7 +30,7 @@ from reports.render.published import ANCHOR_HEAD, BESIDE_HEAD, apart
 from reports.render.published_plots import published_plots
 from reports.render.style import PUBLISHED, Look, families, looks
 from reports.render.svg import mark, plot_svg, shorten, stages_svg, symbols
-from reports.render.words import TINY_WARNING, facts, failures, throttle_sentence, title_of
+from reports.render.words import TINY_WARNING, facts, failures, stage_sentence, throttle_sentence, title_of
 
 MARKS = {Verdict.BETTER: "▲", Verdict.WORSE: "▼", Verdict.INDISTINGUISHABLE: "≈", Verdict.NOT_COMPARABLE: "–"}
 OPEN_UP_TO = 3  # with more accelerators than this, the reasons of the answer start folded
@@ -136,6 +136,7 @@ def _drawings(run: Run, table: Table, plots: list[Plot], stages: Stages | None, 
         "svg": lambda plot: plot_svg(plot, numbers),
         "stages": stages_svg(stages, numbers) if stages else "",
         "stage_columns": STAGE_COLUMNS,
+        "stage_sentence": stage_sentence(run),
         "throttled": throttle_sentence(run) if throttled else "",
     }
 

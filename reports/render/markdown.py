@@ -16,7 +16,14 @@ from reports.render.cells import STAGE_COLUMNS, TRAINING_COLUMNS, Cell, Column, 
 from reports.render.escape import csv_text, markdown_text
 from reports.render.published import ANCHOR_HEAD, BESIDE_HEAD, Apart, apart
 from reports.render.tables import comparison_table
-from reports.render.words import TINY_WARNING, answer_sentences, disagreement_sentences, facts, sensitivity_sentences
+from reports.render.words import (
+    TINY_WARNING,
+    answer_sentences,
+    disagreement_sentences,
+    facts,
+    sensitivity_sentences,
+    stage_sentence,
+)
 
 CSV_COLUMNS = ("method", "quantity", "value", "low", "high", "n", "unit", "direction", "verdict", "failure")
 
@@ -37,7 +44,13 @@ def markdown_report(run: Run) -> str:
         parts += ["## Paired difference to full (95% interval)", _differences(table)]
     for part in table.batches:
         parts += [f"## Time at batch {part.batch}", _plain(part.rows, part.columns)]
-    parts += ["## Stages", _plain(table.rows, STAGE_COLUMNS), "## Training cost", _plain(_trained(table), TRAINING_COLUMNS)]
+    parts += [
+        "## Stages",
+        stage_sentence(run),
+        _plain(table.rows, STAGE_COLUMNS),
+        "## Training cost",
+        _plain(_trained(table), TRAINING_COLUMNS),
+    ]
     if others := apart(run):
         parts += ["## Published elsewhere: not measured here, not ranked", *_apart(others)]
     parts += [

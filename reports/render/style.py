@@ -17,7 +17,7 @@ from reports.analysis.select import is_fewer_steps, method_order
 LIGHT = ("#0072b2", "#e56716", "#00805c", "#b8578f", "#7f5c00", "#349dce", "#7d7200", "#612088", "#8c564b")
 DARK = ("#5db0f5", "#ff8b4a", "#2fc79a", "#e59ac6", "#f0b429", "#8dcff5", "#d3c944", "#b795e0", "#c9978c")
 INK_LIGHT = "#1b1f24"
-STAGE_COLOURS = {"text": LIGHT[4], "denoise": LIGHT[0], "decode": LIGHT[2]}
+STAGE_COLOURS = {"text": LIGHT[4], "denoise": LIGHT[0], "decode": LIGHT[2], "copy": LIGHT[5]}
 MARKERS = ("s", "^", "D", "v", "P", "X", "h", "<", ">", "p", "d", "*")
 BASELINE_MARKER = "o"
 PUBLISHED_MARKER = "x"  # no method has it

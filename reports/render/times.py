@@ -8,7 +8,14 @@ import numpy as np
 
 from harness.results import BASELINE
 from harness.storage.records import Run
-from reports.analysis.select import peak_memory, same_round_ratio, seconds_per_image, stage_seconds, throttled_calls
+from reports.analysis.select import (
+    energy_per_image,
+    peak_memory,
+    same_round_ratio,
+    seconds_per_image,
+    stage_seconds,
+    throttled_calls,
+)
 from reports.format import interval_text, megabytes, number
 from reports.render.cells import STAGE_COLUMNS, THROTTLED, TIME_COLUMNS, Cell, failed
 
@@ -35,13 +42,13 @@ def time_cells(run: Run, label: str, reason: str) -> dict[str, Cell]:
     return cells
 
 
-def _speed_up(run: Run, label: str, n: int) -> Cell:
+def _speed_up(run: Run, label: str, n: int, key: str = "speed_up", quantity: str = "latency_s") -> Cell:
     if label == BASELINE:
-        return Cell("speed_up", "×", "1 (reference)", 1.0, 1.0, 1.0, n, "higher")
-    ratio = same_round_ratio(run, BASELINE, label)
+        return Cell(key, "×", "1 (reference)", 1.0, 1.0, 1.0, n, "higher")
+    ratio = same_round_ratio(run, BASELINE, label, quantity)
     if ratio is None:
-        return failed("speed_up", "×", "no round timed both this method and full", "higher")
-    return Cell("speed_up", "×", interval_text(ratio) + " ×", ratio.value, ratio.low, ratio.high, n, "higher")
+        return failed(key, "×", "no round timed both this method and full", "higher")
+    return Cell(key, "×", interval_text(ratio) + " ×", ratio.value, ratio.low, ratio.high, n, "higher")
 
 
 def _throttled(run: Run, label: str, n: int) -> Cell:
@@ -56,13 +63,21 @@ def _throttled(run: Run, label: str, n: int) -> Cell:
 
 
 def stage_cells(run: Run, label: str, reason: str) -> dict[str, Cell]:
-    """A cell for each of STAGE_COLUMNS."""
+    """A cell for each of STAGE_COLUMNS but the speed-up end to end, which :func:`time_cells` makes."""
     stages = stage_seconds(run, label)
     if not stages:
-        return {c.key: failed(c.key, c.unit, reason, c.direction) for c in STAGE_COLUMNS}
-    total = sum(stages.values())
+        return {c.key: failed(c.key, c.unit, reason, c.direction) for c in STAGE_COLUMNS if c.key != "speed_up"}
+    total, calls = sum(stages.values()), run.timings_of[label]
     cells = {}
     for stage, seconds in stages.items():
         share = f" ({seconds / total:.0%})" if total > 0 else ""
-        cells[f"{stage}_s"] = Cell(f"{stage}_s", "s per image", f"{number(seconds)} s{share}", seconds, direction="lower")
+        apart = ", timed once, apart" if stage == "text" and any(call.text_apart for call in calls) else ""
+        cells[f"{stage}_s"] = Cell(f"{stage}_s", "s per image", f"{number(seconds)} s{share}{apart}", seconds, direction="lower")
+    cells["denoise_speed_up"] = _speed_up(run, label, len(calls), "denoise_speed_up", "denoise_s")
+    energy = energy_per_image(run, label)
+    cells["energy_j"] = (
+        failed("energy_j", "J per image", "no energy was measured", "lower")
+        if energy is None
+        else Cell("energy_j", "J per image", f"{number(energy)} J", energy, n=len(calls), direction="lower")
+    )
     return cells

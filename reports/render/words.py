@@ -13,6 +13,7 @@ from reports.analysis.answers import Answer, Outcome, Ruling, answers
 from reports.analysis.disagreement import disagreements
 from reports.analysis.evidence import BLOCKS, SECONDS
 from reports.analysis.select import (
+    beside_denoising,
     example_score,
     failure_of,
     method_order,
@@ -29,6 +30,7 @@ from reports.analysis.select import (
 from reports.analysis.verdicts import ANCHOR_STEPS, trials
 from reports.format import count, interval_text, number
 
+LEAST_SHARE = 0.005  # of the full run: less bounds no method
 TINY_WARNING = "tiny scorers bundled with ilf-bench: comparable within this report only, not with published numbers"
 
 
@@ -146,6 +148,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Timing", f"{timing.get('rounds')} interleaved rounds of batch {_sizes(run)}, {timing.get('warmup')} untimed"),
         ("Noise floor", noise_sentence(run)),
         ("Throttling", throttle_sentence(run)),
+        ("Beside denoising", stage_sentence(run)),
         ("Command", without_credentials(str(env.get("command") or "not recorded in this run"))),
         ("Commit", commit),
         ("Created", str(env.get("created") or "not recorded")),
@@ -166,6 +169,15 @@ def _sizes(run: Run) -> str:
 
 def _listed(sizes: Sequence[Any]) -> str:
     return " and ".join(map(str, sizes))
+
+
+def stage_sentence(run: Run) -> str:
+    """What no method that accelerates the denoiser can make shorter, and the most that it could gain end to end."""
+    share = beside_denoising(run)
+    if share is None:
+        return "The stages were not timed."
+    most = f", so that no faster denoiser gains more than {number(1 / share)} × end to end" if share >= LEAST_SHARE else ""
+    return f"Text, decoding and copying take {share:.0%} of the full run{most}."
 
 
 def throttle_sentence(run: Run) -> str:

@@ -16,7 +16,7 @@ from reports.render.html import html_report
 from reports.render.markdown import csv_report, markdown_report
 from reports.render.plots import speed_plots, stage_plot
 from reports.render.tables import comparison_table
-from reports.render.words import facts, failures
+from reports.render.words import facts, failures, stage_sentence
 
 Make = Callable[..., Run]
 
@@ -89,3 +89,43 @@ def test_without_a_clock_nothing_is_claimed(make_run: Make) -> None:
     assert dict(facts(run))["Throttling"] == "not known: the clock was not recorded"
     assert comparison_table(run).rows[0].cells["throttled"].failure == "no clock was watched"
     assert "Throttled" not in page_of(run)
+
+
+def staged(run: Run, **changes: object) -> Run:
+    """Every call in four stages: text 0.1, copy 0.1 and decoding 0.2 of the full run's seconds, and the rest denoising."""
+    full = 4.0  # seconds of a batch
+    samples = []
+    for t in run.timings:
+        fixed = {"text_s": 0.1 * full, "decode_s": 0.2 * full, "copy_s": 0.1 * full}
+        denoise = 0.6 * full if t.method.startswith("full") else 0.2 * full
+        samples.append(replace(t, latency_s=denoise + 0.4 * full, denoise_s=denoise, **fixed, **changes))
+    return replace(run, timings=tuple(samples))
+
+
+def test_denoising_alone_stands_beside_end_to_end(make_run: Make) -> None:
+    run = staged(make_run(noise=0.0), energy_j=80.0)
+    cells = {row.label: row.cells for row in comparison_table(run).rows}
+    assert cells["full"]["copy_s"].text == "0.100 s (10%)" and cells["full"]["denoise_s"].text == "0.600 s (60%)"
+    assert cells["12 steps"]["speed_up"].value == pytest.approx(1 / 0.6)
+    assert cells["12 steps"]["denoise_speed_up"].value == pytest.approx(3.0)
+    assert cells["12 steps"]["energy_j"].value == pytest.approx(20.0) and cells["12 steps"]["energy_j"].text.endswith(" J")
+    for shown in (page_of(run), markdown_report(run)):
+        assert "denoising only" in shown and "end to end" in shown
+        assert "Text, decoding and copying take 40% of the full run, so that no faster denoiser gains more than 2.50 ×" in shown
+    rows = {(r["method"], r["quantity"]): r for r in csv.DictReader(io.StringIO(csv_report(comparison_table(run))))}
+    assert float(rows["12 steps", "denoise_speed_up"]["value"]) == pytest.approx(3.0)
+    assert rows["12 steps", "energy_j"]["unit"] == "J per image"
+
+
+def test_energy_that_nobody_measured_is_no_number(make_run: Make) -> None:
+    run = make_run()
+    cells = {row.label: row.cells for row in comparison_table(run).rows}
+    assert cells["full"]["energy_j"].value is None and "no energy" in cells["full"]["energy_j"].failure
+    assert "the stages were not timed" in stage_sentence(replace(run, timings=())).lower()
+
+
+def test_a_text_stage_that_was_timed_apart_is_marked_in_every_row(make_run: Make) -> None:
+    run = staged(make_run(), text_apart=True)
+    texts = [row.cells["text_s"].text for row in comparison_table(run).rows]
+    assert all(text.endswith(", timed once, apart") for text in texts) and len(texts) > 2
+    assert "timed once, apart" in page_of(run) and "timed once, apart" in markdown_report(run)
