@@ -14,7 +14,7 @@ import torch
 from harness.config.spec import TimingSpec
 from harness.contracts import Capturing, Method
 from harness.execution.tasks import is_fatal, reason, shrinking
-from harness.results import BASELINE, Failure, Fault, TimingSample
+from harness.results import BASELINE, REFERENCE, Failure, Fault, TimingSample
 from harness.sampling.compiling import compile_seconds, gave_up
 from harness.sampling.encoded import EncodedPrompts
 from harness.sampling.pipeline import Pipeline
@@ -161,7 +161,7 @@ class Rounds:
             self._store_warmups([row for n in range(self.timing.warmup, 0, -1) for row in self._round(-n, failures)])
             self.warm = True
         rows = self._round(number, failures)
-        if rows:
+        if any(row.method != REFERENCE for row in rows):  # else it is repeated by the next try
             write_json(Layout(self.folder).round(number), [asdict(row) for row in rows])
         return failures
 

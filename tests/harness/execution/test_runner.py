@@ -249,3 +249,47 @@ def test_dry_run_prints_the_cost_and_samples_nothing(
 def test_prompts_repeat_in_order(folders: dict[str, Path], tmp_path: Path) -> None:
     prepared = app.prepare(str(write_preset(tmp_path, folders["dit"])), {}, [])
     assert prepared.experiment.prompts == tuple(PROMPTS[i % 5] for i in range(SAMPLES))
+
+
+STICKY = """
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from harness.sampling.patching import patched
+
+@dataclass(frozen=True)
+class Sticky:
+    marker: str
+    label = "sticky"
+    def plan(self, plan):
+        return plan
+    @contextmanager
+    def attach(self, pipeline):
+        generate = pipeline.generate
+        def once(prompts, seed, indices):
+            if 9 in indices and not Path(self.marker).exists():
+                Path(self.marker).touch()
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            return generate(prompts, seed, indices)
+        with patched(pipeline, "generate", once):
+            yield
+
+METHODS = {"sticky": Sticky}
+"""
+
+
+def test_a_broken_cuda_context_ends_this_process_and_the_next_one_goes_on(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin, marker = tmp_path / "sticky.py", tmp_path / "marker"
+    plugin.write_text(STICKY)
+    methods = ["full", f"sticky:marker={marker}"]
+    preset = write_preset(tmp_path, folders["dit"], methods=methods, metrics=[], timing={"rounds": 1, "batch": 2, "warmup": 0})
+    command = ["run", str(preset), "--plugin", str(plugin), "--out", str(tmp_path / "runs")]
+    assert main(command) == 74
+    assert "a new process goes on" in capsys.readouterr().err
+    (run,) = (tmp_path / "runs").glob("random-*")
+    stored = {path: path.read_bytes() for path in run.glob(f"samples/{slug('full')}/*.png")}
+    assert len(stored) == SAMPLES and not read_run(run).failed_methods
+    assert main(command) == 0
+    assert all(path.read_bytes() == content for path, content in stored.items()) and read_run(run).complete
