@@ -1,7 +1,9 @@
-"""What makes two machines one for the comparison of times: the facts behind an environment record's ``machine_key``."""
+"""What makes two machines one for the comparison of times, the facts behind an environment record's ``machine_key``; and who else
+is on it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +32,28 @@ def differing_facts(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     differing = [name for name in FACTS if then.get(name) != now.get(name)]
     shown = [f"{FACTS[name]}: {_value(then.get(name))} -> {_value(now.get(name))}" for name in differing]
     return ", ".join(shown) or f"machine key: {keys[0]} -> {keys[1]}"
+
+
+def busy_reasons(other_gpu_processes: int | None = None) -> list[str]:
+    """Why times measured now are disturbed, for example ``load 9.3 on 2 cores``; empty on a quiet machine.
+
+    ``other_gpu_processes``: how many other processes compute on the GPU; None where nobody knows.
+    """
+    found, load, cores = [], load_average(), os.cpu_count() or 1
+    if load is not None and load > cores:
+        found.append(f"load {load:.1f} on {cores} cores")
+    if other_gpu_processes:
+        many = other_gpu_processes > 1
+        found.append(f"{other_gpu_processes} other process{'es compute' if many else ' computes'} on the GPU")
+    return found
+
+
+def load_average() -> float | None:
+    """How many processes ran or waited for a processor, averaged over the last minute; None where the system does not say."""
+    try:
+        return os.getloadavg()[0]
+    except (OSError, AttributeError):  # as in Windows
+        return None
 
 
 def _value(value: object) -> str:

@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from harness.machine import busy_reasons
 from harness.paths import ROOT
 from ilf_bench.shadowing import REMEDY, shadowing_files
 
@@ -100,7 +101,7 @@ def diagnose() -> list[CheckResult]:
     """All checks, those of the light core first. Takes some seconds: the heavy packages are really imported."""
     findings = [check_python(), *check_shadows(), check_torch(), check_torchvision(), check_torch_fidelity()]
     findings += [check_core(package, module) for package, module in CORE]
-    findings += [*check_devices(), *check_bundled(ROOT / "zoo")]
+    findings += [*check_devices(), check_load(), *check_bundled(ROOT / "zoo")]
     findings += [check_optional(*row) for row in OPTIONAL] + check_packages()
     findings += check_scorer_commands()
     findings += [check_font(EMOJI_FONT), check_browser(), check_disk(Path.cwd()), check_git(ROOT)]
@@ -195,6 +196,13 @@ def check_core(package: str, module: str) -> CheckResult:
     if error := error_of(importlib.import_module, module):
         return CheckResult(package, "broken", f"{found}: {error}", f"fix what is broken above, or {REINSTALL}")
     return CheckResult(package, "ok", found)
+
+
+def check_load() -> CheckResult:
+    """Whether other programs have the processors now."""
+    busy = busy_reasons()
+    remedy = "times measured now are disturbed" if busy else ""
+    return CheckResult("load", "missing" if busy else "ok", "; ".join(busy) or "quiet", remedy)
 
 
 def check_devices() -> list[CheckResult]:

@@ -15,6 +15,7 @@ from harness.config.spec import ExperimentSpec, load_spec
 from harness.contracts import Method, why_unscored
 from harness.cost.plan import Plan
 from harness.errors import NotMeasured
+from harness.execution.environment import gpu_facts
 from harness.execution.experiment import Experiment, method_labels
 from harness.execution.fitting import Placement, Room, foresee, loading
 from harness.execution.identity import known_identity
@@ -22,6 +23,7 @@ from harness.execution.resuming import AnotherRun, choose_folder
 from harness.execution.runner import Runner, check_disk
 from harness.execution.sampler import image_pixels
 from harness.history.store import History
+from harness.machine import busy_reasons
 from harness.models.loading import find_plan, load_pipeline, quiet_libraries
 from harness.models.random_weights import DTYPES
 from harness.paths import locate
@@ -74,6 +76,7 @@ class DryRun:
     ``baseline`` is the cost of the full run in block evaluations per image. ``prompt_bytes``: of the encoded prompts that are
     kept in memory at the same time, and ``prompts_at_once`` how many these are. ``placed``: whether it fits, and ``peaks``: the
     memory in bytes that each method is predicted to need at its batch, None where its code reads numbers.
+    ``busy``: who else was on the machine.
     """
 
     seconds_per_image: dict[str, float]
@@ -85,6 +88,7 @@ class DryRun:
     placed: Placement | None = None
     room: Room | None = None
     peaks: Mapping[str, int | None] = field(default_factory=dict)
+    busy: tuple[str, ...] = ()
 
 
 def prepare(preset: str, overrides: dict[str, Any], plugins: Sequence[Path] = (), *, here: bool = True) -> Prepared:
@@ -213,6 +217,7 @@ def dry_run(prepared: Prepared, out: Path) -> DryRun:
     placed, room, peaks = foresee(experiment)
     with loading(placed, room):
         spec, pipeline = experiment.spec, load_pipeline(experiment.spec, placed.offload)
+    busy = tuple(busy_reasons(gpu_facts(pipeline.device).get("cotenants")))
     disk = check_disk(experiment, out, image_pixels(pipeline))
     per_block, text, fixed = seconds_per_block(pipeline, experiment)
     known = {label: plan for label, plan in prepared.plans.items() if isinstance(plan, Plan)}
@@ -224,7 +229,7 @@ def dry_run(prepared: Prepared, out: Path) -> DryRun:
         total += (each - text) * scored + each * timed * (2 if label == BASELINE else 1)
     window = len(next(experiment.windows())) if experiment.prompt_bytes else 0
     kept = window * experiment.prompt_bytes
-    return DryRun(seconds, pipeline.plan().block_evaluations, total, disk, kept, window, placed, room, peaks)
+    return DryRun(seconds, pipeline.plan().block_evaluations, total, disk, kept, window, placed, room, peaks, busy)
 
 
 def seconds_per_block(pipeline: Pipeline, experiment: Experiment) -> tuple[float, float, float]:

@@ -87,6 +87,8 @@ def print_dry_run(prepared: Prepared, dry: DryRun, console: Console) -> None:
         print_line(line, console)
     if dry.prompts_at_once:
         print_line(encoded_prompts(spec.samples, dry), console)
+    if dry.busy:
+        print_line(f"the machine is busy ({'; '.join(dry.busy)}): on a quiet one it takes less time than this", console)
     console.print(
         f"expected time: about {dry.seconds / 60:.1f} min, without start-up and scoring; disk: {dry.disk_bytes / 1e6:.1f} MB"
     )

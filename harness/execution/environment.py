@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from harness.machine import busy_reasons
 from harness.paths import ROOT
 from harness.timing.nvml import Monitor
 
@@ -66,7 +67,10 @@ def gpu_facts(device: str) -> dict[str, Any]:
 
 
 def describe(device: str, precision: str, offload: str = "none") -> dict[str, Any]:
-    """The environment record of a run on ``device``. ``machine_key`` agrees where timings may be compared."""
+    """The environment record of a run on ``device``. ``machine_key`` agrees where timings may be compared.
+
+    ``busy``: who else was on the machine when the run began.
+    """
     status = _git("status", "--porcelain")
     gpu = gpu_facts(device)
     facts = {
@@ -87,6 +91,7 @@ def describe(device: str, precision: str, offload: str = "none") -> dict[str, An
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         **gpu,
+        "busy": busy_reasons(gpu.get("cotenants")),
         "commit": _git("rev-parse", "HEAD"),
         "dirty": None if status is None else bool(status),
         **{package: package_version(package) for package in PACKAGES},

@@ -18,6 +18,7 @@ from harness.execution.experiment import Experiment
 from harness.execution.progress import Followed, following, stage
 from harness.execution.resuming import AnotherRun, forget_changed, remove, shared_change, stays
 from harness.execution.tasks import Engine, Facts, Role, Task, TaskResult
+from harness.machine import differing_facts
 from harness.results import BASELINE, Failure, Fault, MethodRecord
 from harness.storage.files import remove_leftovers, write_bytes
 from harness.storage.layout import Layout
@@ -38,7 +39,6 @@ from harness.storage.records import (
 from harness.storage.samples import chunks
 from harness.text import one_line, without_credentials
 
-MACHINE = "machine, torch and thread count"
 MOST_LETTERS = 200  # of a value in an error message
 BYTES_PER_PIXEL = 2.2  # measured on PNGs of the bundled models
 
@@ -93,8 +93,13 @@ class Runner:
         changed = forget_changed(self.folder, self.planned)
         for label, why in changed.items():
             self._say(f"{label}: {why} changed since {begun.get('created', 'an earlier call')}: made again")
+        busy = environment.get("busy", [])
+        if busy and not self.finished:
+            self._say(f"the machine is busy ({'; '.join(busy)}): times are disturbed, and the report says so")
         if changed or not begun:
             write_json(self.layout.environment, environment)
+        elif busy and not self.finished and not begun.get("busy"):
+            write_json(self.layout.environment, begun | {"busy": busy})
         self._write_spec()
         self._write_plugins()
         for label, record in self.planned.items():
@@ -112,18 +117,20 @@ class Runner:
 
     def _check_place(self, begun: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """An unfinished run is resumed on its own machine alone, so that its records belong together; a finished one stays."""
-        key = "machine_key"
-        moved = bool(begun) and begun.get(key) != environment[key]
+        moved = differing_facts(begun, environment) if begun else ""
         if self.finished:
-            why = "the machine" if moved else shared_change(self.folder, {k: r.identity for k, r in self.planned.items()})
+            why = (
+                f"the machine ({moved})"
+                if moved
+                else shared_change(self.folder, {k: r.identity for k, r in self.planned.items()})
+            )
             if why:
                 beside = self.experiment.folder(self.folder.parent, self.experiment.number(self.folder.parent) + 1)
                 raise AnotherRun(beside, stays(self.folder, why, beside))
         elif moved:
-            recorded, current = differing(begun.get(key), environment[key])
             raise ArtifactError(
-                expected=f"the {MACHINE} that {self.folder} was started with: {recorded}",
-                got=current,
+                expected=f"the machine that {self.folder} was started on",
+                got=moved,
                 remedy="choose another --out, or delete that run; `ilf-bench report` rebuilds a report anywhere",
             )
 

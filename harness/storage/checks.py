@@ -98,6 +98,7 @@ class _Environment(_Content):
     weights: Line | None = None
     command: Text | None = None
     image_pixels: Count | None = None
+    busy: Annotated[list[Line], Field(max_length=10)] = []
     prompts: _Prompts | None = None
 
 

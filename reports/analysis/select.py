@@ -206,5 +206,8 @@ def run_notes(run: Run) -> list[str]:
     """What a reader must know beside the numbers: random weights, a replaced scheduler, prompts that were cut."""
     recorded = run.environment.get("notes")
     notes = [str(note) for note in recorded] if isinstance(recorded, list | tuple) else []
+    busy = run.environment.get("busy")
+    if isinstance(busy, list | tuple) and busy:
+        notes.append(f"the machine was busy when this run was measured, so times are disturbed: {'; '.join(map(str, busy))}")
     scores = [f"{score.title}: {score.note}" for score in run.scores.values() if isinstance(score, Score) and score.note]
     return list(dict.fromkeys([*notes, *scores]))

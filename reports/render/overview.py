@@ -103,6 +103,8 @@ def chips(run: Run, found: Overview) -> list[Chip]:
         marks.append(Chip(f"provisional: {found.provisional}", "Too few images or timing rounds for a firm answer"))
     if throttled_calls((*run.timings, *run.other_batches)):
         marks.append(Chip("throttled", "The device held its clock down during timed calls; the cost table counts them"))
+    if busy := run.environment.get("busy"):
+        marks.append(Chip("busy machine", f"Other programs disturbed the times: {'; '.join(map(str, busy))}"))
     if not run.complete:
         marks.append(Chip("partial run", "This run is not finished; what is missing is listed under failures"))
     return marks

@@ -154,7 +154,19 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Created", str(env.get("created") or "not recorded")),
     ]
     notes = [("Notes", "; ".join(run_notes(run)))] if run_notes(run) else []
-    used = {"notes", "commit", "dirty", "device", "device_name", "command", "created", "anchor", "anchors", "image_pixels"}
+    used = {
+        "anchor",
+        "anchors",
+        "busy",
+        "command",
+        "commit",
+        "created",
+        "device",
+        "device_name",
+        "dirty",
+        "image_pixels",
+        "notes",
+    }
     return rows + notes + [(key, str(value)) for key, value in sorted(env.items()) if key not in used]
 
 

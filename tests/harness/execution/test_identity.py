@@ -248,7 +248,7 @@ def test_another_machine_ends_an_unfinished_run_and_begins_one_beside_a_finished
     write_json(newest / "environment.json", read_json(newest / "environment.json") | {"machine_key": "another"})
     (newest / "run.json").unlink()
     assert bench.run(code=65) == []
-    assert "machine, torch and thread count" in capsys.readouterr().err
+    assert "machine key: another -> " in capsys.readouterr().err
 
 
 def test_a_calibration_belongs_to_its_method(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
