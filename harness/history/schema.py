@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 import stat
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ArtifactError
+from harness.storage.locations import can_write
 from harness.storage.records import FORMAT
 
 APPLICATION_ID = 0x696C6662  # "ilfb", in the header of the file: tells our databases from others
@@ -54,6 +56,30 @@ def check_files(path: Path) -> None:
                 raise OSError(errno.EINVAL, "a journal that names another file", str(journal))
 
 
+def is_read_only(path: Path) -> bool:
+    """Whether this user may not write a history at ``path``, or nothing beside it, where SQLite keeps its log."""
+    return not can_write(path.parent) or (path.exists() and not os.access(path, os.W_OK))
+
+
+def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    """A connection; where nothing may be written, one that only reads, and an empty history where there is no file.
+
+    A file without a log beside it is read as it lies there. With a log, somebody may be writing, and SQLite reads both.
+    """
+    if not read_only:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        check_files(path)
+        return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+    if not path.exists():
+        empty = sqlite3.connect(":memory:", isolation_level=None)
+        _create(empty)
+        return empty
+    check_files(path)
+    log = path.with_name(f"{path.name}-wal")
+    how = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=BUSY_S, isolation_level=None)
+
+
 def restrict(database: sqlite3.Connection) -> None:
     """What a file may make SQLite do: nothing that its schema says, and nothing that cannot be interrupted."""
     database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
@@ -63,15 +89,15 @@ def restrict(database: sqlite3.Connection) -> None:
     database.set_progress_handler(lambda: 0, LOOKS)  # Python sees signals there
 
 
-def prepare(database: sqlite3.Connection, path: Path) -> None:
+def prepare(database: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
     """Create the tables in an empty file, refuse any that is none of ours, is damaged, or has another format."""
     deadline = time.monotonic() + PREPARED_S
-    with transaction(database):
+    with transaction(database, "" if read_only else "IMMEDIATE"):
         database.set_progress_handler(lambda: int(time.monotonic() > deadline), LOOKS)
         version, owner = _pragma(database, "user_version"), _pragma(database, "application_id")
         tables = _schema(database)
         database.set_progress_handler(lambda: 0, LOOKS)
-        if (version, owner, tables) == (0, 0, set()):
+        if (version, owner, tables) == (0, 0, set()) and not read_only:
             _create(database)
         else:
             _check(path, version, owner)
@@ -81,7 +107,8 @@ def prepare(database: sqlite3.Connection, path: Path) -> None:
                 )
             if (state := database.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(f"damaged file: {state}")
-    _write_ahead(database)
+    if not read_only:
+        _write_ahead(database)
 
 
 def _check(path: Path, version: int, owner: int) -> None:
@@ -124,9 +151,9 @@ def _protect(database: sqlite3.Connection, table: str) -> None:
 
 
 @contextmanager
-def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing, with the lock of a writer from the beginning."""
-    database.execute("BEGIN IMMEDIATE")
+def transaction(database: sqlite3.Connection, lock: str = "IMMEDIATE") -> Iterator[None]:
+    """All or nothing, with the lock of a writer from the beginning; without it, for reading alone."""
+    database.execute(f"BEGIN {lock}")
     try:
         yield
     except BaseException:

@@ -23,7 +23,7 @@ from typing import Any
 
 from harness.errors import ArtifactError, UsageError
 from harness.history.packing import Packed, inline, pack, parse_header, run_id, summary, unpack
-from harness.history.schema import BUSY_S, check_files, prepare, restrict, transaction
+from harness.history.schema import connect, is_read_only, prepare, restrict, transaction
 from harness.results import TimingSample
 from harness.storage.records import Run
 from harness.text import without_credentials
@@ -107,17 +107,21 @@ class History:
     """An append-only store of runs in one file. Every error of the file is an :class:`ArtifactError` with a remedy."""
 
     def __init__(self, path: Path) -> None:
-        """Open the history at ``path``, created where there is none; refuses damaged and foreign files, and other formats."""
+        """Open the history at ``path``, created where there is none; refuses damaged and foreign files, and other formats.
+
+        One that this user may not write is read, and only :meth:`append`, :meth:`tag` and :meth:`retire` are refused.
+        """
         self.path = Path(path)
+        self.read_only = is_read_only(self.path)
         with self._connected() as database:
-            prepare(database, self.path)
+            prepare(database, self.path, read_only=self.read_only)
 
     def append(self, run: Run, tags: tuple[str, ...] = ()) -> str:
         """Add a run in one transaction and return its id; a run that is already there whole only gets the tags."""
         packed = pack(run)
         unpack(packed)  # what could not be read again does not enter
         identity = run_id(run)
-        with self._connected() as database, transaction(database):
+        with self._writing() as database:
             if database.execute("SELECT 1 FROM runs WHERE id = ?", (identity,)).fetchone() is None:
                 database.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (identity, *_run_row(run)))
             found = [Packed(*row) for row in database.execute(f"{RECORDS} WHERE run_id = ?", (identity,))]
@@ -135,7 +139,7 @@ class History:
             raise UsageError(
                 expected="a tag of letters, digits, '.', '_', '/' and '-'", got=repr(name), remedy="choose another name"
             )
-        with self._connected() as database, transaction(database):
+        with self._writing() as database:
             database.execute("INSERT INTO tags VALUES (?, ?, ?)", (name, identity, _now()))
 
     def runs(self) -> tuple[HistoryEntry, ...]:
@@ -158,7 +162,7 @@ class History:
 
     def retire(self, beginning: str, *, is_retired: bool = True) -> str:
         """Set the run aside whose id begins so, readable or not, or take it back; nothing is deleted. Returns its id."""
-        with self._connected() as database, transaction(database):
+        with self._writing() as database:
             known = [identity for (identity,) in database.execute("SELECT id FROM runs") if str(identity).startswith(beginning)]
             if len(known) != 1 or not beginning:
                 got = "none" if not known else f"{len(known)} of them"
@@ -238,13 +242,22 @@ class History:
             raise ArtifactError(expected=where, got=error.got, remedy=error.remedy) from error
 
     @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        if self.read_only:
+            raise UsageError(
+                expected=f"a history at {self.path} that this user may write",
+                got="one that can only be read",
+                remedy="name a folder of your own with --out",
+            )
+        with self._connected() as database, transaction(database):
+            yield database
+
+    @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         """A connection of its own for each call; WAL and the busy timeout let other processes write meanwhile."""
         database: sqlite3.Connection | None = None
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            check_files(self.path)
-            database = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
+            database = connect(self.path, read_only=self.read_only)
             restrict(database)
             yield database
         except (sqlite3.Error, OSError) as error:
@@ -252,6 +265,8 @@ class History:
                 raise OSError(errno.ENOSPC, "no room for the history", str(self.path)) from error
             busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
             remedy = "wait for the other writer and try again" if busy else f"move {self.path} away and append the runs again"
+            if self.read_only:
+                remedy = "copy it and the files beside it to a folder of your own, and name that with --out"
             raise ArtifactError(expected=f"a usable history at {self.path}", got=str(error), remedy=remedy) from error
         finally:
             if database is not None:

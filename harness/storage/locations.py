@@ -6,6 +6,7 @@ latter. Three things are local only: file locks, free space, and the SQLite hist
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import cast
 
@@ -37,6 +38,14 @@ def place(name: str | Path) -> Path:
 def is_local(path: Path) -> bool:
     """Whether a path lies on a file system of this machine, network mounts included."""
     return isinstance(path, Path)
+
+
+def can_write(folder: Path) -> bool:
+    """Whether this user may write into a local folder, or create it."""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    return os.access(there, os.W_OK)
 
 
 def history_path(out: Path) -> Path:
