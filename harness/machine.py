@@ -21,6 +21,7 @@ FACTS = {  # of an environment record, with the words of a reader
     "tf32": "TF32",
     "power_limit_w": "power limit in W",
     "max_clock_mhz": "clock limit in MHz",
+    "offload": "offload",
 }
 
 

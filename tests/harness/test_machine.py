@@ -37,7 +37,7 @@ def test_every_fact_of_the_key_can_be_named() -> None:
     """Whatever the key is made of is among the facts that are compared."""
     from harness.execution.environment import GPU_KEY, describe
 
-    found = list(describe("cpu", "fp32"))
+    found = list(describe("cpu", "fp32", "text"))
     assert {*found[: found.index("machine_key")], *GPU_KEY} == machine.FACTS.keys()
 
 
