@@ -33,7 +33,7 @@ class Restoration:
         self.tensors = dict(_tensors(pipeline))
         self.versions = {name: _version(tensor) for name, tensor in self.tensors.items()}
         start = perf_counter()
-        self.sums = dict(zip(self.tensors, checksums(self.tensors.values()), strict=True))
+        self.sums = dict(zip(map(self._place, self.tensors), checksums(self.tensors.values()), strict=True))
         self.seconds = perf_counter() - start
         self.next = 0
 
@@ -44,7 +44,11 @@ class Restoration:
         found += [f"{name} was written to" for name, tensor in self.tensors.items() if _version(tensor) != self.versions[name]]
         names = self._chosen(attached_s)
         sums = zip(names, checksums(self.tensors[name] for name in names), strict=True)
-        return found + [f"{name} holds other numbers" for name, found_sum in sums if found_sum != self.sums[name]]
+        return found + [f"{name} holds other numbers" for name, one in sums if one != self.sums.setdefault(self._place(name), one)]
+
+    def _place(self, name: str) -> tuple[str, str]:
+        """A tensor and the kind of device that it lies on now: checksums of two kinds do not compare."""
+        return name, self.tensors[name].device.type
 
     def _chosen(self, attached_s: float) -> list[str]:
         """The tensors that there is time to read, in turn."""
