@@ -21,6 +21,7 @@ from harness.execution.experiment import Experiment
 from harness.execution.sampler import Sampler
 from harness.execution.tasks import Facts
 from harness.results import Direction, FloatArray
+from harness.sampling.residency import Residency
 from harness.storage import writing
 from harness.storage.images import Pixels, encode_png
 from metrics.base import BaseMetric
@@ -49,6 +50,7 @@ class Sleeping:
     def __init__(self, side: int, seconds: float, python_share: float = 0.0) -> None:
         self.images, self.seconds, self.python_share = content(side), seconds, python_share
         self.steps, self.device = 20, "cpu"
+        self.residency = Residency(SimpleNamespace(components={}, to=lambda device: None), "cpu", "none")
 
     @contextmanager
     def counting(self) -> Iterator[Any]:

@@ -44,7 +44,9 @@ class Restoration:
         found += [f"{name} was written to" for name, tensor in self.tensors.items() if _version(tensor) != self.versions[name]]
         names = self._chosen(attached_s)
         sums = zip(names, checksums(self.tensors[name] for name in names), strict=True)
-        return found + [f"{name} holds other numbers" for name, one in sums if one != self.sums.setdefault(self._place(name), one)]
+        return found + [
+            f"{name} holds other numbers" for name, one in sums if one != self.sums.setdefault(self._place(name), one)
+        ]
 
     def _place(self, name: str) -> tuple[str, str]:
         """A tensor and the kind of device that it lies on now: checksums of two kinds do not compare."""

@@ -20,6 +20,7 @@ from harness.results import FloatArray
 from harness.statistics.intervals import CONFIDENCE, Estimate, Interval, finite, least_p, student_p, student_quantile
 from harness.statistics.resampling import RESAMPLES
 
+LARGEST = 700.0  # logarithm of a ratio that a float64 can still hold
 TRIMMED = 5  # one round in so many at either end
 
 
@@ -77,7 +78,7 @@ def time_ratio(numerator: FloatArray, denominator: FloatArray, confidence: float
     (2.0, 2.0, 2.0)
     """
     log = log_ratio_estimate(numerator, denominator, confidence)
-    low, value, high = (math.exp(min(bound, 700.0)) for bound in (log.low, log.value, log.high))
+    low, value, high = (math.exp(min(bound, LARGEST)) for bound in (log.low, log.value, log.high))
     return Interval(value, low, high if math.isfinite(log.high) else math.inf)
 
 
@@ -96,8 +97,7 @@ class RelativeCosts:
             n = len(log.influence)
             uniform = np.random.default_rng(2).random(len(deviations))
             deviations = deviations * math.sqrt(n / (n - 1)) * np.sqrt(log.dof / chdtri(log.dof, uniform))
-        with np.errstate(over="ignore"):  # two rounds say so little that a bound may be infinite
-            result: FloatArray = np.exp(log.value + deviations)
+        result: FloatArray = np.exp(np.minimum(log.value + deviations, LARGEST))
         return result
 
 

@@ -15,6 +15,7 @@ from harness.storage.layout import Layout
 from harness.storage.locations import inside
 from harness.storage.records import Run, read_json
 
+LEAST_ROUNDS = 3  # for an interval that says anything
 STAGES = ("text", "denoise", "decode", "copy")
 TIMING = "timing"  # what a failure to time is filed under; at a further batch size, _batch_ and the size follow
 
@@ -81,8 +82,11 @@ def throttled_calls(calls: Sequence[TimingSample]) -> int | None:
 
 
 def noise_spread(run: Run) -> float | None:
-    """How far two timings of the same thing differ, as a share: the widest end of the A/A ratio's interval, less 1."""
-    ratio = same_round_ratio(run, A_A, BASELINE)
+    """How far two timings of the same thing differ, as a share: the widest end of the A/A ratio's interval, less 1.
+
+    None where nobody knows: below three rounds the interval of a ratio is a hundred times as wide as it is itself, or infinite.
+    """
+    ratio = same_round_ratio(run, A_A, BASELINE) if len(rounds_of(run, A_A)) >= LEAST_ROUNDS else None
     return None if ratio is None else max(abs(ratio.low - 1), abs(ratio.high - 1), abs(ratio.value - 1))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.results import Failure
+from harness.results import A_A, BASELINE, Failure
 from harness.statistics import Interval
 from harness.storage.records import Run
 from harness.text import without_credentials
@@ -21,6 +21,7 @@ from reports.analysis.select import (
     noise_spread,
     record_of,
     run_notes,
+    same_round_ratio,
     score_of,
     seconds_per_image,
     throttled_calls,
@@ -205,8 +206,10 @@ def throttle_sentence(run: Run) -> str:
 def noise_sentence(run: Run) -> str:
     """The A/A spread in words."""
     spread = noise_spread(run)
-    if spread is None:
+    if spread is None and same_round_ratio(run, A_A, BASELINE) is None:
         return "not measured: full was not timed twice in one round"
+    if spread is None:
+        return "not known: too few timing rounds"
     return f"full timed twice in each round differs by up to {spread:.1%}; a smaller difference in speed is noise"
 
 

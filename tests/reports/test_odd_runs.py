@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,16 @@ import pytest
 from harness.errors import ArtifactError
 from harness.results import Failure, Score
 from harness.storage.records import FORMAT, Run, read_json, write_json
+from reports.analysis.answers import answers
+from reports.analysis.evidence import SECONDS
 from reports.analysis.select import score_of, untimed
 from reports.render.build import build_paper, build_report
 from reports.render.grid import sample_sheet
 from reports.render.html import html_report
 from reports.render.plots import DRAWN, speed_plots, stage_plot
 from reports.render.tables import comparison_table
+from reports.render.terminal import terminal_tables
+from reports.render.versus import versus
 from tests.reports.synthetic import synthetic_run
 
 Make = Callable[..., Run]
@@ -71,6 +76,23 @@ def test_one_sample_has_no_interval_and_no_verdict(make_run: Make, tmp_path: Pat
     assert "(no interval: N = 1)" in text and "a single image, prompt or round has no interval" in text
     assert not re.search(r"\bnan\b|\binf\b|Infinity", text)
     assert 'class="answer good"' not in page and 'class="answer bad"' not in page
+
+
+@pytest.mark.parametrize(("n", "rounds"), [(8, 1), (8, 2), (8, 8), (64, 1), (64, 2)])
+def test_a_small_run_warns_of_nothing_and_is_sure_of_nothing(make_run: Make, n: int, rounds: int) -> None:
+    """One or two rounds, or eight images: no warning of NumPy or matplotlib, and a decided answer says how few they are."""
+    methods = SMALL | {"ilf(steps=10)": (10, 240, 0.5, 19.9)}  # by far the best score
+    run = make_run(methods=methods, n=n, rounds=rounds, noise=0.3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        page = words(build_report(run.path).read_text())
+        build_paper(run.path)
+        texts = [str(part) for part in terminal_tables(run, 80)]
+        found = [answer.text for answer in answers(run, SECONDS)]
+        rows = versus(run, make_run("other", methods=methods, n=n, rounds=rounds, noise=0.3, timing_seed=1))
+    assert texts and rows and found and "ilf(steps=10)" in page
+    assert all("provisional" in text or text in ("can't tell", "not measured") for text in found)
+    assert "timing noise" not in page or rounds > 2
 
 
 def test_all_equal_samples_have_intervals_of_no_width(make_run: Make) -> None:
