@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from harness.config.prompts import PromptList
 from harness.errors import UsageError
-from harness.storage.listing import Listing
+from harness.storage.listing import Listing, natural
 
 SHOWN = 3  # names in a message
 
@@ -73,8 +73,8 @@ def _by_id(names: Sequence[str], prompts: PromptList) -> Paired | None:
     keys = [key for key in found if key is not None]
     _check_single(names, keys, prompts)
     notes = [f"; of {repeated} further prompts with the same id none was used" if repeated else ""]
-    unused = len(texts.keys() - set(keys))
-    notes.append(f"; {unused} of {len(texts)} ids have no image" if unused else "")
+    unused = sorted(texts.keys() - set(keys), key=natural)
+    notes.append(f"; {len(unused)} of {len(texts)} ids have no image: {_some(unused)}" if unused else "")
     shared = len(keys) - len(set(keys))
     notes.append(f"; {shared} images share the id of another" if shared else "")
     return Paired(tuple(texts[key] for key in keys), f"paired by the ids in {prompts.source}{''.join(notes)}")

@@ -75,13 +75,28 @@ class Registry:
         """Build a method from its text. Raises :class:`UsageError` on an unknown name or option, or a label that is none."""
         for part in method_parts(text):
             self._check_present(part.split(":")[0])
-        method = parse_method(text, self.methods)
+        method = self._built(text)
         check_label(method, text)
         return method
 
+    def _built(self, text: str) -> Method:
+        """What a user's own class raises when it is made names the method; ours name themselves."""
+        if not self._is_own(text):
+            return parse_method(text, self.methods)
+        try:
+            return parse_method(text, self.methods)
+        except HarnessError as error:
+            expected = error.expected if text.split(":")[0] in error.expected else f"{text}: {error.expected}"
+            raise UsageError(expected=expected, got=error.got, remedy=error.remedy) from error
+        except Exception as error:  # the user's code
+            raise UsageError(expected=f"{text} to be made", got=repr(error), remedy="fix its `__post_init__`") from error
+
+    def _is_own(self, text: str) -> bool:
+        return any(part.split(":")[0] in self.plugins for part in method_parts(text))
+
     def check_plan(self, text: str, method: Method, plan: Plan) -> None:
         """Raise :class:`UsageError` where the user's own method cannot say what it costs: its code may do anything."""
-        if not any(part.split(":")[0] in self.plugins for part in method_parts(text)):
+        if not self._is_own(text):
             return
         try:
             found: Any = method.plan(plan)

@@ -35,10 +35,15 @@ def weighted_components(folder: Path) -> dict[str, Any]:
     return {name: _class(*pair) for name, pair in index.items() if name.startswith(WEIGHTED)}
 
 
+def other_components(folder: Path) -> dict[str, Any]:
+    """The components without weights, by name, and their classes."""
+    index = {name: pair for name, pair in check_index(folder).items() if isinstance(pair, list) and pair[0]}
+    return {name: _class(*pair) for name, pair in index.items() if not name.startswith(WEIGHTED)}
+
+
 def tokenizers(folder: Path) -> dict[str, Any]:
     """The tokenizers, by name, and their classes."""
-    index = {name: pair for name, pair in check_index(folder).items() if isinstance(pair, list) and pair[0]}
-    return {name: _class(*pair) for name, pair in index.items() if "Tokenizer" in pair[1]}
+    return {name: kind for name, kind in other_components(folder).items() if "Tokenizer" in kind.__name__}
 
 
 def _class(library: str, name: str) -> Any:

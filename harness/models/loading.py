@@ -18,7 +18,7 @@ from harness.cost.memory import Offload
 from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, NotMeasured, UsageError
 from harness.hub import PREFIX, fetch_model
-from harness.models.components import check_present, check_tokenizers, load_weighted, weighted_components
+from harness.models.components import check_present, check_tokenizers, load_weighted, other_components, weighted_components
 from harness.models.families.base import Described, Family, backbone_of
 from harness.models.families.table import families, family_of
 from harness.models.random_weights import DTYPES, describe, find_architecture
@@ -161,7 +161,8 @@ def check_solver(name: str, folder: Path) -> None:
     try:
         build_solver(name, own)
     except NotMeasured as error:
-        raise UsageError(expected=error.expected, got=error.got, remedy="--set solver=checkpoint, or another one") from error
+        expected = f"{error.expected} in {folder / 'scheduler'}"
+        raise UsageError(expected=expected, got=error.got, remedy="--set solver=checkpoint, or another one") from error
 
 
 def quiet_libraries() -> None:
@@ -221,9 +222,12 @@ def read_pipeline(located: Located, dtype: torch.dtype) -> Any:
         with reading(f"intact files in {own_folder}", "restore or download that folder again"):
             check_part(own_folder)
     with offline():
-        models = {name: _load_component(located, name, kind, dtype) for name, kind in weighted_components(folder).items()}
+        made = {name: _load_component(located, name, kind, dtype) for name, kind in weighted_components(folder).items()}
+        for name, kind in other_components(folder).items():
+            with reading(f"a {kind.__name__} in {folder / name}", "restore or download the folder again"):
+                made[name] = kind.from_pretrained(folder / name, local_files_only=True)
         with reading(f"the other components of the pipeline in {folder}", "restore or download the folder again"):
-            pipe = diffusers.DiffusionPipeline.from_pretrained(str(folder), local_files_only=True, **models)
+            pipe = diffusers.DiffusionPipeline.from_pretrained(str(folder), local_files_only=True, **made)
     check_tokenizers(pipe, folder)
     return pipe
 

@@ -110,7 +110,7 @@ class Reading:
         if self.images is None:
             raise CancelledError  # what the first one raised is told
         image = decode_rgb(path, expected)
-        check_size(image.shape[:2], self.images.shape[2:], path, self.remedy)
+        check_size(image.shape[:2], self.images.shape[2:], path, self.files[0][0], self.remedy)
         self.images[place] = image.transpose(2, 0, 1)
 
 
@@ -128,16 +128,18 @@ def read_ahead(files: Sequence[Path], size: int, remedy: str) -> Iterator[Pixels
                 images = reading.result()
             finally:
                 if reading.images is not None and shape is not None:  # first in order, whatever else is wrong with a later one
-                    check_size(reading.images.shape[2:], shape[2:], part[0], remedy)
+                    check_size(reading.images.shape[2:], shape[2:], part[0], files[0], remedy)
             shape = shape or images.shape
             yield images
     finally:
         reader.close()
 
 
-def check_size(found: tuple[int, ...], wanted: tuple[int, ...], path: Path, remedy: str) -> None:
-    """Raise :class:`ArtifactError`, which names the file, on an image of another height or width."""
+def check_size(found: tuple[int, ...], wanted: tuple[int, ...], path: Path, first: Path, remedy: str) -> None:
+    """Raise :class:`ArtifactError` on an image of another height or width than the first one; either may be the odd one."""
     if found != wanted:
         raise ArtifactError(
-            expected=f"images of one size, {wanted[1]} x {wanted[0]}", got=f"{found[1]} x {found[0]}: {path}", remedy=remedy
+            expected=f"images of one size, {wanted[1]} x {wanted[0]}",
+            got=f"{found[1]} x {found[0]}: {path}, unlike {first}",
+            remedy=remedy,
         )

@@ -186,6 +186,8 @@ def test_a_run_is_refused_before_weights_are_read_and_the_record_says_what_is_re
     assert load_pipeline(spec(folder, solver="checkpoint")).notes == ()
     file = folder / "scheduler" / "scheduler_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"use_flow_sigmas": True}))
-    with pytest.raises(UsageError, match=r"with flow matching and prediction_type epsilon; got dpm.*--set solver=checkpoint"):
+    with pytest.raises(
+        UsageError, match=r"with flow matching and prediction_type epsilon in .*scheduler; got dpm.*--set solver=checkpoint"
+    ):
         find_plan(spec(folder))
     find_plan(spec(folder, solver="checkpoint"))
