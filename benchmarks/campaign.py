@@ -31,6 +31,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.edited import edit_plugin, edit_settings
 from benchmarks.trials import (
     Bench,
     Unexplained,
@@ -259,6 +260,8 @@ SCENARIOS: dict[str, tuple[Callable[[Bench, int], str], str]] = {
     "interrupt": (interrupt_run, "SIGINT or SIGTERM at a random moment"),
     "interrupt-loading": (interrupt_loading, "the same in the first moments, while weights are loaded"),
     "twice": (twice_at_once, "the same run started twice at once"),
+    "edit-plugin": (edit_plugin, "a plugin or what it imports is edited between two SIGKILLs"),
+    "edit-settings": (edit_settings, "a setting of a component is edited between two SIGKILLs, the weights staying"),
     "damage": (damage_run, "a random file of a cut or finished run removed, truncated, or one bit flipped"),
     "damage-history": (damage_history, "the history removed, truncated, or one bit flipped"),
     "disk": (full_disk, "a disk that is full at a random moment (a small tmpfs)"),

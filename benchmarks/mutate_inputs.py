@@ -65,7 +65,7 @@ from metrics.bundled.networks import BundledNetworks
 from metrics.reference import describe_reference, load_reference, write_reference
 from tests.reports.conftest import Fake, write_fake
 
-METHOD, PROMPTS = "limited-guidance", ("a red bird", "a blue fish")
+METHOD, LABEL, PROMPTS = "limited-guidance", "guidance(", ("a red bird", "a blue fish")
 MESSAGE, UNCHANGED, EXCLUSION, ANOTHER = "message", "unchanged", "exclusion", "another input"
 
 
@@ -100,7 +100,8 @@ def look_at_folder(folder: Path) -> Seen:
         assert score.per_image is not None
         for name, value in zip(found.files, score.per_image, strict=True):
             rows[name.rsplit(".", 1)[0]].append(round(float(value), 4))
-    return Seen({Path(name).name: tuple(values) for name, values in rows.items()}, notes=found.notes)
+    numbers = {Path(name).name: tuple(values) for name, values in rows.items()}
+    return Seen(numbers, notes=tuple(note.replace(str(folder), "") for note in found.notes))
 
 
 class _Said(HarnessError):
@@ -117,7 +118,8 @@ def look_at_list(folder: Path) -> Seen:
     files = tuple(folder / f"{name}.png" for name in PAIRS)
     paired = pair_prompts(Listing(folder, files), listed)
     numbers = dict(zip(PAIRS, paired.texts, strict=True))
-    return Seen(numbers, listed.digest, (paired.how, prompt_note(listed.record(), len(files))))
+    notes = paired.how, prompt_note(listed.record(), len(files))
+    return Seen(numbers, listed.digest, tuple(note.replace(str(folder), "") for note in notes))
 
 
 def _spec(folder: Path) -> ExperimentSpec:
@@ -225,7 +227,7 @@ class Case:
 def judge(change: Change, before: Seen, after: Seen | Exception) -> str:
     """How a case ended."""
     if isinstance(after, HarnessError):
-        named = any(name in str(after) for name in (*change.names, METHOD))
+        named = any(name in str(after) for name in (*change.names, METHOD, LABEL))
         return MESSAGE if named else f"ERROR: a message that does not name {' or '.join(change.names)}: {after}"
     if isinstance(after, Exception):
         return f"ERROR: {type(after).__name__}: {after}"
@@ -233,7 +235,9 @@ def judge(change: Change, before: Seen, after: Seen | Exception) -> str:
     rest = {name: value for name, value in before.numbers.items() if name in after.numbers}
     if after.numbers == rest and rest:
         lost = before.numbers.keys() - after.numbers.keys()
-        if any(name in notes for name in change.names) and all(name in notes for name in lost):
+        names = lost or change.names
+        said = after.notes != before.notes and any(name in notes for name in names)
+        if said and all(name in notes for name in lost):
             return EXCLUSION
         if not lost:
             return UNCHANGED

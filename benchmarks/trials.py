@@ -55,6 +55,7 @@ class Bench:
     train_seconds: float = 0.0
     whole: Results = field(default_factory=dict)
     trained: Results = field(default_factory=dict)
+    changed: dict[str, Results] = field(default_factory=dict)  # undisturbed runs of inputs that were edited
     spare: Path | None = None
 
     def out(self) -> Path:
@@ -230,9 +231,14 @@ def differing(one: Results, other: Results) -> list[str]:
 
 def check_whole(bench: Bench, out: Path) -> None:
     """Complete, readable, no leftovers, and identical to the undisturbed run."""
+    check_same(bench.whole, out)
+
+
+def check_same(whole: Results, out: Path) -> None:
+    """The same against the files of any undisturbed run."""
     folder = run_folder(out)
     run = read_run(folder)
-    others = differing(bench.whole, results(out))
+    others = differing(whole, results(out))
     if others or not run.complete or len({t.round for t in run.timings}) != 2 or any(folder.rglob("*.tmp")):
         raise Unexplained(f"not as undisturbed: {others[:3]}, complete {run.complete}, {len(run.timings)} timings")
     if not any(entry.path == folder.resolve() and entry.complete for entry in History(out / "history.sqlite").runs()):

@@ -171,7 +171,8 @@ def _batches(listing: Listing, prompts: Sequence[str], full: Listing | None) -> 
         chosen = range(start, start + len(images))
         start = chosen.stop
         for other in beside:
-            check_size(other.shape[2:], images.shape[2:], full.files[chosen.start], SIZES)  # type: ignore[union-attr]
+            assert full is not None
+            check_size(other.shape[2:], images.shape[2:], full.files[chosen.start], listing.files[chosen.start], SIZES)
         tensors = [torch.from_numpy(each) for each in (images, *beside)]
         yield Batch(tensors[0], [prompts[i] for i in chosen], list(chosen), *tensors[1:])
 

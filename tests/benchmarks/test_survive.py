@@ -36,7 +36,9 @@ def bench(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     return made
 
 
-@pytest.mark.parametrize("name", ["kill-run", "kill-training", "kill-history", "interrupt", "twice", "disk", "clock"])
+@pytest.mark.parametrize(
+    "name", ["kill-run", "kill-training", "kill-history", "interrupt", "twice", "disk", "clock", "edit-plugin"]
+)
 def test_one_trial_of_each_scenario(bench: Bench, name: str) -> None:
     answer = SCENARIOS[name][0](bench, 0)
     assert "identical" in answer or answer.startswith("skipped")

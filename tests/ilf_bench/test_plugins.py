@@ -235,3 +235,29 @@ def test_ray_workers_get_plugins_by_value(tmp_path: Path, folders: dict[str, Pat
     (folder,) = (tmp_path / "runs").glob("random-*")
     run = read_run(folder)
     assert run.records["half(0.5)"].block_evaluations and run.scores["half(0.5)", "brightness"].value > 0
+
+
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        (
+            "raise UsageError(expected='a part below 1', got='2', remedy='less')",
+            r"expected half:2: a part below 1; got 2; remedy: less",
+        ),
+        ("self.prat", r"expected half:2 to be made; got AttributeError.*prat.*fix its `__post_init__`"),
+    ],
+)
+def test_what_a_plugin_checks_itself_names_the_method(tmp_path: Path, check: str, words: str) -> None:
+    code = HALF.replace(
+        "    @property\n    def label", f"    def __post_init__(self) -> None:\n        {check}\n\n    @property\n    def label"
+    )
+    registry = Registry.of(
+        [
+            write(
+                tmp_path / "strict.py",
+                "from ilf_bench import UsageError\n" + code.replace("from __future__ import annotations\n", ""),
+            )
+        ]
+    )
+    with pytest.raises(UsageError, match=words):
+        registry.method("half:2")

@@ -131,7 +131,7 @@ def test_a_number_that_counts_something_else_is_no_id() -> None:
         pair_prompts(listing("5_seed0.png", "6_seed0.png"), listed)
     paired = pair_prompts(listing("a/0.png", "b/0.png"), listed)
     assert paired.texts == ("a", "a")
-    assert "1 of 2 ids have no image" in paired.how and "1 images share the id of another" in paired.how
+    assert "1 of 2 ids have no image: 1" in paired.how and "1 images share the id of another" in paired.how
 
 
 def test_prompts_that_a_metric_cuts_and_what_is_left_out_of_the_reference_are_named(tmp_path: Path) -> None:
@@ -144,3 +144,8 @@ def test_prompts_that_a_metric_cuts_and_what_is_left_out_of_the_reference_are_na
     assert code == 0 and "1 of 2 prompts is cut at 12 tokens by the tiny CLIP" in said
     assert "notes.txt (another suffix than an image's)" in said
     assert json.loads((tmp_path / "s").read_text())["scores"][0]["note"].startswith("1 of 2 prompts")
+
+
+def test_an_id_without_an_image_is_named() -> None:
+    listed = PromptList("p.json", ("a", "b", "c"), ids=("1", "2", "10"))
+    assert pair_prompts(listing("1.png"), listed).how == "paired by the ids in p.json; 2 of 3 ids have no image: 2, 10"

@@ -261,3 +261,9 @@ def test_known_tokenizers_say_which_files_they_need() -> None:
     for kind in kinds:
         assert issubclass(kind, PreTrainedTokenizerFast) or kind.vocab_files_names
         assert kind.vocab_files_names["tokenizer_file"] == "tokenizer.json" and len(kind.vocab_files_names) >= 2
+
+
+def test_a_damaged_tokenizer_is_named(copied: Callable[[str], Path]) -> None:
+    folder = copied("pixart")
+    edit(folder / "tokenizer" / "tokenizer_config.json", extra_special_tokens="x")
+    refused(folder, r"a T5Tokenizer in .*/tokenizer; got extra_special_tokens")

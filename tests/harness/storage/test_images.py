@@ -82,3 +82,9 @@ def test_images_of_several_sizes_are_refused_by_name(tmp_path: Path) -> None:
         list(read_ahead(files, 2, "resize"))
     with pytest.raises(ArtifactError, match=r"4 x 4; got 5 x 4: .*5\.png"):
         list(read_ahead(files, 1, "resize"))
+
+
+def test_the_odd_one_out_is_named_wherever_it_stands(tmp_path: Path) -> None:
+    files = [save(tmp_path / f"{i}.png", Image.new("RGB", (5 if i == 0 else 4, 4))) for i in range(4)]
+    with pytest.raises(ArtifactError, match=r"5 x 4; got 4 x 4: .*\.png, unlike .*0\.png"):
+        list(read_ahead(files, 4, "resize"))
