@@ -88,7 +88,7 @@ def test_the_first_damaged_file_is_named_and_the_next_reading_goes_on(files: Fil
 
 def test_the_first_image_says_what_size_all_have(files: Files, reader: Reader) -> None:
     files[3][0].write_bytes(encode_png(np.zeros((3, 8, 6), dtype=np.uint8)))
-    with pytest.raises(ArtifactError, match=r"one size, 8 x 8; got 6 x 8: .*3\.png; remedy: resize"):
+    with pytest.raises(ArtifactError, match=r"one size, 8 x 8; got 6 x 8: .*3\.png, unlike .*0\.png; remedy: resize"):
         reader.begin([(path, None) for path, _ in files[:4]], "resize").result()
     paths = [path for path, _ in files]
     with pytest.raises(ArtifactError, match=r"one size, 8 x 8; got 6 x 8: .*3\.png"):
