@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 
 from harness.config.methods import parse_method
+from harness.config.spec import build_spec
 from harness.contracts import Method
 from harness.errors import NotMeasured
 from harness.models.architecture import Architecture
 from harness.models.families.base import Family
-from harness.models.loading import quiet_libraries
+from harness.models.loading import load_pipeline, quiet_libraries
 from harness.models.random_weights import architectures, describe, find_architecture
 from harness.paths import ROOT
 from harness.sampling.pipeline import Pipeline
@@ -66,10 +66,11 @@ class Case:
         return folder
 
     def open(self, folder: Path, **settings: Any) -> Pipeline:
-        """The pipeline, read from a folder that :meth:`save` wrote."""
+        """The pipeline, read from a folder that :meth:`save` wrote as a run reads it."""
         side = {"height": self.tiny.asked, "width": self.tiny.asked}
-        told = {"steps": 4, "guidance": 2.0, "solver": "checkpoint", "precision": "fp32", **side, **self.settings, **settings}
-        return Pipeline(diffusers.DiffusionPipeline.from_pretrained(folder), folder=folder, **told)
+        fixed = {"name": folder.name, "task": self.family.task, "pipeline": str(folder), "prompts": "x", "methods": ["full"]}
+        told = {"metrics": [], "steps": 4, "guidance": 2.0, "solver": "checkpoint", "precision": "fp32", "device": "cpu"}
+        return load_pipeline(build_spec(fixed | told | side | self.settings | settings, "the study of families"))
 
 
 CASES = {
@@ -78,6 +79,10 @@ CASES = {
     "PixArt-Sigma": Case("pixart-sigma-512", {"solver": "dpm++"}),
     "SD3": Case("sd3-medium"),
     "SD3.5": Case("sd3.5-medium", transformer={"dual_attention_layers": (0, 1, 2)}),
+    "FLUX.1-dev": Case("flux.1-dev", {"guidance": 3.5}),
+    "FLUX.1-dev, true guidance": Case("flux.1-dev", {"guidance": 3.5, "true_guidance": 2.0}),
+    "FLUX.1-schnell": Case("flux.1-schnell", {"guidance": 0.0}),
+    "Sana": Case("sana-1.6b-1024"),
 }
 STEPS = ("steps:3", "spacing:1.5")
 SOLVERS = tuple(f"solver:{name}" for name in ("euler", "heun", "ddim", "dpm++", "unipc", "deis", "ghvb", "bdia", "evodiff"))
@@ -152,8 +157,12 @@ class Opened:
 
 def opened(name: str, root: Path) -> Opened:
     """One case, saved under ``root`` and read back, with a module for blocks 2 to 5 whose scales matter."""
-    pipeline = CASES[name].open(CASES[name].save(root / name))
-    return Opened(pipeline, save_random_module(pipeline, root / f"{name}-ilf"))
+    pipeline = CASES[name].open(CASES[name].save(root / _plain(name)))
+    return Opened(pipeline, save_random_module(pipeline, root / f"{_plain(name)}-ilf"))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name)
 
 
 def save_random_module(pipeline: Pipeline, folder: Path) -> Path:

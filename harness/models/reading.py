@@ -28,7 +28,8 @@ INDEX = "model_index.json"
 CLASSES = {  # what the parts of a pipeline may be; a new family may need more
     "diffusers": {
         *("DiTTransformer2DModel", "PixArtTransformer2DModel", "Transformer2DModel", "SD3Transformer2DModel"),
-        *("FluxTransformer2DModel", "AutoencoderKL", "AutoencoderTiny"),
+        *("FluxTransformer2DModel", "SanaTransformer2DModel", "QwenImageTransformer2DModel", "ZImageTransformer2DModel"),
+        *("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "AutoencoderKLQwenImage"),
         *("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LCMScheduler", "DEISMultistepScheduler", "HeunDiscreteScheduler"),
         *("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler", "SASolverScheduler"),
         *("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "LMSDiscreteScheduler", "FlowMatchEulerDiscreteScheduler"),
@@ -36,7 +37,8 @@ CLASSES = {  # what the parts of a pipeline may be; a new family may need more
     },
     "transformers": {
         *("T5EncoderModel", "T5Tokenizer", "T5TokenizerFast", "CLIPTextModel", "CLIPTextModelWithProjection"),
-        *("CLIPTokenizer", "CLIPTokenizerFast", "CLIPImageProcessor"),
+        *("CLIPTokenizer", "CLIPTokenizerFast", "CLIPImageProcessor", "Gemma2Model", "GemmaTokenizer", "GemmaTokenizerFast"),
+        *("Qwen2_5_VLForConditionalGeneration", "Qwen2Tokenizer", "Qwen2TokenizerFast", "Qwen3Model", "Qwen3ForCausalLM"),
     },
 }
 CODE = {"auto_map", "quantization_config", "custom_pipelines", "trust_remote_code", "base_model_name_or_path"}

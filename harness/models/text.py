@@ -44,17 +44,39 @@ def clip_tokenizer(tokens: int = 77) -> Any:
     return CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=tokens)
 
 
-def clip_encoder(width: int, heads: int, feed_forward: int, layers: int = 2, tokens: int = 77) -> tuple[str, dict[str, Any]]:
-    """The class's name and the config of a CLIP text encoder with a projection (CLIP-L: width 768, 12 layers; bigG: 1280, 32)."""
-    return "CLIPTextModelWithProjection", {
+def clip_encoder(width: int, heads: int, feed_forward: int, *, projected: bool = True) -> tuple[str, dict[str, Any]]:
+    """The class's name and the config of a CLIP text encoder (CLIP-L: width 768, 12 layers; bigG: 1280, 32), cut to two layers,
+    with its projection or without."""
+    return "CLIPTextModelWithProjection" if projected else "CLIPTextModel", {
         "vocab_size": CLIP_VOCABULARY,
         "hidden_size": width,
         "projection_dim": width,
         "intermediate_size": feed_forward,
-        "num_hidden_layers": layers,
+        "num_hidden_layers": 2,
         "num_attention_heads": heads,
-        "max_position_embeddings": tokens,
+        "max_position_embeddings": 77,
         "bos_token_id": 0,
         "eos_token_id": 1,
         "pad_token_id": 1,
+    }
+
+
+def gemma_tokenizer(tokens: int) -> Any:
+    """A Gemma tokenizer that knows characters only."""
+    from transformers import GemmaTokenizer
+
+    words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *CHARACTERS]
+    return GemmaTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=tokens)
+
+
+def gemma_encoder(width: int, heads: int, feed_forward: int) -> tuple[str, dict[str, Any]]:
+    """The class's name and the config of a Gemma 2, cut to two layers (2B: width 2304, 26 layers)."""
+    return "Gemma2Model", {
+        "vocab_size": 6 + len(CHARACTERS),
+        "hidden_size": width,
+        "intermediate_size": feed_forward,
+        "num_hidden_layers": 2,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads // 2,
+        "head_dim": 256,
     }

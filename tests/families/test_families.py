@@ -42,7 +42,8 @@ def forward_macs(pipeline: Pipeline) -> int:
         counted.append(counter.get_total_flops() // 2)
         return output
 
-    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+    pipeline.transformer.requires_grad_(False)  # torch's counter hooks itself to the gradients of all inputs that have one
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline.transformer, "forward", call)
         pipeline.generate(list(WORDS[:1]), 0, [0])
     return counted[0] // pipeline.guidance.rows

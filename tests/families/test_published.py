@@ -29,10 +29,37 @@ def sd3(config: Config) -> dict[str, Any]:
     }
 
 
+def flux(config: Config) -> dict[str, Any]:
+    """64 x 64 packed tokens; 512 tokens of T5 for dev, 256 for schnell."""
+    tokens, embedded = 64 * 64, config["guidance_embeds"]
+    caption = 512 if embedded else 256
+    return {
+        "hidden_states": torch.empty(1, tokens, 64),
+        "encoder_hidden_states": torch.empty(1, caption, 4096),
+        "pooled_projections": torch.empty(1, 768),
+        "timestep": torch.empty(1),
+        "img_ids": torch.empty(tokens, 3),
+        "txt_ids": torch.empty(caption, 3),
+        "guidance": torch.empty(1) if embedded else None,
+    }
+
+
+def sana(config: Config) -> dict[str, Any]:
+    """32 x 32 tokens, and 300 of Gemma."""
+    return {
+        "hidden_states": torch.empty(1, 32, 32, 32),
+        "encoder_hidden_states": torch.empty(1, 300, 2304),
+        "timestep": torch.empty(1),
+    }
+
+
 PUBLISHED = {  # parameters of the published transformers, and what a call of one gets
     "sd3-medium": (2_028_328_000, sd3),
     "sd3.5-medium": (2_243_171_520, sd3),
     "sd3.5-large": (8_056_627_520, sd3),
+    "flux.1-dev": (11_901_408_320, flux),
+    "flux.1-schnell": (11_891_178_560, flux),
+    "sana-1.6b-1024": (1_604_462_752, sana),
 }
 PRESETS = [name for name in preset_names() if name in ARCHITECTURES and name in PUBLISHED]
 

@@ -157,7 +157,11 @@ class Described:
     @property
     def scale(self) -> int:
         """Pixels of an image for each of its latent's, in height and in width."""
-        return int(2 ** (len(self.configs["vae"]["block_out_channels"]) - 1))
+        vae = self.configs["vae"]
+        if "temperal_downsample" in vae:  # autoencoders made for videos, too
+            return int(2 ** len(vae["temperal_downsample"]))
+        widths = vae["encoder_block_out_channels"] if "encoder_block_out_channels" in vae else vae["block_out_channels"]
+        return int(2 ** (len(widths) - 1))
 
     def longest(self, limit: int, tokenizer: str = "tokenizer") -> int:
         """The longest text in tokens: the published limit, or the tokenizer's where that is shorter."""

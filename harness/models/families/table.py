@@ -7,11 +7,11 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from harness.errors import ArtifactError, UsageError
-from harness.models.families import dit, pixart, sd3
+from harness.models.families import dit, flux, pixart, sana, sd3
 from harness.models.families.base import Described, Family
 
 GROUP = "ilf_bench.families"  # entry points: a name, and the FAMILY of a module of another package
-BUILT_IN = (dit.FAMILY, pixart.FAMILY, sd3.FAMILY)
+BUILT_IN = (dit.FAMILY, pixart.FAMILY, sd3.FAMILY, flux.FAMILY, sana.FAMILY)
 
 
 @cache

@@ -62,8 +62,9 @@ class OnFlowGrid:
             found = torch.tensor(list(timesteps), dtype=torch.float32)
             made = torch.cat([found / TRAINED, torch.zeros(1)]), found
         else:
-            assert num_inference_steps is not None
-            made = self.grid.make(num_inference_steps, sigmas, mu)
+            steps = len(sigmas) if num_inference_steps is None and sigmas is not None else num_inference_steps
+            assert steps is not None
+            made = self.grid.make(steps, sigmas, mu)
         this: Any = self
         this.sigmas, this.timesteps = made[0].clamp(max=self.most), made[1].to(device)
         this.num_inference_steps = len(made[1])

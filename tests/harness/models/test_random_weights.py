@@ -27,7 +27,7 @@ from ilf_bench.cli import main
 # The autoencoder of Stable Diffusion has 83,653,863 parameters; the float32 file of PixArt-XL-2-1024-MS has this many bytes.
 VAE_PARAMETERS = 83_653_863
 PIXART_1024_BYTES = 2_445_465_672
-FULL_PRESETS = [name for name in preset_names() if not name.startswith(("tiny-", "field-", "ilf-study", "pixart-lcm", "sd3"))]
+FULL_PRESETS = [name for name in preset_names() if name.startswith(("dit-", "pixart-")) and name != "pixart-lcm-1024"]
 
 
 ARCHITECTURES = {**architectures("class"), **architectures("text")}
