@@ -19,6 +19,7 @@ from harness.execution.environment import gpu_facts
 from harness.execution.experiment import Experiment, method_labels
 from harness.execution.fitting import Placement, Room, foresee, loading
 from harness.execution.identity import known_identity
+from harness.execution.part import Part
 from harness.execution.resuming import AnotherRun, choose_folder
 from harness.execution.runner import Runner, check_disk
 from harness.execution.sampler import image_pixels
@@ -197,15 +198,31 @@ def execute(
     return Executed(run, build_report(run), runner.failures, runner.since)
 
 
-def _run(prepared: Prepared, folder: Path, why: str, console: Console, make_engine: EngineMaker, command: str) -> Runner:
-    """All stages, into one folder."""
+def generate_part(
+    prepared: Prepared, out: Path, part: Part, console: Console, make_engine: EngineMaker, *, command: str = ""
+) -> list[Failure]:
+    """Only the images of one part, beside the processes that generate the others; :func:`execute` then does all else."""
+    folder, why = choose_folder(prepared.experiment, out, again=False)
+    return _run(prepared, folder, why, console, make_engine, command, part).failures
+
+
+def _run(
+    prepared: Prepared,
+    folder: Path,
+    why: str,
+    console: Console,
+    make_engine: EngineMaker,
+    command: str,
+    part: Part | None = None,
+) -> Runner:
+    """All stages, or the images of one part, into one folder."""
     engine = make_engine(prepared.experiment, folder, prepared.metrics)
     runner = Runner(prepared.experiment, engine, folder, console, command=command)
     if why:
         print_line(why, console)
     print_line(f"run: {folder}", console)
     try:
-        runner.run()
+        runner.generate(part) if part else runner.run()
     finally:
         engine.close()
     return runner

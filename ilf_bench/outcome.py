@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +11,7 @@ from harness.contracts import why_unscored
 from harness.cost.memory import gib
 from harness.cost.plan import Plan
 from harness.execution.experiment import Experiment
+from harness.execution.part import Part
 from harness.results import Failure
 from harness.sampling import encoded
 from harness.storage.locations import history_path, is_local
@@ -41,6 +42,13 @@ def print_executed(prepared: Prepared, executed: Executed, console: Console) -> 
     for failure in executed.failures:
         print_line(f"failed: {failure.method} {failure.metric}: {failure.reason}", console)
     print_line(f"report: {executed.page}", console)
+
+
+def print_part(part: Part, failures: Sequence[Failure], console: Console) -> None:
+    """That one part is done, and every failure by name."""
+    for failure in failures:
+        print_line(f"failed: {failure.method}: {failure.reason}", console)
+    print_line(f"part {part}: its images are stored; the same command without --part times, scores and reports", console)
 
 
 def print_miscounted(prepared: Prepared, run: Run, console: Console) -> None:

@@ -8,7 +8,7 @@ are made again in place, and of an unfinished run whatever has changed.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -70,11 +70,10 @@ def recorded(folder: Path) -> dict[str, MethodRecord]:
     return found
 
 
-def forget_changed(folder: Path, planned: Mapping[str, MethodRecord]) -> dict[str, str]:
-    """Delete what was made of other methods than ``planned``; returns what has changed, by label.
+def changed_methods(folder: Path, planned: Mapping[str, MethodRecord]) -> dict[str, str]:
+    """What of the methods in ``folder`` is other than ``planned``, by label.
 
-    A method without a readable record is made again as well, since nobody knows what its images were made of. All are timed again
-    then, side by side. The record goes last: whoever is interrupted here finds it again.
+    A method without a readable record counts, too, since nobody knows what its images were made of.
     """
     layout, before = Layout(folder), recorded(folder)
     slugs = {path.name for kind in (layout.all_samples,) for path in kind.glob("*")} if layout.all_samples.exists() else set()
@@ -86,15 +85,23 @@ def forget_changed(folder: Path, planned: Mapping[str, MethodRecord]) -> dict[st
             found |= {label: "its record was lost"} if layout.samples(label).path.name in slugs else {}
         elif why := describe_changes(before[label].identity, planned[label].identity):
             found[label] = why
-    for label in found:
+    return found
+
+
+def forget(folder: Path, labels: Collection[str]) -> None:
+    """Delete what was made of these methods, and every time, since all are timed side by side.
+
+    The records go last: whoever is interrupted here finds them again.
+    """
+    layout = Layout(folder)
+    for label in labels:
         for path in layout.of_method(label):
             remove(path)
-    if found:
-        for path in [*layout.rounds(), layout.warmup, *([layout.controls] if BASELINE in found else [])]:
+    if labels:
+        for path in [*layout.rounds(), layout.warmup, *([layout.controls] if BASELINE in labels else [])]:
             remove(path)
-        for label in found:
+        for label in labels:
             remove(layout.method(label))
-    return found
 
 
 def remove(path: Path) -> None:

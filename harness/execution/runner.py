@@ -15,15 +15,16 @@ from harness.contracts import why_unscored
 from harness.errors import ArtifactError, UsageError
 from harness.execution.dispatch import Dispatch
 from harness.execution.experiment import Experiment
+from harness.execution.part import Part
 from harness.execution.progress import Followed, following, stage
-from harness.execution.resuming import AnotherRun, forget_changed, remove, shared_change, stays
+from harness.execution.resuming import AnotherRun, changed_methods, forget, remove, shared_change, stays
 from harness.execution.tasks import Engine, Facts, Role, Task, TaskResult
 from harness.machine import differing_facts
 from harness.results import BASELINE, Failure, Fault, MethodRecord
 from harness.storage.files import remove_leftovers, write_bytes
 from harness.storage.layout import Layout
 from harness.storage.locations import is_local
-from harness.storage.locks import held_alone
+from harness.storage.locks import held_alone, held_together
 from harness.storage.records import (
     FORMAT,
     check_format,
@@ -76,8 +77,22 @@ class Runner:
                 self._complete(facts.environment)
         return self.failures
 
-    def _prepare(self, facts: Facts) -> None:
-        """Describe the run, or find out what of an earlier call is kept; the rest of it is deleted."""
+    def generate(self, part: Part) -> list[Failure]:
+        """The images of one part alone, beside the processes that generate the others; a later :meth:`run` does all else.
+
+        Raises :class:`UsageError` where a method has changed since the run was begun: what others have made would be deleted.
+        """
+        with stage("load the model", self.console):
+            facts = self.engine.start()
+        check_disk(self.experiment, self.folder, facts.image_pixels)
+        with held_together(self.folder):
+            self._prepare(facts, alone=False)
+            with following(self.console) as progress:
+                self._images(progress, part)
+        return self.failures
+
+    def _prepare(self, facts: Facts, *, alone: bool = True) -> None:
+        """Describe the run, or find out what of an earlier call is kept; the rest of it is deleted, where we are ``alone``."""
         self.planned = {k: replace(r, identity=facts.identities.get(k, r.identity)) for k, r in self.experiment.planned.items()}
         environment = facts.environment | {
             "command": without_credentials(self.command),
@@ -88,9 +103,13 @@ class Runner:
         begun = read_json(self.layout.environment) if self.layout.environment.exists() else {}
         self.finished = self._finished()
         self._check_place(begun, environment)
-        remove_leftovers(self.folder)
-        self.layout.complete.unlink(missing_ok=True)  # whole only when this call, too, has found or made everything
-        changed = forget_changed(self.folder, self.planned)
+        changed = changed_methods(self.folder, self.planned)
+        if alone:
+            remove_leftovers(self.folder)
+            self.layout.complete.unlink(missing_ok=True)  # whole only when this call, too, has found or made everything
+            forget(self.folder, changed)
+        elif changed:
+            raise _changed_meanwhile(self.folder, changed)
         for label, why in changed.items():
             self._say(f"{label}: {why} changed since {begun.get('created', 'an earlier call')}: made again")
         busy = environment.get("busy", [])
@@ -177,19 +196,24 @@ class Runner:
 
     def _generate(self, progress: Followed) -> None:
         """All images, then each method's record; a range that fails makes its method a failure, and stops no other range."""
-        counts = {label: len(self.experiment.samples(self.folder, label).prompts) for label in self.experiment.methods}
-        bars = {label: progress.add(f"generate {label}", count) for label, count in counts.items()}
-        size = self.spec.batch
-        ranges = (
-            (label, r) for window in self.experiment.windows() for label in bars for r in chunks(counts[label], size, window)
-        )
-        tasks = (Task("generate", label, r.start, r.stop, size) for label, r in ranges)
-        self._follow("sampler", tasks, bars, progress)
-        finish = (Task("finish", label) for label in bars if label not in self.failed)
+        self._images(progress, Part(1, 1))
+        finish = (Task("finish", label) for label in self.experiment.methods if label not in self.failed)
         for outcome in self._outcomes("sampler", finish):
             self._method_failed(outcome)
         for failure in (one for one in self.failures if not one.metric):  # also where it was found while that method was finished
             write_method(self.folder, self.planned[failure.method], failure.reason)
+
+    def _images(self, progress: Followed, part: Part) -> None:
+        """The images of a part of all ranges; each range is one task."""
+        counts = {label: len(self.experiment.samples(self.folder, label).prompts) for label in self.experiment.methods}
+        size = self.spec.batch
+        ranges = (
+            (label, r) for window in self.experiment.windows() for label in counts for r in chunks(counts[label], size, window)
+        )
+        mine = list(part.of_all(ranges))
+        images = {label: sum(len(r) for each, r in mine if each == label) for label in counts}
+        bars = {label: progress.add(f"generate {label}", count) for label, count in images.items() if count}
+        self._follow("sampler", (Task("generate", label, r.start, r.stop, size) for label, r in mine), bars, progress)
 
     def _follow(self, role: Role, tasks: Iterable[Task], bars: Mapping[str, int], progress: Followed) -> None:
         """Have ranges of samples done; each method's bar begins when its first range is handed out."""
@@ -276,6 +300,15 @@ class Runner:
         write_json(self.layout.fault(len(self.layout.faults())), asdict(fault))
         what = f"{fault.stage} {fault.method} {fault.start}"
         self._say(f"done again: {what}: {fault.reason}")
+
+
+def _changed_meanwhile(folder: Path, changed: Mapping[str, str]) -> UsageError:
+    label, why = next(iter(changed.items()))
+    return UsageError(
+        expected=f"methods as they were when {folder} was begun",
+        got=f"{label}: {why} changed since",
+        remedy="call once without --part, which makes it again, or choose another --out",
+    )
 
 
 def differing(recorded: object, current: object) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -32,13 +32,22 @@ PLACE = (
 )
 
 
-@contextmanager
-def held_alone(folder: Path) -> Iterator[None]:
+def held_alone(folder: Path) -> AbstractContextManager[None]:
     """Hold a folder against a second process until the block or this process ends. Object stores have no locks.
 
     Raises :class:`UsageError` where another process holds it or the folder cannot be written, and
     :class:`harness.errors.ArtifactError` where something in it is a link: what is written could replace any file.
     """
+    return _held(folder, fcntl.LOCK_EX)
+
+
+def held_together(folder: Path) -> AbstractContextManager[None]:
+    """As :func:`held_alone`, but only against processes that want the folder for themselves."""
+    return _held(folder, fcntl.LOCK_SH)
+
+
+@contextmanager
+def _held(folder: Path, kind: int) -> Iterator[None]:
     if not is_local(folder):
         yield
         return
@@ -51,7 +60,7 @@ def held_alone(folder: Path) -> Iterator[None]:
         raise UsageError(expected=f"a writable folder {folder}", got=str(error), remedy="choose another --out") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UsageError(
                 expected=f"no other process that uses {folder}",
@@ -59,6 +68,7 @@ def held_alone(folder: Path) -> Iterator[None]:
                 remedy="wait for it, or stop it and call again: the run resumes",
             ) from error
         refuse_links(folder)
+        file.seek(0)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.execution.part import Part
 from ilf_bench.console import console, print_line
 from ilf_bench.options import (
     DEFAULT_OUT,
@@ -107,6 +108,10 @@ class EngineOptions:
         )
 
 
+def _part(text: str) -> Part:
+    return Part.of(text)
+
+
 def run(
     options: RunOptions,
     engine: EngineOptions,
@@ -115,6 +120,12 @@ def run(
     out: Out = DEFAULT_OUT,
     tracker: Track = None,
     again: Annotated[bool, typer.Option("--again", help="Measure a finished run once more, beside it.")] = False,
+    part: Annotated[
+        Part | None,
+        typer.Option(
+            parser=_part, metavar="I/N", help="Only generate the I-th of N parts of all images; a run without it does the rest."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cost, expected time and disk; sample nothing.")] = False,
 ) -> None:
     """Compare methods: generate, time, score, report."""
@@ -134,6 +145,10 @@ def run(
         outcome.print_dry_run(prepared, experiment.dry_run(prepared, out), console)
         return
     command = shlex.join(["ilf-bench", *sys.argv[1:]])
+    if part is not None:
+        failures = experiment.generate_part(prepared, out, part, console, make_engine, command=command)
+        outcome.print_part(part, failures, console)
+        raise typer.Exit(EXIT_PARTIAL if failures else 0)
     executed = experiment.execute(prepared, out, console, make_engine, command=command, again=again)
     outcome.print_executed(prepared, executed, console)
     if opened is not None:
