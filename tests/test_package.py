@@ -86,8 +86,8 @@ def test_an_installation_that_is_read_only_serves_another_user_from_any_folder(t
         return done.stdout
 
     version = ilf_bench("--version").strip().split()[-1]
-    small = ["--methods", "full,steps:5,ilf:steps=7", "--samples", "2", "--rounds", "1", "--metrics", "psnr", "--set", "timing.batch=2"]
-    ilf_bench("run", "tiny-text", *small)
+    small = "--methods full,steps:5,ilf:steps=7 --samples 2 --rounds 1 --metrics psnr --set timing.batch=2"
+    ilf_bench("run", "tiny-text", *small.split())
     (run,) = (folder for folder in (work / "runs").iterdir() if folder.is_dir())
     assert (run / "report" / "index.html").is_file()
     assert json.loads((run / "environment.json").read_text())["ilf-bench"] == version
