@@ -20,6 +20,7 @@ MODULES = (
     "harness.cost.macs",
     "harness.cost.plan",
     "harness.errors",
+    "harness.execution.part",
     "harness.results",
     "harness.sampling.grids",
     "harness.sampling.noise",
