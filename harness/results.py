@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict, InstanceOf
 
-from harness.fields import (
+from harness.storage.fields import (
     Amount,
     Count,
     Flag,

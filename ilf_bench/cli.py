@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.interrupts import interrupted, listen
+from harness.execution.interrupts import interrupted, listen
 from harness.terminal import make_console
 from harness.text import without_credentials
 from ilf_bench.commands.anchors import anchors

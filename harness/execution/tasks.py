@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import torch
 
 from harness.errors import DeviceLost, HarnessError
-from harness.interrupts import interrupted
+from harness.execution.interrupts import interrupted
 from harness.results import Failure, Fault
 
 Role = Literal["sampler", "scorer"]

@@ -80,15 +80,14 @@ class Pipeline:
         self.described = described(pipe, height, width)
         self.steps, self.device, self.negative_prompt = model_calls(solver, steps), device, negative_prompt
         self.guidance: Guidance = self.family.guidance(self.described.configs, guidance, true_guidance)
-        self.notes = notes
         self.dtype = str(next(pipe.transformer.parameters()).dtype).removeprefix("torch.")
         self.precision = PRECISION_OF.get(self.dtype) or resolve(precision, device)
         self.own_scheduler = pipe.scheduler
         self.solver = solver
         self.timesteps: tuple[int, ...] = ()
         self.pipe.scheduler = self.build_solver(solver)
-        if solver != OWN and (note := replaced(solver, self.pipe.scheduler, self.own_scheduler)):
-            self.notes = (*notes, note)
+        note = "" if solver == OWN else replaced(solver, self.pipe.scheduler, self.own_scheduler)
+        self.notes = (*notes, note) if note else notes
         self.clock = StepClock()
         self.counter: BlockCounter | None = None
         self.generators: list[torch.Generator] = []  # of the present call, one per image

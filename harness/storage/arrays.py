@@ -17,13 +17,35 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from harness.errors import ArtifactError
+from harness.results import FloatArray
 from harness.storage.archives import BROKEN, open_archive
-from harness.storage.files import CHUNK, MIB
+from harness.storage.files import CHUNK, MIB, digest, read_small, write_bytes
 
 ARRAY_BYTES = 512 * MIB  # 65,000 features of width 2,048
 HEADER_BYTES = 10_000
 KINDS = "biufU"  # numbers, and the text that says where they are from
 AnyArray = npt.NDArray[Any]
+
+
+def write_array(path: Path, content: FloatArray) -> str:
+    """A ``.npy`` file without pickles; returns its digest."""
+    buffer = io.BytesIO()
+    np.save(buffer, content, allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
+    return digest(buffer.getvalue())
+
+
+def read_array(path: Path, expected: str) -> FloatArray:
+    """The inverse of :func:`write_array`. Raises :class:`ArtifactError` on a damaged file, or one with another digest."""
+    try:
+        content = read_small(path, ARRAY_BYTES)
+        if digest(content) != expected:
+            raise ValueError("another content than was written")
+        values: FloatArray = parse_array(content)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(expected=f"numbers at {path}", got=str(error), remedy="delete that file and run again") from error
+    return values
 
 
 def parse_array(content: bytes) -> AnyArray:

@@ -15,7 +15,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from harness.errors import ArtifactError
-from harness.fields import (
+from harness.results import Failure, FloatArray, Score
+from harness.storage.fields import (
     MOST_NUMBER,
     Amount,
     Count,
@@ -29,7 +30,6 @@ from harness.fields import (
     RoundNumber,
     Text,
 )
-from harness.results import Failure, FloatArray, Score
 from harness.storage.layout import FILES, FOLDERS, PER_IMAGE, VALUES, Layout, is_control
 
 T = TypeVar("T")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.results import FloatArray
+from harness.storage.arrays import read_array, write_array
 from harness.storage.layout import Layout
-from harness.storage.records import read_array, read_json, write_array, write_json
+from harness.storage.records import read_json, write_json
 
 
 def write_measurement(run: Path, method: str, name: str, basis: Mapping[str, Any], rows: FloatArray) -> None:

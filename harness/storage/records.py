@@ -7,9 +7,8 @@ beside it: a damaged record is never used.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 
 from harness.errors import ArtifactError
 from harness.results import Failure, Fault, FloatArray, MethodPart, MethodRecord, Score, TimingSample
-from harness.storage.arrays import ARRAY_BYTES, parse_array
+from harness.storage.arrays import read_array, write_array
 from harness.storage.checks import (
     check_digests,
     check_environment,
@@ -73,8 +72,8 @@ class Piece:
 class Run:
     """A finished or partial run, as read back. ``scores`` is keyed by (method label, metric name). Equal only to itself.
 
-    ``timings`` are at the batch size that methods are compared at (:func:`timed_batch`), ``other_batches`` at the further ones;
-    ``warmups`` came before both.
+    ``timings`` are at the batch size that methods are compared at, the preset's or the smaller one that a GPU's memory allowed,
+    ``other_batches`` at the further ones; ``warmups`` came before both.
     ``controls`` is keyed by (null control, metric name), and ``method`` of its scores names the control (identical, jpeg50,
     shuffled, constant, noise or black; harness/statistics/controls.py). Each has the full run's first images, at most 100 of
     them, and is to be held against ``identical``, which has the same N.
@@ -152,26 +151,6 @@ def read_json(path: Path) -> Any:
             expected=f"readable JSON at {path}", got=str(error), remedy="delete that file and run again"
         ) from error
     return content["content"] if content.keys() == {"content"} else content
-
-
-def write_array(path: Path, content: FloatArray) -> str:
-    """A ``.npy`` file without pickles; returns its digest."""
-    buffer = io.BytesIO()
-    np.save(buffer, content, allow_pickle=False)
-    write_bytes(path, buffer.getvalue())
-    return digest(buffer.getvalue())
-
-
-def read_array(path: Path, expected: str) -> FloatArray:
-    """The inverse of :func:`write_array`. Raises :class:`ArtifactError` on a damaged file, or one with another digest."""
-    try:
-        content = read_small(path, ARRAY_BYTES)
-        if digest(content) != expected:
-            raise ValueError("another content than was written")
-        values: FloatArray = parse_array(content)
-    except (OSError, ValueError) as error:
-        raise ArtifactError(expected=f"numbers at {path}", got=str(error), remedy="delete that file and run again") from error
-    return values
 
 
 def read_record(kind: type[T], content: Any, path: Path) -> T:
@@ -412,13 +391,6 @@ def _timings(content: Any, path: Path) -> tuple[TimingSample, ...]:
     if not isinstance(content, list):
         raise ArtifactError(expected=f"a list at {path}", got=type(content).__name__, remedy="delete that file and run again")
     return tuple(read_record(TimingSample, sample, path) for sample in content)
-
-
-def timed_batch(spec: Mapping[str, Any], sizes: Collection[int]) -> int | None:
-    """The batch size at which methods are compared: the spec's, or the smaller one that a GPU's memory allowed."""
-    timing = spec.get("timing", {})
-    asked, further = timing.get("batch"), set(timing.get("batches", ()))
-    return asked if asked in sizes else max(set(sizes) - further, default=max(sizes, default=asked))
 
 
 def read_timings(path: Path) -> tuple[TimingSample, ...]:

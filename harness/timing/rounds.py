@@ -21,7 +21,7 @@ from harness.sampling.pipeline import Pipeline
 from harness.sampling.restoration import Restoration, leak_reason
 from harness.storage.layout import Layout
 from harness.storage.records import read_json, read_timings, write_json, write_score
-from harness.timing.nvml import Monitor
+from harness.timing.nvml import DeviceState, Monitor
 from harness.timing.reference_workload import Workload
 from harness.timing.stages import StageTimer
 from harness.timing.stopwatch import Stopwatch
@@ -74,16 +74,27 @@ def time_once(
             pipeline.generate(prompts, seed, range(len(prompts)))
         latency, cpu_s = watch.read()
         state = monitor.end()
+    compiled = compile_seconds() - compiling
+    return _sample(timer, state, (label, number, len(prompts)), (latency, cpu_s, compiled), text_s)
+
+
+def _sample(
+    timer: StageTimer,
+    state: DeviceState,
+    what: tuple[str, int, int],
+    seconds: tuple[float, float | None, float],
+    text_s: float | None,
+) -> TimingSample:
+    """The record of a timed call. ``what``: method, round, batch; ``seconds``: end to end, of the processor, of compilation."""
+    latency, cpu_s, compiled = seconds
     return TimingSample(
-        label,
-        number,
-        len(prompts),
+        *what,
         latency + (text_s or 0.0),
         timer.text_s if text_s is None else text_s,
         timer.denoise_s,
         timer.decode_s,
-        max(timer.peaks.values(), default=0) or peak_memory_bytes(pipeline.device),
-        compile_seconds() - compiling,
+        max(timer.peaks.values(), default=0) or peak_memory_bytes(timer.device),
+        compiled,
         state.clock_mhz,
         state.temperature_c,
         state.power_w,

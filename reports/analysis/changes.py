@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.machine import differing_facts
+from harness.history.machine import differing_facts
 from harness.results import A_A, BASELINE, REFERENCE, Failure, FloatArray, Score, TimingSample
 from harness.statistics.rounds import trimmed_mean
 from harness.storage.records import Run

@@ -18,11 +18,12 @@ from benchmarks.campaign import SCENARIOS, resumed_run
 from benchmarks.trials import Bench, call, ended, forked, run_folder, write_preset
 from harness.errors import ArtifactError, UsageError
 from harness.models.checksums import SETTINGS, SUMS, check_sums, write_sums
+from harness.storage.arrays import read_array, write_array
 from harness.storage.files import file_digest
 from harness.storage.layout import slug
 from harness.storage.locations import inside
 from harness.storage.locks import held_alone
-from harness.storage.records import read_array, read_json, read_run, write_array, write_json
+from harness.storage.records import read_json, read_run, write_json
 from reports.analysis.select import samples_of
 from zoo.recipes.seal import ZOO, sealed_folders
 

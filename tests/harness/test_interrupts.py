@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import interrupts
+from harness.execution import interrupts
 from ilf_bench.cli import main
 from tests.harness.execution.test_runner import files, write_preset
 

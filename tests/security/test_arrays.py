@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from harness.errors import ArtifactError
-from harness.storage.arrays import ARRAY_BYTES, parse_array, read_arrays
-from harness.storage.records import read_array
+from harness.storage.arrays import ARRAY_BYTES, parse_array, read_array, read_arrays
 from metrics.moments import holds_statistics, read_statistics
 from metrics.reference import load_reference
 from tests.security.crafted import MIB, PICKLE, UNSAFE_ADVICE, bounded, npy, text_array, zip_of_zeros, zipped

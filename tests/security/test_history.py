@@ -184,7 +184,8 @@ def test_values_that_would_become_more_are_refused(history: History) -> None:
 
 def test_an_interrupt_ends_a_long_statement(tmp_path: Path) -> None:
     code = (
-        "import sqlite3, sys\nfrom harness.history.schema import restrict\nfrom harness.interrupts import listen\nlisten()\n"
+        "import sqlite3, sys\nfrom harness.history.schema import restrict\n"
+        "from harness.execution.interrupts import listen\nlisten()\n"
         f"database = sqlite3.connect(':memory:')\nrestrict(database)\nprint('ready', flush=True)\n"
         f"database.execute('SELECT max(x) FROM ({ENDLESS})').fetchall()\n"
     )

@@ -14,8 +14,9 @@ import pytest
 from harness.errors import ArtifactError
 from harness.history.store import History
 from harness.results import Score, TimingSample
+from harness.storage.arrays import write_array
 from harness.storage.layout import Layout, slug
-from harness.storage.records import Run, read_json, read_run, write_array, write_json
+from harness.storage.records import Run, read_json, read_run, write_json
 from reports.render.build import build_paper, build_report
 from tests.reports.conftest import Fake, write_fake
 

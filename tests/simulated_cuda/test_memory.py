@@ -16,7 +16,7 @@ from harness.execution import fitting
 from harness.results import REFERENCE, TimingSample
 from harness.sampling.pipeline import Pipeline
 from harness.storage.images import decode_image
-from harness.storage.records import read_timings, timed_batch
+from harness.storage.records import read_timings
 from harness.timing.reference_workload import Workload
 from harness.timing.rounds import Rounds
 from harness.training.states import read_state, write_state
@@ -63,7 +63,7 @@ def test_every_method_is_timed_at_the_batch_that_fits_the_full_run(device: Simul
     for number in range(2):
         samples = read_timings(tmp_path / "timing" / f"{number:03d}.json")
         sizes = {sample.batch for sample in samples}
-        assert sizes == {4, 1} and timed_batch({"timing": spec.model_dump()}, sizes) == 4
+        assert sizes == {4, 1}, "half of the preset's, at which methods are compared, and the further one"
         assert len([s for s in samples if s.batch == 4 and s.method != "reference workload"]) == 3
 
 

@@ -177,7 +177,7 @@ sys.path.insert(0, sys.argv[1])
 from harness.storage import writing
 from tests.harness.storage.test_writing import Painter, SampleSet, draw, tasks
 from harness.execution.local import LocalEngine
-from harness.interrupts import listen
+from harness.execution.interrupts import listen
 samples = SampleSet(Path(sys.argv[2]), tuple(f"prompt {i}" for i in range(12)), 4)
 real, how, files = writing.write_bytes, sys.argv[3], []
 def write(path, content):
