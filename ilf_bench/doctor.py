@@ -19,8 +19,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from harness.machine import busy_reasons
 from harness.paths import ROOT
+from harness.timing.machine import busy_reasons
 from ilf_bench.shadowing import REMEDY, shadowing_files
 
 T = TypeVar("T")

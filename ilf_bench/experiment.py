@@ -24,7 +24,6 @@ from harness.execution.resuming import AnotherRun, choose_folder
 from harness.execution.runner import Runner, check_disk
 from harness.execution.sampler import image_pixels
 from harness.history.store import History
-from harness.machine import busy_reasons
 from harness.models.loading import find_plan, load_pipeline, quiet_libraries
 from harness.models.random_weights import DTYPES
 from harness.paths import locate
@@ -33,6 +32,7 @@ from harness.sampling.pipeline import Pipeline
 from harness.sampling.precision import resolve_device
 from harness.storage.locations import history_path, place
 from harness.storage.records import Run, read_run
+from harness.timing.machine import busy_reasons
 from harness.timing.stages import StageTimer
 from ilf.settings import IlfSettings
 from ilf_bench.console import console as terminal

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from harness.machine import busy_reasons
 from harness.paths import ROOT
+from harness.timing.machine import busy_reasons
 from harness.timing.nvml import Monitor
 
 GPU_KEY = ("driver", "power_limit_w", "max_clock_mhz", "cuda", "tf32")  # timings under others do not compare

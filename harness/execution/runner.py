@@ -19,7 +19,6 @@ from harness.execution.part import Part
 from harness.execution.progress import Followed, following, stage
 from harness.execution.resuming import AnotherRun, changed_methods, forget, remove, shared_change, stays
 from harness.execution.tasks import Engine, Facts, Role, Task, TaskResult
-from harness.machine import differing_facts
 from harness.results import BASELINE, Failure, Fault, MethodRecord
 from harness.storage.files import remove_leftovers, write_bytes
 from harness.storage.layout import Layout
@@ -39,6 +38,7 @@ from harness.storage.records import (
 )
 from harness.storage.samples import chunks
 from harness.text import one_line, without_credentials
+from harness.timing.machine import differing_facts
 
 MOST_LETTERS = 200  # of a value in an error message
 BYTES_PER_PIXEL = 2.2  # measured on PNGs of the bundled models

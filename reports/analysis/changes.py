@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.history.machine import differing_facts
 from harness.results import A_A, BASELINE, REFERENCE, Failure, FloatArray, Score, TimingSample
 from harness.statistics.rounds import trimmed_mean
 from harness.storage.records import Run
+from harness.timing.machine import differing_facts
 from reports.analysis.select import failure_of, method_order, metric_order, record_of, score_of
 
 SAME_EXPERIMENT = ("task", "pipeline", "solver", "steps", "guidance", "precision", "dtype")
