@@ -108,6 +108,25 @@ def geometry(model: Described) -> Geometry:
     return Geometry((block_cost(config, n, m),) * config["num_layers"], d, n, n, m, caption_width, latent, rest, head)
 
 
+def _autoencoder() -> dict[str, Any]:
+    """The deep-compression autoencoder f32c32 (arXiv 2410.10733): 32 channels at a 32nd of the side."""
+    blocks, widths = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3, (128, 256, 512, 512, 1024, 1024)
+    scales = ((), (), (), (5,), (5,), (5,))
+    return {
+        "latent_channels": 32,
+        "attention_head_dim": 32,
+        "encoder_block_types": blocks,
+        "decoder_block_types": blocks,
+        "encoder_block_out_channels": widths,
+        "decoder_block_out_channels": widths,
+        "encoder_qkv_multiscales": scales,
+        "decoder_qkv_multiscales": scales,
+        "downsample_block_type": "conv",
+        "upsample_block_type": "interpolate",
+        "scaling_factor": 0.41407,
+    }
+
+
 def architecture(**settings: Any) -> Architecture:
     """Sana 1.6B at 1024, with its text encoder cut to two layers."""
     config = {
@@ -128,24 +147,9 @@ def architecture(**settings: Any) -> Architecture:
         "norm_eps": 1e-6,
         **settings,
     }
-    blocks, widths = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3, (128, 256, 512, 512, 1024, 1024)
-    scales = ((), (), (), (5,), (5,), (5,))
-    vae = {
-        "latent_channels": 32,
-        "attention_head_dim": 32,
-        "encoder_block_types": blocks,
-        "decoder_block_types": blocks,
-        "encoder_block_out_channels": widths,
-        "decoder_block_out_channels": widths,
-        "encoder_qkv_multiscales": scales,
-        "decoder_qkv_multiscales": scales,
-        "downsample_block_type": "conv",
-        "upsample_block_type": "interpolate",
-        "scaling_factor": 0.41407,
-    }
     parts = {
         "transformer": ("SanaTransformer2DModel", config),
-        "vae": ("AutoencoderDC", vae),
+        "vae": ("AutoencoderDC", _autoencoder()),
         "text_encoder": gemma_encoder(2304, 8, 9216),
     }
     flow = {"use_flow_sigmas": True, "flow_shift": 3.0, "prediction_type": "flow_prediction", "beta_start": 1e-4}
