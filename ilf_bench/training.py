@@ -13,11 +13,13 @@ import torch
 from accelerate import PartialState
 from rich.console import Console
 
-from harness.config.prompts import load_prompts
+from harness.config.prompts import PromptList, load_prompts, prompt_note
 from harness.config.spec import ExperimentSpec, load_spec
 from harness.errors import UsageError
 from harness.models.checksums import write_sums
+from harness.models.identity import model_digest
 from harness.models.loading import load_pipeline, quiet_libraries
+from harness.sampling.captions import caption_notes
 from harness.sampling.pipeline import Pipeline
 from harness.storage.files import refuse_links
 from harness.storage.locks import held_alone
@@ -50,8 +52,10 @@ def train(preset: str, overrides: dict[str, Any], out: Path, console: Console) -
             got=f"seed {chosen.seed}",
             remedy="choose another --seed",
         )
-    prompts = load_prompts(spec.prompts).texts
+    listed = load_prompts(spec.prompts)
     pipeline = load_pipeline(spec)
+    for note in _input_notes(pipeline, listed) if PartialState().is_main_process else ():
+        print_line(note, console)
     geometry = pipeline.plan().backbone.geometry
     settings = chosen.resolved(len(pipeline.blocks), geometry.state_values)
     if settings.budget is not None:
@@ -60,12 +64,20 @@ def train(preset: str, overrides: dict[str, Any], out: Path, console: Console) -
         choices(trained_for, None, pipeline.plan(), settings.budget)  # raises
     refuse_links(out)
     with held_alone(out / "work") if PartialState().is_main_process else nullcontext():
-        options = {"pipeline": spec.pipeline} | chosen.content()
+        inputs = {"pipeline": spec.pipeline, "model_digest": model_digest(pipeline), "prompts_digest": listed.digest}
+        options = inputs | chosen.content()
         del options["budget"]
         with PartialState().main_process_first():  # the other processes find the file
             claim(out / "work" / "options.json", options)
-        _train(spec, pipeline, prompts, settings, out, console)
+        _train(spec, pipeline, listed.texts, settings, out, console)
     return out
+
+
+def _input_notes(pipeline: Pipeline, listed: PromptList) -> list[str]:
+    """What of the prompts was left out, and how the text encoders read them."""
+    notes = [prompt_note(listed.record(), len(listed.texts))]
+    notes += [] if pipeline.is_class_conditional else caption_notes(pipeline, listed.texts)
+    return [note for note in notes if note]
 
 
 def _train(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from harness.storage.locks import held_alone
 from harness.storage.records import read_json, read_run
@@ -59,6 +61,28 @@ def test_a_folder_keeps_the_training_it_was_begun_with(
     said = capsys.readouterr().err
     assert "instead of" in said and "choose another --out" in said and (out / "config.json").read_bytes() == config
     assert main(["train", path, *SHORT, "--out", str(out)]) == 0
+
+
+def test_a_training_goes_on_with_its_own_prompts_and_model_alone(
+    preset: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under the same paths: recorded trajectories belong to what made them."""
+    path, out = preset("text"), tmp_path / "module"
+    content = yaml.safe_load(Path(path).read_text())
+    prompts, pipeline = tmp_path / "mine.txt", Path(shutil.copytree(content["pipeline"], tmp_path / "pipeline"))
+    prompts.write_text("red cat\n\nblue dog blue dog blue dog\n")
+    command = ["train", path, *SHORT, "--prompts", str(prompts), "--pipeline", str(pipeline), "--out", str(out)]
+    assert main(command) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 blank entries were left out (numbers 2)" in said and "1 of 2 prompts is cut at 6 tokens by the T5" in said
+    settings = pipeline / "scheduler" / "scheduler_config.json"
+    for file, changed, what in ((prompts, "red cat\nblue cat\n", "prompts_digest"), (settings, None, "model_digest")):
+        before = file.read_text()
+        file.write_text(changed or json.dumps(json.loads(before) | {"beta_end": 0.03}))
+        assert main(command) == 64
+        assert what in capsys.readouterr().err
+        file.write_text(before)
+    assert main(command) == 0
 
 
 @pytest.mark.parametrize("form", ["adapter", "paper"])
