@@ -9,6 +9,7 @@ import torch
 
 from harness.models.families.base import ModelCall, State
 from harness.sampling.rows import join_rows, map_tensors, repeated, select_rows
+from harness.sampling.transfer import to_device
 from harness.training.trajectories import Trajectories
 from ilf.loop import InnerLoop, Passage
 from ilf.losses import coefficients, fad_error, first_order, landing_error, second_order, teacher_steps
@@ -55,10 +56,10 @@ class Objective:
         return torch.where(per_row(transitions.distilled, conditional), conditional, guided)
 
     def _conditioning(self, transitions: Transitions) -> dict[str, Any]:
-        return self._on_device(self.data.rows(transitions.row.cpu()))
+        return self._on_device(self.data.rows(transitions.row))
 
     def _on_device(self, tree: dict[str, Any]) -> dict[str, Any]:
-        return map_tensors(tree, lambda x: x.to(self.pipeline.device))
+        return map_tensors(tree, lambda x: to_device(x, self.pipeline.device))
 
     def _passage(self, transitions: Transitions) -> Passage:
         """The stored first pass. A guidance-distilled step sees its own hidden states for the null branch's, as in sampling."""
@@ -95,7 +96,7 @@ class Objective:
         a_half, s_half = coefficients(self.alphas, half)
         conditioning = self._conditioning(transitions)
         if self.data.null:
-            conditioning = self._on_device(with_null_rows(self.data, transitions.row.cpu(), len(transitions) // 2))
+            conditioning = self._on_device(with_null_rows(self.data, transitions.row, len(transitions) // 2))
         with torch.no_grad():
             teacher = self._call(a_half * clean + s_half * noise, half, conditioning)
         noised = replace(transitions, sample=sample)
@@ -103,7 +104,7 @@ class Objective:
 
     def _noised(self, transitions: Transitions, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Clean ends of the teacher's runs, fresh noise, and both mixed at t."""
-        clean = self.data.states[transitions.row.cpu(), -1].to(transitions.sample)
+        clean = self.data.states[transitions.row, -1].to(transitions.sample)
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
         a_t, s_t = coefficients(self.alphas, transitions.t)
         return clean, noise, a_t * clean + s_t * noise

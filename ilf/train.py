@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,9 @@ from harness.cost.plan import Backbone
 from harness.errors import ArtifactError
 from harness.models.families.table import families
 from harness.sampling.patching import patched
+from harness.training.ahead import Ahead
 from harness.training.attention import explicit_attention
-from harness.training.fit import TrainRecord, TrainSettings, fit, share
+from harness.training.fit import TrainRecord, TrainSettings, fit, share, step_generator
 from harness.training.processes import kept_together
 from harness.training.trajectories import Trajectories
 from ilf.loop import InnerLoop
@@ -101,14 +102,30 @@ def train_module(
     objective = Objective(pipeline, loop, data, settings.target, settings.teacher_steps)
     replay = ReplayBuffer(pipeline, module, data, prompts, settings, checkpoint)
 
-    def loss(generator: torch.Generator) -> torch.Tensor:
-        index = torch.randint(len(replay.transitions), (settings.batch,), generator=generator)
-        with loop.hooked():
-            return objective(replay.transitions.take(share(index)), generator)
+    present = 0
 
+    def drawn(generator: torch.Generator) -> torch.Tensor:
+        return share(torch.randint(len(replay.transitions), (settings.batch,), generator=generator))
+
+    def before(step: int) -> None:
+        nonlocal present
+        number, present = replay.number, step
+        replay.enter(step, training.steps)
+        if replay.number != number:
+            ahead.forget()
+
+    def loss(generator: torch.Generator) -> torch.Tensor:
+        with loop.hooked():
+            return objective(ahead.take(present, drawn(generator)), generator)
+
+    ahead = Ahead(
+        pipeline.device,
+        lambda step: drawn(step_generator(training.seed, step)),
+        lambda index: replay.transitions.take(index).pinned(pipeline.device),
+    )
     lean = checkpointed(pipeline.blocks) if settings.gradient_checkpointing else nullcontext()
-    with explicit_attention(pipeline.transformer, module), lean:
-        record = fit(module, loss, training, checkpoint, "ilf", lambda step: replay.enter(step, training.steps))
+    with explicit_attention(pipeline.transformer, module), lean, closing(ahead):
+        record = fit(module, loss, training, checkpoint, "ilf", before)
     return module, replace(record, seconds=record.seconds + data.seconds)
 
 

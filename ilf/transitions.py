@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.sampling.patching import patched
+from harness.sampling.transfer import to_device
 from harness.training.trajectories import Trajectories
 from ilf.attach import attach_module
 from ilf.loop import Passage
@@ -54,9 +55,16 @@ class Transitions:
         """Some of them."""
         return Transitions(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
+    def pinned(self, device: str) -> Transitions:
+        """Ready to be copied to ``device`` without a wait."""
+        if not device.startswith("cuda"):
+            return self
+        return Transitions(**{field.name: getattr(self, field.name).pin_memory() for field in fields(self)})
+
     def to(self, device: str) -> Transitions:
-        """On another device."""
-        return Transitions(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        """On another device, but for ``row``: what it points at lies on the host."""
+        moved = {field.name: to_device(getattr(self, field.name), device) for field in fields(self) if field.name != "row"}
+        return Transitions(row=self.row, **moved)
 
     @classmethod
     def join(cls, parts: Sequence[Transitions]) -> Transitions:

@@ -7,7 +7,9 @@ import torch
 
 def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
     """A tensor of the host on ``device``; a GPU gets it from pinned memory, so that the host need not wait."""
-    return tensor.pin_memory().to(device, non_blocking=True) if torch.device(device).type == "cuda" else tensor.to(device)
+    if torch.device(device).type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return (tensor if tensor.is_pinned() else tensor.contiguous().pin_memory()).to(device, non_blocking=True)
 
 
 def to_host(*tensors: torch.Tensor) -> list[torch.Tensor]:

@@ -300,3 +300,14 @@ def test_sdxls_decoder_overflows_in_float16_and_decodes_in_float32(folders: dict
     for size in ("bfloat16", "float32"):
         vae.to(getattr(torch, size))
         assert set_decoder(vae, "auto", False) == ""
+
+
+def test_what_stays_float32_is_predicted_so(folders: dict[str, Path], tmp_path: Path) -> None:
+    """transformers keeps a T5's `wo` in float32 where the rest is float16, and predictions count it so."""
+    spec = load_spec(str(preset(tmp_path, folders["pixart"], dtype="float16")))
+    predicted, real = empty_pipeline(spec).pipe, load_pipeline(spec).pipe
+    for part in ("text_encoder", "transformer", "vae"):
+        theirs = {name: p.dtype for name, p in getattr(real, part).named_parameters()}
+        assert {name: p.dtype for name, p in getattr(predicted, part).named_parameters()} == theirs
+    kept = [name for name, p in real.text_encoder.named_parameters() if p.dtype == torch.float32]
+    assert kept and all(".wo." in name for name in kept)

@@ -17,6 +17,7 @@ from harness.results import REFERENCE, TimingSample
 from harness.sampling.pipeline import Pipeline
 from harness.storage.images import decode_image
 from harness.storage.records import read_timings
+from harness.timing import reference_workload
 from harness.timing.reference_workload import Workload
 from harness.timing.rounds import Rounds
 from harness.training.states import read_state, write_state
@@ -130,3 +131,15 @@ def test_what_other_processes_hold_is_not_free(device: SimulatedCuda) -> None:
         held = torch.empty(2**18, dtype=torch.uint8, device="cuda:1")
         less = fitting.room_on("cuda:1")
     assert free is not None and less is not None and free.free - less.free == held.numel() and free.total == less.total
+
+
+def test_the_reference_workload_has_a_part_that_the_device_bounds(device: SimulatedCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the real one
+    monkeypatch.setattr(reference_workload, "SIDE", 64)
+    workload, products = Workload("cuda:1", "fp32"), []
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: products.append(a.shape) or torch.matmul(a, b))
+    before = device.allocated(1)
+    sample = workload.time_once(3, 8)
+    assert (sample.round, sample.batch, sample.method) == (3, 8, REFERENCE)
+    assert sample.latency_s == pytest.approx(sample.denoise_s + sample.decode_s) and min(sample.denoise_s, sample.decode_s) > 0
+    assert products == [(64, 64)] * reference_workload.PRODUCTS and device.allocated(1) == before

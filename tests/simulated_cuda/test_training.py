@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,14 @@ from harness.training.fit import TrainRecord, TrainSettings
 from harness.training.trajectories import record, union_grid
 from ilf import end_to_end
 from ilf.end_to_end import train_all
+from ilf.objective import Objective
 from ilf.settings import IlfSettings
 from ilf.train import train_module
+from ilf.transitions import Transitions
 from tests.conftest import PROMPTS
 from tests.methods import build
 from tests.simulated_cuda.conftest import MODELS
+from tests.simulated_cuda.device import SimulatedCuda
 
 Pairs = dict[str, tuple[Pipeline, Pipeline]]
 PLAN = TrainSettings(3, 1e-3, warmup=1, checkpoint_every=1)
@@ -122,3 +126,35 @@ def test_a_calibration_has_the_cpus_curves(
     assert here.seconds != there.seconds and here.curves.keys() == there.curves.keys()
     for curve, values in here.curves.items():
         assert torch.allclose(torch.tensor(values), torch.tensor(there.curves[curve]), rtol=1e-3, atol=1e-5)
+
+
+def test_batches_are_pinned_and_gathered_ahead(
+    device: SimulatedCuda, pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch of the next step is ready in pinned memory; its way to the device makes no step wait."""
+    _, gpu = pairs["pixart"]
+    gathered: list[str] = []
+    take = Transitions.take
+
+    def noted(self: Transitions, index: torch.Tensor) -> Transitions:
+        gathered.append(threading.current_thread().name)
+        return take(self, index)
+
+    monkeypatch.setattr(Transitions, "take", noted)
+    waits: list[list[str]] = []
+    call = Objective.__call__
+
+    def counted(self: Objective, transitions: Transitions, generator: torch.Generator) -> torch.Tensor:
+        assert all(getattr(transitions, field.name).is_pinned() for field in fields(transitions))
+        device.forget()
+        loss = call(self, transitions, generator)
+        waits.append(sorted(wait.why for wait in device.waits.elements()))
+        return loss
+
+    monkeypatch.setattr(Objective, "__call__", counted)
+    settings = replace(FORMS["ours"], rounds=2, runs=2)
+    data = record(gpu, PROMPTS[:4], 0, union_grid((3,), settings.power, 250), 4)
+    train_module(gpu, data, PROMPTS[:4], settings, tmp_path / "ilf.pt", replace(PLAN, steps=6))
+    assert len(waits) == 6 and not any("copy" in why for step in waits for why in step)
+    assert gathered.count("MainThread") == 2, "only the first step of each round, whose transitions are new, gathers for itself"
+    assert sum(name.startswith("batches") for name in gathered) >= 4
