@@ -87,7 +87,7 @@ def rehearse(
     length = pipeline.sampling(steps=2) if method is None else nullcontext()
     with ExitStack() as stack:
         stack.enter_context(_fused_attention())
-        stack.enter_context(_unmasked(pipeline.pipe))
+        stack.enter_context(unmasked(pipeline.pipe))
         stack.enter_context(_stages(pipeline, seen, found, CALLS if method else 0))
         stack.enter_context(seen)
         stack.enter_context(told)
@@ -150,7 +150,7 @@ def _fused_attention() -> Iterator[None]:
 
 
 @contextmanager
-def _unmasked(pipe: Any) -> Iterator[None]:
+def unmasked(pipe: Any) -> Iterator[None]:
     """Text encoders look whether their mask hides anything, which a tensor without numbers cannot say."""
     with ExitStack() as stack:
         for encoder in text_encoders(pipe).values():
