@@ -79,7 +79,7 @@ def timed(engine: Engine, role: Role, tasks: Sequence[Task]) -> float:
     began = time.perf_counter()
     outcomes = list(Dispatch(engine, role, tasks, lambda fault: None).outcomes())
     seconds = time.perf_counter() - began
-    assert len(outcomes) == len(tasks) and not any(outcome.error or outcome.failures for outcome in outcomes)
+    assert len(outcomes) == len(tasks) and not any(outcome.error or outcome.failures for outcome in outcomes), outcomes[0]
     return seconds
 
 
@@ -178,7 +178,7 @@ def read_alone(samples: SampleSet) -> float:
     """Seconds to read, hash, decode and resize every image of a set, on the threads that the product uses."""
 
     def work(file: tuple[Path, str]) -> None:
-        seen(Image.fromarray(decode_rgb(*file)))
+        seen(decode_rgb(*file))
 
     files = samples.files(range(len(samples.prompts)))
     with ThreadPoolExecutor(THREADS) as pool:

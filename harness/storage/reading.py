@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.errors import ArtifactError
-from harness.storage.images import Pixels, decode_rgb
+from harness.storage.images import Pixels, decode_rgb, write_planes
 from harness.storage.writing import THREADS
 
 AHEAD_BYTES = 2**28  # of decoded images that nobody has taken yet, at most, unless one reading alone is larger
@@ -100,9 +100,9 @@ class Reading:
         if not place:
             try:
                 image = decode_rgb(path, expected)
-                self.images = np.empty((len(self.files), 3, *image.shape[:2]), np.uint8)
+                self.images = np.empty((len(self.files), 3, image.height, image.width), np.uint8)
                 self.reader.has_read(self.images.nbytes)
-                self.images[0] = image.transpose(2, 0, 1)
+                write_planes(image, self.images[0])
             finally:
                 self.first.set()
             return
@@ -110,8 +110,8 @@ class Reading:
         if self.images is None:
             raise CancelledError  # what the first one raised is told
         image = decode_rgb(path, expected)
-        check_size(image.shape[:2], self.images.shape[2:], path, self.files[0][0], self.remedy)
-        self.images[place] = image.transpose(2, 0, 1)
+        check_size((image.height, image.width), self.images.shape[2:], path, self.files[0][0], self.remedy)
+        write_planes(image, self.images[place])
 
 
 def read_ahead(files: Sequence[Path], size: int, remedy: str) -> Iterator[Pixels]:

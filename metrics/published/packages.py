@@ -16,6 +16,7 @@ from PIL import Image
 from torch import nn
 
 from harness.errors import HarnessError, NotMeasured, UsageError
+from harness.storage.images import from_planes
 from harness.storage.writing import THREADS
 
 INSTALL = "in an environment of its own: make metrics, or pip install --constraint constraints/full-metrics.txt '.[metrics]'"
@@ -71,7 +72,7 @@ def digest(model: nn.Module) -> str:
 
 def to_pil(images: torch.Tensor) -> list[Image.Image]:
     """uint8 [B, 3, H, W] as RGB images."""
-    return [Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy()) for image in images]
+    return [from_planes(image.contiguous().cpu().numpy()) for image in images]
 
 
 def checked(images: torch.Tensor) -> torch.Tensor:

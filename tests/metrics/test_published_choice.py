@@ -166,7 +166,7 @@ def test_every_image_is_read_once_for_all_metrics(tmp_path: Path, monkeypatch: p
     folder, opened = save_images(draw_images(5, side=32), tmp_path / "images"), []
     original = images.decode_rgb
 
-    def counted(path: Path, expected: str | None) -> images.Pixels:
+    def counted(path: Path, expected: str | None) -> Image.Image:
         opened.append(os.fspath(path))
         return original(path, expected)
 

@@ -12,13 +12,14 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from harness.contracts import Batch, Metric, Unmeasurable
 from harness.execution.scorer import Scorer, to_score
 from harness.execution.tasks import Task, TaskResult, attempt, outcome_of
 from harness.results import BASELINE, Direction, Failure, FloatArray, Score
 from harness.statistics.controls import CONTROLS
-from harness.storage.images import Pixels, decode_rgb
+from harness.storage.images import decode_rgb
 from harness.storage.layout import Layout, Scored
 from harness.storage.measurements import read_measurement
 from harness.storage.records import read_json, read_score
@@ -254,7 +255,7 @@ def test_each_image_is_decoded_once_and_each_receipt_read_once(folder: Path, mon
 def test_the_next_range_is_read_while_one_is_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = threading.Event()
 
-    def noticed(path: Path, expected: str | None) -> Pixels:
+    def noticed(path: Path, expected: str | None) -> Image.Image:
         if path.name == "000005.png":
             read.set()
         return decode_rgb(path, expected)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from harness.errors import ArtifactError
 from harness.storage import reading
 from harness.storage.files import digest
-from harness.storage.images import Pixels, decode_image, encode_png
+from harness.storage.images import decode_image, encode_png
 from harness.storage.reading import Reader, read_ahead
 
 Files = list[tuple[Path, str | None]]
@@ -54,7 +55,7 @@ def test_it_holds_no_more_than_its_memory_and_what_is_wanted(files: Files, monke
     decoded = threading.Semaphore(0)
     real = reading.decode_rgb
 
-    def counted(path: Path, expected: str | None) -> Pixels:
+    def counted(path: Path, expected: str | None) -> Image.Image:
         opened.append(path)
         image = real(path, expected)
         decoded.release()
@@ -98,11 +99,11 @@ def test_the_first_image_says_what_size_all_have(files: Files, reader: Reader) -
 def test_a_closed_reader_reads_no_more(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     go, began, opened = threading.Event(), threading.Event(), []
 
-    def slow(path: Path, expected: str | None) -> Pixels:
+    def slow(path: Path, expected: str | None) -> Image.Image:
         opened.append(path)
         began.set()
         assert go.wait(20)
-        return np.zeros((8, 8, 3), dtype=np.uint8)
+        return Image.new("RGB", (8, 8))
 
     monkeypatch.setattr(reading, "decode_rgb", slow)
     reader = Reader(threads=1)
