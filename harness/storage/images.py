@@ -44,9 +44,9 @@ def decode_rgb(path: Path, expected: str | None = None) -> Image.Image:
 
 
 def write_planes(image: Image.Image, planes: Pixels) -> None:
-    """Red, green and blue of an RGB image into uint8 [3, H, W]; five times as fast as the transposition of an array."""
-    for plane, band in zip(planes, image.split(), strict=True):
-        plane[:] = np.asarray(band)
+    """Red, green and blue of an RGB image into uint8 [3, H, W]; several times as fast as the transposition of an array."""
+    for plane, band in zip(planes, "RGB", strict=True):
+        plane[:] = np.frombuffer(image.tobytes("raw", band), np.uint8).reshape(plane.shape)
 
 
 def from_planes(planes: Pixels) -> Image.Image:

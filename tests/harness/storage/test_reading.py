@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from harness.errors import ArtifactError
 from harness.storage import reading
 from harness.storage.files import digest
 from harness.storage.images import decode_image, encode_png
-from harness.storage.reading import Reader, read_ahead
+from harness.storage.reading import Memory, Reader, read_ahead
 
 Files = list[tuple[Path, str | None]]
 
@@ -113,3 +114,18 @@ def test_a_closed_reader_reads_no_more(files: Files, monkeypatch: pytest.MonkeyP
     threading.Timer(0.2, go.set).start()
     reader.close()
     assert len(opened) <= 2
+
+
+def test_memory_is_used_again_when_nothing_refers_to_it() -> None:
+    memory = Memory()
+    first = memory.empty(2, 3, 4, 4)
+    place = first.ctypes.data
+    row, tensor = first[1][0], torch.from_numpy(first)[0]
+    del first
+    second = memory.empty(2, 3, 4, 4)
+    assert second.ctypes.data != place, "a slice and a tensor still refer to it"
+    del row
+    assert memory.free == []
+    del tensor
+    assert [each.ctypes.data for each in memory.free] == [place]
+    assert memory.empty(2, 3, 4, 4).ctypes.data == place and memory.empty(1, 3, 4, 4).shape == (1, 3, 4, 4)
