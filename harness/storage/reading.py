@@ -37,7 +37,7 @@ class Memory:
             memory = np.empty(size, np.uint8)
         if memory.size != size:
             memory = np.empty(size, np.uint8)
-        lent = np.frombuffer(memoryview(memory), np.uint8)  # what is made of it refers to this array, and not to ``memory``
+        lent = np.frombuffer(memory.data, np.uint8)  # what is made of it refers to this array, and not to ``memory``
         weakref.finalize(lent, self._give, memory).atexit = False
         return lent.reshape(shape)
 
