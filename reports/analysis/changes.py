@@ -165,7 +165,8 @@ def _incomparable(runs: tuple[Run, Run], names: Names, calls: tuple[list[Call], 
     if differing := differing_facts(baseline.environment, current.environment):
         return f"different machines: {differing}"
     batches = [{call.sample.batch for call in some} for some in calls]
-    return "" if batches[0] == batches[1] else f"different timing batches: {sorted(batches[0])} and {sorted(batches[1])}"
+    then, now = (", ".join(map(str, sorted(sizes))) for sizes in reversed(batches))
+    return "" if then == now else f"different timing batches: {then} -> {now}"
 
 
 def has_clock(calls: Sequence[Call], clock: str) -> bool:

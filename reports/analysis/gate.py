@@ -171,4 +171,5 @@ def _short(change: Change) -> str:
 def _new(current: Run, baseline: Run) -> list[str]:
     methods = [f"{label}" for label in method_order(current) if label not in method_order(baseline)]
     metrics = [f"metric {name}" for name in metric_order(current) if name not in metric_order(baseline)]
-    return [f"{name} is new: the baseline has nothing to hold it against" for name in (*methods, *metrics)]
+    new = [*methods, *metrics]
+    return [f"new, so that the baseline has nothing to hold against: {', '.join(new)}"] if new else []

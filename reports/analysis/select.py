@@ -211,7 +211,7 @@ def run_notes(run: Run) -> list[str]:
     recorded = run.environment.get("notes")
     notes = [str(note) for note in recorded] if isinstance(recorded, list | tuple) else []
     busy = run.environment.get("busy")
-    if isinstance(busy, list | tuple) and busy:
+    if isinstance(busy, list | tuple) and busy and run.timings:
         notes.append(f"the machine was busy when this run was measured, so times are disturbed: {'; '.join(map(str, busy))}")
     scores = [f"{score.title}: {score.note}" for score in run.scores.values() if isinstance(score, Score) and score.note]
     return list(dict.fromkeys([*notes, *scores]))

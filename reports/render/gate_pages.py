@@ -24,7 +24,7 @@ MARKS = {
 }
 MOST_FAILED = 5  # that a summary shows whole
 NORMALISED = (
-    "Speed: seconds per image over the baseline's, each relative to the fixed workload where both runs timed it; memory: peak"
+    "speed: seconds per image over the baseline's, each relative to the fixed workload where both runs timed it; memory: peak"
     " over the baseline's peak; scores: differences, held against their margins."
 )
 TAGS = {GateVerdict.FAIL: "failure", GateVerdict.NOT_MEASURED: "error", GateVerdict.INCONCLUSIVE: "skipped"}
@@ -52,7 +52,7 @@ def gate_parts(result: GateResult) -> Iterator[Table | Text]:
     reasons = reason_lines([(row.method, row.check, row.text) for row in missing], methods)
     lines += [f"NOT-MEASURED: {line}" for line in reasons]
     lines += result.notes
-    if methods:
+    if any(row.check == SPEED and row.short for row in result.rows):
         lines.append(NORMALISED)
     lines.append(_closing(result))
     yield from (terminal_text(one_line(line)) for line in lines)
@@ -87,7 +87,7 @@ def _closing(result: GateResult) -> str:
     verdict, counted = result.verdict, [row for row in result.rows if row.counted or row.verdict is GateVerdict.FAIL]
     open_ = sum(row.verdict is GateVerdict.INCONCLUSIVE for row in counted)
     help_ = " More rounds or images would decide what is inconclusive." if open_ else ""
-    tally = f" of {len(counted)} checks: {_tally(counted)}. --details shows each." if any(row.short for row in counted) else ""
+    tally = f"; {len(counted)} checks: {_tally(counted)}. --details shows each." if any(row.short for row in counted) else ""
     return f"gate: {verdict.value} (exit code {result.exit_code}){tally}{help_ if tally else ''}"
 
 

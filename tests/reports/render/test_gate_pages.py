@@ -79,7 +79,7 @@ def test_a_gate_fits_a_screen(make_run: Callable[..., Run]) -> None:
     assert row.split()[0] == "FAIL" and "×1.199" in row and row.split()[-4:] == ["FAIL", "×1.000", "2", "PASS"]
     assert text.count("FAIL: speed of ") == 2 and "tolerance 5.0%" in text
     assert "NOT-MEASURED: gone: current: not a method of this run" in text
-    assert "gate: FAIL (exit code 1) of 9 checks: 6 PASS, 2 FAIL, 1 NOT-MEASURED. --details shows each." in text
+    assert "gate: FAIL (exit code 1); 9 checks: 6 PASS, 2 FAIL, 1 NOT-MEASURED. --details shows each." in text
 
 
 def test_a_gate_of_nothing_says_why_and_no_more(make_run: Callable[..., Run]) -> None:
