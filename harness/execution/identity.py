@@ -27,7 +27,20 @@ from harness.storage.hashing import contents_digest
 from harness.training.calibration import calibrations_folder
 
 Identity = Mapping[str, str]
-SAMPLING = ("task", "solver", "steps", "guidance", "batch", "seed", "precision", "dtype", "compile")
+NO_SETTINGS = {  # of a preset, what decides no image and no time of one method, or is an ingredient of its own
+    "device",  # the machine's key has what it is
+    "methods",
+    "metrics",
+    "name",
+    "pipeline",  # its files or what it holds
+    "prompts",  # their digest
+    "reference",
+    "reference_steps",
+    "samples",
+    "scorers",
+    "timing",
+    "title",
+}
 CODE, PLUGIN, PACKAGES, SETTINGS, MODEL, FILES, CALIBRATIONS = WORDS = (
     "code",
     "plugin",
@@ -44,9 +57,9 @@ def known_identity(
     record: MethodRecord, method: Method, spec: ExperimentSpec, prompts: Mapping[str, Any], plugins: Mapping[str, Plugin]
 ) -> dict[str, str]:
     """The ingredients that are known before a model is loaded. ``plugins``: where names come from that are not ours."""
-    fields = spec.identity()
+    fields = {name: value for name, value in spec.identity().items() if name not in NO_SETTINGS}
     options = [[part.name, dict(part.options)] for part in record.parts]
-    settings = [{name: fields[name] for name in SAMPLING}, prompts.get("digest"), record.spec, options]
+    settings = [fields, prompts.get("digest"), record.spec, options]
     own = sorted({f"{part.plugin} {part.plugin_digest}" for part in record.parts if part.plugin_digest})
     modules: list[str] = []
     for part, kind in zip(record.parts, parts_of(method), strict=True):

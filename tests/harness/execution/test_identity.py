@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from baselines.steps import Full
 from harness.config.methods import parse_method
+from harness.config.spec import load_spec
 from harness.cost.guidance import Guidance
 from harness.cost.plan import Backbone, Plan
 from harness.execution import identity
 from harness.execution.code import DECIDING, OURS, ROOTS, code_digest, sources
-from harness.execution.identity import changes, describe_changes
+from harness.execution.identity import NO_SETTINGS, changes, describe_changes, known_identity
 from harness.history.bundle import extract_bundle, write_bundle
 from harness.history.store import History
 from harness.history.verify import verify_run
@@ -31,6 +33,7 @@ from harness.storage.samples import SampleSet
 from ilf_bench.cli import main
 from ilf_bench.registry import BUILT_IN
 from tests.harness.execution.test_runner import write_preset
+from tests.records import method_record
 
 MINE = """
 from contextlib import contextmanager
@@ -390,3 +393,21 @@ def test_two_plugins_of_one_name_do_not_pass_for_each_other(bench: Bench, tmp_pa
     edit(other, "float((", "0.8 * float((")
     bench.plugin = other
     assert bench.run() == [MINE_SLUG] and images(run, MINE_SLUG) != before
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+def test_every_setting_that_decides_an_image_is_in_the_identity(tmp_path: Path, folders: dict[str, Path]) -> None:
+    """Each field of a preset either changes it, or is listed as one that decides no image of a method."""
+    spec = load_spec(str(write_preset(tmp_path, folders["pixart"])), {})
+    record, method = method_record("full", 480), Full()
+    others: dict[str, object] = {
+        **{"task": "class", "solver": "ddim", "precision": "bf16", "dtype": "float16", "offload": "text"},
+        **{"decode_dtype": "float16", "negative_prompt": "grey", "compile": True, "decode_tiled": True},
+    }
+    unchanged = set()
+    later = {"true_guidance": 1.0, "negative_prompt": "", "height": 0, "width": 0}  # left out where they are not used
+    for name, value in (spec.identity() | later).items():
+        other = others.get(name, value + 1 if isinstance(value, int | float) else "another")
+        found = known_identity(record, method, spec.model_copy(update={name: other}), {"digest": "d"}, {})
+        unchanged |= {name} if found == known_identity(record, method, spec, {"digest": "d"}, {}) else set()
+    assert unchanged == NO_SETTINGS

@@ -68,6 +68,7 @@ def test_known_again_by_everything_that_it_depends_on(pipeline: Pipeline, cache:
         replace(plan, guidance=plan.guidance.at(3.0)),
         replace(plan, solver="unipc"),
         replace(plan, timesteps=(9, 5, 1, 0)),
+        replace(plan, backbone=replace(plan.backbone, shapes=plan.backbone.like(scale=2.0))),  # larger images
     ]
     assert calibration.find("method", plan, "thing") is not None and calibration.find("method", plan, "other") is None
     assert all(calibration.find("method", other, "thing") is None for other in others)
