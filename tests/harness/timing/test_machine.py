@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import machine
 from harness.storage.layout import Layout
 from harness.storage.records import read_json, read_run
+from harness.timing import machine
 from harness.timing.machine import busy_reasons, differing_facts
 from ilf_bench.cli import main
 from ilf_bench.doctor import check_load
