@@ -111,6 +111,12 @@ METHODS = (*STEPS, *SOLVERS, *CACHES, *OTHERS, *ILF)
 FAST = ("solver:dpm++", "fora:3", "deepcache:interval=3:first=2:last=4", "first-block:9", "ilf:checkpoint={ilf}")
 
 MISSING = (
+    (
+        "Qwen-Image",
+        "two streams, packed latents, two calls and a norm rescale; captions are padded to the batch's longest",
+    ),
+    ("Z-Image", "lists of latents instead of batches, negated output; guidance whose base is the conditional branch"),
+    ("FLUX.2", "two lists of blocks with modulations made before them; latents of an autoencoder with batch norm"),
     ("HunyuanImage 2.1", "two lists of blocks as FLUX.1 has; a second text encoder for glyphs, and a guider object of diffusers"),
     ("Lumina 2", "its refiners are no segments, as in Z-Image; one list of blocks on joined streams"),
     ("CogView4", "two streams as SD3; the batch of guidance is one call for each branch"),

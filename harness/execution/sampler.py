@@ -295,6 +295,5 @@ class Sampler:
 
 def image_pixels(pipeline: Pipeline) -> int:
     """Pixels of one image."""
-    _, height, width = pipeline.latent_shape
-    scale = 2 ** (len(pipeline.pipe.vae.config.block_out_channels) - 1)
-    return int(height * width * scale * scale)
+    height, width = pipeline.image_size
+    return height * width

@@ -32,6 +32,7 @@ from harness.sampling.residency import Residency
 from harness.sampling.schedulers.bespoke import guidance_terms
 from harness.sampling.schedulers.represent import replaced
 from harness.sampling.schedulers.solver_table import SolverTable
+from harness.sampling.settling import settle, settle_scheduler
 from harness.sampling.sites import Site, list_sites
 from harness.sampling.solvers import build_bespoke, build_solver, on_timesteps
 
@@ -76,6 +77,7 @@ class Pipeline:
         self.decode_dtype = set_decoder(pipe.vae, decode_dtype, decode_tiled)
         self.residency = Residency(pipe, device, offload)
         self.pipe.set_progress_bar_config(disable=True)
+        settle(self.pipe)
         self.folder, self.own_transformer = folder, own_transformer
         self.described = described(pipe, height, width)
         self.steps, self.device, self.negative_prompt = model_calls(solver, steps), device, negative_prompt
@@ -210,7 +212,7 @@ class Pipeline:
 
     def build_solver(self, name: str) -> Any:
         """A fresh scheduler by its name, for this model."""
-        return build_solver(name, self.own_scheduler, self.family.sigmas)
+        return settle_scheduler(build_solver(name, self.own_scheduler, self.family.sigmas))
 
     @contextmanager
     def _learned(self, table: SolverTable) -> Iterator[None]:

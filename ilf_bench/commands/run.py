@@ -115,7 +115,9 @@ def _part(text: str) -> Part:
 def run(
     options: RunOptions,
     engine: EngineOptions,
-    preset: Annotated[str, typer.Argument(help="A bundled preset or a YAML file.")] = "tiny-text",
+    preset: Annotated[
+        str | None, typer.Argument(help="A bundled preset or a YAML file; default: tiny-text, or what suits --pipeline.")
+    ] = None,
     plugins: Plugins = None,
     out: Out = DEFAULT_OUT,
     tracker: Track = None,
@@ -131,7 +133,10 @@ def run(
     """Compare methods: generate, time, score, report."""
     from harness.config.spec import load_spec
 
-    spec = load_spec(preset, options.overrides())  # what is wrong in it is said at once, before torch is loaded
+    overrides = options.overrides()
+    if preset is None:
+        preset, overrides = _without_preset(overrides)
+    spec = load_spec(preset, overrides)  # what is wrong in it is said at once, before torch is loaded
     print_line(f"{spec.name}: {len(spec.methods)} methods, {spec.samples} images each; loading torch and diffusers")
 
     from ilf_bench import experiment, outcome
@@ -139,7 +144,7 @@ def run(
     from ilf_bench.lookup import track
 
     opened = _opened(tracker, out)  # before anything is sampled
-    prepared = experiment.prepare(preset, options.overrides(), plugins or (), here=engine.engine == "local" or dry_run)
+    prepared = experiment.prepare(preset, overrides, plugins or (), here=engine.engine == "local" or dry_run)
     make_engine = choose_engine(engine.engine, lambda: engine.cluster(prepared.experiment.spec.device))
     if dry_run:
         outcome.print_dry_run(prepared, experiment.dry_run(prepared, out), console)
@@ -154,6 +159,17 @@ def run(
     if opened is not None:
         print_line(track(out, opened))
     raise typer.Exit(EXIT_PARTIAL if executed.failures else 0)
+
+
+def _without_preset(overrides: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The bundled text-to-image model, or the settings of the family of the pipeline that is named, below the options."""
+    if overrides.get("pipeline") is None:
+        return "tiny-text", overrides
+    from ilf_bench.recognise import without_preset
+
+    preset, found = without_preset(overrides["pipeline"], overrides.get("steps"))
+    timing = found["timing"] | (overrides.get("timing") or {})
+    return preset, found | overrides | {"timing": timing}
 
 
 def _opened(tracker: str | None, out: Path) -> Tracker | None:

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.errors import NotMeasured
 from harness.models.random_weights import describe
 from harness.sampling.pipeline import Pipeline
+from harness.sampling.restoration import Restoration
 from ilf_bench.testing import EVERY, images
 from studies.families import ARCHITECTURES, CASES, FAST, LEARNED, METHODS, WORDS, Opened, opened, recorded, why_not
 
@@ -144,6 +145,14 @@ def test_untrained_feedback_of_zero_scale_is_the_backbone_bit_for_bit(families: 
     )
     with attached:
         assert torch.equal(images(pipeline, EVERY), plain)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_first_call_of_a_pipeline_leaves_it_as_it_was(families: dict[str, Opened], name: str) -> None:
+    fresh = CASES[name].open(families[name].pipeline.folder)  # type: ignore[arg-type]
+    before = Restoration(fresh)
+    images(fresh, [0])
+    assert before.faults(100.0) == []
 
 
 @pytest.mark.parametrize("name", FLOW)

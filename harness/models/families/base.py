@@ -168,6 +168,14 @@ class Described:
         return min(limit, self.limits.get(tokenizer, limit))
 
 
+@dataclass(frozen=True)
+class Usual:
+    """The steps and the guidance scale that a model is published with."""
+
+    steps: int
+    guidance: float
+
+
 Arguments = Callable[[Any, Sequence[str]], dict[str, Any]]  # of a pipeline (harness.sampling.pipeline) and its prompts
 
 
@@ -183,7 +191,8 @@ class Family:
     scheduler for a step count, before any shift; None: nothing. ``mu``: what it tells a scheduler that shifts by resolution,
     from the scheduler's config, the image's tokens and the steps. ``fits``: which settings of its parts must agree with the
     transformer's, as (part, its setting, the transformer's); ``expects``: settings of the transformer that these facts hold for.
-    ``side``: height and width of its images in pixels where none is asked for; ``any_size``: whether another may be.
+    ``usual``: what a run without a preset takes, from the pipeline's configs. ``side``: height and width of its images in pixels
+    where none is asked for; ``any_size``: whether another may be.
     ``patches``: the side of a token in a grid of latents (0: they are packed, one vector a token) and their channels.
     ``architectures``: published ones, for ``random:NAME``. ``tiny``: what makes any of these small, for ``random:NAME:tiny``.
     """
@@ -205,6 +214,7 @@ class Family:
     expects: Mapping[str, Any] = field(default_factory=dict)
     mu: Callable[[Mapping[str, Any], int, int], float | None] = lambda config, tokens, steps: mu_of(config, tokens)
     side: Callable[[Described], int] = lambda model: int(model.transformer["sample_size"]) * model.scale
+    usual: Callable[[Configs], Usual] = lambda configs: Usual(20, 4.5)
     any_size: bool = True
     patches: Callable[[Mapping[str, Any]], tuple[int, int]] = lambda config: (config["patch_size"], config["in_channels"])
     architectures: Mapping[str, Architecture] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from harness.errors import UsageError
 from harness.models.architecture import Architecture, Tiny
 from harness.models.autoencoders import TINY_KL, kl
 from harness.models.families import basic
-from harness.models.families.base import Conditioning, Configs, Family, ModelCall, Segment, State
+from harness.models.families.base import Conditioning, Configs, Family, ModelCall, Segment, State, Usual
 from harness.models.families.shapes import grid
 
 
@@ -83,6 +83,7 @@ FAMILY = Family(
     latent=grid,
     geometry=basic.geometry,
     conditioning_at=conditioning_at,
+    usual=lambda configs: Usual(20, 1.5),
     fits=(("vae", "latent_channels", "in_channels"),),
     expects={"norm_type": "ada_norm_zero"},
     any_size=False,

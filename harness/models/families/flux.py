@@ -16,7 +16,7 @@ from harness.cost.guidance import Guidance
 from harness.cost.macs import BlockCost, Part, attention, linear
 from harness.models.architecture import Architecture, Tiny
 from harness.models.autoencoders import TINY_KL, kl
-from harness.models.families.base import Conditioning, Configs, Described, Family, ModelCall, ModelIO, Segment, State
+from harness.models.families.base import Conditioning, Configs, Described, Family, ModelCall, ModelIO, Segment, State, Usual
 from harness.models.families.shapes import TIME_CHANNELS, even_sigmas, packed
 from harness.models.text import NOTE_CUT, TINY_CLIP, TINY_T5, clip_encoder, clip_tokenizer, t5_encoder, t5_tokenizer
 
@@ -188,6 +188,7 @@ FAMILY = Family(
     latent=packed,
     geometry=geometry,
     conditioning_at=conditioning_at,
+    usual=lambda configs: Usual(28, 3.5) if configs["transformer"].get("guidance_embeds") else Usual(4, 0.0),
     call=ModelIO(time=lambda t: t / 1000, shared=frozenset({"txt_ids", "img_ids", "joint_attention_kwargs"})),
     sigmas=even_sigmas,
     side=lambda model: 128 * model.scale,

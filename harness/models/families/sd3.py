@@ -12,7 +12,7 @@ from harness.cost.guidance import Guidance
 from harness.cost.macs import BlockCost, Part, attention, linear
 from harness.models.architecture import Architecture, Tiny
 from harness.models.autoencoders import TINY_KL, kl
-from harness.models.families.base import Conditioning, Configs, Described, Family, ModelCall, Segment, State
+from harness.models.families.base import Conditioning, Configs, Described, Family, ModelCall, Segment, State, Usual
 from harness.models.families.shapes import TIME_CHANNELS, grid, grid_tokens
 from harness.models.text import NOTE_CUT, TINY_CLIP, TINY_T5, clip_encoder, clip_tokenizer, t5_encoder, t5_tokenizer
 
@@ -169,6 +169,7 @@ FAMILY = Family(
     latent=grid,
     geometry=geometry,
     conditioning_at=conditioning_at,
+    usual=lambda configs: Usual(28, 7.0),
     fits=(("vae", "latent_channels", "in_channels"), ("text_encoder_3", "d_model", "joint_attention_dim")),
     architectures={
         "sd3-medium": architecture(1024, 24, 24),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Collection
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from harness.errors import ArtifactError, UsageError
+from harness.errors import ArtifactError
 from harness.models.families import dit, flux, pixart, sana, sd3
 from harness.models.families.base import Described, Family
 
@@ -16,20 +18,25 @@ BUILT_IN = (dit.FAMILY, pixart.FAMILY, sd3.FAMILY, flux.FAMILY, sana.FAMILY)
 
 @cache
 def families() -> dict[str, Family]:
-    """Every family by its name. Raises :class:`UsageError` where another package's is none, or has a name that is taken."""
+    """Every family by its name. One of another package that is none, cannot be loaded or has a name that is taken is left out,
+    with a warning that names it: it must not stop a run of another family."""
     found = {family.name: family for family in BUILT_IN}
     for entry in entry_points(group=GROUP):
         try:
-            family = entry.load()
-        except Exception as error:
-            raise UsageError(
-                expected=f"a family at {entry.value}", got=repr(error), remedy=f"fix or remove the package of {entry.name}"
-            ) from error
-        if not isinstance(family, Family) or family.name in found:
-            got = f"the name {family.name} again" if isinstance(family, Family) else type(family).__name__
-            raise UsageError(expected=f"a Family of a new name at {entry.value}", got=got, remedy="see docs/add-a-family.md")
+            family = _checked(entry.load(), found)
+        except Exception as error:  # whatever code of others raises
+            warnings.warn(f"the family {entry.name} at {entry.value} is left out: {error!r}", stacklevel=2)
+            continue
         found[family.name] = family
     return found
+
+
+def _checked(family: object, found: Collection[str]) -> Family:
+    if not isinstance(family, Family):
+        raise TypeError(f"a Family is expected (docs/add-a-family.md), not {type(family).__name__}")
+    if family.name in found:
+        raise ValueError(f"there is a family {family.name} already")
+    return family
 
 
 def family_of(pipeline: str) -> Family:
