@@ -10,6 +10,7 @@ import nbformat
 import pytest
 
 from harness.paths import ROOT
+from harness.storage.layout import Layout
 
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 LARGEST = 400_000  # bytes of a committed notebook
@@ -46,4 +47,4 @@ def test_it_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     stored = [kinds(cell) for cell in notebook.cells]
     done = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert [kinds(cell) for cell in done.cells] == stored, "a cell shows something else than what is committed"
-    assert list((tmp_path / "runs").glob("*/complete*")), "the run is recorded"
+    assert [Layout(folder).complete.exists() for folder in (tmp_path / "runs").glob("*-*/")] == [True], "the run is recorded"
