@@ -118,15 +118,20 @@ def train_module(
         with loop.hooked():
             return objective(ahead.take(present, drawn(generator)), generator)
 
-    ahead = Ahead(
-        pipeline.device,
-        lambda step: drawn(step_generator(training.seed, step)),
-        lambda index: replay.transitions.take(index).pinned(pipeline.device),
-    )
+    ahead = _ahead(replay, drawn, training.seed, pipeline.device)
     lean = checkpointed(pipeline.blocks) if settings.gradient_checkpointing else nullcontext()
     with explicit_attention(pipeline.transformer, module), lean, closing(ahead):
         record = fit(module, loss, training, checkpoint, "ilf", before)
     return module, replace(record, seconds=record.seconds + data.seconds)
+
+
+def _ahead(replay: ReplayBuffer, drawn: Callable[[torch.Generator], torch.Tensor], seed: int, device: str) -> Ahead:
+    """The batches of the coming steps, gathered from the buffer while the device computes."""
+    return Ahead(
+        device,
+        lambda step: drawn(step_generator(seed, step)),
+        lambda index: replay.transitions.take(index).pinned(device),
+    )
 
 
 class ReplayBuffer:
