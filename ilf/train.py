@@ -125,7 +125,7 @@ def train_module(
     return module, replace(record, seconds=record.seconds + data.seconds)
 
 
-def _ahead(replay: ReplayBuffer, drawn: Callable[[torch.Generator], torch.Tensor], seed: int, device: str) -> Ahead:
+def _ahead(replay: ReplayBuffer, drawn: Callable[[torch.Generator], torch.Tensor], seed: int, device: str) -> Ahead[Transitions]:
     """The batches of the coming steps, gathered from the buffer while the device computes."""
     return Ahead(
         device,
