@@ -61,6 +61,8 @@ def edit_settings(bench: Bench, number: int) -> str:
     folder = bench.work / "pipeline"
     if not folder.exists():
         shutil.copytree(yaml.safe_load(bench.preset.read_text(encoding="utf-8"))["pipeline"], folder)
+        for file in [folder / name for name, _, _ in SETTINGS]:  # as they are written below: a file is known by its bytes
+            file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8"))), encoding="utf-8")
     name, key, value = SETTINGS[number % len(SETTINGS)]
     before = json.loads((folder / name).read_text(encoding="utf-8"))
 
