@@ -138,6 +138,10 @@ def test_yaml(fence: Fence) -> None:
     content = yaml.safe_load(fence.text)
     if content.keys() <= ExperimentSpec.model_fields.keys():
         return
+    if "jobs" in content:  # a workflow: it gives the action inputs that it has
+        (used,) = [step for job in content["jobs"].values() for step in job["steps"] if "ilf-bench@" in step["uses"]]
+        assert used["with"].keys() <= yaml.safe_load((ROOT / "action.yml").read_text())["inputs"].keys()
+        return
     Scorers(**content)
 
 
