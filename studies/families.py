@@ -141,7 +141,7 @@ TAIL = (
     "",
     "## A family that is missing",
     "",
-    "A family is one file in `harness/models/families`. What others would take:",
+    "[Add it](add-a-family.md): one file. What others would take:",
     "",
     "| family | what it would take |",
     "|---|---|",
