@@ -90,14 +90,14 @@ def _check_class(folder: Path, name: str, kind: str) -> None:
 
 def check_tokenizer_files(folder: Path, kind: Any) -> None:
     """Raise :class:`ArtifactError` where a tokenizer's vocabulary or settings are missing: it would read every text alike."""
-    names = {key: name for key, name in kind.vocab_files_names.items() if name != TOKENIZER_FILE}
+    slow = sorted({name for name in kind.vocab_files_names.values() if name != TOKENIZER_FILE})
     present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    missing = [] if TOKENIZER_FILE in present else sorted(set(names.values()) - present)
+    missing = [] if TOKENIZER_FILE in present else [name for name in slow or [TOKENIZER_FILE] if name not in present]
     missing += [] if TOKENIZER_SETTINGS in present else [TOKENIZER_SETTINGS]
     if missing:
         raise ArtifactError(
-            expected=f"the files of a {kind.__name__} in {folder}: {TOKENIZER_SETTINGS}, and {TOKENIZER_FILE} or "
-            f"{' with '.join(sorted(names.values()))}",
+            expected=f"the files of a {kind.__name__} in {folder}: {TOKENIZER_SETTINGS}, and {TOKENIZER_FILE}"
+            + (f" or {' with '.join(slow)}" if slow else ""),
             got=f"no {missing[0]}",
             remedy=f"restore or download {folder} again",
         )

@@ -43,7 +43,7 @@ def swallow(*_: object, **__: object) -> list[str]:
 @pytest.mark.parametrize(
     "place",
     [
-        "models.loading._check_files",
+        "models.components._check_files",
         "sampling.pipeline.Pipeline.generate",
         "timing.rounds.time_once",
         "execution.scorer.in_pieces",

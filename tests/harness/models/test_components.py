@@ -22,13 +22,13 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
-    PreTrainedTokenizerFast,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
 )
 
 from harness.errors import ArtifactError
+from harness.models.components import check_tokenizer_files
 from harness.models.loading import Located, read_pipeline
 from harness.models.reading import CLASSES
 from tests.conftest import PROMPTS
@@ -259,8 +259,20 @@ def test_known_tokenizers_say_which_files_they_need() -> None:
     kinds = [getattr(transformers, name) for name in CLASSES["transformers"] if "Tokenizer" in name]
     assert len(kinds) >= 4
     for kind in kinds:
-        assert issubclass(kind, PreTrainedTokenizerFast) or kind.vocab_files_names
-        assert kind.vocab_files_names["tokenizer_file"] == "tokenizer.json" and len(kind.vocab_files_names) >= 2
+        assert kind.vocab_files_names["tokenizer_file"] == "tokenizer.json"
+        assert len(kind.vocab_files_names) >= 2 or kind is transformers.GemmaTokenizer
+
+
+def test_a_tokenizer_of_one_file_needs_it(tmp_path: Path) -> None:
+    from transformers import GemmaTokenizer
+
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(
+        ArtifactError, match=r"a GemmaTokenizer in .*: tokenizer_config.json, and tokenizer.json; got no tokenizer.json"
+    ):
+        check_tokenizer_files(tmp_path, GemmaTokenizer)
+    (tmp_path / "tokenizer.json").touch()
+    check_tokenizer_files(tmp_path, GemmaTokenizer)
 
 
 def test_a_damaged_tokenizer_is_named(copied: Callable[[str], Path]) -> None:

@@ -12,7 +12,7 @@ from diffusers import StableDiffusion3Pipeline
 from rich.console import Console
 
 from harness.errors import ArtifactError
-from harness.results import Score
+from harness.results import Failure, Score
 from harness.sampling.captions import caption_notes, longest_text
 from harness.storage.records import read_run
 from harness.text import cut_note
@@ -76,14 +76,14 @@ def test_a_run_says_so_everywhere(tmp_path: Path) -> None:
     prompts.write_text(f"a red bird\n{long}\na blue fish\n")
     settings = TINY | {"samples": 3} | {"prompts": str(prompts), "timing": {"rounds": 1, "batch": 1, "warmup": 0}, "batch": 3}
     done = run("tiny-text", settings, out=tmp_path / "runs", console=Console(file=(tmp_path / "said").open("w")))
-    found = read_run(done.run.path)
+    found = read_run(done.path)
     note = "1 of 3 prompts is cut at 12 tokens by the T5 of text_encoder"
     assert note in found.environment["notes"]
     notes = {name: score.note for (_, name), score in found.scores.items() if isinstance(score, Score)}
     own = "1 of 3 prompts is cut at 12 tokens by the tiny CLIP"
     assert notes == {"clip_score": own, "image_reward": own, "clip_iqa": ""}
     terminal = " ".join(str(line) for line in terminal_tables(found, 80))
-    page = done.page.read_text()
+    page = (done.path / "report" / "index.html").read_text()
     for text in (terminal, page, markdown_report(found).replace("\\", "")):
         assert note in text and own in text
 
@@ -92,6 +92,7 @@ def test_class_numbers_are_no_captions(tmp_path: Path) -> None:
     """A text encoder reads the class 7 as a number; the other metrics are measured."""
     settings = TINY | {"samples": 4} | {"timing": {"rounds": 1, "batch": 1, "warmup": 0}, "batch": 4}
     done = run("tiny-class", settings | {"prompts": "classes:4"}, out=tmp_path, console=Console(quiet=True))
-    refused = {failure.metric for failure in done.failures if "class numbers are no captions" in failure.reason}
-    assert refused == {"clip_score", "image_reward"} and len(done.failures) == 2
-    assert isinstance(done.run.scores["full", "clip_iqa"], Score)
+    failures = [score for score in done.record.scores.values() if isinstance(score, Failure)]
+    refused = {failure.metric for failure in failures if "class numbers are no captions" in failure.reason}
+    assert refused == {"clip_score", "image_reward"} and len(failures) == 2 and not done.record.failed_methods
+    assert isinstance(done.record.scores["full", "clip_iqa"], Score)

@@ -46,10 +46,10 @@ def test_they_are_those_of_diffusers(pipeline: Pipeline, precision: str) -> None
 def test_what_is_not_finite_is_refused_with_its_count(value: float, as_tuple: bool) -> None:
     images = torch.zeros(2, 3, 4, 4)
     images[1, 2, 3, 1] = value
-    vae = SimpleNamespace(decode=lambda: (images,) if as_tuple else SimpleNamespace(sample=images))
+    vae = SimpleNamespace(dtype=torch.float32, decode=lambda latents: (images,) if as_tuple else SimpleNamespace(sample=images))
     decoded = Decoded()
     with decoded.kept(vae):
-        small = vae.decode()
+        small = vae.decode(torch.zeros(2, 4, 1, 1))
     assert (small[0] if as_tuple else small.sample).shape == (2, 3, 1, 1)
     with pytest.raises(ArtifactError, match="1 values that are NaN or infinite; remedy: try this"):
         decoded.on_host("try this")
