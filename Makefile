@@ -29,7 +29,7 @@ define locked # environment, lock
 	$(1)/bin/$(PIP) --no-build-isolation --no-deps --editable .
 endef
 # The long suites, one marker of pytest each. `make test` leaves them out; each runs in a process of its own.
-LONG := slow simulated families notebooks
+LONG := slow simulated families documents notebooks
 SHORT := not gpu and not weights$(foreach suite,$(LONG), and not $(suite))
 
 .PHONY: run test test-all $(LONG:%=test-%) metrics test-metrics lint audit clean
@@ -40,7 +40,7 @@ run: $(VENV)/.core
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q --durations=10 -m "$(SHORT)" $(ARGS)
 
-test-all: test test-families test-simulated test-notebooks test-metrics
+test-all: test test-families test-documents test-simulated test-notebooks test-metrics
 
 $(LONG:%=test-%): test-%: $(VENV)/.dev
 	$(BIN)/python -m pytest -q --durations=5 -m "$* and not gpu and not weights" $(ARGS)

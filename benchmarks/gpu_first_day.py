@@ -210,7 +210,7 @@ def _call(command: Sequence[str], said: Any, limit_s: float) -> int | None:
 
 def finished(setting: Setting, results: Path) -> dict[str, Result]:
     """The stages that an earlier call of the same command has passed."""
-    lines = results.read_text().splitlines() if results.exists() else []
+    lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
     known = [Result(**json.loads(line)) for line in lines]
     same = [r for r in known if (r.toy, r.device) == (setting.toy, setting.device) and r.state in (PASSED, PARTLY)]
     return {result.name: result for result in same}

@@ -77,7 +77,7 @@ def make_folder(folder: Path) -> None:
     for i, name in enumerate(PAIRS):
         pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "images" / f"{name}.png")
-    (folder / "captions.json").write_text(json.dumps(PAIRS))
+    (folder / "captions.json").write_text(json.dumps(PAIRS), encoding="utf-8")
 
 
 def change_folder(rng: random.Random, folder: Path) -> Change:
@@ -125,10 +125,12 @@ def make_list(folder: Path) -> None:
         csv.writer(buffer, delimiter=sign, lineterminator="\n").writerows(
             [("id", "prompt", "note"), *((k, v, "x") for k, v in PAIRS.items())]
         )
-        (folder / name).write_text(buffer.getvalue())
-    (folder / "list.json").write_text(json.dumps(PAIRS))
-    (folder / "list.jsonl").write_text("".join(json.dumps({"id": k, "prompt": v}) + "\n" for k, v in PAIRS.items()))
-    (folder / "list.txt").write_text("".join(f"{v}\n" for v in PAIRS.values()))
+        (folder / name).write_text(buffer.getvalue(), encoding="utf-8")
+    (folder / "list.json").write_text(json.dumps(PAIRS), encoding="utf-8")
+    (folder / "list.jsonl").write_text(
+        "".join(json.dumps({"id": k, "prompt": v}) + "\n" for k, v in PAIRS.items()), encoding="utf-8"
+    )
+    (folder / "list.txt").write_text("".join(f"{v}\n" for v in PAIRS.values()), encoding="utf-8")
 
 
 ENCODINGS: Mapping[str, Callable[[str], bytes]] = {
@@ -156,10 +158,14 @@ def change_list(rng: random.Random, folder: Path) -> Change:
         return damage(rng, path)
     if how in (1, 2):
         name = rng.choice(list(ENCODINGS))
-        path.write_bytes(ENCODINGS[name](path.read_text()))
+        path.write_bytes(ENCODINGS[name](path.read_text(encoding="utf-8")))
         return Change(f"{path.name}: {name}", (path.name,), readable=True)
     separator = ", " if path.suffix == ".json" else "\n"
-    text = path.read_text().strip("{}\n") if path.suffix == ".json" else path.read_text().rstrip("\n")
+    text = (
+        path.read_text(encoding="utf-8").strip("{}\n")
+        if path.suffix == ".json"
+        else path.read_text(encoding="utf-8").rstrip("\n")
+    )
     rows = text.split(separator)
     begin = 1 if path.suffix in (".csv", ".tsv") else 0
     one, other = rng.sample(range(begin, len(rows)), 2)
@@ -173,7 +179,7 @@ def change_list(rng: random.Random, folder: Path) -> Change:
     else:
         del rows[one]
     joined = separator.join(rows)
-    path.write_text("{" + joined + "}" if path.suffix == ".json" else joined + "\n")
+    path.write_text("{" + joined + "}" if path.suffix == ".json" else joined + "\n", encoding="utf-8")
     return Change(f"{path.name}: rows {what}", (path.name,), readable=True)
 
 
@@ -205,7 +211,7 @@ def _any_file(rng: random.Random, folder: Path) -> Change:
 def _settings(rng: random.Random, folder: Path) -> Change:
     """A value of a configuration that is another one of its kind, or gone."""
     path = rng.choice(sorted(folder.glob("*/*config.json")))
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     key = rng.choice(sorted(content))
     value = content[key]
     if rng.random() < 0.25:
@@ -216,7 +222,7 @@ def _settings(rng: random.Random, folder: Path) -> Change:
         content[key] = rng.choice((value * 2, value + 1, value / 2))
     else:
         content[key] = rng.choice(("v_prediction", "scaled_linear", "relu", "</s>", None, 3))
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     return Change(f"{path.parent.name}/{path.name}: {key} {value!r} -> {content.get(key, 'gone')!r}", _names(path), readable=True)
 
 
@@ -244,14 +250,14 @@ def _rows(rng: random.Random, folder: Path) -> Change:
 def _words(rng: random.Random, folder: Path) -> Change:
     """Two words of the vocabulary exchanged, or as many of another one."""
     path = folder / "tokenizer" / "tokenizer.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     words: list[list[Any]] = content["model"]["vocab"]
     if rng.random() < 0.5:
         one, other = rng.sample(range(4, len(words)), 2)
         words[one], words[other] = words[other], words[one]
     else:
         words[4:] = [[f"▁word{i}", score] for i, (_, score) in enumerate(words[4:])]
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     return Change("another vocabulary of the same size", _names(path), readable=True)
 
 
@@ -279,10 +285,12 @@ def make_plugin(folder: Path) -> None:
     """The page's example, with its defaults in a file beside it; both names are the folder's own."""
     folder.mkdir(parents=True, exist_ok=True)
     helper = f"settings_of_{folder.parent.name.replace('-', '_')}"
-    source = (ROOT / "docs" / "examples" / "limited_guidance.py").read_text()
+    source = (ROOT / "docs" / "examples" / "limited_guidance.py").read_text(encoding="utf-8")
     source = source.replace("from ilf_bench import", f"from {helper} import FIRST, LAST\nfrom ilf_bench import")
-    (folder / "mine.py").write_text(source.replace("first: float = 0.2", "first: float = FIRST").replace("= 0.8", "= LAST"))
-    (folder / f"{helper}.py").write_text(HELPER)
+    (folder / "mine.py").write_text(
+        source.replace("first: float = 0.2", "first: float = FIRST").replace("= 0.8", "= LAST"), encoding="utf-8"
+    )
+    (folder / f"{helper}.py").write_text(HELPER, encoding="utf-8")
 
 
 EDITS = (
@@ -307,9 +315,11 @@ def change_plugin(rng: random.Random, folder: Path) -> Change:
     if rng.random() < 0.4:
         return damage(rng, path)
     names = (*(file.name for file in folder.glob("*.py")), "guidance(")
-    old, new = rng.choice([edit for edit in EDITS if any(edit[0] in file.read_text() for file in folder.glob("*.py"))])
+    old, new = rng.choice(
+        [edit for edit in EDITS if any(edit[0] in file.read_text(encoding="utf-8") for file in folder.glob("*.py"))]
+    )
     for file in folder.glob("*.py"):
-        file.write_text(file.read_text().replace(old, new, 1))
+        file.write_text(file.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
     return Change(f"{old!r} -> {new!r}", names, readable=True)
 
 

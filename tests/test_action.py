@@ -88,6 +88,7 @@ def prepared(folder: Path, slowdown: float, **inputs: str) -> Runner:
     return runner
 
 
+@pytest.mark.documents
 def test_base_and_head_run_in_turn_and_a_slower_head_fails(tmp_path: Path) -> None:
     runner = prepared(tmp_path, 1.5, methods="full,steps:8", arguments="--samples 8 --rounds 2")
     assert runner.do("Run base and head in turn") == 0, runner.said
@@ -111,6 +112,7 @@ def test_without_methods_the_presets_own_are_run_and_an_equal_head_is_not_stoppe
     assert re.search("^verdict=(PASS|INCONCLUSIVE)$", runner.output.read_text(), re.MULTILINE)
 
 
+@pytest.mark.documents
 def test_a_run_that_breaks_stops_the_job(tmp_path: Path) -> None:
     runner = prepared(tmp_path, 1.0)
     (tmp_path / "head" / "slowdown.txt").unlink()

@@ -72,8 +72,7 @@ class Pipeline:
         decode_tiled: bool = False,
         offload: Offload = "none",
     ) -> None:
-        self.family = family_of(type(pipe).__name__)
-        self.pipe = pipe
+        self.pipe, self.family = pipe, family_of(type(pipe).__name__)
         self.decode_dtype = set_decoder(pipe.vae, decode_dtype, decode_tiled)
         self.residency = Residency(pipe, device, offload)
         self.pipe.set_progress_bar_config(disable=True)

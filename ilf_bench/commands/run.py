@@ -30,6 +30,8 @@ from ilf_bench.options import (
 
 if TYPE_CHECKING:
     from harness.execution.ray import ClusterOptions
+    from ilf_bench.engines import EngineMaker
+    from ilf_bench.experiment import Prepared
     from reports.tracking.base import Tracker
 
 
@@ -151,14 +153,20 @@ def run(
         return
     command = shlex.join(["ilf-bench", *sys.argv[1:]])
     if part is not None:
-        failures = experiment.generate_part(prepared, out, part, console, make_engine, command=command)
-        outcome.print_part(part, failures, console)
-        raise typer.Exit(EXIT_PARTIAL if failures else 0)
+        raise typer.Exit(_generated(prepared, out, part, make_engine, command))
     executed = experiment.execute(prepared, out, console, make_engine, command=command, again=again)
     outcome.print_executed(prepared, executed, console)
     if opened is not None:
         print_line(track(out, opened))
     raise typer.Exit(EXIT_PARTIAL if executed.failures else 0)
+
+
+def _generated(prepared: Prepared, out: Path, part: Part, make_engine: EngineMaker, command: str) -> int:
+    from ilf_bench import experiment, outcome
+
+    failures = experiment.generate_part(prepared, out, part, console, make_engine, command=command)
+    outcome.print_part(part, failures, console)
+    return EXIT_PARTIAL if failures else 0
 
 
 def _without_preset(overrides: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -213,9 +213,10 @@ def stages_svg(stages: Stages, numbers: Mapping[str, int]) -> Markup:
     rows = [
         _stage_row(label, times, numbers[label], 22 + BAR * i, across) for i, (label, times) in enumerate(stages.times.items())
     ]
+    each = (WIDTH - 8) // len(STAGES)
     legend = _join(
         '<rect class="stage-{0}" x="{1}" y="4" width="10" height="10"/><text class="ax" x="{2}" y="13">{0}</text>',
-        ((stage, NAMES + 80 * i, NAMES + 14 + 80 * i) for i, stage in enumerate(STAGES)),
+        ((stage, 4 + each * i, 18 + each * i) for i, stage in enumerate(STAGES)),
     )
     height = 26 + BAR * len(rows)
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>').format(

@@ -106,6 +106,7 @@ def exists(program: str, arguments: list[str]) -> None:
             assert option in source or f"{option[2:].replace('-', '_')}:" in source, (name, option)
 
 
+@pytest.mark.documents
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_commands(page: Path, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(sandbox)
