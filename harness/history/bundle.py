@@ -24,9 +24,10 @@ from harness.errors import ArtifactError, UsageError
 from harness.history.packing import run_id
 from harness.history.redaction import redacted
 from harness.storage.archives import BROKEN, open_archive, read_chunks
+from harness.storage.arrays import SCORE_BYTES
 from harness.storage.checks import is_safe
 from harness.storage.documents import parse_json
-from harness.storage.files import UMASK, file_digest, replacing
+from harness.storage.files import RECORD_BYTES, UMASK, file_digest, replacing
 from harness.storage.layout import is_record, is_score
 from harness.storage.records import FORMAT, check_format, read_run, record_files
 
@@ -174,11 +175,20 @@ def _manifest(archive: zipfile.ZipFile, bundle: Path) -> tuple[dict[str, Any], s
             raise ValueError(f"a path that leads elsewhere: {unsafe[0]!r}")
         if sum(size for _, size in files.values()) > MOST_BYTES or any(size < 0 for _, size in files.values()):
             raise ValueError(f"more than {MOST_BYTES // 2**30} GiB of files")
+        if large := [name for name, (_, size) in files.items() if size > _most(name)]:
+            raise ValueError(f"{large[0]!r} is larger than a record may be")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ArtifactError(
             expected=f"a bundle with its {MANIFEST} at {bundle}", got=str(error), remedy="bundle the run again"
         ) from error
     return manifest | {"files": files}, hashlib.sha256(text).hexdigest()
+
+
+def _most(name: str) -> int:
+    """Bytes that a reader of this file would take."""
+    if is_score(name) and name.endswith(".npy"):
+        return SCORE_BYTES
+    return RECORD_BYTES if name.endswith(".json") else MOST_BYTES
 
 
 def _check(

@@ -15,7 +15,9 @@ import numpy as np
 from harness.errors import ArtifactError
 from harness.results import FloatArray
 from harness.statistics import mean_interval
+from harness.storage.arrays import RUN_BYTES, SCORE_BYTES
 from harness.storage.checks import check_summary
+from harness.storage.documents import parse_json
 from harness.storage.files import digest
 from harness.storage.layout import VALUES, is_control, is_score
 from harness.storage.records import FORMAT, SEAL, Piece, Run, check_format, digest_of, parse_run, pieces_of
@@ -23,6 +25,7 @@ from harness.text import without_credentials
 
 DTYPES = ("float32", "float64")
 PACKED = "values_sha256"  # in a header, beside its own digest
+HEADER_LETTERS = 64 * 2**20  # of a header, which is ASCII; all records of a large run have a tenth of that
 RECORDS, ARRAYS, INTERVALS = "records", "arrays", "intervals"
 REPAIR = "append its folder again: ilf-bench history --add FOLDER"
 
@@ -109,10 +112,12 @@ def parse_header(text: str) -> dict[str, Any]:
     """The JSON object of a header. Raises :class:`ArtifactError` where it is none, or not what its digest says, or of another
     format."""
     try:
-        header = dict(json.loads(text))
+        if len(text) > HEADER_LETTERS:
+            raise ValueError(f"more than {HEADER_LETTERS >> 20} MiB of JSON")
+        header = dict(parse_json(text.encode()))
         if header.pop(SEAL, None) != digest(json.dumps(header, sort_keys=True).encode()):
             raise ValueError("another content than was stored")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(expected="a whole record of a run", got=repr(error), remedy=REPAIR) from error
     check_format(header, "a record of the history")
     return header
@@ -121,7 +126,9 @@ def parse_header(text: str) -> dict[str, Any]:
 def _unpacked(listed: Sequence[Sequence[Any]], compressed: bytes) -> dict[str, dict[str, FloatArray]]:
     """The arrays, from as many bytes as they need: what would become more is refused before it fills the memory."""
     found: dict[str, dict[str, FloatArray]] = {}
-    place, needed = 0, sum(_dtype(dtype).itemsize * prod(shape) for _, _, dtype, shape in listed)
+    place, needed = 0, sum(_bytes(dtype, shape) for _, _, dtype, shape in listed)
+    if needed > RUN_BYTES:
+        raise ValueError(f"{needed:,} bytes of values, more than {RUN_BYTES >> 20} MiB")
     values = zlib.decompressobj().decompress(compressed, needed + 1)
     for name, key, dtype, shape in listed:
         array: FloatArray = np.frombuffer(values, _dtype(dtype), prod(shape), place).reshape(shape)
@@ -130,6 +137,15 @@ def _unpacked(listed: Sequence[Sequence[Any]], compressed: bytes) -> dict[str, d
     if place != len(values):
         raise ValueError(f"other values than the {place} bytes that the records need")
     return found
+
+
+def _bytes(dtype: str, shape: Sequence[int]) -> int:
+    """Of one array, which are no more than a score may have."""
+    if not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError(f"an array of shape {shape}")
+    if (size := _dtype(dtype).itemsize * prod(shape)) > SCORE_BYTES:
+        raise ValueError(f"an array of {size:,} bytes, more than {SCORE_BYTES >> 20} MiB")
+    return size
 
 
 def _dtype(name: str) -> np.dtype[Any]:

@@ -29,6 +29,7 @@ TABLES = (
     "CREATE TABLE retired (run_id TEXT NOT NULL REFERENCES runs(id), is_retired INTEGER NOT NULL, created TEXT NOT NULL)",
 )
 LONGEST = 256 * 2**20  # bytes of a value or of a statement
+SCHEMA_ROWS, SCHEMA_LETTERS = 100, 2000  # more than ours has, and more than each of its texts
 LOOKS = 100_000  # instructions of SQLite between two looks at the clock
 PREPARED_S = 10.0  # within which a file is known to be ours
 BESIDE = ("", "-wal", "-shm", "-journal")  # the file, and those that SQLite opens with it
@@ -122,8 +123,10 @@ def _check(path: Path, version: int, owner: int) -> None:
 
 
 def _schema(database: sqlite3.Connection) -> set[tuple[Any, ...]]:
-    """Every table, index, view and trigger with its text; no row is read, and nothing in it is run."""
-    return set(database.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall())
+    """Tables, indexes, views and triggers with their texts, of which as much is read as tells whether they are ours; no row is
+    read, and nothing in it is run."""
+    texts = ", ".join(f"substr({column}, 1, {SCHEMA_LETTERS})" for column in ("type", "name", "tbl_name", "sql"))
+    return set(database.execute(f"SELECT {texts} FROM sqlite_master LIMIT {SCHEMA_ROWS}"))
 
 
 @cache

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ArtifactError, UsageError
-from harness.history.packing import Packed, inline, pack, parse_header, run_id, summary, unpack
+from harness.history.packing import HEADER_LETTERS, Packed, inline, pack, parse_header, run_id, summary, unpack
 from harness.history.schema import connect, is_read_only, prepare, restrict, transaction
 from harness.results import TimingSample
 from harness.storage.records import Run
@@ -43,10 +43,14 @@ COLUMNS = {  # of the table of runs, after the id
     "path": str,
     "complete": int,
 }
-RECORDS = 'SELECT header, "values" FROM records'
-RETIRED = "SELECT run_id FROM retired WHERE rowid IN (SELECT max(rowid) FROM retired GROUP BY run_id) AND is_retired"
-RUNS = """SELECT runs.*, (SELECT header FROM records WHERE run_id = runs.id ORDER BY rowid DESC LIMIT 1) FROM runs"""
-NEWEST_TAGS = "SELECT tag, run_id FROM tags WHERE rowid IN (SELECT max(rowid) FROM tags GROUP BY tag) ORDER BY tag"
+HEADER = f"substr(header, 1, {HEADER_LETTERS + 1})"  # one that is longer is refused by its length
+LONGEST_ID = 64  # letters of an id that are read; ours have 32
+RECORDS = f'SELECT {HEADER}, "values" FROM records'
+RETIRED = f"""SELECT substr(run_id, 1, {LONGEST_ID}) FROM retired
+WHERE rowid IN (SELECT max(rowid) FROM retired GROUP BY run_id) AND is_retired"""
+RUNS = f"""SELECT runs.*, (SELECT {HEADER} FROM records WHERE run_id = runs.id ORDER BY rowid DESC LIMIT 1) FROM runs"""
+NEWEST_TAGS = f"""SELECT tag, run_id FROM tags WHERE rowid IN (SELECT max(rowid) FROM tags GROUP BY tag)
+AND length(tag) <= 100 AND length(run_id) <= {LONGEST_ID} ORDER BY tag"""
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,8 @@ class History:
         with self._writing() as database:
             if database.execute("SELECT 1 FROM runs WHERE id = ?", (identity,)).fetchone() is None:
                 database.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (identity, *_run_row(run)))
-            found = [Packed(*row) for row in database.execute(f"{RECORDS} WHERE run_id = ?", (identity,))]
-            if not any(record.is_intact() for record in found):
+            found = database.execute(f"{RECORDS} WHERE run_id = ?", (identity,))
+            if not any(Packed(*row).is_intact() for row in found):
                 database.execute("INSERT INTO records VALUES (?, ?, ?)", (identity, packed.header, packed.values))
             held = dict(database.execute(NEWEST_TAGS).fetchall())
             for tag in tags:
@@ -148,16 +152,18 @@ class History:
 
     def listing(self) -> Listing:
         """The runs, and beside them those that cannot be read: one bad record hides no other."""
+        found, unreadable = [], {}
         with self._connected() as database:
-            rows = database.execute(f"{RUNS} ORDER BY created, runs.rowid").fetchall()
             tags = database.execute(NEWEST_TAGS).fetchall()
             retired = {identity for (identity,) in database.execute(RETIRED)}
-        found, unreadable = [], {}
-        for row in (row for row in rows if row[0] not in retired):
-            try:
-                found.append(_entry(row, tuple(tag for tag, owner in tags if owner == row[0])))
-            except ArtifactError as error:
-                unreadable[str(row[0])] = f"{error.got}; {error.remedy}, or ilf-bench history retire {row[0][:12]}"
+            for row in database.execute(f"{RUNS} ORDER BY created, runs.rowid"):
+                identity = str(row[0])[:LONGEST_ID]
+                if identity in retired:
+                    continue
+                try:
+                    found.append(_entry(row, tuple(tag for tag, owner in tags if owner == identity)))
+                except ArtifactError as error:
+                    unreadable[identity] = f"{error.got}; {error.remedy}, or ilf-bench history retire {identity[:12]}"
         return Listing(tuple(found), unreadable, len(retired))
 
     def retire(self, beginning: str, *, is_retired: bool = True) -> str:
@@ -194,16 +200,13 @@ class History:
 
     def exported(self) -> Iterator[dict[str, Any]]:
         """Every run of :meth:`runs` as one JSON object: its columns, ``tags``, and ``record`` with all values in place."""
-        with self._connected() as database:
-            rows = database.execute(f"SELECT id, {', '.join(COLUMNS)} FROM runs ORDER BY created, rowid").fetchall()
-            tags = database.execute(NEWEST_TAGS).fetchall()
-        readable = {entry.run_id for entry in self.runs()}
-        for identity, *values in (row for row in rows if row[0] in readable):
-            own = [tag for tag, owner in tags if owner == identity]
-            columns = dict(zip(COLUMNS, values, strict=True))
-            with self._naming(identity):
-                record = inline(self.packed(identity))
-            yield {"id": identity, **columns, "tags": own, "record": record}
+        for entry in self.runs():
+            with self._connected() as database:
+                row = f"SELECT {', '.join(COLUMNS)} FROM runs WHERE id = ?"
+                columns = dict(zip(COLUMNS, database.execute(row, (entry.run_id,)).fetchone(), strict=True))
+            with self._naming(entry.run_id):
+                record = inline(self.packed(entry.run_id))
+            yield {"id": entry.run_id, **columns, "tags": list(entry.tags), "record": record}
 
     def find(self, text: str) -> HistoryEntry:
         """A run by its tag, its folder, its id or the beginning of it, or by its commit (the newest complete run of that)."""

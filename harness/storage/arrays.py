@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +23,8 @@ from harness.storage.archives import BROKEN, open_archive
 from harness.storage.files import CHUNK, MIB, digest, read_small, write_bytes
 
 ARRAY_BYTES = 512 * MIB  # 65,000 features of width 2,048
+SCORE_BYTES = 16 * MIB  # of the file of one array of a score: float64 of 2 million images
+RUN_BYTES = 192 * MIB  # of all arrays of scores in a run: two of each of 12 methods, 20 metrics and 50,000 images
 HEADER_BYTES = 10_000
 KINDS = "biufU"  # numbers, and the text that says where they are from
 AnyArray = npt.NDArray[Any]
@@ -36,16 +38,29 @@ def write_array(path: Path, content: FloatArray) -> str:
     return digest(buffer.getvalue())
 
 
-def read_array(path: Path, expected: str) -> FloatArray:
-    """The inverse of :func:`write_array`. Raises :class:`ArtifactError` on a damaged file, or one with another digest."""
+def read_array(path: Path, expected: str, most: int = ARRAY_BYTES) -> FloatArray:
+    """The inverse of :func:`write_array`. Raises :class:`ArtifactError` on a damaged file, one with another digest, and one of
+    more than ``most`` bytes."""
     try:
-        content = read_small(path, ARRAY_BYTES)
+        content = read_small(path, most)
         if digest(content) != expected:
             raise ValueError("another content than was written")
         values: FloatArray = parse_array(content)
     except (OSError, ValueError) as error:
         raise ArtifactError(expected=f"numbers at {path}", got=str(error), remedy="delete that file and run again") from error
     return values
+
+
+def checked_total(total: int, arrays: Iterable[FloatArray], run: Path) -> int:
+    """Bytes of the scores' arrays of a run with these. Raises :class:`ArtifactError` on more than :data:`RUN_BYTES`."""
+    total += sum(array.nbytes for array in arrays)
+    if total > RUN_BYTES:
+        raise ArtifactError(
+            expected=f"at most {RUN_BYTES // MIB} MiB of values in the scores of {run}",
+            got="more",
+            remedy="score fewer metrics in one run",
+        )
+    return total
 
 
 def parse_array(content: bytes) -> AnyArray:

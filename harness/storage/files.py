@@ -61,6 +61,14 @@ def read_small(path: Path, most: int = RECORD_BYTES) -> bytes:
     return content
 
 
+def read_text(path: Path) -> str:
+    """The UTF-8 text of a record. Raises :class:`ArtifactError` on any other file."""
+    try:
+        return read_small(path).decode()
+    except (OSError, ValueError) as error:
+        raise ArtifactError(expected=f"a text at {path}", got=str(error), remedy="delete that file and run again") from error
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a regular file of any size."""
     with open_regular(path) as file:

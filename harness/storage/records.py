@@ -18,7 +18,7 @@ import numpy as np
 
 from harness.errors import ArtifactError
 from harness.results import Failure, Fault, FloatArray, MethodPart, MethodRecord, Score, TimingSample
-from harness.storage.arrays import read_array, write_array
+from harness.storage.arrays import SCORE_BYTES, checked_total, read_array, write_array
 from harness.storage.checks import (
     check_digests,
     check_environment,
@@ -29,7 +29,7 @@ from harness.storage.checks import (
     check_spec,
 )
 from harness.storage.documents import parse_json
-from harness.storage.files import digest, file_digest, read_small, refuse_links, write_bytes
+from harness.storage.files import digest, file_digest, read_small, read_text, refuse_links, write_bytes
 from harness.storage.layout import (
     FILES,
     FOLDERS,
@@ -269,31 +269,29 @@ def read_pieces(run: Path) -> dict[str, Piece]:
     Of a manifest, which has the digests of images and receipts, only the digest is kept.
     """
     names = [path.relative_to(run).as_posix() for path in record_files(run, images=False)]
-    return {name: read_piece(run, name) for name in names if is_record(name)}
+    found: dict[str, Piece] = {}
+    total = 0
+    for name in filter(is_record, names):
+        found[name] = read_piece(run, name)
+        total = checked_total(total, found[name].arrays.values(), run)
+    return found
 
 
 def read_piece(run: Path, name: str) -> Piece:
     """The record of that name in a run. Raises :class:`ArtifactError` on a damaged one."""
     path = run / name
     if is_source(name):
-        return Piece(_read_text(path))
+        return Piece(read_text(path))
     if is_manifest(name):
         return Piece(file_digest(path))
     return _read_piece(path)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return read_small(path).decode()
-    except (OSError, ValueError) as error:
-        raise ArtifactError(expected=f"a text at {path}", got=str(error), remedy="delete that file and run again") from error
 
 
 def _read_piece(path: Path) -> Piece:
     content = read_json(path)
     digests = content.pop(DIGESTS, {}) if isinstance(content, dict) else {}
     check_digests(digests, path)
-    return Piece(content, {key: read_array(array_beside(path, key), expected) for key, expected in digests.items()})
+    return Piece(content, {key: read_array(array_beside(path, key), expected, SCORE_BYTES) for key, expected in digests.items()})
 
 
 def parse_run(pieces: Mapping[str, Piece], path: Path) -> Run:

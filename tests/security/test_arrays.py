@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 from harness.errors import ArtifactError
+from harness.storage import arrays
 from harness.storage.arrays import ARRAY_BYTES, parse_array, read_array, read_arrays
+from harness.storage.files import file_digest
+from harness.storage.records import read_json, read_run, write_json
 from metrics.moments import holds_statistics, read_statistics
 from metrics.reference import load_reference
+from tests.runs import whole_run
 from tests.security.crafted import MIB, PICKLE, UNSAFE_ADVICE, bounded, npy, text_array, zip_of_zeros, zipped
 
 ODD = {
@@ -108,3 +112,23 @@ def test_the_largest_array_is_within_the_bound(tmp_path: Path) -> None:
     zip_of_zeros(tmp_path / "x.npz", "a.npy", npy(f"({rows}, 1024)", "<f4"), ARRAY_BYTES // MIB, zipfile.ZIP_STORED)
     with bounded():
         assert read_arrays(tmp_path / "x.npz", ("a",))["a"].shape == (rows, 1024)
+
+
+def test_a_score_has_no_more_values_than_a_record_may_hold(tmp_path: Path) -> None:
+    path = whole_run(tmp_path / "run").path
+    record = next(each for each in sorted(path.glob("scores/*/*.json")) if each.with_suffix(".npy").exists())
+    content = read_json(record)
+    with record.with_suffix(".npy").open("wb") as file:  # sparse: as cheap to send as it is to make
+        file.write(npy(f"({ARRAY_BYTES // 4 - 64},)", "<f4"))
+        file.truncate(ARRAY_BYTES)
+    content["digests"]["influence"] = file_digest(record.with_suffix(".npy"))
+    write_json(record, content)
+    with bounded(), pytest.raises(ArtifactError, match="more than 16 MiB"):
+        read_run(path)
+
+
+def test_all_scores_together_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = whole_run(tmp_path / "run").path
+    monkeypatch.setattr(arrays, "RUN_BYTES", 100)
+    with pytest.raises(ArtifactError, match="values in the scores"):
+        read_run(path)

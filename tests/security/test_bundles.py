@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ArtifactError, UsageError
+from harness.history import bundle as bundles
 from harness.history.bundle import MANIFEST, extract_bundle, verify_bundle, write_bundle
 from harness.storage.files import digest
 from harness.storage.layout import Layout
@@ -107,6 +108,11 @@ def escaping(name: str) -> Callable[[Path], None]:
     return make
 
 
+def large_member(bundle: Path, name: str) -> None:
+    """With a member that no reader of records takes, and a manifest that says so."""
+    write(bundle, members(bundle) | {name: bytes(40 * MIB)}, zipfile.ZIP_STORED)
+
+
 def file_and_folder(bundle: Path) -> None:
     write(bundle, members(bundle) | {"scores/x": b"{}", "scores/x/y.json": b"{}"})
 
@@ -122,6 +128,7 @@ KINDS: list[Callable[[Path], None]] = [
     nested,
     file_and_folder,
 ]
+LARGE = ["environment.json", "samples/x/chunk-000000.json", "scores/x/good.npy"]
 NAMES = [
     "../out.json",
     "/etc/out.json",
@@ -145,6 +152,14 @@ def test_a_hostile_bundle_is_refused_and_leaves_nothing(make: Callable[[Path], N
         with pytest.raises(ArtifactError):
             extract_bundle(bundle, tmp_path / "back")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_too_large_a_record_is_refused_from_the_manifest(name: str, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large_member(bundle, name)
+    monkeypatch.setattr(bundles, "_check", lambda *arguments: pytest.fail("something was unpacked"))
+    with bounded(), pytest.raises(ArtifactError, match="larger than a record may be"):
+        verify_bundle(bundle)
 
 
 def test_an_intact_bundle_is_unpacked_whole(bundle: Path, tmp_path: Path) -> None:

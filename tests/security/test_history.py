@@ -10,7 +10,9 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -180,6 +182,64 @@ def test_values_that_would_become_more_are_refused(history: History) -> None:
     reseal(history, identity, {}, zlib.compress(bytes(1024 * MIB), 1))
     with bounded(), pytest.raises(ArtifactError):
         history.load(identity)
+
+
+def large_shapes(header: dict[str, Any]) -> bytes:
+    header["arrays"] = [[*entry[:3], [2**27]] for entry in header["arrays"]]
+    return zlib.compress(bytes(1024 * MIB), 1)
+
+
+def many_shapes(header: dict[str, Any]) -> bytes:
+    name, key, *_ = header["arrays"][0]
+    header["arrays"] = [[name, f"{key}{i}", "float32", [2**22]] for i in range(64)]
+    return zlib.compress(bytes(1024 * MIB), 1)
+
+
+def negative_shapes(header: dict[str, Any]) -> bytes:
+    header["arrays"] = [[*entry[:3], [-1, -1]] for entry in header["arrays"]]
+    return zlib.compress(b"")
+
+
+@pytest.mark.parametrize("make", [large_shapes, many_shapes, negative_shapes])
+def test_shapes_of_a_record_fill_no_memory(make: Callable[[dict[str, Any]], bytes], history: History) -> None:
+    bad = history.runs()[0].run_id
+    header = json.loads(history.packed(bad).header)
+    values = make(header)
+    reseal(history, bad, {"arrays": header["arrays"]}, values)
+    with bounded(), pytest.raises(ArtifactError, match=r"bytes, more|of values, more|an array of shape"):
+        history.load(bad)
+
+
+@pytest.mark.parametrize("text", ['{"a":[' + "[]," * 20_000_000 + "[]]}", '"' + "x" * 100_000_000 + '"'])
+def test_a_header_that_becomes_more_is_passed_over(text: str, history: History, capsys: pytest.CaptureFixture[str]) -> None:
+    bad, *others = (entry.run_id for entry in history.runs())
+    with sqlite3.connect(history.path) as database:
+        made = without_triggers(database)
+        database.execute("UPDATE records SET header = ? WHERE run_id = ?", (text, bad))
+        database.execute("INSERT INTO runs SELECT ?, created, '', '', '', 0, '', '', 0 FROM runs LIMIT 1", ("0" * 32,))
+        database.execute("INSERT INTO records VALUES (?, ?, x'')", ("0" * 32, text))
+        for statement in made:
+            database.execute(statement)
+    del text
+    out = ["--out", str(history.path.parent)]
+    with bounded():
+        listing = history.listing()
+    assert {entry.run_id for entry in listing.entries} == set(others) and len(listing.unreadable) == 2
+    assert all("MiB" in reason for reason in listing.unreadable.values())
+    for command in (["gate", others[1], "--against", others[0]], ["export", str(history.path.parent / "e.json")]):
+        with bounded():
+            assert main([*command, *out]) in (0, 3)
+        said = capsys.readouterr()
+        assert f"passed over: run {bad[:12]}" in said.err or said.out.startswith("2 runs written")
+
+
+def test_a_schema_of_long_texts_is_not_read_whole(history: History) -> None:
+    with sqlite3.connect(history.path) as database:
+        for i in range(4):
+            database.execute(f"CREATE TABLE t{i} (x /*{'x' * 100_000_000}*/)")
+    database.close()
+    with bounded(), pytest.raises(ArtifactError, match="others among them"):
+        History(history.path)
 
 
 def test_an_interrupt_ends_a_long_statement(tmp_path: Path) -> None:
