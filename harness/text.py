@@ -8,14 +8,21 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 MOST_LETTERS = 2_000  # of one text in a message
 TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the reading direction
 INVISIBLE = {"Cc", "Cs", "Zl", "Zp"}  # controls, halves of letters, separators of lines and paragraphs
 LINE_END = re.compile(r"\s*[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]\s*")
-USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:/{1,2})[^/?#\s'\"]*@")  # a path that was made of a URL has one stroke left
+MOST_SECRET = 500  # letters of one password or of a parameter's name: what looks for longer ones takes quadratic time
+PORT = r"\d{1,5}(?:[/?#\s'\"]|$)"
+USER = re.compile(  # a path that was made of a URL has one stroke left; a password may hold what would end the host
+    r"([A-Za-z][A-Za-z0-9+.-]{1,40}:/{1,2})"
+    rf"(?:[^/?#\s'\"<>]{{0,{MOST_SECRET}}}@|[^/?#\s'\"<>:@]{{0,{MOST_SECRET}}}:(?!{PORT})[^\s\"<>@]{{0,{MOST_SECRET}}}@)"
+)
+_NAME = rf"[^=&;#\s'\"<>]{{0,{MOST_SECRET}}}"
 SECRET = re.compile(
-    r"([?&;][^=&;#\s'\"]*(?:token|key|secret|passw|pwd|sig|cred|auth|session)[^=&;#\s'\"]*=)[^&;#\s'\"]+", re.IGNORECASE
+    rf"([?&;#](?:code|{_NAME}(?:token|key|secret|passw|pwd|sig|cred|auth|session|jwt){_NAME})=)[^&;#\s'\"<>]+", re.IGNORECASE
 )
 UNSAFE = re.compile(r"weights_only|trust_remote_code|allow_pickle|unpickl", re.IGNORECASE)
 OBJECTS = "a file or repository that brings Python objects or code, which are never loaded"
@@ -52,6 +59,15 @@ def without_credentials(text: str) -> str:
     if ":/" not in text:
         return text
     return SECRET.sub(r"\1***", USER.sub(r"\1***@", text))
+
+
+def blanked(content: Any) -> Any:
+    """JSON content with every text in it, the keys of its objects too, :func:`without_credentials`."""
+    if isinstance(content, dict):
+        return {blanked(key): blanked(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [blanked(value) for value in content]
+    return without_credentials(content) if isinstance(content, str) else content
 
 
 def said(text: str) -> str:

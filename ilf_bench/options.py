@@ -19,6 +19,13 @@ def _place(text: str) -> Path:
     return place(text)
 
 
+def _local(text: str) -> Path:
+    from harness.storage.locations import local_path
+
+    return local_path(text)
+
+
+WRITTEN: dict[str, Any] = {"parser": _local, "metavar": "PATH"}  # a file or folder to write, on this machine
 Out = Annotated[
     Path, typer.Option(parser=_place, metavar="FOLDER", help="Folder or URL (s3://...) of all runs and their history.")
 ]

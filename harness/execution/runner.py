@@ -37,7 +37,7 @@ from harness.storage.records import (
     write_score,
 )
 from harness.storage.samples import chunks
-from harness.text import one_line, without_credentials
+from harness.text import blanked, one_line
 from harness.timing.machine import differing_facts
 
 MOST_LETTERS = 200  # of a value in an error message
@@ -95,11 +95,12 @@ class Runner:
         """Describe the run, or find out what of an earlier call is kept; the rest of it is deleted, where we are ``alone``."""
         self.planned = {k: replace(r, identity=facts.identities.get(k, r.identity)) for k, r in self.experiment.planned.items()}
         environment = facts.environment | {
-            "command": without_credentials(self.command),
+            "command": self.command,
             "prompts": dict(self.experiment.prompt_record),
             "anchors": [anchor.model_dump(mode="json") for anchor in self.spec.anchors],  # never ranked
             "image_pixels": facts.image_pixels,
         }
+        environment = blanked(environment)
         begun = read_json(self.layout.environment) if self.layout.environment.exists() else {}
         self.finished = self._finished()
         self._check_place(begun, environment)
@@ -155,7 +156,11 @@ class Runner:
 
     def _write_spec(self) -> None:
         """The resolved preset. The folder's name holds its digest, so a damaged one can be replaced; labels may have changed."""
-        content = self.spec.identity() | {"format": FORMAT, "digest": self.spec.digest(), "method_labels": list(self.planned)}
+        content = blanked(self.spec.identity()) | {
+            "format": FORMAT,
+            "digest": self.spec.digest(),
+            "method_labels": list(self.planned),
+        }
         path = self.layout.spec
         if path.exists():
             try:

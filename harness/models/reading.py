@@ -7,6 +7,7 @@ repository, or for a billion layers. All of that is looked at before a library s
 from __future__ import annotations
 
 import math
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -62,7 +63,9 @@ MOST_POSITIONS = 2**27  # numbers in the table of positions that a transformer m
 def reading(expected: str, remedy: str) -> Iterator[None]:
     """Whatever a library raises over a file becomes one :class:`ArtifactError`; tight around that library's own work."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # of a file that torch then refuses
+            yield
     except HarnessError:
         raise
     except Exception as error:  # of any type: damaged headers, foreign pickles, missing classes, memory that is not there

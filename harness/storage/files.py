@@ -119,10 +119,21 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files that a killed process left; only the folder's sole owner may."""
+    """Delete temporary files that a killed process left; only the folder's sole owner may. A folder of such a name is none."""
     if is_local(folder):
         for path in folder.rglob(".*.tmp"):
-            path.unlink(missing_ok=True)
+            if not path.is_dir():
+                path.unlink(missing_ok=True)
+
+
+def refuse_link(path: Path) -> None:
+    """Raise :class:`ArtifactError` where ``path`` itself is a link: what is written below it would land elsewhere."""
+    if is_local(path) and path.is_symlink():
+        raise ArtifactError(
+            expected=f"no link where this program writes: {path}",
+            got=f"a link to {os.readlink(path)}",
+            remedy="remove the link, or choose another --out",
+        )
 
 
 def refuse_links(folder: Path) -> None:

@@ -35,6 +35,14 @@ def place(name: str | Path) -> Path:
         ) from error
 
 
+def local_path(name: str | Path) -> Path:
+    """A path of this machine's file system. Raises :class:`UsageError` on a URL, which would become a folder like ``http:``."""
+    text = str(name)
+    if "://" in text and not text.startswith("file://"):
+        raise UsageError(expected="a path on this machine", got=text, remedy="write it there, and copy it to the URL")
+    return Path(text.removeprefix("file://"))
+
+
 def is_local(path: Path) -> bool:
     """Whether a path lies on a file system of this machine, network mounts included."""
     return isinstance(path, Path)

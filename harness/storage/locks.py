@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from harness.errors import UsageError
-from harness.storage.files import refuse_links
+from harness.storage.files import refuse_link, refuse_links
 from harness.storage.locations import is_local
 
 LOCK = ".lock"
@@ -36,7 +36,7 @@ def held_alone(folder: Path) -> AbstractContextManager[None]:
     """Hold a folder against a second process until the block or this process ends. Object stores have no locks.
 
     Raises :class:`UsageError` where another process holds it or the folder cannot be written, and
-    :class:`harness.errors.ArtifactError` where something in it is a link: what is written could replace any file.
+    :class:`harness.errors.ArtifactError` where it or something in it is a link: what is written could replace any file.
     """
     return _held(folder, fcntl.LOCK_EX)
 
@@ -51,6 +51,7 @@ def _held(folder: Path, kind: int) -> Iterator[None]:
     if not is_local(folder):
         yield
         return
+    refuse_link(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = _open(folder / LOCK)

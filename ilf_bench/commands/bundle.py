@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from ilf_bench.console import print_line
-from ilf_bench.options import split
+from ilf_bench.options import WRITTEN, split
 
 
 def bundle(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    target: Annotated[Path | None, typer.Argument(help="The archive; default: RUN.zip here.")] = None,
+    target: Annotated[Path | None, typer.Argument(**WRITTEN, help="The archive; default: RUN.zip here.")] = None,
     images: Annotated[bool, typer.Option("--images", help="Include the images.")] = False,
     without: Annotated[str | None, typer.Option(help="Leave out, comma-separated: prompts, command.")] = None,
 ) -> None:

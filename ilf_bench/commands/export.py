@@ -9,11 +9,11 @@ import typer
 
 from harness.errors import UsageError
 from ilf_bench.console import print_line
-from ilf_bench.options import DEFAULT_OUT, Out, Track
+from ilf_bench.options import DEFAULT_OUT, WRITTEN, Out, Track
 
 
 def export(
-    target: Annotated[Path | None, typer.Argument(help="FILE.json, or FOLDER.parquet for three tables.")] = None,
+    target: Annotated[Path | None, typer.Argument(**WRITTEN, help="FILE.json, or FOLDER.parquet for three tables.")] = None,
     tracker: Track = None,
     out: Out = DEFAULT_OUT,
 ) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from harness.errors import UsageError
 from ilf_bench.console import console, print_line, print_whole
-from ilf_bench.options import DEFAULT_OUT, Out
+from ilf_bench.options import DEFAULT_OUT, WRITTEN, Out
 
 if TYPE_CHECKING:
     from reports.analysis.gate import GateResult, Limits
@@ -22,8 +22,8 @@ def gate(
     run: Annotated[str | None, typer.Argument(help="The run to judge; default: the newest.")] = None,
     tolerance: Annotated[float, typer.Option(help="The relative loss of time or memory that must be detected.")] = 0.05,
     margin: Annotated[list[str] | None, typer.Option(help="METRIC=VALUE: the loss of a score that must be detected.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write a summary for a pull request to this file.")] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
+    markdown: Annotated[Path | None, typer.Option(**WRITTEN, help="Write a summary for a pull request to this file.")] = None,
+    junit: Annotated[Path | None, typer.Option(**WRITTEN, help="Write JUnit XML to this file.")] = None,
     details: Annotated[bool, typer.Option("--details", help="One line a check, with its interval and tolerance.")] = False,
     out: Out = DEFAULT_OUT,
 ) -> None:

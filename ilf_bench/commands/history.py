@@ -12,7 +12,7 @@ from rich.text import Text
 
 from harness.errors import UsageError
 from ilf_bench.console import console, print_line, print_whole
-from ilf_bench.options import DEFAULT_OUT, Out
+from ilf_bench.options import DEFAULT_OUT, WRITTEN, Out
 
 SETTING_ASIDE = {"retire": True, "restore": False}
 
@@ -27,7 +27,10 @@ def history(
     run: Annotated[
         str | None, typer.Argument(metavar="ID", help="The run to retire or restore; the first characters of its id are enough.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Also write the dashboard, one self-contained page, to this file.")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(**WRITTEN, help="Also write the dashboard, one self-contained page, to this file."),
+    ] = None,
     add: Annotated[list[Path] | None, typer.Option(help="Add this run folder to the history first; repeatable.")] = None,
     out: Out = DEFAULT_OUT,
 ) -> None:

@@ -9,12 +9,15 @@ import typer
 
 from harness.errors import UsageError
 from ilf_bench.console import print_line
-from ilf_bench.options import RunFolder
+from ilf_bench.options import WRITTEN, RunFolder
 
 
 def report(
     run: RunFolder,
-    out: Annotated[Path | None, typer.Option(help="Folder for the report, for example of a run that may only be read.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(**WRITTEN, help="Folder for the report, for example of a run that may only be read."),
+    ] = None,
 ) -> None:
     """Rebuild the report of a run from its stored records; write its LaTeX table and vector figures."""
     from harness.storage.layout import Layout

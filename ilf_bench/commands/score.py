@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ilf_bench.console import console
-from ilf_bench.options import EXIT_PARTIAL, Plugins, Reference, Scorers, split
+from ilf_bench.options import EXIT_PARTIAL, WRITTEN, Plugins, Reference, Scorers, split
 
 if TYPE_CHECKING:
     from ilf_bench.scoring import FolderScore, FolderScores
@@ -31,9 +31,12 @@ def score(
     reference: Reference = None,
     plugins: Plugins = None,
     json_: Annotated[
-        Path | None, typer.Option("--json", help="Write the scores to this file, with every image's values.")
+        Path | None, typer.Option("--json", **WRITTEN, help="Write the scores to this file, with every image's values.")
     ] = None,
-    csv_: Annotated[Path | None, typer.Option("--csv", help="Write every image's values to this file, a row per image.")] = None,
+    csv_: Annotated[
+        Path | None,
+        typer.Option("--csv", **WRITTEN, help="Write every image's values to this file, a row per image."),
+    ] = None,
 ) -> None:
     """Score a folder of images, alone or against another folder."""
     from ilf_bench.scoring import ScoreRequest, score_folder

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ilf_bench.console import console, print_line
-from ilf_bench.options import ModelOptions, given, split
+from ilf_bench.options import WRITTEN, ModelOptions, given, split
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class TrainOptions(ModelOptions):
 def train(
     options: TrainOptions,
     preset: Annotated[str, typer.Argument(help="The preset whose pipeline gets a feedback module.")],
-    out: Annotated[Path, typer.Option(help="The module's folder.")] = Path("runs/ilf"),
+    out: Annotated[Path, typer.Option(**WRITTEN, help="The module's folder.")] = Path("runs/ilf"),
 ) -> None:
     """Train a feedback module; resumes where it was interrupted. Defaults: the preset's `training` section.
 

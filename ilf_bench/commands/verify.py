@@ -9,7 +9,7 @@ import typer
 
 from harness.errors import ArtifactError, UsageError
 from ilf_bench.console import print_line
-from ilf_bench.options import DEFAULT_OUT, Out
+from ilf_bench.options import DEFAULT_OUT, WRITTEN, Out
 
 if TYPE_CHECKING:
     from harness.history.bundle import Verified
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def verify(
     what: Annotated[Path, typer.Argument(help="A bundle, or the folder of a run in the history.")],
     digest: Annotated[str | None, typer.Option(help="The digest that the bundle's publisher stated.")] = None,
-    extract: Annotated[Path | None, typer.Option(help="Unpack an intact bundle into this new folder.")] = None,
+    extract: Annotated[Path | None, typer.Option(**WRITTEN, help="Unpack an intact bundle into this new folder.")] = None,
     out: Out = DEFAULT_OUT,
 ) -> None:
     """Report what was altered, is missing or was added: exit 0 if everything is unchanged, else 1."""

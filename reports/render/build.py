@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.storage.files import write_bytes
+from harness.storage.files import refuse_link, write_bytes
 from harness.storage.layout import Layout
 from harness.storage.locations import inside
 from harness.storage.records import Run, read_run
@@ -42,7 +42,7 @@ def build_report(run: Path | Run, out: Path | None = None) -> Path:
 
 def _write_thumbnails(folder: Path, sheet: Sheet) -> None:
     for thumbnail in (thumbnail for row in sheet.rows.values() for thumbnail in row):
-        write_bytes(inside(folder / "thumbs", thumbnail.name), thumbnail.content)
+        write_bytes(inside(_below(folder, "thumbs"), thumbnail.name), thumbnail.content)
 
 
 def build_paper(run: Path | Run, out: Path | None = None) -> Path:
@@ -51,7 +51,7 @@ def build_paper(run: Path | Run, out: Path | None = None) -> Path:
     Returns that folder. Raises :class:`harness.errors.ArtifactError` where the run cannot be read.
     """
     run = run if isinstance(run, Run) else read_run(run)
-    folder, table = _folder(run, out) / "paper", comparison_table(run)
+    folder, table = _below(_folder(run, out), "paper"), comparison_table(run)
     for drawing in paper_figures(speed_plots(run, table)):
         write_bytes(inside(folder, f"{drawing.name}.pdf"), drawing.pdf)
         write_bytes(inside(folder, f"{drawing.name}.svg"), drawing.svg)
@@ -63,3 +63,9 @@ def build_paper(run: Path | Run, out: Path | None = None) -> Path:
 
 def _folder(run: Run, out: Path | None) -> Path:
     return Path(out) if out is not None else Layout(run.path).report
+
+
+def _below(folder: Path, name: str) -> Path:
+    """A folder of ours in the report's. Raises :class:`harness.errors.ArtifactError` on a link, which somebody else has laid."""
+    refuse_link(folder / name)
+    return folder / name

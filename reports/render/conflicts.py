@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from harness.results import BASELINE
 from harness.storage.records import Run
+from harness.text import blanked
 from reports.analysis.disagreement import Disagreement, disagreements
 from reports.analysis.select import Sample
 from reports.render.grid import is_small, thumbnail
@@ -50,7 +51,7 @@ def _conflict(run: Run, stored: Mapping[str, Mapping[int, Sample]], found: Disag
     both = [loser.index for loser in found.worst if loser.index in first and loser.index in second][: PROMPTS * pictured]
     pairs = tuple(Pair(second[i].prompt, _source(first[i]), _source(second[i])) for i in both)
     small = bool(both) and is_small(first[both[0]])
-    return Conflict(found.method, sentence, f"gallery.html#{urlencode(choice)}" if second else "", pairs, small)
+    return Conflict(found.method, sentence, f"gallery.html#{urlencode(blanked(choice))}" if second else "", pairs, small)
 
 
 def _source(sample: Sample) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from harness.text import one_line, visible
+from harness.text import one_line, visible, without_credentials
 
 FORMULA = "=+-@＝＋－＠"  # what a spreadsheet takes for the beginning of a formula
 MARKUP = re.compile(r"([\\`*_|~$]|\](?=[(\[:]))")  # a bracket alone is none: intervals have brackets
@@ -45,7 +45,7 @@ GREEK = ("ALPHA", "BETA", "GAMMA", "DELTA", "SIGMA", "TAU", "LAMDA")
 
 def csv_text(text: str) -> str:
     """A cell that no spreadsheet takes for a formula: one that begins like it gets an apostrophe in front."""
-    plain = visible(text)
+    plain = visible(without_credentials(text))
     return f"'{plain}" if plain.lstrip()[:1] in tuple(FORMULA) else plain
 
 
@@ -58,13 +58,13 @@ def markdown_text(text: str) -> str:
 
 
 def xml_text(text: str) -> str:
-    """Text that XML 1.0 can hold; the writer of the elements does the rest."""
-    return NOT_XML.sub("\ufffd", text)
+    """Text without credentials that XML 1.0 can hold; the writer of the elements does the rest."""
+    return NOT_XML.sub("\ufffd", without_credentials(text))
 
 
 def tex_text(text: str) -> str:
     """Text that LaTeX prints as it is. A sign that pdfLaTeX does not know becomes its code point, so that names stay distinct."""
-    return "".join(_tex_sign(sign) for sign in " ".join(text.split()))
+    return "".join(_tex_sign(sign) for sign in " ".join(without_credentials(text).split()))
 
 
 def _tex_sign(sign: str) -> str:

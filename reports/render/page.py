@@ -8,20 +8,27 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from harness.text import blanked, without_credentials
 from reports.render.style import palette_css
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+
+
+class Own(Markup):
+    """Markup of our own files, or made of texts that have been blanked: it goes into a page as it stands."""
 
 
 def render_page(template: str, script: str, images: str, context: Mapping[str, Any]) -> str:
     """A whole page as text: ``template`` with the shared style sheet and one of our own scripts.
 
     Nothing is loaded from elsewhere: style and script are named by their digests, and ``images`` are the sources that pictures
-    may come from. Everything in ``context`` is escaped; a missing value raises instead of vanishing.
+    may come from. Everything in ``context`` is escaped and has its credentials blanked; a missing value
+    raises instead of vanishing.
     """
     style, code = _text("page.css") + palette_css(), _text(script)
     policy = (
@@ -29,11 +36,24 @@ def render_page(template: str, script: str, images: str, context: Mapping[str, A
         "form-action 'none'"
     )
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_blank,
     )
     environment.filters["data_uri"] = data_uri
-    ours = {"csp": policy, "style": Markup(style), "script": Markup(code)}  # from our own files, not from the run
+    environment.filters["urlencode"] = lambda text: quote(without_credentials(text))  # as a page's own script finds it
+    ours = {"csp": policy, "style": Own(style), "script": Own(code)}  # from our own files, not from the run
     return environment.get_template(template).render(**context, **ours)
+
+
+def _blank(value: Any) -> Any:
+    """A value of a template as the page may show it."""
+    if isinstance(value, Own) or not isinstance(value, str):
+        return value
+    return type(value)(without_credentials(value))
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -41,10 +61,10 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def embedded_json(content: Any) -> Markup:
-    """JSON that is safe inside a script element: no ``<`` can end it, and no sign can end a JavaScript line."""
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)  # ASCII only
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+def embedded_json(content: Any) -> Own:
+    """JSON without credentials, safe inside a script element: no ``<`` can end it, and no sign can end a JavaScript line."""
+    text = json.dumps(blanked(content), separators=(",", ":"), allow_nan=False)  # ASCII only
+    return Own(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def _text(name: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.errors import UsageError
 from harness.history.store import HistoryEntry
+from harness.storage.locations import local_path
 from reports.tracking.base import Tracked, emptied
 
 DONE = "complete"  # written last: without it a run's folder is written again
@@ -20,7 +21,7 @@ class TensorboardTracker:
 
     def __init__(self, folder: str, out: Path) -> None:
         self.writer = _import()
-        self.folder = Path(folder) if folder else out / "tensorboard"
+        self.folder = local_path(folder) if folder else out / "tensorboard"
         self.where = str(self.folder)
 
     def has(self, entry: HistoryEntry) -> bool:

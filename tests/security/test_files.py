@@ -15,10 +15,11 @@ from harness.config.prompts import load_prompts
 from harness.config.spec import load_spec
 from harness.errors import ArtifactError, HarnessError, UsageError
 from harness.history.bundle import write_bundle
-from harness.storage.files import RECORD_BYTES, read_small, replacing
+from harness.storage.files import RECORD_BYTES, read_small, remove_leftovers, replacing
 from harness.storage.locks import held_alone
 from harness.storage.records import read_json, read_run
 from harness.training.states import write_state
+from ilf_bench.cli import main
 from metrics.published.spec import read_scorers
 from metrics.reference import write_reference
 from reports.analysis.published import read_published
@@ -140,6 +141,54 @@ def test_a_held_folder_has_no_links(tmp_path: Path, secret: Path) -> None:
     (tmp_path / "work" / "state.pt").symlink_to(secret)
     with pytest.raises(ArtifactError, match="a link"), held_alone(tmp_path / "work"):
         pass
+
+
+def test_a_folder_that_is_held_is_no_link_itself(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ArtifactError, match="a link to"), held_alone(tmp_path / "run"):
+        pass
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("name", ["paper", "thumbs"])
+def test_a_folder_of_the_report_is_no_link(
+    name: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("reports.render.build.is_inline", lambda sheet: False)  # thumbnails as files
+    for folder in ("out", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "out" / name).symlink_to(tmp_path / "elsewhere")
+    assert main(["report", str(run), "--out", str(tmp_path / "out")]) == 65
+    assert "a link to" in capsys.readouterr().err and not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_only_files_are_leftovers(tmp_path: Path) -> None:
+    (tmp_path / ".x.tmp").mkdir()
+    (tmp_path / ".x.tmp" / ".y.tmp").touch()
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == [".x.tmp"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["export", "http://127.0.0.1:9/x.json"],
+        ["export", "--track", "tensorboard:http://127.0.0.1:9/x"],
+        ["history", "--html", "http://127.0.0.1:9/x.html"],
+        ["bundle", "RUN", "s3://bucket/b.zip"],
+        ["report", "RUN", "--out", "s3://bucket/report"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_a_url_becomes_no_folder(
+    command: list[str], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["history", "--add", str(run), "--out", str(tmp_path / "runs")]) == 0
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert main([str(run) if word == "RUN" else word for word in command]) == 64
+    assert "a path on this machine" in capsys.readouterr().err and sorted(tmp_path.iterdir()) == before
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {

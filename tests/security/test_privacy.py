@@ -12,10 +12,13 @@ from harness.execution.runner import Runner
 from harness.execution.tasks import Facts
 from harness.history.store import History
 from harness.storage.layout import Layout
+from harness.storage.records import read_json, write_json
 from ilf_bench.cli import main
 from ilf_bench.experiment import prepare
 from ilf_bench.lookup import folder_on_disk
+from reports.render.build import build_report
 from tests.harness.execution.test_runner import write_preset
+from tests.reports.conftest import Fake, write_fake
 from tests.runs import make_run
 
 URL = "s3://KEY1:SECRET2@bucket/runs?token=SECRET3&part=2"
@@ -81,3 +84,33 @@ def test_an_error_has_no_credentials(command: list[str], tmp_path: Path, capsys:
     assert main([*command, *(["--out", str(tmp_path)] if command[0] in ("compare", "tag") else [])]) != 0
     said = "".join(capsys.readouterr())
     assert said and clean(said) and "Traceback" not in said
+
+
+def test_pages_and_junit_of_somebody_elses_run_have_no_credentials(tmp_path: Path) -> None:
+    label, run = f"12 steps {URL}", tmp_path / "run"
+    methods = {"full": (20, 480, 1.0, 10.0), label: (12, 288, 0.6, 9.0), "ilf(steps=10)": (10, 240, 0.5, 9.9)}
+    write_fake(run, Fake(methods=methods, n=8, rounds=3))
+    for name in ("title", "prompts", "reference"):
+        write_json(Layout(run).spec, read_json(Layout(run).spec) | {name: URL})
+    for folder in Layout(run).sample_folders():
+        manifest = read_json(folder.manifest)
+        samples = [sample | {"prompt": f"{URL} it's"} for sample in manifest["samples"]]
+        write_json(folder.manifest, manifest | {"samples": samples})
+    build_report(run)
+    junit, out = tmp_path / "gate.xml", str(tmp_path)
+    other = write_fake(tmp_path / "other", Fake(methods=methods, n=8, rounds=3, timing_seed=1)).path
+    main(["gate", str(run), "--against", str(other), "--junit", str(junit), "--out", out])
+    pages = [page for page in (run / "report").iterdir() if page.is_file()]
+    assert {page.name for page in pages} >= {"index.html", "gallery.html", "report.md", "report.csv"}
+    for page in (*pages, junit):
+        assert clean(page.read_text()), page
+    assert "s3://***@bucket" in junit.read_text() and "s3://***@bucket" in (run / "report" / "index.html").read_text()
+
+
+def test_a_record_has_no_credentials_in_the_texts_of_its_preset(folders: dict[str, Path], tmp_path: Path) -> None:
+    experiment = prepare(str(write_preset(tmp_path, folders["dit"])), {"title": URL}, []).experiment
+    engine: Any = Idle()
+    for _ in range(2):  # the second call compares what it finds with what it would write
+        with pytest.raises(KeyboardInterrupt):
+            Runner(experiment, engine, tmp_path / "runs", Console(quiet=True), command="ilf-bench run x").run()
+    assert read_json(next((tmp_path / "runs").rglob("spec.json")))["title"] == "s3://***@bucket/runs?token=***&part=2"

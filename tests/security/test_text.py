@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from xml.etree import ElementTree
 
 import pytest
@@ -14,6 +15,7 @@ from harness.errors import ArtifactError
 from harness.terminal import make_console, terminal_text
 from harness.text import one_line, said, visible, without_credentials
 from reports.render.escape import csv_text, markdown_text, tex_text, xml_text
+from tests.security.crafted import bounded
 
 CONTROLS = "\x1b]0;title\x07\x1b[2J\x9b31m\r\n\x00\u202e\u2066\u2028\ud800"
 
@@ -39,10 +41,25 @@ def test_a_text_cannot_become_two_lines() -> None:
         ("'https://h/?api_key=abc' --x", "'https://h/?api_key=***' --x"),
         ("mail me@host, zoo/tiny@2", "mail me@host, zoo/tiny@2"),
         ("https://host/path@2/x?q=1", "https://host/path@2/x?q=1"),
+        ("http://host:8080/path@2/x", "http://host:8080/path@2/x"),
+        ("s3://AKIA:ab/cd@bucket/x", "s3://***@bucket/x"),
+        ("https://u:p#w@h/", "https://***@h/"),
+        ("https://u:p?w@h/", "https://***@h/"),
+        ("https://u:pa'ss@h/", "https://***@h/"),
+        ("https://h/x#access_token=SECRET", "https://h/x#access_token=***"),
+        ("https://h/x?code=SECRET&encode=1", "https://h/x?code=***&encode=1"),
+        ("https://h/?jwt=SECRET", "https://h/?jwt=***"),
+        ("<b>https://h/?token=SECRET</b>", "<b>https://h/?token=***</b>"),
     ],
 )
 def test_credentials_are_blanked(text: str, blanked: str) -> None:
     assert without_credentials(text) == blanked
+
+
+@pytest.mark.parametrize("text", ["a" * 10**5 + " :/", "ab:/c:" * 10**4, "x:/?" + "token" * 10**4, "ab://u:" + "p" * 10**5])
+def test_credentials_are_looked_for_in_bounded_time(text: str) -> None:
+    with bounded():
+        without_credentials(text)
 
 
 def test_an_error_is_one_line_without_credentials_and_without_unsafe_advice() -> None:
@@ -121,3 +138,8 @@ def test_xml_can_hold_what_is_written_into_it() -> None:
 def test_latex_reads_no_command() -> None:
     text = tex_text(r"\input{/etc/passwd}\write18{id}%$^_&#~{}" + CONTROLS)
     assert not re.search(r"\\(input|write)", text) and text.isascii() and "\n" not in text
+
+
+@pytest.mark.parametrize("write", [csv_text, markdown_text, tex_text, xml_text])
+def test_no_format_shows_credentials(write: Callable[[str], str]) -> None:
+    assert "SECRET" not in write("at https://me:SECRET@h/x?token=SECRET")
