@@ -33,6 +33,7 @@ from harness.hub import PREFIX, explained, fetch_dataset_file, is_offline
 from harness.paths import locate
 from harness.storage.documents import parse_json
 from harness.storage.files import MIB, read_small
+from harness.storage.tables import column_names, read_columns
 
 COLUMNS = ("prompt", "caption", "text", "prompts", "captions")  # compared without regard to case
 ID_COLUMNS = ("id", "image_id", "image", "file_name", "filename", "file")  # what a prompt belongs to, likewise
@@ -50,6 +51,7 @@ SHOWN = 5  # numbers of blank entries in a note
 ROW = 1_000_000  # characters of a table's row, all its columns together
 MOST_PROMPTS = 2_000_000
 PROMPT_BYTES = 96 * MIB  # COCO's captions of 2014 have 67
+TABLE_BYTES = 512 * MIB  # of a Parquet list in memory: two million prompts
 CLASSES = "classes:"
 Entries = Iterator[tuple[int, str, str]]  # line or entry number from 1, the prompt as it stands, its id or nothing
 
@@ -346,21 +348,22 @@ def _json_lines(text: str, column: str | None, name: str) -> Entries:
 def _parquet(path: Path, column: str | None, name: str) -> Entries:
     if not path.exists():
         raise UsageError(expected=f"a prompt list at {name}", got="no such file", remedy="name an existing file")
-    import pandas
-
     try:
-        table = pandas.read_parquet(path, engine="pyarrow")
+        plain, columns, _ = column_names(path)
+        chosen, where = _choose(columns, column, name), _id_column(columns)
+        identities = "" if where is None or columns[where] not in plain else columns[where]
+        table = read_columns(path, {chosen, identities} - {""}, TABLE_BYTES)
     except ImportError as error:
         raise UsageError(
             expected=f"pyarrow, to read {name}", got="not installed", remedy="pip install 'ilf-bench[data]'"
         ) from error
+    except UsageError:
+        raise
     except Exception as error:  # pyarrow's own exceptions cannot be named where it may be missing
         raise UsageError(expected=f"a parquet table at {name}", got=str(error), remedy="download it again") from error
-    chosen = _choose([str(key) for key in table.columns], column, name)
-    where = _id_column([str(key) for key in table.columns])
-    ids = [""] * len(table) if where is None else [str(value) for value in table.iloc[:, where].tolist()]
-    for number, (entry, identity) in enumerate(zip(table[chosen].tolist(), ids, strict=True), 1):
-        yield number, _pick(entry, number, column, name), identity
+    ids = table[identities] if identities else [""] * len(table[chosen])
+    for number, (entry, identity) in enumerate(zip(table[chosen], ids, strict=True), 1):
+        yield number, _pick(entry, number, column, name), str(identity)
 
 
 def _from_hub(name: str) -> Entries:

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import ArtifactError, UsageError
 from harness.history.packing import ARRAYS, INTERVALS, RECORDS, outline, run_id, unpack
 from harness.history.store import COLUMNS, TAG, History
-from harness.storage.files import write_bytes
+from harness.storage.documents import MOST_PARSED, parse_json, parsed_bytes
+from harness.storage.files import MIB, write_bytes
 from harness.storage.layout import PER_IMAGE, VALUES, is_control, is_score
 from harness.storage.records import FORMAT, Run, check_format, read_json
+from harness.storage.tables import column_names, read_columns
 
 KIND = "ilf-bench history"
-TABLES = ("runs", "scores", "timings")
+RUNS_BYTES = 128 * MIB  # of all records of an export in Parquet, without their arrays
 Row = dict[str, Any]
 
 
@@ -38,13 +40,25 @@ def export_history(history: History, target: Path) -> int:
     return len(runs)
 
 
-def import_history(history: History, source: Path) -> int:
-    """Add every run of an export that is not there yet; returns how many the export holds."""
+@dataclass(frozen=True)
+class Imported:
+    """How many ``runs`` an export holds, and its tags that name other runs here and were ``not_taken``."""
+
+    runs: int
+    not_taken: tuple[str, ...]
+
+
+def import_history(history: History, source: Path) -> Imported:
+    """Add every run of an export that is not there yet, and its tags where no other run has them: whom a tag names is for the
+    history's owner to say."""
     runs = _read_json(source) if _kind(source) == "json" else _read_parquet(source)
     checked = [_checked(run, source) for run in runs]
+    not_taken: list[str] = []
     for run, tags in checked:
-        history.append(run, tags)
-    return len(checked)
+        identity = history.append(run, tags, keep=True)
+        held = history.tagged()
+        not_taken += [tag for tag in tags if held.get(tag) != identity]
+    return Imported(len(checked), tuple(dict.fromkeys(not_taken)))
 
 
 def _kind(path: Path) -> str:
@@ -58,7 +72,9 @@ def _checked(exported: Row, source: Path) -> tuple[Run, tuple[str, ...]]:
     """The run and its tags, after recomputing its identity."""
     try:
         identity, packed = str(exported["id"]), outline(exported["record"])
-        tags = tuple(str(tag) for tag in exported["tags"])
+        tags = exported["tags"]
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            raise TypeError(f"tags that are no list of texts: {str(tags)[:100]!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(expected=f"exported runs in {source}", got=repr(error), remedy="export the history again") from error
     run = unpack(packed)
@@ -70,7 +86,7 @@ def _checked(exported: Row, source: Path) -> tuple[Run, tuple[str, ...]]:
         )
     if bad := [tag for tag in tags if not TAG.fullmatch(tag)]:
         raise ArtifactError(expected=f"tags in {source}", got=repr(bad[0]), remedy="export the history again")
-    return run, tags
+    return run, tuple(tags)
 
 
 def _read_json(source: Path) -> list[Row]:
@@ -184,12 +200,14 @@ def _timings(runs: list[Row]) -> Iterator[Row]:
 def _read_parquet(source: Path) -> list[Row]:
     arrow = _pyarrow()
     try:
-        tables = {name: arrow.parquet.read_table(source / f"{name}.parquet") for name in TABLES}
-        metadata = tables["runs"].schema.metadata or {}
+        _, _, metadata = column_names(source / "runs.parquet")
         if metadata.get(b"kind") != KIND.encode():
             raise ValueError(f"metadata {metadata}")
         check_format({"format": int(metadata[b"format"])} if b"format" in metadata else {}, str(source))
-        return list(_joined({name: table.to_pylist() for name, table in tables.items()}))
+        runs = read_columns(source / "runs.parquet", ("id", "tags", "record"), RUNS_BYTES)
+        scores = read_columns(source / "scores.parquet", ("run_id", "record", VALUES, PER_IMAGE))
+        column_names(source / "timings.parquet")  # whose times lie in the record already
+        return list(_joined(runs, scores))
     except (OSError, KeyError, TypeError, ValueError, arrow.ArrowException) as error:
         raise ArtifactError(
             expected=f"runs, scores and timings of an export in {source}",
@@ -198,10 +216,14 @@ def _read_parquet(source: Path) -> list[Row]:
         ) from error
 
 
-def _joined(tables: Mapping[str, list[Row]]) -> Iterator[Row]:
-    """Runs with the values of their scores put back into the record; timings lie in the record already."""
-    values = {(row["run_id"], row["record"]): row for row in tables["scores"]}
-    for row in tables["runs"]:
-        record = json.loads(row["record"])
-        arrays = [[*entry, values[row["id"], entry[0]][entry[1]]] for entry in record[ARRAYS]]
-        yield row | {"record": record | {ARRAYS: arrays}}
+def _joined(runs: Mapping[str, list[Any]], scores: Mapping[str, list[Any]]) -> Iterator[Row]:
+    """Runs with the values of their scores put back into the record."""
+    places = {name: i for i, name in enumerate(zip(scores["run_id"], scores["record"], strict=True))}
+    total = 0
+    for identity, tags, text in zip(*(runs[name] for name in ("id", "tags", "record")), strict=True):
+        total += parsed_bytes(content := text.encode())
+        if total > MOST_PARSED:
+            raise ValueError(f"records that would take more than {MOST_PARSED >> 20} MiB")
+        record = parse_json(content)
+        arrays = [[*entry, scores[entry[1]][places[identity, entry[0]]]] for entry in record[ARRAYS]]
+        yield {"id": identity, "tags": tags, "record": record | {ARRAYS: arrays}}

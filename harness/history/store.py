@@ -120,8 +120,9 @@ class History:
         with self._connected() as database:
             prepare(database, self.path, read_only=self.read_only)
 
-    def append(self, run: Run, tags: tuple[str, ...] = ()) -> str:
-        """Add a run in one transaction and return its id; a run that is already there whole only gets the tags."""
+    def append(self, run: Run, tags: tuple[str, ...] = (), *, keep: bool = False) -> str:
+        """Add a run in one transaction and return its id; a run that is already there whole only gets the tags, with ``keep``
+        those alone that no run has."""
         packed = pack(run)
         unpack(packed)  # what could not be read again does not enter
         identity = run_id(run)
@@ -133,7 +134,7 @@ class History:
                 database.execute("INSERT INTO records VALUES (?, ?, ?)", (identity, packed.header, packed.values))
             held = dict(database.execute(NEWEST_TAGS).fetchall())
             for tag in tags:
-                if held.get(tag) != identity:
+                if held.get(tag) != identity and not (keep and tag in held):
                     database.execute("INSERT INTO tags VALUES (?, ?, ?)", (tag, identity, _now()))
         return identity
 
@@ -145,6 +146,11 @@ class History:
             )
         with self._writing() as database:
             database.execute("INSERT INTO tags VALUES (?, ?, ?)", (name, identity, _now()))
+
+    def tagged(self) -> dict[str, str]:
+        """The run's id for each tag."""
+        with self._connected() as database:
+            return dict(database.execute(NEWEST_TAGS).fetchall())
 
     def runs(self) -> tuple[HistoryEntry, ...]:
         """Every readable run that is not retired, oldest first by its own creation time, then by the order of appending."""

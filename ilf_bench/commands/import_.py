@@ -18,4 +18,8 @@ def import_(
     from harness.history.export import import_history
     from ilf_bench.lookup import open_history
 
-    print_line(f"{import_history(open_history(out), source)} runs of {source} are in the history")
+    found = import_history(open_history(out), source)
+    print_line(f"{found.runs} runs of {source} are in the history")
+    if found.not_taken:
+        tags = ", ".join(found.not_taken)
+        print_line(f"tags that name other runs here stay with these: {tags}; move one with ilf-bench tag NAME RUN")

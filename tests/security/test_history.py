@@ -162,7 +162,7 @@ def test_a_bad_record_is_named_and_hides_no_other(history: History, capsys: pyte
         said = capsys.readouterr()
         assert code in (0, 1, 2, 3) and f"passed over: run {bad[:12]}" in said.err and said.err.count("\n") == 1, command
     assert main(["export", str(tmp_path / "e.json"), *out]) == 0
-    assert import_history(History(tmp_path / "other.sqlite"), tmp_path / "e.json") == 2
+    assert import_history(History(tmp_path / "other.sqlite"), tmp_path / "e.json").runs == 2
     capsys.readouterr()
     assert main(["history", "retire", bad[:8], *out]) == 0 and main(["history", *out]) == 0
     said = capsys.readouterr()

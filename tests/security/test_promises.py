@@ -46,6 +46,8 @@ DOORS = {  # who may open what: each of these looks at a file before a library d
     "torch.load": {"harness/models/reading.py"},
     "np.load": {"ilf_bench/doctor.py"},
     "Image.open": {"harness/storage/decoding.py", "harness/execution/controls.py"},
+    "parquet.ParquetFile": {"harness/storage/tables.py"},
+    "pandas.read_parquet": set(),
     "yaml.SafeLoader": set(),
     "yaml.safe_load": set(),
 }

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import pandas
 import pytest
 
 from harness.config import prompts
@@ -125,11 +125,8 @@ def test_parquet(tmp_path: Path) -> None:
 
 
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: object, **rest: object) -> None:
-        raise ImportError("Unable to find a usable engine")
-
     (tmp_path / "list.parquet").write_bytes(b"PAR1")
-    monkeypatch.setattr(pandas, "read_parquet", refuse)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UsageError, match=r"ilf-bench\[data\]"):
         load_prompts(str(tmp_path / "list.parquet"))
 

@@ -34,7 +34,7 @@ def test_everything_comes_back_and_only_once(history: History, tmp_path: Path, k
     assert export_history(history, target) == 3
     other = History(tmp_path / "other.sqlite")
     for _ in range(2):
-        assert import_history(other, target) == 3
+        assert import_history(other, target).runs == 3
     assert list(other.exported()) == list(history.exported())
     assert [entry.run_id for entry in other.runs()] == [entry.run_id for entry in history.runs()]
     assert other.find("baseline").run_id == history.find("baseline").run_id
