@@ -53,7 +53,7 @@ def equal_cost(study: Study) -> Rows:
 
 
 def against_caches(study: Study) -> Rows:
-    """Each cache, and the dearest ILF that costs no more."""
+    """Each cache, and the most expensive ILF row that costs no more."""
     rows: Rows = []
     for cache in sorted(caches(study), key=study.cost):
         label = max((x for x in ours(study) if study.cost(x) <= study.cost(cache)), key=study.cost, default=None)
@@ -174,7 +174,7 @@ def section(title: str, study: Study) -> str:
         overview(study),
         "### Equal cost: each module against the next more expensive rival",
         table("method (cost)", "rival (cost)", *DUEL, rows=equal_cost(study)),
-        "### Each cache, and the dearest ILF that costs no more",
+        "### Each cache, and the most expensive ILF row that costs no more",
         table("ilf (cost)", "cache (cost)", *DUEL, rows=against_caches(study)),
         "### Does the second pass earn its cost?",
         table("ilf (cost)", "adapter (cost)", *DUEL, "times faster", rows=second_pass(study)),

@@ -312,7 +312,7 @@ def _changed_meanwhile(folder: Path, changed: Mapping[str, str]) -> UsageError:
     return UsageError(
         expected=f"methods as they were when {folder} was begun",
         got=f"{label}: {why} changed since",
-        remedy="call once without --part, which makes it again, or choose another --out",
+        remedy="run once without --part, which makes it again, or choose another --out",
     )
 
 

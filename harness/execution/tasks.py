@@ -177,7 +177,7 @@ def failed(task: Task, error: Exception) -> TaskResult:
         raise DeviceLost(
             expected=f"a working GPU for {task.text}",
             got=reason(error),
-            remedy="run the same command again: a new process goes on; where it comes back, leave that method out",
+            remedy="run the same command again: a new process goes on; if the error comes back, leave that method out",
         ) from error
     if is_fatal(error):
         raise error

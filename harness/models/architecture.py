@@ -80,7 +80,7 @@ class Architecture:
     def cut(self, layers: int) -> Architecture:
         """With ``layers`` blocks, shared out over its lists of blocks as in the published one, at least one each."""
         if layers < len(self.depth):
-            raise UsageError(expected=f"at least {len(self.depth)} layers", got=str(layers), remedy="name more")
+            raise UsageError(expected=f"at least {len(self.depth)} layers", got=str(layers), remedy="ask for more layers")
         config, whole, left = self.configs["transformer"], self.layers, layers
         counts = {}
         for name in self.depth[:-1]:

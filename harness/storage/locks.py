@@ -66,7 +66,7 @@ def _held(folder: Path, kind: int) -> Iterator[None]:
             raise UsageError(
                 expected=f"no other process that uses {folder}",
                 got=f"{file.read(200).strip() or 'another process'} at work",
-                remedy="wait for it, or stop it and call again: the run resumes",
+                remedy="wait for it, or stop it and run again: the run resumes",
             ) from error
         refuse_links(folder)
         file.seek(0)

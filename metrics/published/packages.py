@@ -33,7 +33,7 @@ def require(module: str, package: str, install: str = INSTALL) -> Any:
     except Exception as error:  # a package beside a torch that it does not fit raises almost anything
         got = "not installed" if isinstance(error, ModuleNotFoundError) else f"{type(error).__name__}: {error}"
         raise NotMeasured(
-            expected=f"the package {package}", got=got, remedy=f"{install}; `ilf-bench doctor` tells more"
+            expected=f"the package {package}", got=got, remedy=f"{install}; see `ilf-bench doctor`"
         ) from error
 
 

@@ -76,7 +76,7 @@ def test_a_part_deletes_nothing_that_another_has_made(
     images = sorted(only_run(out).rglob("*.png"))
     plugin.write_text(text + "\n# another version")
     assert main(command) == 64
-    assert "call once without --part" in capsys.readouterr().err
+    assert "run once without --part" in capsys.readouterr().err
     assert sorted(only_run(out).rglob("*.png")) == images
 
 
