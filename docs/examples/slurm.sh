@@ -7,10 +7,21 @@ set -euo pipefail
 preset=$1 out=$2
 shift 2
 mkdir -p "$out/logs"
-command=$(printf '%q ' ilf-bench run "$preset" --out "$out" "$@")
 
-array=$(sbatch --parsable --job-name "$preset" --array "1-${PARTS:-8}" --gpus-per-task 1 --time "${HOURS:-4}:00:00" --requeue \
-    --output "$out/logs/%A-%a.txt" --wrap "$command"'--part "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT"')
+# What a job is given on the command line reaches it as it stands, through no second shell.
+cat > "$out/logs/job.sh" <<'JOB'
+#!/bin/bash
+part=()
+if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then part=(--part "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT"); fi
+exec ilf-bench run "$@" "${part[@]}"
+JOB
+submit() { # options of sbatch --, then those of the run
+    local options=()
+    while [ "$1" != -- ]; do options+=("$1"); shift; done
+    shift
+    sbatch --parsable --gpus-per-task 1 --time "${HOURS:-4}:00:00" "${options[@]}" "$out/logs/job.sh" "$@"
+}
+
+array=$(submit --job-name "$preset" --array "1-${PARTS:-8}" --requeue --output "$out/logs/%A-%a.txt" -- "$preset" --out "$out" "$@")
 # afterany: a part that failed is generated here, too
-sbatch --parsable --job-name "$preset-report" --dependency "afterany:$array" --gpus-per-task 1 --time "${HOURS:-4}:00:00" \
-    --output "$out/logs/%j.txt" --wrap "$command"
+submit --job-name "$preset-report" --dependency "afterany:$array" --output "$out/logs/%j.txt" -- "$preset" --out "$out" "$@"

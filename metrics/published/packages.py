@@ -32,9 +32,7 @@ def require(module: str, package: str, install: str = INSTALL) -> Any:
         return importlib.import_module(module)
     except Exception as error:  # a package beside a torch that it does not fit raises almost anything
         got = "not installed" if isinstance(error, ModuleNotFoundError) else f"{type(error).__name__}: {error}"
-        raise NotMeasured(
-            expected=f"the package {package}", got=got, remedy=f"{install}; see `ilf-bench doctor`"
-        ) from error
+        raise NotMeasured(expected=f"the package {package}", got=got, remedy=f"{install}; see `ilf-bench doctor`") from error
 
 
 @contextmanager

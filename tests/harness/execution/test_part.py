@@ -24,6 +24,12 @@ def only_run(out: Path) -> Path:
     return folder
 
 
+def started(preset: Path, *options: object) -> subprocess.Popen[str]:
+    """``ilf-bench run`` in a process of its own, all with the same number of threads."""
+    command = [sys.executable, "-m", "ilf_bench", "run", str(preset), *map(str, options)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
 @pytest.mark.parametrize("text", ["", "0/3", "4/3", "1", "1/0", "-1/3", "1/3/3", "a/b", "1/9999999"])
 def test_what_is_no_part(text: str) -> None:
     with pytest.raises(UsageError, match="--part NUMBER/COUNT"):
@@ -40,18 +46,17 @@ def test_parts_share_a_folder_that_a_whole_run_wants_alone(tmp_path: Path) -> No
 
 def test_parts_at_the_same_time_give_the_files_of_one_process(folders: dict[str, Path], tmp_path: Path) -> None:
     preset, whole, shared = write_preset(tmp_path, folders["pixart"]), tmp_path / "whole", tmp_path / "shared"
-    assert main(["run", str(preset), "--out", str(whole)]) == 0
-    command = [sys.executable, "-m", "ilf_bench", "run", str(preset), "--out", str(shared), "--part"]
-    tasks = [subprocess.Popen([*command, f"{i}/2"], cwd=ROOT, stdout=subprocess.PIPE, text=True) for i in (2, 1)]
-    said = [task.communicate()[0] for task in tasks]
-    assert [task.returncode for task in tasks] == [0, 0]
+    called = [started(preset, "--out", whole), *(started(preset, "--out", shared, "--part", f"{i}/2") for i in (2, 1))]
+    _, *said = [process.communicate()[0] for process in called]
+    assert [process.returncode for process in called] == [0, 0, 0]
     assert "part 2/2: its images are stored" in said[0] and "part 1/2" in said[1]
     parts = only_run(shared)
     made = {name: content for name, content in files(parts).items() if name.endswith(".png")}
     assert made == {name: content for name, content in files(only_run(whole)).items() if name.endswith(".png")}
     assert not read_run(parts).complete and not (shared / "history.sqlite").exists()
     before = {path: path.stat().st_mtime_ns for path in parts.rglob("*.png")}
-    assert main(["run", str(preset), "--out", str(shared)]) == 0
+    rest = started(preset, "--out", shared)
+    assert rest.communicate() and rest.returncode == 0
     assert {path: path.stat().st_mtime_ns for path in parts.rglob("*.png") if "samples" in path.parts} == before
     assert files(parts) == files(only_run(whole)) and read_run(parts).complete
 
@@ -80,6 +85,7 @@ def test_a_part_deletes_nothing_that_another_has_made(
     assert sorted(only_run(out).rglob("*.png")) == images
 
 
+@pytest.mark.documents
 def test_the_sbatch_example_submits_parts_and_then_the_whole(folders: dict[str, Path], tmp_path: Path) -> None:
     """With a stand-in for ``sbatch`` that runs each task of the array at once, and the second job after them."""
     preset, out, bin_ = write_preset(tmp_path, folders["dit"]), tmp_path / "shared disk", tmp_path / "bin"
@@ -88,11 +94,15 @@ def test_the_sbatch_example_submits_parts_and_then_the_whole(folders: dict[str, 
     (bin_ / "sbatch").write_text(
         """#!/bin/bash
 printf '%s\\n' "$*" >> "$CALLS"
-while [ $# -gt 0 ]; do case $1 in --array) count=${2#1-} ;; --wrap) text=$2 ;; --output) log=$2 ;; esac; shift; done
-export SLURM_ARRAY_TASK_COUNT=$count
-for SLURM_ARRAY_TASK_ID in $(seq "${count:-1}"); do
-    export SLURM_ARRAY_TASK_ID
-    bash -c "$text" > "${log//%[Aaj]/$SLURM_ARRAY_TASK_ID}" 2>&1 &
+count="" log=""
+while [ "${1##*/}" != job.sh ]; do case $1 in --array) count=${2#1-} ;; --output) log=$2 ;; esac; shift; done
+cp "$1" "$JOB"  # as it is at that moment
+shift
+for number in $(seq "${count:-1}"); do
+    (
+        if [ -n "$count" ]; then export SLURM_ARRAY_TASK_COUNT=$count SLURM_ARRAY_TASK_ID=$number; fi
+        bash "$JOB" "$@" > "${log//%[Aaj]/$number}" 2>&1
+    ) &
 done
 wait
 echo 4711
@@ -101,13 +111,16 @@ echo 4711
     for file in bin_.iterdir():
         file.chmod(file.stat().st_mode | stat.S_IXUSR)
     environment = os.environ | {
-        "PATH": f"{bin_}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls"), "PARTS": "2", "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1", "PATH": f"{bin_}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls"), "PARTS": "2",
+        "JOB": str(tmp_path / "job.sh"), "PYTHONPATH": str(ROOT),
     }  # fmt: skip
     script = ROOT / "docs/examples/slurm.sh"
-    command = ["bash", str(script), str(preset), str(out), "--samples", "6"]
+    hostile = f"title=\t'; touch {tmp_path}/escaped; # $(touch {tmp_path}/escaped)"
+    command = ["bash", str(script), str(preset), str(out), "--samples", "6", "--set", hostile]
     subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True)
+    assert not (tmp_path / "escaped").exists()
     first, second = (tmp_path / "calls").read_text().splitlines()
-    assert "--array 1-2" in first and "--dependency afterany:4711" in second and "--part" not in second
+    assert "--array 1-2" in first and "--dependency afterany:4711" in second and "--array" not in second
     (run,) = (path for path in out.iterdir() if path.is_dir() and path.name != "logs")
     assert read_run(run).complete and (run / "report" / "index.html").is_file()
     logs = {path.name: path.read_text() for path in (out / "logs").iterdir()}

@@ -125,7 +125,9 @@ def test_two_workers_of_which_one_is_killed(folders: dict[str, Path], tmp_path: 
     spread = run(preset, [plugin], partial(cluster_engine, ClusterOptions(workers=2)), tmp_path / "spread")
     assert files(alone).keys() == files(spread).keys()
     assert_same_images(alone, spread)
-    assert [(f.stage, f.method, f.start, f.batch) for f in read_run(spread).faults] == [("generate", "deadly", 8, 4)]
+    (fault,) = read_run(spread).faults
+    assert (fault.stage, fault.method, fault.batch) == ("generate", "deadly", 4)
+    assert fault.start in (4, 8), "the range, or the one before it, whose answer was lost with the worker"
     assert read_run(alone).faults == () and read_run(spread).complete
 
 
