@@ -90,7 +90,8 @@ def save_rn50(path: Path, seed: int = 0) -> Path:
         if name.endswith("bn3.weight"):
             nn.init.ones_(parameter)  # the package starts its blocks as identities
     example = (torch.rand(1, 3, 64, 64), torch.zeros(1, 77, dtype=torch.long))
-    torch.jit.save(torch.jit.trace(model, example), str(path))
+    trace: Any = torch.jit.trace
+    torch.jit.save(trace(model, example), str(path))
     return path
 
 
