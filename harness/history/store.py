@@ -48,7 +48,10 @@ LONGEST_ID = 64  # letters of an id that are read; ours have 32
 RECORDS = f'SELECT {HEADER}, "values" FROM records'
 RETIRED = f"""SELECT substr(run_id, 1, {LONGEST_ID}) FROM retired
 WHERE rowid IN (SELECT max(rowid) FROM retired GROUP BY run_id) AND is_retired"""
-RUNS = f"""SELECT runs.*, (SELECT {HEADER} FROM records WHERE run_id = runs.id ORDER BY rowid DESC LIMIT 1) FROM runs"""
+ROW = ", ".join(f"substr({name}, 1, 10000)" if kind is str else f"CAST({name} AS INTEGER)" for name, kind in COLUMNS.items())
+ORDER = f"SELECT rowid FROM runs ORDER BY substr(created, 1, {LONGEST_ID}), rowid"  # sorting takes memory: no header in it
+RUNS = f"""SELECT substr(id, 1, {LONGEST_ID}), {ROW}, (SELECT {HEADER} FROM records WHERE run_id = runs.id
+ORDER BY rowid DESC LIMIT 1) FROM runs WHERE rowid = ?"""
 NEWEST_TAGS = f"""SELECT tag, run_id FROM tags WHERE rowid IN (SELECT max(rowid) FROM tags GROUP BY tag)
 AND length(tag) <= 100 AND length(run_id) <= {LONGEST_ID} ORDER BY tag"""
 
@@ -162,8 +165,9 @@ class History:
         with self._connected() as database:
             tags = database.execute(NEWEST_TAGS).fetchall()
             retired = {identity for (identity,) in database.execute(RETIRED)}
-            for row in database.execute(f"{RUNS} ORDER BY created, runs.rowid"):
-                identity = str(row[0])[:LONGEST_ID]
+            for place in database.execute(ORDER).fetchall():
+                row = database.execute(RUNS, place).fetchone()
+                identity = str(row[0])
                 if identity in retired:
                     continue
                 try:
@@ -208,8 +212,8 @@ class History:
         """Every run of :meth:`runs` as one JSON object: its columns, ``tags``, and ``record`` with all values in place."""
         for entry in self.runs():
             with self._connected() as database:
-                row = f"SELECT {', '.join(COLUMNS)} FROM runs WHERE id = ?"
-                columns = dict(zip(COLUMNS, database.execute(row, (entry.run_id,)).fetchone(), strict=True))
+                row = database.execute(f"SELECT {ROW} FROM runs WHERE id = ?", (entry.run_id,)).fetchone()
+                columns = dict(zip(COLUMNS, row, strict=True))
             with self._naming(entry.run_id):
                 record = inline(self.packed(entry.run_id))
             yield {"id": entry.run_id, **columns, "tags": list(entry.tags), "record": record}

@@ -233,6 +233,17 @@ def test_a_header_that_becomes_more_is_passed_over(text: str, history: History, 
         assert f"passed over: run {bad[:12]}" in said.err or said.out.startswith("2 runs written")
 
 
+def test_long_headers_are_read_one_at_a_time(history: History) -> None:
+    with sqlite3.connect(history.path) as database:
+        for i in range(16):
+            row = (f"{i:032x}", "x" * 1_000_000)
+            database.execute("INSERT INTO runs VALUES (?, ?, '', '', '', 0, '', '', 0)", row)
+            database.execute("INSERT INTO records VALUES (?, replace(hex(zeroblob(10000000)), '00', 'xx'), x'')", row[:1])
+    with bounded(mib=200):
+        listing = history.listing()
+    assert len(listing.entries) == 3 and len(listing.unreadable) == 16
+
+
 def test_a_schema_of_long_texts_is_not_read_whole(history: History) -> None:
     with sqlite3.connect(history.path) as database:
         for i in range(4):
