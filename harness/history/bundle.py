@@ -23,16 +23,16 @@ from typing import Any
 from harness.errors import ArtifactError, UsageError
 from harness.history.packing import run_id
 from harness.history.redaction import redacted
+from harness.history.selection import IMAGES, packed_files
 from harness.storage.archives import BROKEN, open_archive, read_chunks
 from harness.storage.arrays import SCORE_BYTES
 from harness.storage.checks import is_safe
 from harness.storage.documents import parse_json
 from harness.storage.files import RECORD_BYTES, UMASK, file_digest, replacing
-from harness.storage.layout import is_record, is_score
-from harness.storage.records import FORMAT, check_format, read_run, record_files
+from harness.storage.layout import is_record, is_score, members
+from harness.storage.records import FORMAT, check_format, read_run
 
 KIND, MANIFEST = "ilf-bench bundle", "bundle.json"
-IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest moment a zip can hold: the archive's bytes depend on the run alone
 MOST_BYTES = 64 * 2**30
 UNREADABLE = (  # a damaged member, or a name that is a file and a folder at once
@@ -75,8 +75,7 @@ def write_bundle(run: Path, target: Path, images: bool = False, without: Collect
 
 def _write(run: Path, target: Path, images: bool, name: str = "") -> str:
     content = read_run(run)  # refuses what is no run, is damaged or of another format
-    kept = [path for path in record_files(run) if images or path.suffix.lower() not in IMAGES]
-    files = {path.relative_to(run).as_posix(): path for path in kept}
+    files = packed_files(run, images)
     manifest = {
         "kind": KIND,
         "format": FORMAT,
@@ -141,8 +140,11 @@ def _unpack(bundle: Path, folder: Path, is_kept: Callable[[str], bool]) -> Verif
     try:
         with open_archive(bundle) as archive:
             manifest, digest = _manifest(archive, bundle)
-            findings = tuple(_check(archive, manifest["files"], folder, is_kept)) or tuple(_other_run(folder, manifest))
-            return Verified(digest, len(manifest["files"]), findings)
+            files = manifest["files"]
+            findings = tuple(_check(archive, files, folder, is_kept)) or tuple(_other_run(folder, manifest))
+            strays = sorted(files.keys() - members(files))  # of a lost record, which is named alone
+            findings = findings or tuple(Discrepancy("extra", name, "belongs to no record") for name in strays)
+            return Verified(digest, len(files), findings)
     except (*BROKEN, zlib.error) as error:
         raise ArtifactError(expected=f"a bundle at {bundle}", got=str(error), remedy="copy or download it again") from error
 

@@ -1,4 +1,4 @@
-"""A run without what its maker does not want to publish: prompts, or the command line. A copy; the run itself stays as it is."""
+"""A run without what its maker does not want to publish: prompts, the command line, the sources of plugins. A copy is changed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
+from harness.history.selection import packed_files
+from harness.storage.checks import check_manifest
 from harness.storage.files import file_digest
-from harness.storage.layout import Layout, SampleFolder
-from harness.storage.records import read_json, record_files, write_json
+from harness.storage.layout import Layout
+from harness.storage.records import read_json, write_json
 
-REDACTED = ("prompts", "command")
+REDACTED = ("prompts", "command", "plugins")
 BLANK = ""
+NEGATIVE = "negative_prompt"  # the field of a specification
 
 
 @contextmanager
@@ -30,28 +33,42 @@ def redacted(run: Path, without: Collection[str], images: bool) -> Iterator[Path
         raise UsageError(expected="images or a bundle without prompts", got="both", remedy="leave one of them out")
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name) / "run"
-        for path in record_files(run):
-            if path.suffix in (".json", ".npy") or images:
-                (target := copy / path.relative_to(run)).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+        for inside, path in packed_files(run, images).items():
+            (target := copy / inside).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
         if "prompts" in without:
-            for folder in Layout(copy).sample_folders():
-                _blank_prompts(folder)
+            _blank_prompts(Layout(copy))
         if "command" in without:
-            environment = Layout(copy).environment
-            write_json(environment, read_json(environment) | {"command": BLANK})
+            _set(Layout(copy).environment, command=BLANK)
+        if "plugins" in without:
+            for folder in Layout(copy).plugins():
+                shutil.rmtree(folder)
         yield copy
 
 
-def _blank_prompts(folder: SampleFolder) -> None:
-    """The receipts first, because the manifest has their digests."""
-    receipts = sorted(path for path in folder.path.glob("*.json") if path != folder.manifest)
-    for receipt in receipts:
-        write_json(receipt, _without_prompts(read_json(receipt)))
-    manifest = _without_prompts(read_json(folder.manifest))
-    known = {path.name: file_digest(path) for path in receipts}
-    write_json(folder.manifest, manifest | {"receipts": {name: known[name] for name in manifest["receipts"] if name in known}})
+def _blank_prompts(run: Layout) -> None:
+    """The receipts first, of unfinished methods too, because manifests have their digests.
+
+    A negative prompt is one, and was probably given on the command line.
+    """
+    if read_json(run.spec).get(NEGATIVE):
+        _set(run.spec, **{NEGATIVE: BLANK})
+        _set(run.environment, command=BLANK)
+    for receipt in run.receipts():
+        write_json(receipt, _without_prompts(receipt))
+    for folder in run.sample_folders():
+        manifest = _without_prompts(folder.manifest)
+        known = {path.name: file_digest(path) for path in run.receipts() if path.parent == folder.path}
+        receipts = {name: known[name] for name in manifest.get("receipts", {}) if name in known}
+        write_json(folder.manifest, manifest | {"receipts": receipts})
 
 
-def _without_prompts(content: dict[str, Any]) -> dict[str, Any]:
-    return content | {"samples": [sample | {"prompt": BLANK} for sample in content["samples"]]}
+def _set(path: Path, **fields: str) -> None:
+    write_json(path, read_json(path) | fields)
+
+
+def _without_prompts(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = read_json(path)
+    check_manifest(content, path)
+    kept = [{name: sample[name] for name in ("index", "file", "sha256")} for sample in content["samples"]]
+    return content | {"samples": [sample | {"prompt": BLANK} for sample in kept]}

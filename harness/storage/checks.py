@@ -116,6 +116,19 @@ class _Manifest(_Content):
     receipts: dict[Line, Line] = {}
 
 
+class _Completion(_Content):
+    """When and at which commit everything had been measured."""
+
+    finished: Line | None = None
+    commit: Line | None = None
+
+
+class _Measurement(_Content):
+    """What an array was measured with."""
+
+    digest: Line
+
+
 @cache
 def _reader(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
@@ -148,6 +161,16 @@ def check_environment(content: Any, path: Path) -> None:
 def check_manifest(content: Any, path: Path) -> None:
     """Raise :class:`ArtifactError` on what is no manifest of images."""
     check_fields(_Manifest, content, path)
+
+
+def check_completion(content: Any, path: Path) -> None:
+    """Raise :class:`ArtifactError` on what does not say when a run was complete."""
+    check_fields(_Completion, content, path)
+
+
+def check_measurement(content: Any, path: Path) -> None:
+    """Raise :class:`ArtifactError` on what is no record of a measurement."""
+    check_fields(_Measurement, content, path)
 
 
 def check_digests(content: Any, path: Path) -> None:

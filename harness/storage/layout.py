@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -47,6 +48,13 @@ def slug(label: str) -> str:
     """
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-").lower()[:60]
     return f"{readable}-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
+
+
+KNOWN = re.compile(  # every file of a record, by its path inside the run
+    r"(spec|environment|warmup|run)\.json|(methods|timing|faults)/[^/]+\.json"
+    r"|samples/[^/]+/(manifest\.json|chunk-\d+\.json|\d+\.(png|jpg|jpeg|webp|bmp))"
+    r"|(measurements|scores|controls)/[^/]+/[^/]+\.(json|npy)|plugins/[^/]+/.+"
+)
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,10 @@ class Layout:
     def samples(self, label: str) -> SampleFolder:
         """One method's images."""
         return SampleFolder(self.all_samples / slug(label))
+
+    def receipts(self) -> list[Path]:
+        """Of every method's images, all there or not, sorted."""
+        return sorted(self.all_samples.glob("*/chunk-*.json"))
 
     def sample_folders(self) -> list[SampleFolder]:
         """Those whose images are all there, sorted."""
@@ -196,6 +208,12 @@ def is_record(name: str) -> bool:
     if is_source(name):
         return True
     return path.suffix == ".json" and (path.parts[0] != Layout(Path()).all_samples.name or is_manifest(name))
+
+
+def members(names: Collection[str]) -> set[str]:
+    """Those of a folder's files that belong to a run's record; an array belongs to it with the JSON that it lies beside."""
+    beside = re.compile(rf"(\.{PER_IMAGE})?\.npy$")
+    return {name for name in names if KNOWN.fullmatch(name) and (name[-4:] != ".npy" or beside.sub(".json", name) in names)}
 
 
 def is_score(name: str) -> bool:

@@ -20,9 +20,11 @@ from harness.errors import ArtifactError
 from harness.results import Failure, Fault, FloatArray, MethodPart, MethodRecord, Score, TimingSample
 from harness.storage.arrays import SCORE_BYTES, checked_total, read_array, write_array
 from harness.storage.checks import (
+    check_completion,
     check_digests,
     check_environment,
     check_fields,
+    check_measurement,
     check_names,
     check_place,
     check_score,
@@ -143,6 +145,7 @@ def read_json(path: Path) -> Any:
     try:
         content = parse_json(read_small(path))
         if not isinstance(content, dict) or SEAL not in content:
+            _canonical(content)  # raises on NaN and infinity, which no record holds
             return content
         if content.pop(SEAL) != digest(_canonical(content)):
             raise ValueError("a content that its own digest does not fit: it is damaged, or was edited")
@@ -317,6 +320,10 @@ def parse_run(pieces: Mapping[str, Piece], path: Path) -> Run:
     timed = [sample for file, piece in of("timing") for sample in _timings(piece.content, file)]
     further, main = spec.get("timing", {}).get("batches", ()), spec.get("timing", {}).get("batch")
     finished = kinds.get(layout.complete.name, {}).get(layout.complete.name)
+    if finished is not None:
+        check_completion(finished.content, path / layout.complete)
+    for file, piece in of("measurements"):
+        check_measurement(piece.content, file)
     return Run(
         path=path,
         spec=spec,

@@ -15,8 +15,8 @@ from harness.errors import ArtifactError, UsageError
 from harness.history import bundle as bundles
 from harness.history.bundle import MANIFEST, extract_bundle, verify_bundle, write_bundle
 from harness.storage.files import digest
-from harness.storage.layout import Layout
-from harness.storage.records import read_json, read_run
+from harness.storage.layout import Layout, slug
+from harness.storage.records import read_json, read_run, write_json
 from ilf_bench.cli import main
 from reports.render.build import build_report
 from tests.runs import whole_run
@@ -192,6 +192,52 @@ def test_a_bundle_without_prompts_holds_none(tmp_path: Path) -> None:
     assert read_run(tmp_path / "back").environment["command"] == ""
     assert read_run(tmp_path / "back").scores.keys() == read_run(run).scores.keys() and build_report(tmp_path / "back").exists()
     assert [read_json(folder.manifest) for folder in Layout(run).sample_folders()] == manifests, "the run itself was changed"
+
+
+def test_a_bundle_of_a_partial_run_holds_no_prompts_either(tmp_path: Path) -> None:
+    run = Layout(whole_run(tmp_path / "run").path)
+    receipt = read_json(run.sample_folders()[0].manifest)
+    sample = receipt["samples"][0] | {"prompt": "SECRET of a receipt", "caption": "SECRET too"}
+    write_json(run.samples("8 steps").receipt(0), {"samples": [sample], "block_evaluations": 1})
+    write_json(run.spec, read_json(run.spec) | {"negative_prompt": "SECRET of the preset"})
+    write_json(run.environment, read_json(run.environment) | {"command": "ilf-bench run --set negative_prompt=SECRET"})
+    assert main(["bundle", str(run.run), str(tmp_path / "b.zip"), "--without", "prompts,plugins"]) == 0
+    packed = members(tmp_path / "b.zip")
+    assert not [name for name, content in packed.items() if b"SECRET" in content or name.startswith("plugins/")]
+    assert run.samples("8 steps").receipt(0).relative_to(run.run).as_posix() in packed
+    assert run.plugins() and not verify_bundle(tmp_path / "b.zip").findings
+
+
+STRAYS = ["samples/notes.txt", "samples/FULL/private.json", "samples/FULL/a.bmp", "samples/FULL/x.png", "scores/FULL/junk.npy"]
+
+
+def test_a_bundle_holds_nothing_that_belongs_to_no_record(tmp_path: Path) -> None:
+    run = whole_run(tmp_path / "run").path
+    write_bundle(run, tmp_path / "before.zip", images=True)
+    for name in STRAYS:
+        (run / name.replace("FULL", slug("full"))).write_bytes(b"private")
+    write_bundle(run, tmp_path / "after.zip", images=True)
+    assert (tmp_path / "after.zip").read_bytes() == (tmp_path / "before.zip").read_bytes()
+
+
+@pytest.mark.parametrize("name", STRAYS)
+def test_a_member_that_belongs_to_no_record_is_named(name: str, bundle: Path, tmp_path: Path) -> None:
+    name = name.replace("FULL", slug("full"))
+    write(bundle, members(bundle) | {name: b"more"})
+    assert [(found.state, found.path) for found in verify_bundle(bundle).findings] == [("extra", name)]
+    with pytest.raises(ArtifactError, match="extra"):
+        extract_bundle(bundle, tmp_path / "back")
+
+
+@pytest.mark.parametrize("without", [(), ("prompts",)])
+def test_a_hard_link_is_not_packed(without: tuple[str, ...], tmp_path: Path) -> None:
+    run, secret = whole_run(tmp_path / "run").path, tmp_path / "secret"
+    secret.write_bytes(b"private")
+    Layout(run).samples("8 steps").receipt(0).parent.mkdir(parents=True, exist_ok=True)
+    Layout(run).samples("8 steps").receipt(0).hardlink_to(secret)
+    with pytest.raises(ArtifactError, match="a hard link"):
+        write_bundle(run, tmp_path / "b.zip", without=without)
+    assert not (tmp_path / "b.zip").exists()
 
 
 @pytest.mark.parametrize("options", [["--without", "scores"], ["--without", "prompts", "--images"]])

@@ -199,3 +199,25 @@ def test_a_missing_field_is_refused_or_not_needed(file: str, run: Run) -> None:
             build_report(run.path)
         except ArtifactError as error:
             assert str(run.path) in str(error)
+
+
+@pytest.mark.parametrize("work", [build_report, lambda run: History(run.parent / "h.sqlite").append(read_run(run))])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("run.json", "[1, 2]"),
+        ("run.json", '"x"'),
+        ("measurements/full/features.json", "[]"),
+        ("measurements/full/features.json", "{}"),
+        ("environment.json", '{"zzz": NaN}'),
+        ("environment.json", '{"zzz": 1e999}'),
+    ],
+)
+def test_a_record_of_another_shape_is_one_error_that_names_it(
+    name: str, text: str, work: Callable[[Path], object], run: Run
+) -> None:
+    (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+    (run.path / name).write_text(text)
+    with pytest.raises(ArtifactError) as raised:
+        work(run.path)
+    assert str(run.path / name) in str(raised.value)

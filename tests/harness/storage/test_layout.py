@@ -10,7 +10,7 @@ import pytest
 
 from harness.paths import ROOT
 from harness.storage import layout
-from harness.storage.layout import FILES, FOLDERS, Layout, slug
+from harness.storage.layout import FILES, FOLDERS, Layout, members, slug
 from harness.storage.records import record_files
 
 PACKAGES = ("harness", "reports", "metrics", "ilf", "baselines", "ilf_bench")
@@ -49,6 +49,8 @@ def test_every_path_but_the_passing_ones_is_part_of_the_record(tmp_path: Path) -
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     assert set(record_files(tmp_path)) == kept
+    names = {path.relative_to(tmp_path).as_posix() for path in kept}
+    assert members(names) == names
     assert set(record_files(tmp_path, images=False)) == kept - {samples.receipt(0), samples.image(0)}
     assert run.methods() == [run.method("full")] and run.rounds() == [run.round(0)] and run.faults() == [run.fault(0)]
     assert run.scores() == [run.score("full", "fid").record] and run.sample_folders() == [samples]
