@@ -55,10 +55,10 @@ def check_present(folder: Path) -> None:
     settings are of another class, or a tokenizer lacks files. Needs no weights."""
     index = check_index(folder)
     for name in needed(getattr(diffusers, index["_class_name"])):
-        if index.get(name) in (None, [None, None]):
+        if not isinstance(index.get(name), list) or index[name] == [None, None]:
             raise ArtifactError(
                 expected=f"a {name} in {folder / INDEX}, as a {index['_class_name']} needs",
-                got="none",
+                got="none" if index.get(name) in (None, [None, None]) else repr(index[name]),
                 remedy="restore that file; a pipeline that was saved without it cannot be measured",
             )
         _check_class(folder, name, str(index[name][1]))

@@ -98,6 +98,12 @@ def test_an_index_names_known_classes_alone(pair: object, folder: Path) -> None:
     refused(lambda: load(folder), match="known classes")
 
 
+@pytest.mark.parametrize("value", [5, 0.5, True, {}], ids=str)
+def test_a_part_that_is_no_pair_of_library_and_class_is_refused(value: object, folder: Path) -> None:
+    edit(folder / "model_index.json", transformer=value)
+    refused(lambda: load(folder), match="transformer")
+
+
 def test_the_list_of_classes_is_of_classes() -> None:
     import diffusers
     import transformers
