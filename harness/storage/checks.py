@@ -163,14 +163,16 @@ def check_manifest(content: Any, path: Path) -> None:
     check_fields(_Manifest, content, path)
 
 
-def check_completion(content: Any, path: Path) -> None:
-    """Raise :class:`ArtifactError` on what does not say when a run was complete."""
+def check_completion(content: Any, path: Path) -> dict[str, Any]:
+    """What says when a run was complete, without its format. Raises :class:`ArtifactError` on anything else."""
     check_fields(_Completion, content, path)
+    return {name: value for name, value in content.items() if name != "format"}
 
 
-def check_measurement(content: Any, path: Path) -> None:
-    """Raise :class:`ArtifactError` on what is no record of a measurement."""
+def check_measurement(content: Any, path: Path) -> Any:
+    """The record of a measurement itself. Raises :class:`ArtifactError` on anything else."""
     check_fields(_Measurement, content, path)
+    return content
 
 
 def check_digests(content: Any, path: Path) -> None:

@@ -320,10 +320,6 @@ def parse_run(pieces: Mapping[str, Piece], path: Path) -> Run:
     timed = [sample for file, piece in of("timing") for sample in _timings(piece.content, file)]
     further, main = spec.get("timing", {}).get("batches", ()), spec.get("timing", {}).get("batch")
     finished = kinds.get(layout.complete.name, {}).get(layout.complete.name)
-    if finished is not None:
-        check_completion(finished.content, path / layout.complete)
-    for file, piece in of("measurements"):
-        check_measurement(piece.content, file)
     return Run(
         path=path,
         spec=spec,
@@ -333,14 +329,14 @@ def parse_run(pieces: Mapping[str, Piece], path: Path) -> Run:
         scores=_by_name(_placed(_score(piece, file), file, path) for file, piece in of("scores")),
         timings=tuple(sample for sample in timed if sample.batch not in further or sample.batch == main),
         complete=finished is not None,
-        finished={} if finished is None else {k: v for k, v in finished.content.items() if k != "format"},
+        finished={} if finished is None else check_completion(finished.content, path / layout.complete),
         plugins={name: piece.content for name, piece in kinds.get("plugins", {}).items()},
         other_batches=tuple(s for s in timed if s.batch in further and s.batch != main),
         warmups=tuple(sample for file, piece in of(layout.warmup.name) for sample in _timings(piece.content, file)),
         faults=tuple(read_record(Fault, piece.content, file) for file, piece in of("faults")),
         controls=_by_name(_placed(_score(piece, file), file, path) for file, piece in of("controls")),
         planned=tuple(record for record in records if record.block_evaluations is None),
-        measurements={name: piece.content for name, piece in kinds.get("measurements", {}).items()},
+        measurements={n: check_measurement(piece.content, path / n) for n, piece in kinds.get("measurements", {}).items()},
         samples={name: piece.content for name, piece in kinds.get("samples", {}).items()},
     )
 
