@@ -56,12 +56,15 @@ def holds_statistics(path: Path) -> bool:
         return False
 
 
+COVARIANCE_BYTES = 128 * 2**20  # float64 of 4,096 features; Inception has 2,048
+
+
 def read_statistics(path: Path, *, spatial: bool = False) -> Statistics:
     """A statistics file; ``spatial`` takes ADM's ``mu_s`` and ``sigma_s`` (for sFID). Raises :class:`ArtifactError`."""
     names = ("mu_s", "sigma_s") if spatial else ("mu", "sigma")
     try:
         texts = [name for name in ("extractor", "data") if name in array_names(path)]
-        arrays = read_arrays(path, (*names, *texts))
+        arrays = read_arrays(path, (*names, *texts), COVARIANCE_BYTES)
         mean, covariance = (np.asarray(arrays[name], dtype=np.float64) for name in names)
     except ValueError as error:
         raise ArtifactError(expected=f"statistics {names[0]} and {names[1]} in {path}", got=str(error), remedy=REMEDY) from error

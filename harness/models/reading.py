@@ -56,6 +56,9 @@ SMALLER = {  # of these, which a library makes as many objects of, or counts up 
 }
 FREE = {"model_max_length"}  # transformers writes 10^30 where there is no limit
 MOST_SECONDS = 1e10  # three centuries
+MOST_VALUES = 50_000  # of one list in the settings of a part; a scheduler has 1,000 betas
+HEADER_BYTES = 16 * 2**20  # of a safetensors file: 100,000 tensors
+VOCABULARY_BYTES = 48 * 2**20  # of a tokenizer.json; Gemma's has 33 MiB
 MOST_POSITIONS = 2**27  # numbers in the table of positions that a transformer makes when it is built
 
 
@@ -109,6 +112,8 @@ def _walk(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _check(name: str, value: Any) -> None:
+    if isinstance(value, list) and len(value) > MOST_VALUES:
+        raise ValueError(f"{len(value):,} values of {name}, more than {MOST_VALUES:,}")
     if name in CODE and value:
         raise ValueError(f"{name}, which is never followed")
     if "attn_implementation" in name and isinstance(value, str) and "/" in value:
@@ -154,11 +159,23 @@ def check_part(folder: Path) -> None:
     check_sums(folder)
     for path in sorted(folder.glob("*.bin")):
         check_torch_file(path)
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            _check_size(path, "a header", int.from_bytes(file.read(8), "little"), HEADER_BYTES)
+    for path in sorted(folder.glob("tokenizer.json")):
+        _check_size(path, "a vocabulary", path.stat().st_size, VOCABULARY_BYTES)
     for path in sorted(folder.glob("*.json")):
         if path.name == "adapter_config.json":
             raise ArtifactError(expected=f"a whole model in {folder}", got="an adapter", remedy="remove that file")
         if path.name.endswith("config.json"):
             read_settings(path)
+
+
+def _check_size(path: Path, what: str, size: int, most: int) -> None:
+    if size > most:
+        raise ArtifactError(
+            expected=f"{what} of at most {most // 2**20} MiB in {path}", got=f"{size:,} bytes", remedy="restore that file"
+        )
 
 
 def read_seconds(path: Path) -> float:

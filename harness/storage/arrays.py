@@ -118,10 +118,13 @@ def array_names(source: Path | bytes) -> list[str]:
         return [entry.filename.removesuffix(".npy") for entry in archive.infolist()]
 
 
-def read_arrays(source: Path | bytes, names: Sequence[str]) -> dict[str, AnyArray]:
-    """These arrays of a ``.npz`` file, and nothing else in it. Raises :class:`ValueError` where one is missing."""
+def read_arrays(source: Path | bytes, names: Sequence[str], most_bytes: int = ARRAY_BYTES) -> dict[str, AnyArray]:
+    """These arrays of a ``.npz`` file, and nothing else in it.
+
+    Raises :class:`ValueError` where one is missing or has more than ``most_bytes``.
+    """
     with _archive(source) as archive:
-        return {name: _member(archive, f"{name}.npy") for name in names}
+        return {name: _member(archive, f"{name}.npy", most_bytes) for name in names}
 
 
 @contextmanager
@@ -133,13 +136,13 @@ def _archive(source: Path | bytes) -> Iterator[zipfile.ZipFile]:
         raise ValueError(str(error) or type(error).__name__) from error
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> AnyArray:
+def _member(archive: zipfile.ZipFile, name: str, most_bytes: int) -> AnyArray:
     if name not in archive.namelist():
         raise ValueError(f"no array {name.removesuffix('.npy')} in it")
     with archive.open(name) as stream:
         shape, fortran, dtype = _header(stream)
-        if (size := _bytes(shape, dtype)) > ARRAY_BYTES:
-            raise ValueError(f"{name} has {size:,} bytes, more than {ARRAY_BYTES // MIB} MiB")
+        if (size := _bytes(shape, dtype)) > most_bytes:
+            raise ValueError(f"{name} has {size:,} bytes, more than {most_bytes // MIB} MiB")
         content = np.empty(size, np.uint8)
         place = 0
         while place < size and (chunk := stream.read(min(CHUNK, size - place))):

@@ -132,3 +132,10 @@ def test_all_scores_together_are_bounded(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(arrays, "RUN_BYTES", 100)
     with pytest.raises(ArtifactError, match="values in the scores"):
         read_run(path)
+
+
+def test_a_covariance_wider_than_any_networks_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "wide.npz"
+    np.savez(path, mu=np.zeros(4097), sigma=np.zeros((4097, 4097)))
+    with pytest.raises(ArtifactError, match=r"sigma.npy has .* bytes, more than 128 MiB"):
+        read_statistics(path)

@@ -207,3 +207,20 @@ def test_seconds_of_a_training_are_a_time(seconds: str, tmp_path: Path) -> None:
     (tmp_path / "training.json").write_text(f'{{"seconds": {seconds}}}')
     refused(lambda: read_seconds(tmp_path / "training.json"))
     assert read_seconds(tmp_path / "none.json") == 0
+
+
+def test_a_header_and_a_vocabulary_beyond_measure_are_refused_unread(folder: Path) -> None:
+    weights = next((folder / "transformer").glob("*.safetensors"))
+    content = weights.read_bytes()
+    with weights.open("wb") as file:
+        file.write((17 * 2**20).to_bytes(8, "little") + b"{" + b" " * (17 * 2**20 - 1) + content)
+    refused(lambda: load(folder), "a header of at most 16 MiB in .*/transformer/")
+    weights.write_bytes(content)
+    with (folder / "tokenizer" / "tokenizer.json").open("wb") as file:
+        file.truncate(49 * 2**20)
+    refused(lambda: load(folder), "a vocabulary of at most 48 MiB in .*/tokenizer/")
+
+
+def test_lists_of_settings_are_bounded(folder: Path) -> None:
+    edit(folder / "scheduler" / "scheduler_config.json", trained_betas=[1e-4] * 60_000)
+    refused(lambda: load(folder), "60,000 values of trained_betas, more than 50,000")
