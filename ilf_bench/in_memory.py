@@ -21,8 +21,7 @@ from harness.execution.sampler import Lent, Sampler
 from harness.execution.tasks import SCORE_BATCH, Engine
 from harness.models.families.table import family_of
 from harness.models.identity import memory_digest
-from harness.models.loading import quiet_libraries
-from harness.sampling.pipeline import Pipeline
+from harness.models.loading import checked_guidance, pipeline_of, quiet_libraries
 from harness.sampling.precision import exact_float32
 from harness.storage.locations import place
 from ilf_bench.console import console as terminal
@@ -32,6 +31,7 @@ from metrics.table import MetricTable
 from reports.load import RunResults, frames
 
 IN_MEMORY = "in-memory:"  # how the names of such pipelines and prompts begin in records
+OF_THE_PIPELINE = {"pipeline", "prompts", "task", "device", "dtype", "offload", "title", "decode_dtype", "decode_tiled"}
 METHODS, METRICS = ("full", "steps:10", "steps:5", "deepcache:interval=2"), ("psnr", "ssim")
 
 
@@ -67,16 +67,8 @@ def benchmark(
     registry = registry_for(spec, "the call", settings.get("scorers"), plugins)
     exact_float32()
     with borrowed(pipe):
-        pipeline = Pipeline(
-            pipe,
-            folder=_folder(pipe),
-            steps=spec.steps,
-            guidance=spec.guidance,
-            solver=spec.solver,
-            precision=spec.precision,
-            device=spec.device,
-            compile=spec.compile,
-        )
+        pipeline = pipeline_of(pipe, spec, spec.device, spec.precision, folder=_folder(pipe))
+        checked_guidance(pipeline.family, pipeline.described, spec)
         prepared = planned(spec, pipeline.plan(), listed, registry)
         make_engine = partial(_engine, Lent(pipeline, digest))
         return frames(execute(prepared, place(str(out)), console, make_engine, command="ilf_bench.benchmark(pipe, ...)").run)
@@ -107,8 +99,8 @@ def _spec(
     settings: Mapping[str, Any],
 ) -> ExperimentSpec:
     """The specification of the run; every wrong field is named in one message."""
-    if ours := {"pipeline", "prompts", "task", "device", "dtype", "offload", "title"} & set(settings):
-        raise UsageError(expected="settings that the pipeline does not have itself", got=sorted(ours)[0], remedy="leave it out")
+    if own := OF_THE_PIPELINE & set(settings):
+        raise UsageError(expected="settings that the pipeline does not have itself", got=sorted(own)[0], remedy="leave it out")
     content: dict[str, Any] = {
         "name": name or f"in-memory-{type(pipe).__name__.removesuffix('Pipeline').lower()}",
         "title": f"{type(pipe).__name__} in memory, {digest}",

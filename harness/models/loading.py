@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from harness.config.spec import ExperimentSpec, is_random
+from harness.cost.guidance import Guidance
 from harness.cost.memory import Offload
 from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, NotMeasured, UsageError
@@ -56,8 +57,7 @@ def find_plan(spec: ExperimentSpec) -> Plan:
         family, model = family_of(read_index(folder, spec.task)), describe_folder(located, spec.height, spec.width)
         check_fits(family, model, located)
         check_solver(spec.solver, folder)
-    check_size(family, spec)
-    guidance = family.guidance(model.configs, spec.guidance, spec.true_guidance)
+    guidance = checked_guidance(family, model, spec)
     backbone = replace(shapes_of(family, model, folder), own_transformer=own)
     return Plan.full(backbone, spec.steps, guidance, spec.solver)
 
@@ -121,6 +121,20 @@ def describe_folder(located: Located, height: int = 0, width: int = 0) -> Descri
     with reading(f"transformer/config.json in {located.transformer.parent}", "restore the folder"):
         configs["transformer"] = read_settings(located.transformer / "config.json")
     return Described(check_index(folder)["_class_name"], configs, limits, height, width)
+
+
+def checked_guidance(family: Family, model: Described, spec: ExperimentSpec) -> Guidance:
+    """The guidance of a spec. Raises :class:`UsageError` where a model would leave the spec's size, guidance or prompt unused."""
+    check_size(family, spec)
+    guidance = family.guidance(model.configs, spec.guidance, spec.true_guidance)
+    unused = {
+        "true_guidance": spec.true_guidance != 1 and guidance == family.guidance(model.configs, spec.guidance, 1.0),
+        "negative_prompt": bool(spec.negative_prompt) and (family.task == "class" or not guidance.on),
+    }
+    for name in (name for name, is_unused in unused.items() if is_unused):
+        expected = f"no {name} where {family.title} does not use it: at guidance {spec.guidance:g}"
+        raise UsageError(expected=expected, got=repr(getattr(spec, name)), remedy=f"leave {name} out")
+    return guidance
 
 
 def check_size(family: Family, spec: ExperimentSpec) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
+from PIL import Image
 
 import ilf_bench
 from harness.errors import ArtifactError, UsageError
@@ -52,6 +53,24 @@ def test_images_are_those_of_the_same_pipeline_from_its_folder(folder: Path, tmp
     held = ilf_bench.benchmark(load(folder), METHODS, PROMPTS, ["psnr"], out=tmp_path / "held", **settings)
     assert image_digests(held) == image_digests(stored) and len(image_digests(held)["full"]) == len(PROMPTS)
     assert held.scores["value"].tolist()[1:] == stored.scores["value"].tolist()[1:]
+
+
+def test_settings_of_the_call_reach_the_pipeline(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Every image differs where the negative prompt does, and has the height and width that were asked for."""
+    settings = {**SETTINGS, "timing": {"rounds": 0}}
+
+    def digests(name: str, **asked: Any) -> list[str]:
+        run = ilf_bench.benchmark(load(folders["pixart"]), [], PROMPTS, [], out=tmp_path / name, **settings, **asked)
+        return image_digests(run)["full"]
+
+    plain, negative, wide = (
+        digests("plain"),
+        digests("negative", negative_prompt=PROMPTS[0]),
+        digests("wide", height=16, width=32),
+    )
+    assert not set(plain) & set(negative)
+    image = next((tmp_path / "wide").rglob("000000.png"))
+    assert len(wide) == len(PROMPTS) and Image.open(image).size == (32, 16)
 
 
 def test_the_pipeline_is_given_back_and_a_second_call_resumes(folder: Path, tmp_path: Path) -> None:
@@ -151,6 +170,10 @@ def test_identity_changes_with_whatever_decides_images(folders: dict[str, Path],
         ({"metrics": ["psnrr"]}, "psnr"),
         ({"prompts": []}, "at least one prompt"),
         ({"prompts": [3]}, "3"),
+        ({"true_guidance": 4.0}, "no true_guidance where PixArt"),
+        ({"negative_prompt": "blue", "guidance": 1.0}, "no negative_prompt where PixArt"),
+        ({"decode_dtype": "float32"}, "got decode_dtype"),
+        ({"decode_tiled": True}, "got decode_tiled"),
     ],
 )
 def test_wrong_settings_are_named_before_anything_is_sampled(

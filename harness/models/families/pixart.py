@@ -8,30 +8,17 @@ from typing import Any
 import torch
 
 from harness.cost.flops import Geometry
-from harness.cost.guidance import Guidance
 from harness.errors import UsageError
 from harness.models.architecture import Architecture, Tiny
 from harness.models.autoencoders import TINY_KL, kl
 from harness.models.families import basic
-from harness.models.families.base import Conditioning, Configs, Described, Family, ModelCall, Segment, State
+from harness.models.families.base import Conditioning, Described, Family, ModelCall, Segment
 from harness.models.families.shapes import grid
+from harness.models.families.shared import adaln_single, null_first
 from harness.models.text import NOTE_T5, TINY_T5, t5_encoder, t5_tokenizer
 
 ALPHA, SIGMA = "PixArtAlphaPipeline", "PixArtSigmaPipeline"
 ALPHA_TOKENS, SIGMA_TOKENS = 120, 300  # published limits
-
-
-def modulated(block: Any, state: State, conditioning: Conditioning) -> torch.Tensor:
-    """Blocks get the six modulations of the time, and add a table of their own."""
-    hidden = state[0]
-    table = block.scale_shift_table[None] + conditioning["timestep"].reshape(len(hidden), 6, -1)
-    output: torch.Tensor = block.norm1(hidden) * (1 + table[:, 1:2]) + table[:, :1]
-    return output
-
-
-def guidance(configs: Configs, scale: float, true_guidance: float) -> Guidance:
-    """The batch is [null, conditional]."""
-    return Guidance(scale, "null first")
 
 
 def arguments(pipeline: Any, prompts: Sequence[str]) -> dict[str, Any]:
@@ -44,6 +31,7 @@ def arguments(pipeline: Any, prompts: Sequence[str]) -> dict[str, Any]:
         raise UsageError(expected="at least 2 steps for PixArt-alpha", got=str(pipeline.steps), remedy="--steps 2")
     return {
         "prompt": list(prompts),
+        "negative_prompt": pipeline.negative_prompt,
         "guidance_scale": pipeline.guidance.scale,
         "max_sequence_length": pipeline.caption_tokens,
         "use_resolution_binning": False,
@@ -111,8 +99,8 @@ FAMILY = Family(
     title="PixArt",
     pipelines=(ALPHA, SIGMA),
     task="text",
-    segments=(Segment("transformer_blocks", basic.build_block, basic.block_settings, modulated),),
-    guidance=guidance,
+    segments=(Segment("transformer_blocks", basic.build_block, basic.block_settings, adaln_single),),
+    guidance=null_first,
     arguments=arguments,
     latent=grid,
     geometry=geometry,

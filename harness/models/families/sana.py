@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.cost.flops import Geometry
-from harness.cost.guidance import Guidance
 from harness.cost.macs import BlockCost, Part, attention, linear
 from harness.models.architecture import Architecture, Tiny
-from harness.models.families.base import Conditioning, Configs, Described, Family, ModelCall, Segment, State
+from harness.models.families.base import Conditioning, Described, Family, ModelCall, Segment
 from harness.models.families.shapes import TIME_CHANNELS, grid, grid_tokens
+from harness.models.families.shared import adaln_single, null_first
 from harness.models.text import NOTE_CUT, gemma_encoder, gemma_tokenizer
 
 if TYPE_CHECKING:
@@ -35,19 +35,6 @@ def build_block(settings: dict[str, Any]) -> SanaTransformerBlock:
     from diffusers.models.transformers.sana_transformer import SanaTransformerBlock
 
     return SanaTransformerBlock(settings["num_attention_heads"] * settings["attention_head_dim"], **settings)
-
-
-def modulated(block: Any, state: State, conditioning: Conditioning) -> torch.Tensor:
-    """Blocks get the six modulations of the time, and add a table of their own."""
-    hidden = state[0]
-    table = block.scale_shift_table[None] + conditioning["timestep"].reshape(len(hidden), 6, -1)
-    output: torch.Tensor = block.norm1(hidden) * (1 + table[:, 1:2]) + table[:, :1]
-    return output
-
-
-def guidance(configs: Configs, scale: float, true_guidance: float) -> Guidance:
-    """The batch is [null, conditional]."""
-    return Guidance(scale, "null first")
 
 
 def caption_tokens(model: Described) -> int:
@@ -167,8 +154,8 @@ FAMILY = Family(
     title="Sana",
     pipelines=("SanaPipeline",),
     task="text",
-    segments=(Segment("transformer_blocks", build_block, block_settings, modulated),),
-    guidance=guidance,
+    segments=(Segment("transformer_blocks", build_block, block_settings, adaln_single),),
+    guidance=null_first,
     arguments=arguments,
     caption_tokens=caption_tokens,
     latent=grid,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.cost.flops import Geometry
-from harness.cost.guidance import Guidance
 from harness.cost.macs import BlockCost, Part, attention, linear
 from harness.models.architecture import Architecture, Tiny
 from harness.models.autoencoders import TINY_KL, kl
-from harness.models.families.base import Conditioning, Configs, Described, Family, ModelCall, Segment, State, Usual
+from harness.models.families.base import Conditioning, Described, Family, ModelCall, Segment, State, Usual
 from harness.models.families.shapes import TIME_CHANNELS, grid, grid_tokens
+from harness.models.families.shared import null_first
 from harness.models.text import NOTE_CUT, TINY_CLIP, TINY_T5, clip_encoder, clip_tokenizer, t5_encoder, t5_tokenizer
 
 if TYPE_CHECKING:
@@ -46,11 +46,6 @@ def modulated(block: Any, state: State, conditioning: Conditioning) -> torch.Ten
     """The norm that is told the time returns it first."""
     output: torch.Tensor = block.norm1(state[0], emb=conditioning["temb"])[0]
     return output
-
-
-def guidance(configs: Configs, scale: float, true_guidance: float) -> Guidance:
-    """The batch is [null, conditional]."""
-    return Guidance(scale, "null first")
 
 
 def t5_tokens(model: Described) -> int:
@@ -163,7 +158,7 @@ FAMILY = Family(
             leaving=lambda settings: 1 if settings["context_pre_only"] else 2,
         ),
     ),
-    guidance=guidance,
+    guidance=null_first,
     arguments=arguments,
     caption_tokens=caption_tokens,
     latent=grid,
