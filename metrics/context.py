@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -11,13 +11,15 @@ from harness.errors import ArtifactError, UsageError
 from harness.paths import locate
 from metrics.base import FeatureExtractor, Networks
 from metrics.bundled.networks import BundledNetworks, Task
-from metrics.image_folder import folder_reference, image_files, stored_reference
+from metrics.image_folder import ImageSet, folder_images, image_files, stored_reference
 from metrics.moments import Statistics, check_statistics, holds_statistics, read_statistics
 from metrics.published.efficientnet import EfficientNetFeatures
 from metrics.published.networks import PublishedNetworks
 from metrics.published.spec import read_scorers
 from metrics.reference import Reference, load_reference
 from metrics.remembered import RememberedFeatures
+
+Fingerprint = tuple[tuple[str, str], ...]
 
 
 def check_reference_path(path: Path) -> None:
@@ -37,7 +39,8 @@ class MetricContext:
     """``scorers`` is the folder of the bundled networks, or a YAML file that names published ones (metrics/published/spec.py).
 
     ``reference``, for distribution metrics like FID, is a file of features (with the images themselves, for other extractors), a
-    statistics file, or a folder of images. Networks are loaded on first use and shared by the metrics built from one context.
+    statistics file, or a folder of images. Networks and the reference's features are loaded on first use, once for all metrics
+    that are built from one context.
     """
 
     scorers: Path
@@ -45,6 +48,7 @@ class MetricContext:
     device: str = "cpu"
     reference: Path | None = None
     reference_steps: int | None = None
+    _references: dict[tuple[bool, Fingerprint], Reference | Statistics] = field(default_factory=dict, init=False, compare=False)
 
     @cached_property
     def networks(self) -> Networks:
@@ -71,6 +75,17 @@ class MetricContext:
 
         ``spatial`` reads the spatial half of a statistics file of ADM.
         """
+        key = spatial, tuple(sorted(extractor.fingerprint().items()))
+        if key not in self._references:
+            self._references[key] = self._read_reference(extractor, spatial)
+        return self._references[key]
+
+    @cached_property
+    def _folder(self) -> ImageSet:
+        assert self.reference is not None
+        return folder_images(self.reference)
+
+    def _read_reference(self, extractor: FeatureExtractor, spatial: bool) -> Reference | Statistics:
         if self.reference is None:
             raise UsageError(
                 expected="a reference for distribution metrics such as FID",
@@ -78,7 +93,7 @@ class MetricContext:
                 remedy="--reference FILE or FOLDER, or leave these metrics out",
             )
         if self.reference.is_dir():
-            return folder_reference(self.reference, extractor)
+            return self._folder.features(extractor)
         if holds_statistics(self.reference):
             statistics = read_statistics(self.reference, spatial=spatial)
             check_statistics(statistics, extractor)

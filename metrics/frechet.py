@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.results import Direction, FloatArray
 from metrics.base import FeatureExtractor, FeatureMetric
-from metrics.moments import Statistics, check_statistics
+from metrics.moments import Statistics, check_statistics, spectral_power
 from metrics.reference import Reference, check_reference
 
 REFUSED_BELOW, ADVISED = 2, 10  # images a feature dimension
@@ -20,15 +20,6 @@ def frechet_distance(features: FloatArray, reference: FloatArray) -> float:
     return distance_to_statistics(features, Statistics.of(reference, "features"))
 
 
-def _spectral(matrix: FloatArray, power: float) -> FloatArray:
-    """A symmetric non-negative matrix to a power; directions that are zero up to rounding stay zero (pseudo-inverse)."""
-    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    kept = values > max(values[-1], 0) * len(values) * np.finfo(np.float64).eps
-    powers = np.where(kept, np.where(kept, values, 1) ** power, 0)
-    result: FloatArray = (vectors * powers) @ vectors.T
-    return result
-
-
 def distance_to_statistics(features: FloatArray, reference: Statistics) -> float:
     """The Fréchet distance between features [N, d] and a reference's mean and covariance.
 
@@ -36,7 +27,7 @@ def distance_to_statistics(features: FloatArray, reference: Statistics) -> float
     eigenvalues are real, where the usual C1 C2 has complex ones by rounding.
     """
     x = features.astype(np.float64)
-    covariance, root = np.atleast_2d(np.cov(x, rowvar=False)), _spectral(reference.covariance, 0.5)
+    covariance, root = np.atleast_2d(np.cov(x, rowvar=False)), reference.root
     eigenvalues = np.linalg.eigvalsh(root @ covariance @ root)
     shift = x.mean(axis=0) - reference.mean
     spread = np.trace(covariance) + np.trace(reference.covariance) - 2 * np.sqrt(eigenvalues.clip(0)).sum()
@@ -60,8 +51,8 @@ def influence_on(features: FloatArray, reference: Statistics) -> FloatArray:
     """
     x = features.astype(np.float64)
     offset = x - x.mean(axis=0)
-    covariance, root = np.atleast_2d(np.cov(x, rowvar=False)), _spectral(reference.covariance, 0.5)
-    excess = np.eye(x.shape[1]) - root @ _spectral(root @ covariance @ root, -0.5) @ root
+    covariance, root = np.atleast_2d(np.cov(x, rowvar=False)), reference.root
+    excess = np.eye(x.shape[1]) - root @ spectral_power(root @ covariance @ root, -0.5) @ root
     values = 2 * offset @ (x.mean(axis=0) - reference.mean) + ((offset @ excess) * offset).sum(axis=1)
     centred: FloatArray = values - values.mean()
     return centred

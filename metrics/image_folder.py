@@ -39,18 +39,16 @@ def image_files(folder: Path) -> list[Path]:
     return files
 
 
-def folder_reference(folder: Path, extractor: FeatureExtractor, cache: Path | None = None) -> Reference:
-    """The features of a folder's images, and beside them in the cache the set's manifest as JSON.
+def folder_images(folder: Path) -> ImageSet:
+    """A folder's images by a digest of the files' contents, not of their names or order.
 
-    The key is a digest of the files' contents (not of their names or order) and of the extractor's fingerprint. Raises
-    :class:`ArtifactError` on a damaged image, on images of several sizes, and on fewer than two images.
+    Raises :class:`ArtifactError` on fewer than two images; taking features raises it on a damaged image and on several sizes.
     """
     files = image_files(folder)
     contents = {path: file_digest(path) for path in files}
     files.sort(key=lambda path: (contents[path], path.name))
     content = hashlib.sha256("".join(sorted(contents.values())).encode()).hexdigest()[:16]
-    images = ImageSet(folder, len(files), content, lambda: _read(files))
-    return images.features(extractor, f"{len(files)} images, content {content}", cache)
+    return ImageSet(folder, len(files), content, f"{len(files)} images, content {content}", lambda: _read(files))
 
 
 def stored_reference(path: Path, extractor: FeatureExtractor, cache: Path | None = None) -> Reference | None:
@@ -73,25 +71,32 @@ def stored_reference(path: Path, extractor: FeatureExtractor, cache: Path | None
             remedy="write the reference again",
         )
     content = hashlib.sha256(images.numpy().tobytes()).hexdigest()[:16]
-    return ImageSet(path, len(images), content, lambda: torch.split(images, BATCH)).features(extractor, known["data"], cache)
+    return ImageSet(path, len(images), content, known["data"], lambda: torch.split(images, BATCH)).features(extractor, cache)
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Real images by the digest of their ``content``; ``batches`` reads them, uint8 [B, 3, H, W] at a time."""
+    """Real images by the digest of their ``content``; ``data`` is what a reference's fingerprint calls them.
+
+    ``batches`` reads them, uint8 [B, 3, H, W] at a time.
+    """
 
     source: Path
     n: int
     content: str
+    data: str
     batches: Callable[[], Iterable[torch.Tensor]]
 
-    def features(self, extractor: FeatureExtractor, data: str, cache: Path | None) -> Reference:
-        """Their features: from the cache, or taken now and kept there."""
+    def features(self, extractor: FeatureExtractor, cache: Path | None = None) -> Reference:
+        """Their features: from the cache, or taken now and kept there, with the set's manifest as JSON.
+
+        The key is made of the content and of the extractor's fingerprint.
+        """
         key = hashlib.sha256(f"{self.content}{json.dumps(dict(extractor.fingerprint()), sort_keys=True)}".encode())
         kept = (cache or cache_folder() / "references") / f"{key.hexdigest()[:16]}.npz"
         if not kept.exists():
             rows = np.concatenate([extractor(images).float().cpu().numpy() for images in self.batches()])
-            write_reference(kept, rows, describe_reference(extractor, data))
+            write_reference(kept, rows, describe_reference(extractor, self.data))
             manifest = {"source": str(self.source.resolve()), "n": self.n, "content": self.content}
             write_json(kept.with_suffix(".json"), manifest | {"extractor": dict(extractor.fingerprint())})
         return load_reference(kept, extractor)

@@ -61,7 +61,7 @@ def pseudo_values(
     the Hoeffding projection: of row i, its mean with the other rows less its mean with the reference, centred.
     ``reference_mean`` is the second term, where it is known already.
     """
-    x, y = features.astype(np.float64), reference.astype(np.float64)
+    x, y = features.astype(np.float64), reference.astype(np.float64, copy=False)
     own, other = within(kernel, x, unbiased), row_sums(kernel, x, y) / len(y)
     among = float(within(kernel, y, unbiased).mean()) if reference_mean is None else reference_mean
     effect = 2 * (own - other)
@@ -110,11 +110,11 @@ class KernelDistance(FeatureMetric):
     @cached_property
     def reference_mean(self) -> float:
         """The mean kernel among the reference's own rows."""
-        return float(within(self.kind.kernel, self.reference.features.astype(np.float64), self.kind.unbiased).mean())
+        return float(within(self.kind.kernel, self.reference.exact, self.kind.unbiased).mean())
 
     def values(self, measured: FloatArray) -> FloatArray:
         """Pseudo-values whose mean is the distance."""
         found = pseudo_values(
-            measured, self.reference.features, self.kind.kernel, unbiased=self.kind.unbiased, reference_mean=self.reference_mean
+            measured, self.reference.exact, self.kind.kernel, unbiased=self.kind.unbiased, reference_mean=self.reference_mean
         )
         return self.kind.factor * found

@@ -82,12 +82,8 @@ class Manifold(FeatureMetric):
         return {**self.features.fingerprint(), **shown}
 
     @cached_property
-    def _real(self) -> FloatArray:
-        return self.reference.features.astype(np.float64)
-
-    @cached_property
     def _radii(self) -> FloatArray:
-        return squared_radii(self._real)
+        return squared_radii(self.reference.exact)
 
     def per_image(self, measured: FloatArray) -> FloatArray | None:
         """Precision: 1 for an image within reach of a real one, else 0. Recall counts real images, not these."""
@@ -96,5 +92,5 @@ class Manifold(FeatureMetric):
     def values(self, measured: FloatArray) -> FloatArray:
         """A value an image whose mean is the score."""
         if self.side == "precision":
-            return precision_values(measured, self._real, self._radii)
-        return recall_values(measured, self._real)
+            return precision_values(measured, self.reference.exact, self._radii)
+        return recall_values(measured, self.reference.exact)

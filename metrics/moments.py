@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +42,25 @@ class Statistics:
         total.update(np.ascontiguousarray(self.covariance, dtype=np.float64).tobytes())
         return total.hexdigest()[:16]
 
+    @cached_property
+    def root(self) -> FloatArray:
+        """The symmetric square root of the covariance [d, d], which every Fréchet distance to it needs."""
+        return spectral_power(self.covariance, 0.5)
+
     @classmethod
     def of(cls, features: FloatArray, data: str, extractor: str = "") -> Statistics:
         """The statistics of features [N, d], N > 1."""
-        x = features.astype(np.float64)
+        x = features.astype(np.float64, copy=False)
         return cls(x.mean(axis=0), np.atleast_2d(np.cov(x, rowvar=False)), data, extractor)
+
+
+def spectral_power(matrix: FloatArray, power: float) -> FloatArray:
+    """A symmetric non-negative matrix to a power; directions that are zero up to rounding stay zero (pseudo-inverse)."""
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    kept = values > max(values[-1], 0) * len(values) * np.finfo(np.float64).eps
+    powers = np.where(kept, np.where(kept, values, 1) ** power, 0)
+    result: FloatArray = (vectors * powers) @ vectors.T
+    return result
 
 
 def holds_statistics(path: Path) -> bool:

@@ -44,9 +44,14 @@ class Reference:
         return self.fingerprint["data"]
 
     @cached_property
+    def exact(self) -> FloatArray:
+        """The features as float64 [M, d], one copy for all metrics that compare with them."""
+        return self.features.astype(np.float64)
+
+    @cached_property
     def moments(self) -> Statistics:
         """Mean and covariance, for a Fréchet distance."""
-        return Statistics.of(self.features, self.data, self.fingerprint["extractor"])
+        return Statistics.of(self.exact, self.data, self.fingerprint["extractor"])
 
 
 def describe_reference(extractor: FeatureExtractor, data: str) -> dict[str, str]:

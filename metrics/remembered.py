@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import torch
 
+from harness.storage.writing import THREADS
 from metrics.base import FeatureExtractor
 
 MOST_BYTES = 2**29  # of rows: 30,000 images of 4,096 numbers
+LARGE = 2**16  # bytes of an image that is worth a thread
 
 
 class RememberedTexts:
@@ -35,14 +39,14 @@ class RememberedImages:
         self.embed, self.most_bytes = embed, most_bytes
         self.rows: OrderedDict[bytes, torch.Tensor] = OrderedDict()
 
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """float32 [B, d], on the network's device, for uint8 [B, 3, H, W]."""
-        keys = [_key(image) for image in images]
+    def __call__(self, images: torch.Tensor, keep: bool = True) -> torch.Tensor:
+        """float32 [B, d], on the network's device, for uint8 [B, 3, H, W]; without ``keep`` no new image is remembered."""
+        keys = _keys(images)
         places = {key: i for i, key in enumerate(keys) if key not in self.rows}
-        if places:
-            self.rows.update(zip(places, self.embed(images[list(places.values())]).float(), strict=True))
-        found = torch.stack([self.rows[key] for key in keys])
-        for key in keys:
+        new = dict(zip(places, self.embed(images[list(places.values())]).float(), strict=True)) if places else {}
+        found = torch.stack([new[key] if key in new else self.rows[key] for key in keys])
+        self.rows.update(new if keep else {})
+        for key in keys if keep else ():
             self.rows.move_to_end(key)
         while len(self.rows) * found[0].nbytes > self.most_bytes:
             self.rows.popitem(last=False)
@@ -62,6 +66,16 @@ class RememberedFeatures:
     def fingerprint(self) -> Mapping[str, str]:
         """The extractor's."""
         return self.extractor.fingerprint()
+
+
+def _keys(images: torch.Tensor) -> list[bytes]:
+    """One for each of the images [B, 3, H, W]; large ones are hashed by several threads, because hashing needs no lock."""
+    return list((_hashing().map if images[0].nbytes > LARGE else map)(_key, images))
+
+
+@cache
+def _hashing() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="hashing")
 
 
 def _key(image: torch.Tensor) -> bytes:

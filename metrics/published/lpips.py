@@ -18,9 +18,11 @@ from torch import nn
 from harness.errors import NotMeasured
 from harness.models.reading import load_tensors
 from metrics.published.packages import checked, digest, existing, frozen, images_at_once, weights_of
+from metrics.remembered import RememberedImages
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's mean and deviation for pixels in -1..1
 EPSILON = 1e-8
+MOST_BYTES = 3 * 2**30  # of rows kept of the full run's images: a range of 64 up to 1,100 px for AlexNet, 320 px for VGG-16
 PREPROCESSING = "uint8 RGB, no resize, x / 127.5 - 1, ImageNet mean and deviation"
 Layer = int | tuple[int, int, int, int]
 
@@ -87,7 +89,10 @@ def backbone_file(backbone: Backbone, given: Path | None) -> Path:
 
 
 class Lpips(nn.Module):
-    """A ``PairDistance``: 0 for identical images, larger is farther apart."""
+    """A ``PairDistance``: 0 for identical images, larger is farther apart.
+
+    The other images of a pair, the full run's, come again with every method and are processed once.
+    """
 
     shift: torch.Tensor
     scale: torch.Tensor
@@ -106,6 +111,7 @@ class Lpips(nn.Module):
             self.heads = nn.ParameterList([heads[f"lin{i}.model.1.weight"] for i in range(len(backbone.taps))])
         frozen(self, device)
         self._digest = digest(self)
+        self.remembered = RememberedImages(self.rows, MOST_BYTES)
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
@@ -116,16 +122,26 @@ class Lpips(nn.Module):
 
     def distance(self, images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
         """Equation 1: over layers, the mean over positions of the weighted squared difference of unit-length features."""
-        x = torch.cat([images, others]).to(self.device).float() / 127.5 - 1
+        theirs = self.remembered(others)
+        found = torch.zeros(len(images), device=theirs.device)
+        differ = (images != others).flatten(1).any(dim=1).to(theirs.device)  # for identical images it is 0, with no rounding
+        if differ.any():
+            ours = self.remembered(images[differ.to(images.device)], keep=False)
+            found[differ] = (ours - theirs[differ]).square().sum(dim=1)
+        return found
+
+    def rows(self, images: torch.Tensor) -> torch.Tensor:
+        """float32 [B, d]: the squared Euclidean distance of two rows is LPIPS, because no weight of the heads is negative."""
+        x = images.to(self.device).float() / 127.5 - 1
         x = (x - self.shift) / self.scale
-        total = torch.zeros(len(images), device=x.device)
+        found = []
         for number, layer in enumerate(self.stack):
             x = layer(x)
             if number in self.backbone.taps:
-                left, right = (x / (x.square().sum(dim=1, keepdim=True) + EPSILON).sqrt()).chunk(2)
-                head = self.heads[self.backbone.taps.index(number)]
-                total = total + ((left - right).square() * head).sum(dim=1).mean(dim=(1, 2))
-        return total
+                unit = x / (x.square().sum(dim=1, keepdim=True) + EPSILON).sqrt()
+                weight = self.heads[self.backbone.taps.index(number)] / (x.shape[2] * x.shape[3])
+                found.append((unit * weight.sqrt()).flatten(1))
+        return torch.cat(found, dim=1)
 
     def fingerprint(self) -> Mapping[str, str]:
         """Backbone with weights and heads, preprocessing, and the package that carries the heads."""

@@ -26,6 +26,8 @@ class PublishedNetworks:
 
     def __init__(self, scorers: Scorers, device: str = "cpu") -> None:
         self.scorers, self.device = scorers, device
+        self._preferences: dict[str, PreferenceModel] = {}
+        self._lpips: dict[str, PairDistance] = {}
 
     @cached_property
     def _inception(self) -> Any:
@@ -68,6 +70,11 @@ class PublishedNetworks:
 
     def preference(self, name: PreferenceName) -> PreferenceModel:
         """The network of a preference score."""
+        if name not in self._preferences:
+            self._preferences[name] = self._load_preference(name)
+        return self._preferences[name]
+
+    def _load_preference(self, name: PreferenceName) -> PreferenceModel:
         if name == "image_reward":
             return RewardModel(self.scorers.image_reward, self.device)
         if name == "pickscore":
@@ -78,6 +85,7 @@ class PublishedNetworks:
 
     def lpips(self, backbone: LpipsBackbone) -> PairDistance:
         """LPIPS with the named backbone."""
-        if backbone == "alex":
-            return Lpips(ALEXNET, self.scorers.lpips.alex, self.device)
-        return Lpips(VGG16, self.scorers.lpips.vgg, self.device)
+        if backbone not in self._lpips:
+            network, weights = {"alex": (ALEXNET, self.scorers.lpips.alex), "vgg": (VGG16, self.scorers.lpips.vgg)}[backbone]
+            self._lpips[backbone] = Lpips(network, weights, self.device)
+        return self._lpips[backbone]

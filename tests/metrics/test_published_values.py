@@ -19,7 +19,7 @@ import torch
 from harness.contracts import Batch
 from harness.storage.images import decode_image
 from metrics.frechet import frechet_distance
-from metrics.image_folder import folder_reference
+from metrics.image_folder import folder_images
 from metrics.preference import Preference
 from metrics.published.image_reward import RewardModel
 from metrics.published.inception import FILE, InceptionFeatures, open_inception
@@ -57,5 +57,5 @@ def test_fid_of_two_folders_is_the_published_one(tmp_path: Path) -> None:
     extractor = InceptionFeatures(open_inception(Path(given("ILF_BENCH_INCEPTION")), "cpu"), "cpu")
     first, second, published = given("ILF_BENCH_FID_PAIR").rsplit(":", 2)
     with torch.no_grad():
-        x, y = (folder_reference(Path(folder), extractor, tmp_path).features for folder in (first, second))
+        x, y = (folder_images(Path(folder)).features(extractor, tmp_path).features for folder in (first, second))
     assert frechet_distance(x, y) == pytest.approx(float(published), rel=1e-3)

@@ -16,7 +16,7 @@ from harness.errors import ArtifactError, UsageError
 from harness.results import FloatArray
 from metrics.context import MetricContext
 from metrics.frechet import FrechetDistance, distance_to_statistics, frechet_distance, influence, influence_on
-from metrics.image_folder import folder_reference
+from metrics.image_folder import folder_images
 from metrics.moments import Statistics, read_statistics
 from metrics.reference import Reference, describe_reference
 from metrics.table import METRICS
@@ -148,32 +148,32 @@ def test_another_width_or_extractor_is_refused() -> None:
 
 def test_a_folder_is_measured_once_for_its_content_and_extractor(folder: Path, tmp_path: Path) -> None:
     extractor, cache = MeanColours(), tmp_path / "cache"
-    first = folder_reference(folder, extractor, cache)
+    first = folder_images(folder).features(extractor, cache)
     images = np.stack([np.asarray(Image.open(path)) for path in sorted(folder.rglob("*.png"))])
     np.testing.assert_allclose(first.moments.covariance, np.cov(images.mean(axis=(1, 2)), rowvar=False), rtol=1e-4)
-    assert extractor.calls == 40 and folder_reference(folder, extractor, cache).digest == first.digest
+    assert extractor.calls == 40 and folder_images(folder).features(extractor, cache).digest == first.digest
     assert extractor.calls == 40
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     for i, path in enumerate(sorted(folder.rglob("*.png"), reverse=True)):
         shutil.copy(path, moved / f"renamed-{i}.png")
-    assert folder_reference(moved, extractor, cache).digest == first.digest and extractor.calls == 40
-    folder_reference(folder, MeanColours("another"), cache)
+    assert folder_images(moved).features(extractor, cache).digest == first.digest and extractor.calls == 40
+    folder_images(folder).features(MeanColours("another"), cache)
     next(folder.rglob("*.png")).write_bytes(next(moved.glob("renamed-9.png")).read_bytes())
-    assert folder_reference(folder, extractor, cache).digest != first.digest and extractor.calls == 80
+    assert folder_images(folder).features(extractor, cache).digest != first.digest and extractor.calls == 80
     assert len(list(cache.glob("*.npz"))) == 3
 
 
 def test_folders_that_are_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ArtifactError, match="at least 2 images"):
-        folder_reference(tmp_path / "empty", MeanColours(), tmp_path)
+        folder_images(tmp_path / "empty").features(MeanColours(), tmp_path)
     Image.new("L", (1, 1)).save(folder / "tiny.png")
     with pytest.raises(ArtifactError, match="one size"):
-        folder_reference(folder, MeanColours(), tmp_path)
+        folder_images(folder).features(MeanColours(), tmp_path)
     (folder / "tiny.png").write_bytes(b"no image")
     with pytest.raises(ArtifactError, match=r"tiny\.png"):
-        folder_reference(folder, MeanColours(), tmp_path)
+        folder_images(folder).features(MeanColours(), tmp_path)
 
 
 def test_the_context_takes_a_file_or_a_folder(
