@@ -23,6 +23,8 @@ from baselines.t_stitch import TStitch
 from baselines.taylorseer import TaylorSeer
 from baselines.teacache import TeaCache
 from baselines.tgate import TGate
+from baselines.third_party.cache_dit import CacheDit
+from baselines.third_party.diffusers_cache import DiffusersCache
 from harness.config.methods import MethodTable
 
 BASELINES: MethodTable = {
@@ -53,4 +55,6 @@ BASELINES: MethodTable = {
     "fp8": Fp8,
     "compile": Compile,
     "cuda-graphs": CudaGraphs,
+    "diffusers-cache": DiffusersCache,
+    "cache-dit": CacheDit,
 }

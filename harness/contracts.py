@@ -76,6 +76,21 @@ class Capturing(Protocol):
         ...
 
 
+@runtime_checkable
+class DecidesTogether(Protocol):
+    """A method that decides for all images of a call at once: it is given one image at a time, so that none depends on others."""
+
+    @property
+    def takes_one_image(self) -> bool:
+        """Whether it is such a method."""
+        ...
+
+
+def takes_one_image(method: Method) -> bool:
+    """Whether a method is given one image at a time; it raises :class:`harness.errors.NotMeasured` on more."""
+    return isinstance(method, DecidesTogether) and method.takes_one_image
+
+
 def why_unscored(method: Method) -> str:
     """Why a method's images must not be scored, or nothing."""
     return method.why_unscored if isinstance(method, SpeedOnly) else ""

@@ -18,7 +18,7 @@ import torch
 
 from harness.config.prompts import load_prompts
 from harness.config.spec import load_spec
-from harness.contracts import Batch, Method, Metric, Unmeasurable
+from harness.contracts import Batch, Method, Metric, Unmeasurable, takes_one_image
 from harness.cost.plan import Plan
 from harness.models.loading import load_pipeline, quiet_libraries
 from harness.paths import locate
@@ -79,7 +79,7 @@ def keeps_the_contract(pipeline: Pipeline, method: Method, *, changes: bool = Tr
 
     ``changes``: whether its images must differ from the plain ones, else they must be equal to them.
     """
-    plain = images(pipeline, EVERY)
+    plain = images(pipeline, together_of(method))
     clauses, seen = _method(pipeline, method)
     broken = [f"{clause.promise}: {clause.fault}" for clause in clauses if clause.fault]
     if seen is not None and changes == torch.equal(seen.together, plain):
@@ -89,7 +89,8 @@ def keeps_the_contract(pipeline: Pipeline, method: Method, *, changes: bool = Tr
 
 def method_clauses(pipeline: Pipeline, method: Method, prompts: Sequence[str] | None = None) -> list[Clause]:
     """Every promise of a method: the pipeline restored bit for bit, also after an error; predicted cost equal to counted cost
-    (or an upper bound of it); the same images twice; images that depend neither on their neighbours nor on their place.
+    (or an upper bound of it); the same images twice; images that depend neither on their neighbours nor on their place. One that
+    takes one image at a time is given one.
 
     Raises what the method raises where it cannot run on this model at all.
     """
@@ -114,30 +115,41 @@ class Seen:
 ORDER = (2, 0, 1)
 
 
+def together_of(method: Method) -> tuple[int, ...]:
+    """The samples that a method is given at once."""
+    return EVERY[-1:] if takes_one_image(method) else EVERY
+
+
+def _order(count: int) -> list[int]:
+    return [i for i in ORDER if i < count]
+
+
 def _observe(pipeline: Pipeline, method: Method, prompts: Sequence[str] | None) -> Seen:
+    every = together_of(method)
     with pipeline.counting() as counter, method.attach(pipeline):
-        together, cost = images(pipeline, EVERY, prompts), counter.rows
+        together, cost = images(pipeline, every, prompts), counter.rows
         counter.rows = 0.0
-        apart = torch.cat([images(pipeline, [i], prompts) for i in EVERY])
-        alone, shuffled = counter.rows, images(pipeline, ORDER, prompts)
-        return Seen(together, images(pipeline, EVERY, prompts), apart, shuffled, cost, alone)
+        apart = torch.cat([images(pipeline, [i], prompts) for i in every])
+        alone, shuffled = counter.rows, images(pipeline, [every[i] for i in _order(len(every))], prompts)
+        return Seen(together, images(pipeline, every, prompts), apart, shuffled, cost, alone)
 
 
 def _method(pipeline: Pipeline, method: Method, prompts: Sequence[str] | None = None) -> tuple[list[Clause], Seen | None]:
-    plain = images(pipeline, EVERY, prompts)
+    every = together_of(method)
+    plain = images(pipeline, every, prompts)
     before = state_of(pipeline)
     weights = {name: value.clone() for name, value in _weights(pipeline).items()}
     plan = method.plan(pipeline.plan())
     seen = _observe(pipeline, method, prompts)
     with method.attach(pipeline):  # once more without the counter, whose own exit would put back what it had replaced
-        images(pipeline, EVERY[:1], prompts)
+        images(pipeline, every[:1], prompts)
     left = changed(before, state_of(pipeline)) + [
         f"the values of {name} are others" for name, value in _weights(pipeline).items() if not _equal(value, weights.get(name))
     ]
     interrupted = _left_by_an_error(pipeline, method)
-    after = images(pipeline, EVERY, prompts)
+    after = images(pipeline, every, prompts)
     return [
-        Clause("predicts the block evaluations that it runs", _miscount(plan, seen.cost / len(EVERY))),
+        Clause("predicts the block evaluations that it runs", _miscount(plan, seen.cost / len(every))),
         Clause("gives the same images twice", "" if torch.equal(seen.together, seen.again) else "state leaks from call to call"),
         Clause("makes each image independent of its neighbours", _dependence(seen)),
         Clause("restores the pipeline bit for bit", _some(left) or _unequal(after, plain)),
@@ -177,7 +189,11 @@ def _dependence(seen: Seen) -> str:
         return "an image differs where it is sampled alone"
     if not math.isclose(seen.cost, seen.alone, rel_tol=1e-6):
         return f"three images together cost {seen.cost:g} block evaluations, and {seen.alone:g} one by one"
-    return "an image depends on its place" if int((seen.together[list(ORDER)] - seen.shuffled).abs().max()) > 1 else ""
+    return (
+        "an image depends on its place"
+        if int((seen.together[_order(len(seen.together))] - seen.shuffled).abs().max()) > 1
+        else ""
+    )
 
 
 class _ForcedError(Exception):

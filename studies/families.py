@@ -1,4 +1,5 @@
-"""Which method works on which family: every pair tried at tiny size. ``python -m studies.families`` writes docs/families.md.
+"""Which method works on which family: every pair tried at tiny size. ``python -m studies.families`` writes docs/families.md,
+and with names of cases, or beginnings of methods, tries these alone.
 
 Each family is built with random weights, saved in diffusers' own format and read back. A pair works where the method keeps the
 whole contract of :mod:`ilf_bench.testing` on it; where it does not apply it says so, and why is what the document prints.
@@ -8,7 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,8 +109,17 @@ ILF = (
     "ilf-untrained:steps=3:feedback=all:form=ours",
     "ilf:checkpoint={ilf}+fora:2",
 )
+THIRD_PARTY = (
+    "diffusers-cache:first-block:9",
+    "diffusers-cache:taylorseer:interval=2:warmup=1",
+    "diffusers-cache:taylorseer:interval=2:warmup=1:modules=parts",
+    "diffusers-cache:taylorseer:interval=2:warmup=1:modules=lite",
+    "diffusers-cache:pab:interval=2:low=0:high=1000",
+    "diffusers-cache:magcache:0.5:retention=0.3",
+    "diffusers-cache:fastercache",
+)
 LEARNED = ("bespoke:3", "learning-to-cache:0.5", "harmonica:threshold=0.6", "ecad:0.7", "deediff:0.5")
-METHODS = (*STEPS, *SOLVERS, *CACHES, *OTHERS, *ILF)
+METHODS = (*STEPS, *SOLVERS, *CACHES, *OTHERS, *ILF, *THIRD_PARTY)
 FAST = ("solver:dpm++", "fora:3", "deepcache:interval=3:first=2:last=4", "first-block:9", "ilf:checkpoint={ilf}")
 
 MISSING = (
@@ -195,14 +207,17 @@ def why_not(one: Opened, text: str) -> str:
     return ""
 
 
-def document(root: Path) -> str:
-    """The table as Markdown, with the reasons below it."""
+def document(root: Path, wanted: Sequence[str] = ()) -> str:
+    """The table as Markdown, with the reasons below it. ``wanted``: the cases, or beginnings of methods, that are tried; what the
+    document says of others is kept."""
     reasons: dict[str, int] = {}
+    known = recorded() if wanted else {}
     rows = {text: list[str]() for text in (*METHODS, *LEARNED)}
     for name in CASES:
         one = opened(name, root)
         for text, row in rows.items():
-            why = why_not(one, text)
+            again = (text, name) not in known or name in wanted or text.startswith(tuple(wanted))
+            why = why_not(one, text) if again else known[text, name]
             row.append(f"not measured ({reasons.setdefault(why, len(reasons) + 1)})" if why else "works")
     lines = [f"| `{text.replace('{ilf}', 'FOLDER')}` | {' | '.join(row)} |" for text, row in rows.items()]
     head = [f"| method | {' | '.join(CASES)} |", "|---" * (len(CASES) + 1) + "|"]
@@ -231,7 +246,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder  # calibrations of random weights are of no use to anybody
-        DOCUMENT.write_text(document(Path(folder)), encoding="utf-8")
+        DOCUMENT.write_text(document(Path(folder), sys.argv[1:]), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,13 @@ TEXTS = (
     "magcache:0.5:retention=0.3",
 )
 LEARNED = ("learning-to-cache:0.5", "harmonica:threshold=0.6", "ecad:0.7")  # for the 4 steps of the test pipelines alone
+THIRD_PARTY = (
+    "diffusers-cache:first-block:9",
+    "diffusers-cache:taylorseer:interval=2:warmup=1:modules=parts",
+    "diffusers-cache:pab:interval=2:low=0:high=1000",
+    "diffusers-cache:magcache:0.5:retention=0.3",
+)
+EXTRAS = ("cache-dit:9:front=1:warmup=1",)  # need a package that may not be installed
 LOW_BIT = ("int8", "int8:float", "fp8")  # need torchao, and FP8 a GPU
 COMPOSED = (
     "steps:3+solver:ddim",

@@ -21,9 +21,9 @@ from ilf.method import ILF_METHODS
 from ilf.untrained import UNTRAINED_METHODS
 from ilf_bench.testing import EVERY, keeps_the_contract
 from tests.conftest import PROMPTS, open_pipeline
-from tests.methods import COMPOSED, LEARNED, LOW_BIT, TEXTS, applies, build, save_random_module
+from tests.methods import COMPOSED, EXTRAS, LEARNED, LOW_BIT, TEXTS, THIRD_PARTY, applies, build, save_random_module
 
-ALL = TEXTS + COMPOSED
+ALL = TEXTS + COMPOSED + THIRD_PARTY
 
 
 def images(pipeline: Pipeline, indices: Sequence[int]) -> torch.Tensor:
@@ -82,7 +82,15 @@ def test_what_chooses_the_steps_comes_first(opened: dict[str, Pipeline], modules
         build(text, modules["dit"]).plan(opened["dit"].plan())
 
 
-ANYWHERE = (*TEXTS, *LEARNED, *LOW_BIT, "cuda-graphs", "ilf:checkpoint={ilf}")  # compile: tests/baselines/test_systems.py
+ANYWHERE = (
+    *TEXTS,
+    *THIRD_PARTY,
+    *LEARNED,
+    *LOW_BIT,
+    *EXTRAS,
+    "cuda-graphs",
+    "ilf:checkpoint={ilf}",
+)  # compile: tests/baselines/test_systems.py
 ANY_SETTING = {
     "text": st.sampled_from(ANYWHERE),
     "name": st.sampled_from(["dit", "pixart"]),

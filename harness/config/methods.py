@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.contracts import Capturing, Method, Trained, why_unscored
+from harness.contracts import Capturing, Method, Trained, takes_one_image, why_unscored
 from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError, did_you_mean
 from harness.results import UpfrontCost, method_parts
@@ -49,6 +49,11 @@ class Composition:
     def captures(self) -> bool:
         """Whether one of the parts does."""
         return any(isinstance(part, Capturing) and part.captures for part in self.parts)
+
+    @property
+    def takes_one_image(self) -> bool:
+        """Whether one of the parts does."""
+        return any(map(takes_one_image, self.parts))
 
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """The sum over the parts that were trained."""

@@ -32,7 +32,18 @@ ROOTS = (
     "harness.sampling.pipeline",
     "harness.timing.rounds",
 )
-PACKAGES = ("torch", "diffusers", "transformers", "tokenizers", "sentencepiece", "numpy", "safetensors", "torchao", "triton")
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "tokenizers",
+    "sentencepiece",
+    "numpy",
+    "safetensors",
+    "torchao",
+    "triton",
+    "cache-dit",
+)
 
 
 def code_digest(modules: Iterable[str] = ()) -> str:

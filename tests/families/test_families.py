@@ -14,22 +14,9 @@ from harness.models.random_weights import describe
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.restoration import Restoration
 from ilf_bench.testing import EVERY, images
-from studies.families import ARCHITECTURES, CASES, FAST, LEARNED, METHODS, WORDS, Opened, opened, recorded, why_not
+from studies.families import ARCHITECTURES, CASES, FAST, LEARNED, METHODS, WORDS, Opened, recorded, why_not
 
 FLOW = [name for name in CASES if name not in ("DiT", "PixArt-alpha", "PixArt-Sigma")]
-
-
-@pytest.fixture(scope="module")
-def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Opened]:
-    """Every case that was asked for, opened once."""
-    root = tmp_path_factory.mktemp("families")
-
-    class Lazily(dict[str, Opened]):
-        def __missing__(self, name: str) -> Opened:
-            self[name] = opened(name, root)
-            return self[name]
-
-    return Lazily()
 
 
 def forward_macs(pipeline: Pipeline) -> int:

@@ -1,0 +1,1 @@
+"""Accelerators of other packages as rows of the benchmark."""
