@@ -144,7 +144,7 @@ HEAD = (
     "Each column is a pipeline of diffusers with random weights and tiny parts, saved in its true format and read back. *works*:",
     "the predicted cost is the counted one, the pipeline is restored bit for bit, no state is left from call to call, and an",
     "image depends neither on its neighbours nor on its place. *not measured*: the method says why it does not apply, and a run",
-    "prints it.",
+    "prints it. Methods that decide for a whole batch are tried on one image at a time.",
     "",
 )
 TAIL = (
