@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,14 +97,13 @@ class CacheDit:
 
 
 def _package() -> Any:
+    os.environ.setdefault("CACHE_DIT_LOG_LEVEL", "error")  # it writes every step of its own to standard output
     try:
-        package = importlib.import_module("cache_dit")
+        return importlib.import_module("cache_dit")
     except ImportError as error:
         raise NotMeasured(
             expected="the package cache-dit", got=str(error), remedy="pip install 'ilf-bench[cache-dit]'"
         ) from error
-    logging.getLogger("CACHE_DIT").setLevel(logging.ERROR)  # it writes to standard output
-    return package
 
 
 @contextmanager

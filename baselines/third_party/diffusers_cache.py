@@ -186,7 +186,7 @@ def _told(pipeline: Pipeline, method: DiffusersCache) -> Iterator[None]:
         method.limits.check_images(name, pipeline)
         if clock.step == 0 and clock.call == 0:
             registry.reset_stateful_hooks()
-        branch = CacheMixin.cache_context(transformer, f"branch {clock.call}")  # type: ignore[arg-type]
+        branch = CacheMixin.cache_context(transformer, f"branch {clock.call}")
         with branch, failing_as_not_measured(name):
             return forward(*args, **kwargs)
 
@@ -261,7 +261,7 @@ def _pab(options: Mapping[str, Any], pipeline: Pipeline) -> Any:
         cross_attention_block_skip_range=options["cross"],
         spatial_attention_timestep_skip_range=between,
         cross_attention_timestep_skip_range=between,
-        current_timestep_callback=lambda: pipeline.clock.t,  # type: ignore[arg-type,return-value]
+        current_timestep_callback=lambda: pipeline.clock.t,
     )
 
 
@@ -294,7 +294,7 @@ def _fastercache(options: Mapping[str, Any], pipeline: Pipeline) -> Any:
         attention_weight_callback=lambda module: 0.5,  # the library's own, which it gives with a warning
         tensor_format="BCHW",
         is_guidance_distilled=guidance.rows == 1,
-        current_timestep_callback=lambda: pipeline.clock.t,  # type: ignore[arg-type,return-value]
+        current_timestep_callback=lambda: pipeline.clock.t,
     )
 
 

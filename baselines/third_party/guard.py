@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import torch
@@ -81,6 +82,6 @@ def failing_as_not_measured(name: str) -> Iterator[None]:
             raise
         raise NotMeasured(
             expected=f"a model that {name} works on",
-            got=f"{type(error).__name__}: {error}".split("\n")[0],
+            got=shorten(f"{type(error).__name__}: {error}", 160, placeholder=" ..."),
             remedy="leave it out, or use the method of ilf-bench",
         ) from error

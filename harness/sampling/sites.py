@@ -42,6 +42,7 @@ class Site:
         def call(*args: Any, **kwargs: Any) -> Any:
             return segment.give(change(run, *segment.read(block, args, kwargs)))
 
+        call.__wrapped__ = forward  # type: ignore[attr-defined]  # who asks for the block's signature gets its own
         with patched(block, "forward", call):
             yield
 
