@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
@@ -12,6 +13,7 @@ from harness.storage.files import digest, write_bytes
 from harness.storage.images import Pixels, encode_png
 
 THREADS = max(1, min(8, len(os.sched_getaffinity(0))))  # compression and hashing let go of Python's lock
+NICE = 10  # of these threads
 WAITING_BYTES = 2**28  # of pixels that have not been encoded, at most, unless one batch alone is larger
 
 
@@ -19,7 +21,7 @@ class Writer:
     """A few threads, and the memory that images may take while they wait for one."""
 
     def __init__(self, threads: int = THREADS, waiting_bytes: int = WAITING_BYTES) -> None:
-        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="images")
+        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="images", initializer=_yield_to_others)
         self.most, self.waiting = waiting_bytes, 0
         self.room = threading.Condition()
 
@@ -101,6 +103,12 @@ class Chunk:
         for image in self.images.values():
             image.cancel()
         wait(self.images.values())
+
+
+def _yield_to_others() -> None:
+    """Let the thread that feeds the device go first wherever both could run. Linux alone has priorities of single threads."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def _store(image: Pixels, path: Path) -> str:

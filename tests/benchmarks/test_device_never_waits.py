@@ -20,7 +20,7 @@ from metrics.published.packages import to_pil
 def test_the_stage_stores_what_the_device_made() -> None:
     bar = bench.storing(32, 0.005, 0.0, 0.2)
     device, encoding = bar.beside["device"], bar.beside["encoding alone"]
-    assert device == pytest.approx(0.2) and bar.measured >= device and encoding > 0
+    assert bar.beside["asked of it"] == pytest.approx(0.2) and device >= 0.2 and bar.measured >= 0.2 and encoding > 0
     assert bar.allowed == pytest.approx(max(1.03 * device, 1.05 * encoding))
     assert bar.passes is (bar.measured <= bar.allowed)
 
