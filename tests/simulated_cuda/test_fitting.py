@@ -177,6 +177,32 @@ def test_a_small_card_sends_the_text_encoder_away(
     assert not any(sample.text_apart for sample in run.timings)
 
 
+def test_a_whole_run_whose_parts_come_and_go(
+    device: SimulatedCuda, folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every method's images are those of a run whose parts stay; its times and memory hold the moves and are never compared."""
+    common: dict[str, Any] = {"methods": ["full", "steps:2", "fora"], "timing": {"rounds": 2, "batch": 2, "warmup": 1}}
+    runs = {}
+    for offload in ("none", "model"):
+        path = preset(tmp_path, folders["pixart"], offload=offload, **common)
+        runs[offload] = app.execute(app.prepare(str(path), {}, []), tmp_path / offload, Console(quiet=True)).run
+    ours, theirs = runs["model"].path, runs["none"].path
+    images = sorted(path.relative_to(theirs) for path in (theirs / "samples").rglob("*.png"))
+    assert images and all((ours / image).read_bytes() == (theirs / image).read_bytes() for image in images)
+    environment, plain = read_json(ours / "environment.json"), read_json(theirs / "environment.json")
+    assert environment["offload"] == "model" and environment["machine_key"] != plain["machine_key"]
+    pipe = load_pipeline(load_spec(str(path)), "none").pipe
+    parts = (pipe.transformer, pipe.vae, pipe.text_encoder)
+    assert environment["offloaded_bytes"] == sum(t.nbytes for part in parts for t in (*part.parameters(), *part.buffers()))
+    rows = [row for file in Layout(ours).rounds() for row in read_timings(file) if row.method != REFERENCE]
+    assert len({row.method for row in rows}) == 4 and not any(row.text_apart for row in rows)
+    peaks = [max(row.peak_memory_bytes for row in run.timings if row.method == "full") for run in (runs["model"], runs["none"])]
+    assert 0 < peaks[0] < peaks[1]
+    capsys.readouterr()
+    assert main(["compare", str(theirs), str(ours)]) == 65
+    assert "different machines: offload" in " ".join(capsys.readouterr().err.split())
+
+
 def test_prompts_are_encoded_ahead_so_that_the_encoder_comes_once(
     device: SimulatedCuda, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
