@@ -140,7 +140,7 @@ def storing(side: int, seconds: float, python_share: float, device_s: float) -> 
 
 
 def by_itself(pipeline: Sleeping, count: int) -> float:
-    """Seconds of the device's time for ``count`` images, judged by a third of them: a sleep lasts longer than what is asked for."""
+    """Seconds of the device's time for ``count`` images, judged by a third of them: sleeps last longer than asked for."""
     some = -(-count // BATCH // 3)
     began = time.perf_counter()
     for _ in range(some):
