@@ -169,6 +169,7 @@ class Runner:
                 self._say(f"damaged, written again: {error}")
                 found = content
             check_format(found, str(self.folder))
+            content["format"] = found["format"]  # a run keeps the version that it was begun with
             if found | {"method_labels": []} != content | {"method_labels": []}:
                 recorded, current = differing(found, content)
                 raise ArtifactError(
@@ -193,7 +194,7 @@ class Runner:
             self.since = f"{self.finished.get('finished')} at {str(self.finished.get('commit'))[:12]}"
         else:
             now = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "records": records}
-            self.finished = {"format": FORMAT, **now} | {name: environment.get(name) for name in ("commit", "dirty")}
+            self.finished = {"format": read_json(self.layout.spec)["format"], **now} | {name: environment.get(name) for name in ("commit", "dirty")}
         write_json(self.layout.complete, self.finished)
 
     def _say(self, text: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.errors import ArtifactError
 from harness.storage.locations import can_write
-from harness.storage.records import FORMAT
+from harness.storage.records import FORMAT, check_format
 
 APPLICATION_ID = 0x696C6662  # "ilfb", in the header of the file: tells our databases from others
 BUSY_S = 30.0
@@ -108,6 +108,8 @@ def prepare(database: sqlite3.Connection, path: Path, *, read_only: bool) -> Non
                 )
             if (state := database.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(f"damaged file: {state}")
+            if version != FORMAT and not read_only:  # the tables of the draft are the same
+                database.execute(f"PRAGMA user_version = {FORMAT}")
     if not read_only:
         _write_ahead(database)
 
@@ -117,9 +119,7 @@ def _check(path: Path, version: int, owner: int) -> None:
         raise ArtifactError(
             expected=f"an ilf-bench history at {path}", got="another program's database", remedy="name another file"
         )
-    if version != FORMAT:
-        remedy = "read it with the version of ilf-bench that wrote it, or name another file and append runs of this format"
-        raise ArtifactError(expected=f"record format {FORMAT} at {path}", got=f"record format {version}", remedy=remedy)
+    check_format({"format": version}, str(path))
 
 
 def _schema(database: sqlite3.Connection) -> set[tuple[Any, ...]]:

@@ -48,7 +48,9 @@ from harness.storage.layout import (
 T = TypeVar("T")
 P = TypeVar("P")
 
-FORMAT = 0  # of the records, the history, its exports and bundles; see docs/format.md
+FORMAT = 1  # of the records, the history, its exports and bundles; see docs/format.md
+READABLE = (0, FORMAT)  # the last draft before version 1 has the same fields
+UPDATE = "a newer ilf-bench wrote it: update this one"
 SEAL = "sha256"  # the key under which a JSON object holds the digest of all its other content
 DIGESTS, REASON = "digests", "reason"  # keys: of a score's arrays, and of what failed
 NO_VALUES, SAME, OWN = "none", "influence", "own"  # what a score's per-image values are: none, the influence, or an array
@@ -241,13 +243,14 @@ def read_run(path: Path) -> Run:
 
 
 def check_format(content: Any, where: str) -> None:
-    """Raise :class:`ArtifactError` on records of another version of the format than the only one that is read."""
+    """Raise :class:`ArtifactError` on records of a version of the format that is none of :data:`READABLE`."""
     found = content.get("format") if isinstance(content, Mapping) else None
-    if found != FORMAT or isinstance(found, bool):
+    if type(found) is not int or found not in READABLE:
+        newer = type(found) is int and found > FORMAT
         raise ArtifactError(
             expected=f"record format {FORMAT} at {where}",
-            got="none" if found is None else f"record format {found}",
-            remedy="read it with the version of ilf-bench that wrote it, or run again",
+            got="none" if found is None else f"record format {found!r}",
+            remedy=UPDATE if newer else "read it with the version of ilf-bench that wrote it, or run again",
         )
 
 
@@ -346,7 +349,7 @@ def pieces_of(run: Run) -> dict[str, Piece]:
     layout = Layout(Path())
     found = {layout.spec: Piece(dict(run.spec)), layout.environment: Piece(dict(run.environment))}
     if run.complete:
-        found[layout.complete] = Piece({"format": FORMAT, **run.finished})
+        found[layout.complete] = Piece({"format": run.spec["format"], **run.finished})
     reasons = {failure.method: failure.reason for failure in run.failed_methods}
     for label in dict.fromkeys((*run.described, *reasons)):
         found[layout.method(label)] = Piece(_method_content(run.described[label], reasons.get(label, "")))
