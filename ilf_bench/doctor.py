@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -352,10 +351,11 @@ def check_disk(folder: Path) -> CheckResult:
 
 
 def check_git(root: Path) -> CheckResult:
-    """Whether a run can record its commit."""
-    command = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return CheckResult("git", "missing", f"no commit of {root}", "runs will not name the commit that they were made with")
-    return CheckResult("git", "ok", f"commit {done.stdout.strip()}")
+    """Whether a run can record its commit; its version it records always."""
+    from harness.revision import installed_version, revision
+
+    version, commit = installed_version() or "of unknown version", revision(root).commit
+    if commit is None:
+        remedy = f"runs name ilf-bench {version}, and no commit; install from a git repository to have both"
+        return CheckResult("git", "missing", f"ilf-bench {version}, no commit of {root}", remedy)
+    return CheckResult("git", "ok", f"ilf-bench {version}, commit {commit[:12]}")

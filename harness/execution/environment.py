@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import subprocess
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +13,7 @@ from typing import Any
 
 import torch
 
-from harness.paths import ROOT
+from harness.revision import revision
 from harness.timing.machine import busy_reasons
 from harness.timing.nvml import Monitor
 
@@ -44,14 +43,6 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name()
 
 
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
 def gpu_facts(device: str) -> dict[str, Any]:
     """Of a GPU: memory, CUDA, whether float32 is computed in TF32, driver, limits and co-tenants; nothing for a CPU.
 
@@ -71,7 +62,6 @@ def describe(device: str, precision: str, offload: str = "none") -> dict[str, An
 
     ``busy``: who else was on the machine when the run began.
     """
-    status = _git("status", "--porcelain")
     gpu = gpu_facts(device)
     facts = {
         "device": device,
@@ -92,7 +82,6 @@ def describe(device: str, precision: str, offload: str = "none") -> dict[str, An
         "python": platform.python_version(),
         **gpu,
         "busy": busy_reasons(gpu.get("cotenants")),
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": None if status is None else bool(status),
+        **revision()._asdict(),
         **{package: package_version(package) for package in PACKAGES},
     }

@@ -193,8 +193,9 @@ class Runner:
         if self.finished.get("records") == records:
             self.since = f"{self.finished.get('finished')} at {str(self.finished.get('commit'))[:12]}"
         else:
+            begun = {"format": read_json(self.layout.spec)["format"], "commit": environment.get("commit")}
             now = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "records": records}
-            self.finished = {"format": read_json(self.layout.spec)["format"], **now} | {name: environment.get(name) for name in ("commit", "dirty")}
+            self.finished = begun | {"dirty": environment.get("dirty")} | now
         write_json(self.layout.complete, self.finished)
 
     def _say(self, text: str) -> None:

@@ -137,7 +137,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
     """Name and value of everything that shaped the numbers, in reading order."""
     spec, env = run.spec, run.environment
     timing = spec.get("timing", {})
-    commit = str(env.get("commit") or "not recorded") + (" with uncommitted changes" if env.get("dirty") else "")
+    version = f"none; ilf-bench {env['ilf-bench']}" if env.get("ilf-bench") else "not recorded"
+    commit = str(env.get("commit") or version) + (" with uncommitted changes" if env.get("dirty") else "")
     machine = [str(env[key]) for key in ("device_name", "device") if env.get(key)]
     rows = [
         ("Preset", f"{spec['name']} (specification {spec.get('digest', 'without digest')})"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,8 @@ def test_font_and_browser_are_optional(tmp_path: Path, monkeypatch: pytest.Monke
     assert doctor.check_font(tmp_path / "none.ttf").state == "missing"
     browser = doctor.check_browser()
     assert browser.state == "missing" and "chromedriver" in browser.found
-    assert doctor.check_git(tmp_path).state == "missing"
+    git = doctor.check_git(tmp_path)
+    assert git.state == "missing" and f"ilf-bench {version('ilf-bench')}" in git.found
 
 
 def test_exit_code_follows_the_findings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -160,7 +160,7 @@ def test_other_files_are_refused(run: Path, tmp_path: Path) -> None:
     for name, message in (
         ("cut", "a bundle at"),
         ("other", MANIFEST),
-        ("later", "record format 0 at .*; got record format 9"),
+        ("later", "record format 1 at .*; got record format 9"),
         ("absent", "a bundle at"),
     ):
         with pytest.raises(ArtifactError, match=message):

@@ -206,11 +206,11 @@ def test_foreign_files_and_other_versions_are_refused_and_left_alone(tmp_path: P
     ours = tmp_path / "ours.sqlite"
     History(ours)
     shutil.copy(ours, tmp_path / "later.sqlite")
-    for version in (1, 2, 99):
+    for version in (2, 99, -1):
         with sqlite3.connect(tmp_path / "later.sqlite") as database:
             database.execute(f"PRAGMA user_version = {version}")
         with pytest.raises(
-            ArtifactError, match=rf"expected record format 0 at .*later\.sqlite; got record format {version}; .*wrote"
+            ArtifactError, match=rf"expected record format 1 at .*later\.sqlite; got record format {version}; .*wrote"
         ):
             History(tmp_path / "later.sqlite")
 

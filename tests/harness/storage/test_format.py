@@ -1,4 +1,4 @@
-"""One version of the record format, one reader, one page: every other version is refused by its number."""
+"""One version of the record format, one reader, one page: every version that is not read is refused by its number."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ from harness.storage.records import FORMAT, read_json, read_run, write_json
 from tests.harness.history.test_bundle import rewrite
 from tests.runs import whole_run
 
-OTHERS = (1, 2, 99, -1, "0", None, False)
+OTHERS = (2, 99, -1, "1", None, True, 1.0)
 
 
 @pytest.mark.parametrize("other", OTHERS)
 def test_another_version_is_refused_with_one_message(tmp_path: Path, other: object) -> None:
     run = whole_run(tmp_path / "run")
-    named = "none" if other is None else f"record format {other}"
-    message = rf"expected record format {FORMAT} at .*; got {named}; remedy: read it with the version of ilf-bench that wrote it"
+    named = "none" if other is None else f"record format {other!r}"
+    newer = type(other) is int and other > FORMAT
+    remedy = "a newer ilf-bench wrote it: update this one" if newer else "read it with the version of ilf-bench that wrote it"
+    message = rf"expected record format {FORMAT} at .*; got {named}; remedy: {remedy}"
 
     spec = read_json(run.path / "spec.json")
     write_json(run.path / "spec.json", spec | {"format": other})
