@@ -48,9 +48,8 @@ from harness.storage.layout import (
 T = TypeVar("T")
 P = TypeVar("P")
 
-FORMAT = 1  # of the records, the history, its exports and bundles; see docs/format.md
+FORMAT = 1  # of records, history, exports and bundles; see docs/format.md
 READABLE = (0, FORMAT)  # the last draft before version 1 has the same fields
-UPDATE = "a newer ilf-bench wrote it: update this one"
 SEAL = "sha256"  # the key under which a JSON object holds the digest of all its other content
 DIGESTS, REASON = "digests", "reason"  # keys: of a score's arrays, and of what failed
 NO_VALUES, SAME, OWN = "none", "influence", "own"  # what a score's per-image values are: none, the influence, or an array
@@ -245,13 +244,12 @@ def read_run(path: Path) -> Run:
 def check_format(content: Any, where: str) -> None:
     """Raise :class:`ArtifactError` on records of a version of the format that is none of :data:`READABLE`."""
     found = content.get("format") if isinstance(content, Mapping) else None
+    remedy = "read it with the version of ilf-bench that wrote it, or run again"
+    if type(found) is int and found > FORMAT:
+        remedy = "a newer ilf-bench wrote it: update this one"
     if type(found) is not int or found not in READABLE:
-        newer = type(found) is int and found > FORMAT
-        raise ArtifactError(
-            expected=f"record format {FORMAT} at {where}",
-            got="none" if found is None else f"record format {found!r}",
-            remedy=UPDATE if newer else "read it with the version of ilf-bench that wrote it, or run again",
-        )
+        got = f"record format {found!r}" if found is not None else "none"
+        raise ArtifactError(expected=f"record format {FORMAT} at {where}", got=got, remedy=remedy)
 
 
 def record_files(run: Path, *, images: bool = True) -> list[Path]:
