@@ -25,6 +25,7 @@ from baselines.teacache import TeaCache
 from baselines.tgate import TGate
 from baselines.third_party.cache_dit import CacheDit
 from baselines.third_party.diffusers_cache import DiffusersCache
+from baselines.third_party.distilled import Distilled
 from harness.config.methods import MethodTable
 
 BASELINES: MethodTable = {
@@ -57,4 +58,5 @@ BASELINES: MethodTable = {
     "cuda-graphs": CudaGraphs,
     "diffusers-cache": DiffusersCache,
     "cache-dit": CacheDit,
+    "distilled": Distilled,
 }

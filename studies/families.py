@@ -117,6 +117,8 @@ THIRD_PARTY = (
     "diffusers-cache:pab:interval=2:low=0:high=1000",
     "diffusers-cache:magcache:0.5:retention=0.3",
     "diffusers-cache:fastercache",
+    "cache-dit:9:front=1:warmup=1",
+    "cache-dit:9:front=1:back=1:warmup=2:taylorseer=1",
 )
 LEARNED = ("bespoke:3", "learning-to-cache:0.5", "harmonica:threshold=0.6", "ecad:0.7", "deediff:0.5")
 METHODS = (*STEPS, *SOLVERS, *CACHES, *OTHERS, *ILF, *THIRD_PARTY)

@@ -50,7 +50,7 @@ THIRD_PARTY = (
     "diffusers-cache:pab:interval=2:low=0:high=1000",
     "diffusers-cache:magcache:0.5:retention=0.3",
 )
-EXTRAS = ("cache-dit:9:front=1:warmup=1",)  # need a package that may not be installed
+EXTRAS = ("cache-dit:9:front=1:warmup=1",)
 LOW_BIT = ("int8", "int8:float", "fp8")  # need torchao, and FP8 a GPU
 COMPOSED = (
     "steps:3+solver:ddim",

@@ -23,7 +23,7 @@ from ilf_bench.testing import EVERY, keeps_the_contract
 from tests.conftest import PROMPTS, open_pipeline
 from tests.methods import COMPOSED, EXTRAS, LEARNED, LOW_BIT, TEXTS, THIRD_PARTY, applies, build, save_random_module
 
-ALL = TEXTS + COMPOSED + THIRD_PARTY
+ALL = TEXTS + COMPOSED + THIRD_PARTY + EXTRAS
 
 
 def images(pipeline: Pipeline, indices: Sequence[int]) -> torch.Tensor:
@@ -101,8 +101,9 @@ ANY_SETTING = {
 
 
 def test_every_method_of_the_table_is_held_to_the_contract() -> None:
+    """``compile`` and ``distilled`` in files of their own."""
     held = {part.split(":")[0] for text in (*ANYWHERE, *COMPOSED) for part in method_parts(text)}
-    assert held | {"compile"} == {*BASELINES, *ILF_METHODS, *UNTRAINED_METHODS}
+    assert held | {"compile", "distilled"} == {*BASELINES, *ILF_METHODS, *UNTRAINED_METHODS}
 
 
 def check_at(pipeline: Pipeline, text: str, module: Path, guidance: float, steps: int, batch: int) -> None:

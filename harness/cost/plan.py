@@ -39,7 +39,8 @@ class Backbone:
     ``depth`` counts its transformer blocks over all lists of them, ``shapes`` say what each costs and ``config`` is the
     transformer's ``config.json``. Without the last two only whole block evaluations can be predicted. ``family``: the name of its
     family (see :mod:`harness.models.families`). ``own_transformer``: the transformer's folder, where it lies in a repository of
-    its own and not in ``folder``. ``shift``: of its flow-matching timesteps; None: it is no flow-matching model.
+    its own and not in ``folder``. ``weights``: names those that a method puts in the place of the model's own. ``shift``: of its
+    flow-matching timesteps; None: it is no flow-matching model.
     """
 
     depth: int
@@ -49,6 +50,7 @@ class Backbone:
     family: str = ""
     reshaped: Callable[[Mapping[str, Any], float], Geometry] | None = field(default=None, compare=False, repr=False)
     own_transformer: Path | None = None
+    weights: str = ""
     shift: float | None = None
     own_timesteps: Callable[[int], tuple[float, ...]] | None = field(default=None, compare=False, repr=False)
 

@@ -160,8 +160,7 @@ def check_part(folder: Path) -> None:
     for path in sorted(folder.glob("*.bin")):
         check_torch_file(path)
     for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            _check_size(path, "a header", int.from_bytes(file.read(8), "little"), HEADER_BYTES)
+        check_header(path)
     for path in sorted(folder.glob("tokenizer.json")):
         _check_size(path, "a vocabulary", path.stat().st_size, VOCABULARY_BYTES)
     for path in sorted(folder.glob("*.json")):
@@ -169,6 +168,12 @@ def check_part(folder: Path) -> None:
             raise ArtifactError(expected=f"a whole model in {folder}", got="an adapter", remedy="remove that file")
         if path.name.endswith("config.json"):
             read_settings(path)
+
+
+def check_header(path: Path) -> None:
+    """Raise :class:`ArtifactError` on a file of safetensors whose header is larger than any model's."""
+    with path.open("rb") as file:
+        _check_size(path, "a header", int.from_bytes(file.read(8), "little"), HEADER_BYTES)
 
 
 def _check_size(path: Path, what: str, size: int, most: int) -> None:

@@ -94,6 +94,7 @@ class Pipeline:
         self.generators: list[torch.Generator] = []  # of the present call, one per image
         self.compile = compile
         self.blocks_run: BlocksRun = "eager"
+        self.weights = ""  # which a method has put in the place of the model's own
         self.encoded: EncodedPrompts | None = None  # takes prompts from there, see :meth:`keeping_prompts`
         self.converted: Callable[[], None] = lambda: None  # called when images are uint8 and not yet on the host
 
@@ -154,7 +155,8 @@ class Pipeline:
     @property
     def backbone(self) -> Backbone:
         """What a cost prediction needs to know of the model."""
-        return replace(backbone_of(self.family, self.described, self.folder), own_transformer=self.own_transformer)
+        known = backbone_of(self.family, self.described, self.folder)
+        return replace(known, own_transformer=self.own_transformer, weights=self.weights)
 
     @property
     def geometry(self) -> Geometry:

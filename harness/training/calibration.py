@@ -137,5 +137,6 @@ def _key(method: object, plan: Plan, what: str) -> str:
     sampling = [len(plan.steps), *plan.guidance.scales, plan.solver, plan.timesteps]
     made_by = [code_digest((__name__, type(method).__module__)), packages_text()]
     model = [folder_digest(folder, plan.backbone.own_transformer), repr(plan.backbone.geometry)]  # which the images' size changes
+    model += [plan.backbone.weights] if plan.backbone.weights else []
     facts = [model, what, sampling, SEED, tuning_prompts(folder), made_by]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
