@@ -51,6 +51,8 @@ class Pipeline:
     :func:`harness.sampling.images.set_decoder`; ``offload``: see :class:`Residency`.
     """
 
+    weights = ""  # names those that a method has put in the place of the model's own
+
     def __init__(
         self,
         pipe: Any,
@@ -94,7 +96,6 @@ class Pipeline:
         self.generators: list[torch.Generator] = []  # of the present call, one per image
         self.compile = compile
         self.blocks_run: BlocksRun = "eager"
-        self.weights = ""  # which a method has put in the place of the model's own
         self.encoded: EncodedPrompts | None = None  # takes prompts from there, see :meth:`keeping_prompts`
         self.converted: Callable[[], None] = lambda: None  # called when images are uint8 and not yet on the host
 
