@@ -142,7 +142,7 @@ class InnerLoop:
         self.clock.is_second_pass = True
         try:
             for fed, run, told in zip(feedback, runs, passage.conditioning, strict=True):
-                state = run(_added(state, fed), {**told, **inner})
+                state = run(_added(state, fed), told | {name: value for name, value in inner.items() if name in told})
         finally:
             self.clock.is_second_pass = False
         return state

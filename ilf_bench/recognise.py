@@ -74,6 +74,8 @@ def _stored(pipeline: str) -> tuple[Family, Configs]:
         raise ArtifactError(
             expected=f"a diffusers pipeline folder at {folder}", got="no model_index.json there", remedy="check the path"
         )
-    family = family_of(str(check_index(folder).get("_class_name")))
-    config = folder / "transformer" / "config.json"
-    return family, {"transformer": read_settings(config) if config.exists() else {}}
+    index, config = check_index(folder), folder / "transformer" / "config.json"
+    return family_of(str(index.get("_class_name"))), {
+        "pipeline": index,
+        "transformer": read_settings(config) if config.exists() else {},
+    }

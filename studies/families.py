@@ -86,6 +86,9 @@ CASES = {
     "FLUX.1-dev, true guidance": Case("flux.1-dev", {"guidance": 3.5, "true_guidance": 2.0}),
     "FLUX.1-schnell": Case("flux.1-schnell", {"guidance": 0.0}),
     "Sana": Case("sana-1.6b-1024"),
+    "FLUX.2-dev": Case("flux.2-dev", {"guidance": 4.0}),
+    "FLUX.2-klein": Case("flux.2-klein-4b", {"guidance": 1.0}),
+    "FLUX.2-klein-base": Case("flux.2-klein-base-9b", transformer={"num_layers": 1, "num_single_layers": 5}),
 }
 STEPS = ("steps:3", "spacing:1.5")
 SOLVERS = tuple(f"solver:{name}" for name in ("euler", "heun", "ddim", "dpm++", "unipc", "deis", "ghvb", "bdia", "evodiff"))
@@ -130,7 +133,6 @@ MISSING = (
         "two streams, packed latents, two calls and a norm rescale; captions are padded to the batch's longest",
     ),
     ("Z-Image", "lists of latents instead of batches, negated output; guidance whose base is the conditional branch"),
-    ("FLUX.2", "two lists of blocks with modulations made before them; latents of an autoencoder with batch norm"),
     ("HunyuanImage 2.1", "two lists of blocks as FLUX.1 has; a second text encoder for glyphs, and a guider object of diffusers"),
     ("Lumina 2", "its refiners are no segments, as in Z-Image; one list of blocks on joined streams"),
     ("CogView4", "two streams as SD3; the batch of guidance is one call for each branch"),

@@ -185,10 +185,10 @@ def parts_cached(
 
 def by_kind(pipeline: Pipeline, runs: Callable[[int, str], bool]) -> Runs:
     """A part runs where ``runs(step, kind)`` says so of its kind; what joins attention and MLP, where it does of either."""
-    present = [{part.kind for part in site.cost.parts} - {"output"} for site in pipeline.sites]
+    joined = [site.cost.joined for site in pipeline.sites]
 
     def chosen(step: int, block: int, part: Part) -> bool:
-        return any(runs(step, kind) for kind in (present[block] if part.kind == "output" else {part.kind}))
+        return any(runs(step, kind) for kind in (joined[block] if part.kind == "output" else {part.kind}))
 
     return chosen
 

@@ -31,8 +31,8 @@ def attention(queries: int, keys: int, width: int) -> int:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a block by the name of its module. Kind ``output`` is what joins attention and MLP of a parallel block: it can
-    be left out only where both are."""
+    """One part of a block by the name of its module. Kind ``output`` is what joins attention and MLP of a parallel block, or is
+    both at once: it can be left out only where both are."""
 
     name: str
     kind: Kind
@@ -68,10 +68,14 @@ class BlockCost:
             before = after
         return found
 
+    @property
+    def joined(self) -> set[Kind]:
+        """The kinds that a part of kind ``output`` joins."""
+        return {part.kind for part in self.parts} - {"output"} or {"attention", "mlp"}
+
     def skippable(self, kinds: Collection[str]) -> tuple[str, ...]:
         """The parts that need not run where attention, cross-attention or MLP of these ``kinds`` do not."""
-        present = {part.kind for part in self.parts} - {"output"}
-        joined = present <= set(kinds)
+        joined = self.joined <= set(kinds)
         return tuple(part.name for part in self.parts if part.kind in kinds or (part.kind == "output" and joined))
 
     def blocks_of(self, other: BlockCost) -> float:

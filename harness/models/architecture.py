@@ -52,8 +52,9 @@ class Architecture:
 
     @property
     def configs(self) -> dict[str, Mapping[str, Any]]:
-        """The config of each part that has weights, and of the scheduler."""
-        return {name: config for name, (_, config) in self.parts.items()} | {"scheduler": dict(self.scheduler[1])}
+        """The config of each part that has weights, of the scheduler, and of the pipeline itself."""
+        parts = {name: config for name, (_, config) in self.parts.items()}
+        return parts | {"scheduler": dict(self.scheduler[1]), "pipeline": self.settings}
 
     @property
     def layers(self) -> int:

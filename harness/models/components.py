@@ -24,6 +24,7 @@ WEIGHTED = ("transformer", "vae", "text_encoder")  # how the names of components
 LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
 TOKENIZER_FILE = "tokenizer.json"  # alone it holds the whole vocabulary
 TOKENIZER_SETTINGS = "tokenizer_config.json"  # the longest text, and which tokens begin, end and fill one
+PROCESSORS = {"PixtralProcessor"}  # of texts and images: prompts need only its tokenizer, and the processor needs torchvision
 RESERVE = 0.1  # of a text encoder's rows that its tokenizer need not use: T5 has 32,128 for 32,100 tokens
 # a table for captions that diffusers kept beside PixArt-alpha's weights up to 0.24, and never read
 UNUSED = {"caption_projection.y_embedding"}
@@ -47,7 +48,7 @@ def tokenizers(folder: Path) -> dict[str, Any]:
 
 
 def _class(library: str, name: str) -> Any:
-    return getattr(LIBRARIES[library], name)
+    return transformers.AutoTokenizer if name in PROCESSORS else getattr(LIBRARIES[library], name)
 
 
 def check_present(folder: Path) -> None:
@@ -90,7 +91,7 @@ def _check_class(folder: Path, name: str, kind: str) -> None:
 
 def check_tokenizer_files(folder: Path, kind: Any) -> None:
     """Raise :class:`ArtifactError` where a tokenizer's vocabulary or settings are missing: it would read every text alike."""
-    slow = sorted({name for name in kind.vocab_files_names.values() if name != TOKENIZER_FILE})
+    slow = sorted({name for name in getattr(kind, "vocab_files_names", {}).values() if name != TOKENIZER_FILE})
     present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     missing = [] if TOKENIZER_FILE in present else [name for name in slow or [TOKENIZER_FILE] if name not in present]
     missing += [] if TOKENIZER_SETTINGS in present else [TOKENIZER_SETTINGS]
@@ -144,6 +145,19 @@ def _check_files(folder: Path) -> None:
         raise ValueError(f"a half-downloaded {folder.name}: {cut[0]} is not whole, and {len(cut) - 1} more")
 
 
+def assemble(folder: Path, models: Mapping[str, Any]) -> Any:
+    """The pipeline of a folder from its ``models``, its other components read. Raises :class:`ArtifactError` on damaged ones."""
+    index, made = check_index(folder), dict(models)
+    for name, kind in other_components(folder).items():
+        with reading(f"a {kind.__name__} in {folder / name}", "restore or download the folder again"):
+            made[name] = kind.from_pretrained(folder / name, local_files_only=True)
+    kind = getattr(diffusers, index["_class_name"])
+    known = inspect.signature(kind.__init__).parameters.keys() & index.keys() - made.keys()
+    settings = {name: None if index[name] == [None, None] else index[name] for name in known}
+    with reading(f"the components of a {kind.__name__} in {folder}", "restore or download the folder again"):
+        return kind(**made, **settings)
+
+
 def check_tokenizers(pipe: Any, folder: Path) -> None:
     """Raise :class:`ArtifactError` where a loaded tokenizer is not its text encoder's."""
     for name in (name for name in pipe.components if name.startswith("tokenizer")):
@@ -160,14 +174,21 @@ def check_tokenizers(pipe: Any, folder: Path) -> None:
             )
 
 
+def table_of_positions(config: Any) -> int:
+    """How many positions a text encoder has learned; 0 where it rotates by them, or is told only distances."""
+    told = config.get_text_config()
+    rotates = getattr(told, "rope_parameters", None) is not None
+    return 0 if rotates else int(getattr(told, "max_position_embeddings", None) or 0)
+
+
 def _misfit(tokenizer: Any, config: Any) -> str:
     """In words, what of a tokenizer does not fit the settings of its text encoder."""
-    highest, rows = max(tokenizer.get_vocab().values(), default=-1), int(config.vocab_size)
+    highest, rows = max(tokenizer.get_vocab().values(), default=-1), int(config.get_text_config().vocab_size)
     if highest >= rows:
         return f"a vocabulary that goes up to token {highest:,}, where the text encoder has {rows:,} rows"
     if highest + 1 < rows * (1 - RESERVE):
         return f"a vocabulary of {highest + 1:,} tokens, where the text encoder has {rows:,} rows"
-    positions = getattr(config, "max_position_embeddings", None)
+    positions = table_of_positions(config)
     if positions and tokenizer.model_max_length > positions:
         return f"a limit of {tokenizer.model_max_length:g} tokens, where the text encoder has {positions} positions"
     if config.model_type != "t5":  # settings of CLIP's end and padding tokens were published wrong, and are not used

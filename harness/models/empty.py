@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from harness.config.spec import ExperimentSpec, is_random
-from harness.models.components import weighted_components
+from harness.models.components import assemble, weighted_components
 from harness.models.loading import Located, locate_weights, pipeline_of, transformer_class
 from harness.models.random_weights import DTYPES, find_architecture
 from harness.models.reading import offline
@@ -37,8 +36,7 @@ def _empty_pipe(spec: ExperimentSpec) -> tuple[Any, Located | None]:
     located = locate_weights(spec, complete=False)
     with offline():
         models = {name: _empty(located, name, kind, dtype) for name, kind in weighted_components(located.folder).items()}
-        folder = located.folder
-        return diffusers.DiffusionPipeline.from_pretrained(str(folder), local_files_only=True, **models), located
+        return assemble(located.folder, models), located
 
 
 def _empty(located: Located, name: str, kind: Any, dtype: torch.dtype) -> nn.Module:

@@ -19,7 +19,7 @@ from harness.cost.memory import Offload
 from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, NotMeasured, UsageError
 from harness.hub import PREFIX, fetch_model
-from harness.models.components import check_present, check_tokenizers, load_weighted, other_components, weighted_components
+from harness.models.components import assemble, check_present, check_tokenizers, load_weighted, weighted_components
 from harness.models.families.base import Described, Family, backbone_of
 from harness.models.families.table import families, family_of
 from harness.models.random_weights import DTYPES, describe, find_architecture
@@ -120,7 +120,8 @@ def describe_folder(located: Located, height: int = 0, width: int = 0) -> Descri
                 configs[part.name] = read_settings(part / name)
     with reading(f"transformer/config.json in {located.transformer.parent}", "restore the folder"):
         configs["transformer"] = read_settings(located.transformer / "config.json")
-    return Described(check_index(folder)["_class_name"], configs, limits, height, width)
+    configs["pipeline"] = check_index(folder)
+    return Described(configs["pipeline"]["_class_name"], configs, limits, height, width)
 
 
 def checked_guidance(family: Family, model: Described, spec: ExperimentSpec) -> Guidance:
@@ -129,7 +130,7 @@ def checked_guidance(family: Family, model: Described, spec: ExperimentSpec) -> 
     guidance = family.guidance(model.configs, spec.guidance, spec.true_guidance)
     unused = {
         "true_guidance": spec.true_guidance != 1 and guidance == family.guidance(model.configs, spec.guidance, 1.0),
-        "negative_prompt": bool(spec.negative_prompt) and (family.task == "class" or not guidance.on),
+        "negative_prompt": bool(spec.negative_prompt) and not (family.negative and family.task == "text" and guidance.on),
     }
     for name in (name for name, is_unused in unused.items() if is_unused):
         expected = f"no {name} where {family.title} does not use it: at guidance {spec.guidance:g}"
@@ -237,11 +238,7 @@ def read_pipeline(located: Located, dtype: torch.dtype) -> Any:
             check_part(own_folder)
     with offline():
         made = {name: _load_component(located, name, kind, dtype) for name, kind in weighted_components(folder).items()}
-        for name, kind in other_components(folder).items():
-            with reading(f"a {kind.__name__} in {folder / name}", "restore or download the folder again"):
-                made[name] = kind.from_pretrained(folder / name, local_files_only=True)
-        with reading(f"the other components of the pipeline in {folder}", "restore or download the folder again"):
-            pipe = diffusers.DiffusionPipeline.from_pretrained(str(folder), local_files_only=True, **made)
+        pipe = assemble(folder, made)
     check_tokenizers(pipe, folder)
     return pipe
 

@@ -30,6 +30,7 @@ CLASSES = {  # what the parts of a pipeline may be; a new family may need more
     "diffusers": {
         *("DiTTransformer2DModel", "PixArtTransformer2DModel", "Transformer2DModel", "SD3Transformer2DModel"),
         *("FluxTransformer2DModel", "SanaTransformer2DModel", "QwenImageTransformer2DModel", "ZImageTransformer2DModel"),
+        *("Flux2Transformer2DModel", "AutoencoderKLFlux2"),
         *("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "AutoencoderKLQwenImage"),
         *("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LCMScheduler", "DEISMultistepScheduler", "HeunDiscreteScheduler"),
         *("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler", "SASolverScheduler"),
@@ -40,6 +41,7 @@ CLASSES = {  # what the parts of a pipeline may be; a new family may need more
         *("T5EncoderModel", "T5Tokenizer", "T5TokenizerFast", "CLIPTextModel", "CLIPTextModelWithProjection"),
         *("CLIPTokenizer", "CLIPTokenizerFast", "CLIPImageProcessor", "Gemma2Model", "GemmaTokenizer", "GemmaTokenizerFast"),
         *("Qwen2_5_VLForConditionalGeneration", "Qwen2Tokenizer", "Qwen2TokenizerFast", "Qwen3Model", "Qwen3ForCausalLM"),
+        *("Mistral3ForConditionalGeneration", "PixtralProcessor", "LlamaTokenizer", "LlamaTokenizerFast"),
     },
 }
 CODE = {"auto_map", "quantization_config", "custom_pipelines", "trust_remote_code", "base_model_name_or_path"}

@@ -80,3 +80,88 @@ def gemma_encoder(width: int, heads: int, feed_forward: int) -> tuple[str, dict[
         "num_key_value_heads": heads // 2,
         "head_dim": 256,
     }
+
+
+QWEN_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+QWEN_WORDS = (  # of the instruction that Qwen-Image puts before a prompt, and cuts off again as 34 tokens
+    *("system", "Describe", "Ġthe", "Ġimage", "Ġby", "Ġdetailing", "Ġcolor", "Ġshape", "Ġsize", "Ġtexture", "Ġquantity", "Ġtext"),
+    *("Ġspatial", "Ġrelationships", "Ġof", "Ġobjects", "Ġand", "Ġbackground", "user", "assistant"),
+)
+_STARTS = dict.fromkeys(word[:end] for word in QWEN_WORDS for end in range(2, len(word) + 1))
+QWEN_VOCABULARY = len(QWEN_SPECIAL) + 2 + len(CHARACTERS) + len(_STARTS)
+QWEN_CHAT = (  # of Qwen 3 for one message, which may think
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def qwen_tokenizer(tokens: int) -> Any:
+    """A Qwen 2 tokenizer, which Qwen 3 has too, that knows characters and the words around a prompt."""
+    from transformers import Qwen2Tokenizer
+
+    words = [*QWEN_SPECIAL, "Ġ", "Ċ", *CHARACTERS, *_STARTS]
+    merges = [(start[:-1], start[-1]) for start in _STARTS]
+    tokenizer = Qwen2Tokenizer(vocab={word: i for i, word in enumerate(words)}, merges=merges, model_max_length=tokens)
+    tokenizer.add_special_tokens({"additional_special_tokens": QWEN_SPECIAL[1:]})
+    tokenizer.chat_template = QWEN_CHAT
+    return tokenizer
+
+
+def qwen_text(width: int, heads: int, groups: int, feed_forward: int, layers: int = 2) -> dict[str, Any]:
+    """What the language models of Qwen 2.5 and Qwen 3 have in common."""
+    return {
+        "vocab_size": QWEN_VOCABULARY,
+        "hidden_size": width,
+        "intermediate_size": feed_forward,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": groups,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+    }
+
+
+MISTRAL_CHAT = (  # what its user says, as FLUX.2 puts it
+    "{% for message in messages %}{% if message.role == 'user' %}"
+    "{% for part in message.content %}{{ part.text }}{% endfor %}{% endif %}{% endfor %}"
+)
+
+
+def mistral_tokenizer(tokens: int) -> Any:
+    """A Mistral tokenizer that knows characters only, and a conversation as what its user says."""
+    from transformers import LlamaTokenizer
+
+    vocabulary = {word: i for i, word in enumerate(["<unk>", "<s>", "</s>", "<pad>", "▁", *CHARACTERS])}
+    tokenizer = LlamaTokenizer(vocab=vocabulary, merges=[], pad_token="<pad>", model_max_length=tokens)
+    tokenizer.chat_template = MISTRAL_CHAT
+    return tokenizer
+
+
+def qwen3_encoder(
+    width: int, heads: int, key_heads: int, head_width: int, feed_forward: int, layers: int
+) -> tuple[str, dict[str, Any]]:
+    """The class's name and the config of a Qwen3 with fewer ``layers`` (4B: width 2560, 36 layers; 8B: 4096, 36)."""
+    return "Qwen3ForCausalLM", {**qwen_text(width, heads, key_heads, feed_forward, layers), "head_dim": head_width}
+
+
+def mistral_encoder(
+    width: int, heads: int, key_heads: int, head_width: int, feed_forward: int, layers: int
+) -> tuple[str, dict[str, Any]]:
+    """The class's name and the config of a Mistral Small 3 with fewer ``layers`` (24B: width 5120, 40 layers). Its part for
+    images, which prompts do not use, is tiny."""
+    vision = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    text = {
+        "model_type": "mistral",
+        "vocab_size": 5 + len(CHARACTERS),
+        "hidden_size": width,
+        "intermediate_size": feed_forward,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": key_heads,
+        "head_dim": head_width,
+    }
+    return "Mistral3ForConditionalGeneration", {
+        "text_config": text,
+        "vision_config": {"model_type": "pixtral", "image_size": 16, "patch_size": 4, **vision},
+    }

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.errors import ArtifactError
+from harness.models.components import table_of_positions
 from harness.sampling.pipeline import Pipeline
 from harness.text import cut_note
 
-KINDS = {"t5": "T5", "clip_text_model": "CLIP"}  # transformers' names of text encoders, and what they are called
+KINDS = {  # transformers' names of text encoders, and what they are called
+    **{"t5": "T5", "clip_text_model": "CLIP", "qwen2_5_vl": "Qwen2.5-VL", "qwen3": "Qwen3", "mistral3": "Mistral"},
+}
 
 
 def caption_notes(pipeline: Pipeline, prompts: Sequence[str]) -> list[str]:
@@ -17,13 +20,14 @@ def caption_notes(pipeline: Pipeline, prompts: Sequence[str]) -> list[str]:
 
     Raises :class:`ArtifactError` where a tokenizer makes the same tokens of all prompts.
     """
-    distinct = [_as_read(pipeline.pipe, prompt) for prompt in dict.fromkeys(prompts)]
+    distinct = [_as_read(pipeline, prompt) for prompt in dict.fromkeys(prompts)]
     notes = []
     for name in (name for name in pipeline.pipe.components if name.startswith("tokenizer")):
         part = name.replace("tokenizer", "text_encoder")
         tokenizer, encoder = pipeline.pipe.components[name], pipeline.pipe.components.get(part)
         if tokenizer is None or encoder is None:
             continue
+        tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # of a processor of texts and images
         tokens: list[list[int]] = tokenizer(distinct, truncation=False).input_ids
         if len({prompt.casefold() for prompt in distinct}) > 1 and len(set(map(tuple, tokens))) == 1:
             raise ArtifactError(
@@ -39,16 +43,18 @@ def caption_notes(pipeline: Pipeline, prompts: Sequence[str]) -> list[str]:
 
 def longest_text(pipeline: Pipeline, tokenizer: Any, encoder: Any, prompts: Sequence[str]) -> int:
     """How many tokens of a prompt an encoder reads: its table of positions, or what the pipeline asks for."""
-    positions = getattr(encoder.config, "max_position_embeddings", None)
+    positions = table_of_positions(encoder.config)
     if positions:
-        return min(int(positions), int(tokenizer.model_max_length))
+        return min(positions, int(tokenizer.model_max_length))
     asked = pipeline.family.arguments(pipeline, prompts[:1]).get("max_sequence_length")
     return int(asked or pipeline.caption_tokens or tokenizer.model_max_length)
 
 
-def _as_read(pipe: Any, prompt: str) -> str:
-    """A prompt as the pipeline gives it to its tokenizers: PixArt's writes small letters."""
-    return str(pipe._text_preprocessing(prompt)[0]) if hasattr(pipe, "_text_preprocessing") else prompt
+def _as_read(pipeline: Pipeline, prompt: str) -> str:
+    """A prompt as the pipeline gives it to its tokenizers: PixArt's writes small letters, others put it into a conversation."""
+    pipe = pipeline.pipe
+    text = str(pipe._text_preprocessing(prompt)[0]) if hasattr(pipe, "_text_preprocessing") else prompt
+    return pipeline.family.written(pipe, text)
 
 
 def _unknown_note(tokens: Sequence[Sequence[int]], tokenizer: Any, who: str) -> str:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
+import transformers.masking_utils
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -88,6 +89,7 @@ def rehearse(
     with ExitStack() as stack:
         stack.enter_context(_fused_attention())
         stack.enter_context(unmasked(pipeline.pipe))
+        stack.enter_context(pipeline.family.without_numbers(pipeline))
         stack.enter_context(_stages(pipeline, seen, found, CALLS if method else 0))
         stack.enter_context(seen)
         stack.enter_context(told)
@@ -151,8 +153,10 @@ def _fused_attention() -> Iterator[None]:
 
 @contextmanager
 def unmasked(pipe: Any) -> Iterator[None]:
-    """Text encoders look whether their mask hides anything, which a tensor without numbers cannot say."""
+    """Text encoders look whether their mask hides anything, or a row holds several texts, which a tensor without numbers cannot
+    say."""
     with ExitStack() as stack:
+        stack.enter_context(patched(transformers.masking_utils, "find_packed_sequence_indices", lambda position_ids: None))
         for encoder in text_encoders(pipe).values():
             stack.enter_context(patched(encoder, "forward", _without_mask(encoder.forward)))
         yield

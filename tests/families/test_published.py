@@ -53,6 +53,19 @@ def sana(config: Config) -> dict[str, Any]:
     }
 
 
+def flux2(config: Config) -> dict[str, Any]:
+    """64 x 64 packed tokens, and 512 of Mistral or Qwen3."""
+    tokens, caption = 64 * 64, 512
+    return {
+        "hidden_states": torch.empty(1, tokens, 128),
+        "encoder_hidden_states": torch.empty(1, caption, config["joint_attention_dim"]),
+        "timestep": torch.empty(1),
+        "img_ids": torch.empty(1, tokens, 4),
+        "txt_ids": torch.empty(1, caption, 4),
+        "guidance": torch.empty(1) if config["guidance_embeds"] else None,
+    }
+
+
 PUBLISHED = {  # parameters of the published transformers, and what a call of one gets
     "sd3-medium": (2_028_328_000, sd3),
     "sd3.5-medium": (2_243_171_520, sd3),
@@ -60,6 +73,9 @@ PUBLISHED = {  # parameters of the published transformers, and what a call of on
     "flux.1-dev": (11_901_408_320, flux),
     "flux.1-schnell": (11_891_178_560, flux),
     "sana-1.6b-1024": (1_604_462_752, sana),
+    "flux.2-dev": (32_223_281_152, flux2),
+    "flux.2-klein-4b": (3_875_544_576, flux2),
+    "flux.2-klein-base-9b": (9_078_581_248, flux2),
 }
 PRESETS = [name for name in preset_names() if name in ARCHITECTURES and name in PUBLISHED]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from harness.sampling.process import mu_of, shift_of
 MIDDLE_STEPS = 20  # for which a shift is told where it depends on the step count
 State = tuple[torch.Tensor, ...]  # what goes from block to block, [rows, tokens, width] each: image stream, then caption's if any
 Conditioning = dict[str, Any]  # every other argument of a block
-Configs = Mapping[str, Mapping[str, Any]]  # the config.json of each part of a pipeline, by the part's name
+Configs = Mapping[str, Mapping[str, Any]]  # the config.json of each part of a pipeline by its name; "pipeline": its own settings
 
 
 _ARGUMENTS: dict[type, tuple[str, ...]] = {}
@@ -186,13 +187,16 @@ class Family:
     ``guidance``: from the pipeline's configs, the scale of the preset and its ``true_guidance``. ``arguments``: of a call of the
     pipeline, beside steps, noise and size. ``caption_tokens``: the longest caption, 0 for class labels. ``latent``: the shape of
     one image's noise as the scheduler steps it, a grid [channels, height, width] or packed [tokens, channels]. ``geometry``:
-    what everything costs. ``conditioning_at``: the arguments of a block that depend on the time, at the times [rows] of the
-    scheduler, for the model's call that they belong to. ``sigmas``: what the pipeline of a flow-matching model passes to its
-    scheduler for a step count, before any shift; None: nothing. ``mu``: what it tells a scheduler that shifts by resolution,
-    from the scheduler's config, the image's tokens and the steps. ``fits``: which settings of its parts must agree with the
-    transformer's, as (part, its setting, the transformer's); ``expects``: settings of the transformer that these facts hold for.
+    what everything costs. ``conditioning_at``: the arguments of blocks that depend on the time, at the times [rows] of the
+    scheduler, for the model's call that they belong to; a block takes those of its kind. ``sigmas``: what the pipeline of a
+    flow-matching model passes to its scheduler for a step count, before any shift; None: nothing. ``mu``: what it tells a
+    scheduler that shifts by resolution, from the scheduler's config, the image's tokens and the steps. ``fits``: which settings
+    of its parts must agree with the transformer's, as (part, its setting, the transformer's); ``expects``: settings of the
+    transformer that these facts hold for.
     ``usual``: what a run without a preset takes, from the pipeline's configs. ``side``: height and width of its images in pixels
-    where none is asked for; ``any_size``: whether another may be.
+    where none is asked for; ``any_size``: whether another may be. ``negative``: whether a negative prompt may be, too.
+    ``written``: a prompt as a diffusers pipeline gives it to its tokenizers, where it puts it into a conversation.
+    ``without_numbers``: a context in which the code of a pipeline (harness.sampling.pipeline) reads no number of a tensor.
     ``patches``: the side of a token in a grid of latents (0: they are packed, one vector a token) and their channels.
     ``architectures``: published ones, for ``random:NAME``. ``tiny``: what makes any of these small, for ``random:NAME:tiny``.
     """
@@ -216,6 +220,9 @@ class Family:
     side: Callable[[Described], int] = lambda model: int(model.transformer["sample_size"]) * model.scale
     usual: Callable[[Configs], Usual] = lambda configs: Usual(20, 4.5)
     any_size: bool = True
+    negative: bool = True
+    written: Callable[[Any, str], str] = lambda pipe, prompt: prompt
+    without_numbers: Callable[[Any], AbstractContextManager[None]] = lambda pipeline: nullcontext()
     patches: Callable[[Mapping[str, Any]], tuple[int, int]] = lambda config: (config["patch_size"], config["in_channels"])
     architectures: Mapping[str, Architecture] = field(default_factory=dict)
     tiny: Tiny = field(default_factory=Tiny)

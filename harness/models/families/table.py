@@ -9,11 +9,11 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from harness.errors import ArtifactError
-from harness.models.families import dit, flux, pixart, sana, sd3
+from harness.models.families import dit, flux, flux2, flux2_klein, pixart, sana, sd3
 from harness.models.families.base import Described, Family
 
 GROUP = "ilf_bench.families"  # entry points: a name, and the FAMILY of a module of another package
-BUILT_IN = (dit.FAMILY, pixart.FAMILY, sd3.FAMILY, flux.FAMILY, sana.FAMILY)
+BUILT_IN = (dit.FAMILY, pixart.FAMILY, sd3.FAMILY, flux.FAMILY, sana.FAMILY, flux2.FAMILY, flux2_klein.FAMILY)
 
 
 @cache
@@ -55,6 +55,7 @@ def described(pipe: Any, height: int = 0, width: int = 0) -> Described:
     parts = {name: part for name, part in pipe.components.items() if part is not None}
     configs = {name: _settings(part.config) for name, part in parts.items() if hasattr(part, "config")}
     limits = {name: int(part.model_max_length) for name, part in parts.items() if hasattr(part, "model_max_length")}
+    configs["pipeline"] = {name: value for name, value in pipe.config.items() if name not in pipe.components}
     return Described(type(pipe).__name__, configs, limits, height, width)
 
 

@@ -38,7 +38,7 @@ def is_told(architecture: Architecture) -> bool:
     return bool(architecture.configs["transformer"].get("use_additional_conditions"))
 
 
-WITHOUT_GUIDANCE = ("flux.1-dev", "flux.1-schnell")  # dev reads its scale as an embedding
+WITHOUT_GUIDANCE = ("flux.1-dev", "flux.1-schnell", "flux.2-dev", "flux.2-klein-4b")  # dev reads its scale as an embedding
 
 
 def shrunk(architecture: Architecture) -> Architecture:

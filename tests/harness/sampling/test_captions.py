@@ -47,7 +47,9 @@ def test_what_is_cut_is_not_read(folders: dict[str, Path]) -> None:
 def test_each_encoder_counts_for_itself(tmp_path: Path) -> None:
     pipe = StableDiffusion3Pipeline.from_pretrained(save_sd3(tmp_path / "sd3"))
     pipeline: Any = SimpleNamespace(pipe=pipe, caption_tokens=0)
-    pipeline.family = SimpleNamespace(arguments=lambda pipeline, prompts: {"max_sequence_length": 4})
+    pipeline.family = SimpleNamespace(
+        arguments=lambda pipeline, prompts: {"max_sequence_length": 4}, written=lambda pipe, prompt: prompt
+    )
     assert caption_notes(pipeline, [SHORT]) == []
     assert caption_notes(pipeline, [SHORT, LONG, LONG]) == [
         "1 of 2 prompts is cut at 16 tokens by the CLIP of text_encoder",
