@@ -5,13 +5,16 @@
 # make test-slow     full-size models, coverage of intervals, processes of their own: tens of minutes, not part of the others
 # make metrics       installs the published metrics' packages into .venv-metrics (7 GB); the light core stays as it is
 # make test-metrics  runs the tests of the metrics there
+# make site   installs mkdocs into .venv-site and builds the documentation's site into build/site, with every warning an error
+# make test-site     builds the site, then checks its links, its search and its pages in Chromium
 # make lint   style, types and the direction of imports
 # make audit  looks the locked packages up in the public advisories; needs a network, and fails without one
-# make clean  removes both environments and every cache; runs/ stays
+# make clean  removes all environments and every cache; runs/ stays
 
 PYTHON ?= python3
 VENV ?= .venv
 VENV_METRICS ?= .venv-metrics
+VENV_SITE ?= .venv-site
 ARGS ?=
 CONSTRAINTS := constraints/light-cpu.txt
 FULL := constraints/full-metrics.txt
@@ -20,6 +23,8 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/$(PIP) --constraint $(CONSTRAINTS)
 LOCK := constraints/ci.lock
 FULL_LOCK := constraints/full-metrics.lock
+SITE_CONSTRAINTS := constraints/site.txt
+SITE_LOCK := constraints/site.lock
 
 # Takes only files whose SHA-256 is in a lock, pip and setuptools first, which then build what has no wheel.
 define locked # environment, lock
@@ -29,10 +34,10 @@ define locked # environment, lock
 	$(1)/bin/$(PIP) --no-build-isolation --no-deps --editable .
 endef
 # The long suites, one marker of pytest each. `make test` leaves them out; each runs in a process of its own.
-LONG := slow simulated families documents notebooks
+LONG := slow simulated families documents notebooks site
 SHORT := not gpu and not weights$(foreach suite,$(LONG), and not $(suite))
 
-.PHONY: run test test-all $(LONG:%=test-%) metrics test-metrics lint audit clean
+.PHONY: run test test-all $(LONG:%=test-%) metrics test-metrics site lint audit clean
 
 run: $(VENV)/.core
 	$(BIN)/ilf-bench run $(ARGS)
@@ -40,7 +45,7 @@ run: $(VENV)/.core
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q --durations=10 -m "$(SHORT)" $(ARGS)
 
-test-all: test test-families test-documents test-simulated test-notebooks test-metrics
+test-all: test test-families test-documents test-simulated test-notebooks test-site test-metrics
 
 $(LONG:%=test-%): test-%: $(VENV)/.dev
 	$(BIN)/python -m pytest -q --durations=5 -m "$* and not gpu and not weights" $(ARGS)
@@ -49,6 +54,11 @@ metrics: $(VENV_METRICS)/.installed
 
 test-metrics: metrics
 	$(VENV_METRICS)/bin/python -m pytest -q --disable-warnings --durations=5 -m "not gpu and not weights" tests/metrics $(ARGS)
+
+test-site: site
+
+site: $(VENV_SITE)/.installed
+	NO_MKDOCS_2_WARNING=1 $(VENV_SITE)/bin/python -m mkdocs build --strict --quiet --config-file website/mkdocs.yml
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -63,7 +73,7 @@ audit: | $(VENV)/.created
 		|| { echo "NOT AUDITED: the advisories could not be read, or one of them names a package above" >&2; exit 1; }
 
 clean:
-	rm -rf $(VENV) $(VENV_METRICS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) $(VENV_METRICS) $(VENV_SITE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: written when an installation has succeeded, so that a second call does not repeat it and a cut one does.
@@ -79,6 +89,10 @@ $(VENV)/.core: pyproject.toml $(CONSTRAINTS) | $(VENV)/.created
 $(VENV)/.dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/.created
 	$(if $(LOCKED),$(call locked,$(VENV),$(LOCK)),$(INSTALL) --editable ".[dev]")
 	touch $(VENV)/.core $@
+
+$(VENV_SITE)/.installed: pyproject.toml $(SITE_CONSTRAINTS) | $(VENV_SITE)/.created
+	$(if $(LOCKED),$(call locked,$(VENV_SITE),$(SITE_LOCK)),$(VENV_SITE)/bin/$(PIP) --quiet --constraint $(SITE_CONSTRAINTS) --editable ".[site]")
+	touch $@
 
 $(VENV_METRICS)/.installed: pyproject.toml $(FULL) | $(VENV_METRICS)/.created
 	$(if $(LOCKED),$(call locked,$(VENV_METRICS),$(FULL_LOCK)),$(metrics-by-version))

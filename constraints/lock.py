@@ -1,8 +1,9 @@
 """Print a lock file with hashes, in an environment of its own: ``python constraints/lock.py light > constraints/ci.lock``.
 
 It asks pip what it would install under a file of constraints, and writes down each file's version and SHA-256, pip's own among
-them. ``light`` is the light core with the developer's tools, ``full`` the published metrics with them (full-metrics.lock), and
-another name the environment of a scorer command (metrics/command/environments/NAME/requirements.txt, from its requirements.in).
+them. ``light`` is the light core with the developer's tools, ``full`` the published metrics with them (full-metrics.lock),
+``site`` the light core with what builds the documentation's site (site.lock), and another name the environment of a scorer
+command (metrics/command/environments/NAME/requirements.txt, from its requirements.in).
 The hashes are of the files that this Python, this platform and this index get.
 """
 
@@ -23,6 +24,7 @@ ENVIRONMENTS = ROOT / "metrics" / "command" / "environments"
 LOCKS = {
     "light": ("ci.lock", "light-cpu.txt", "dev", (), "With the CPU build of torch."),
     "full": ("full-metrics.lock", "full-metrics.txt", "metrics,dev", ("image-reward==1.5", "fairscale==0.4.13"), ""),
+    "site": ("site.lock", "site.txt", "site", (), "With the CPU build of torch."),
 }
 
 

@@ -91,7 +91,10 @@ def test_report_pages_carry_a_content_security_policy(tmp_path: Path) -> None:
     assert "default-src 'none'" in html.unescape(policy) and "<b>x</b>" not in page
 
 
-@pytest.mark.parametrize(("pinned", "locked"), [("light-cpu.txt", "ci.lock"), ("full-metrics.txt", "full-metrics.lock")])
+LOCKS = [("light-cpu.txt", "ci.lock"), ("full-metrics.txt", "full-metrics.lock"), ("site.txt", "site.lock")]
+
+
+@pytest.mark.parametrize(("pinned", "locked"), LOCKS)
 def test_a_lock_holds_every_pin_and_hashes_alone(pinned: str, locked: str) -> None:
     """After a change of the pins: python constraints/lock.py light > constraints/ci.lock."""
     pins, lock = (
