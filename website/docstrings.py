@@ -9,7 +9,7 @@ import griffe
 from website.text import plain
 
 
-class PlainDocstrings(griffe.Extension):
+class PlainDocstrings(griffe.Extension):  # type: ignore[misc]  # unknown where mkdocs is not installed
     """For mkdocstrings: every docstring of an object as Markdown."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:

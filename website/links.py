@@ -30,9 +30,8 @@ def replaced(text: str, change: Callable[[str], str]) -> str:
 
 def targets(text: str, folder: str) -> list[str]:
     """Files and folders of the repository that a page in ``folder`` (relative to the root, "" for itself) links to."""
-    found: list[str] = []
-    replaced(text, lambda target: found.append(posixpath.normpath(posixpath.join(folder, target))) or target)
-    return found
+    found = [link[2] for part, is_prose in prose(text) if is_prose for link in LINK.finditer(part)]
+    return [posixpath.normpath(posixpath.join(folder, target)) for target in found]
 
 
 def site_name(root: Path, target: str) -> str:
