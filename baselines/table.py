@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from baselines.bottleneck import Bottleneck
+from baselines.budcache import BudCache
 from baselines.deepcache import DeepCache
 from baselines.delta_dit import DeltaDiT
 from baselines.encoder_propagation import EncoderPropagation
@@ -46,6 +47,7 @@ BASELINES: MethodTable = {
     "first-block": FirstBlockCache,
     "teacache": TeaCache,
     "magcache": MagCache,
+    "budcache": BudCache,
     "learning-to-cache": LearningToCache,
     "harmonica": HarmoniCa,
     "deediff": DeeDiff,

@@ -104,6 +104,7 @@ CACHES = (
     "first-block:9",
     "teacache:3.5",
     "magcache:0.5:retention=0.3",
+    "budcache:0.5",
 )
 OTHERS = ("t-gate:0.3", "t-stitch:fraction=0.5", "solver:dpm+++bottleneck:first=0.2")
 ILF = (

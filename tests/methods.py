@@ -53,6 +53,8 @@ THIRD_PARTY = (
 EXTRAS = ("cache-dit:9:front=1:warmup=1",)
 LOW_BIT = ("int8", "int8:float", "fp8")  # need torchao, and FP8 a GPU
 COMPOSED = (
+    "budcache:0.5",
+    "steps:5+budcache:0.6",
     "steps:3+solver:ddim",
     "steps:5+deepcache:interval=2",
     "steps:5+solver:unipc+magcache:0.5",
