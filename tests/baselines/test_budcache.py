@@ -11,7 +11,7 @@ from baselines.budcache import BudCache, Distance, Search, Steps
 from harness.errors import UsageError
 from harness.sampling.pipeline import Pipeline
 from harness.training.calibration import find
-from ilf_bench.testing import images
+from ilf_bench.testing import EVERY, images
 
 
 def every(steps: int, budget: int) -> list[Steps]:
@@ -56,12 +56,12 @@ def test_the_cost_is_known_before_the_search(pipeline: Pipeline, monkeypatch: py
     method, plan = BudCache(0.5), pipeline.plan()
     before = method.plan(plan)
     assert before.exact and before.block_evaluations == plan.block_evaluations / 2
-    plain = images(pipeline, (0,))
+    plain = images(pipeline, EVERY)
     with pipeline.counting() as counter, method.attach(pipeline):
-        assert counter.rows == 0 and not torch.equal(images(pipeline, (0,)), plain)
-        assert counter.rows == before.block_evaluations == method.plan(plan).block_evaluations
+        assert counter.rows == 0 and not torch.equal(images(pipeline, EVERY), plain)
+        assert counter.rows / len(EVERY) == before.block_evaluations == method.plan(plan).block_evaluations
     assert method.upfront_cost(plan.backbone).calibration_s > 0 and len(method.reads(plan)) == 1
-    assert torch.equal(images(pipeline, (0,)), plain)
+    assert torch.equal(images(pipeline, EVERY), plain)
 
 
 def test_a_budget_is_a_share() -> None:
