@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from harness.config.methods import parse_method
-from harness.config.spec import build_spec
+from harness.config.spec import ExperimentSpec, build_spec
 from harness.contracts import Method
 from harness.errors import NotMeasured
 from harness.models.architecture import Architecture
@@ -70,10 +70,14 @@ class Case:
 
     def open(self, folder: Path, **settings: Any) -> Pipeline:
         """The pipeline, read from a folder that :meth:`save` wrote as a run reads it."""
+        return load_pipeline(self.spec(folder, **settings))
+
+    def spec(self, folder: Path, **settings: Any) -> ExperimentSpec:
+        """What a run of that folder would be told."""
         side = {"height": self.tiny.asked, "width": self.tiny.asked}
         fixed = {"name": folder.name, "task": self.family.task, "pipeline": str(folder), "prompts": "x", "methods": ["full"]}
         told = {"metrics": [], "steps": 4, "guidance": 2.0, "solver": "checkpoint", "precision": "fp32", "device": "cpu"}
-        return load_pipeline(build_spec(fixed | told | side | self.settings | settings, "the study of families"))
+        return build_spec(fixed | told | side | self.settings | settings, "the study of families")
 
 
 CASES = {
@@ -89,6 +93,7 @@ CASES = {
     "FLUX.2-dev": Case("flux.2-dev", {"guidance": 4.0}),
     "FLUX.2-klein": Case("flux.2-klein-4b", {"guidance": 1.0}),
     "FLUX.2-klein-base": Case("flux.2-klein-base-9b", transformer={"num_layers": 1, "num_single_layers": 5}),
+    "Qwen-Image": Case("qwen-image"),
 }
 STEPS = ("steps:3", "spacing:1.5")
 SOLVERS = tuple(f"solver:{name}" for name in ("euler", "heun", "ddim", "dpm++", "unipc", "deis", "ghvb", "bdia", "evodiff"))
@@ -129,10 +134,6 @@ METHODS = (*STEPS, *SOLVERS, *CACHES, *OTHERS, *ILF, *THIRD_PARTY)
 FAST = ("solver:dpm++", "fora:3", "deepcache:interval=3:first=2:last=4", "first-block:9", "ilf:checkpoint={ilf}")
 
 MISSING = (
-    (
-        "Qwen-Image",
-        "two streams, packed latents, two calls and a norm rescale; captions are padded to the batch's longest",
-    ),
     ("Z-Image", "lists of latents instead of batches, negated output; guidance whose base is the conditional branch"),
     ("HunyuanImage 2.1", "two lists of blocks as FLUX.1 has; a second text encoder for glyphs, and a guider object of diffusers"),
     ("Lumina 2", "its refiners are no segments, as in Z-Image; one list of blocks on joined streams"),

@@ -148,7 +148,7 @@ def materialise(model: nn.Module, dtype: torch.dtype, generator: torch.Generator
 
 
 def _draw(shape: torch.Size, name: str, dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
-    if len(shape) == 1 and name == "weight":
+    if name == "gamma" or (len(shape) == 1 and name == "weight"):
         return torch.ones(shape, dtype=dtype)
     scale = 0.02 if len(shape) == 1 else shape[1:].numel() ** -0.5
     return torch.empty(shape, dtype=dtype).normal_(0, scale, generator=generator)

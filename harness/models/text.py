@@ -165,3 +165,25 @@ def mistral_encoder(
         "text_config": text,
         "vision_config": {"model_type": "pixtral", "image_size": 16, "patch_size": 4, **vision},
     }
+
+
+def qwen_vl_config(width: int, heads: int, groups: int, feed_forward: int, seeing: int, layers: int = 2) -> dict[str, Any]:
+    """The config of a Qwen 2.5 VL; ``seeing``: the width of the part that sees images, which has nothing to do here."""
+    pairs = width // heads // 2
+    sections = [pairs // 4, pairs * 3 // 8, pairs - pairs // 4 - pairs * 3 // 8]
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections}
+    sight = {"depth": layers, "hidden_size": seeing, "intermediate_size": seeing * 8 // 3, "num_heads": seeing // 80 or 2}
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    return {
+        "text_config": {**qwen_text(width, heads, groups, feed_forward, layers), "rope_parameters": rope},
+        "vision_config": {**sight, "out_hidden_size": width},
+        **dict.fromkeys(names, 0),
+    }
+
+
+TINY_QWEN_VL = qwen_vl_config(16, 2, 1, 32, seeing=16, layers=1)
+
+
+def qwen_vl_encoder() -> tuple[str, dict[str, Any]]:
+    """The class's name and the config of a Qwen 2.5 VL 7B, cut from 28 layers to two; the part that sees images too, from 32."""
+    return "Qwen2_5_VLForConditionalGeneration", qwen_vl_config(3584, 28, 4, 18944, seeing=1280)

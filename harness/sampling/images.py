@@ -32,7 +32,7 @@ class Decoded:
             with mixed:
                 output = decode(latents.to(vae.dtype), *args, **kwargs)
             whole = output[0] if isinstance(output, tuple) else output.sample
-            self.images, stand_in = whole, torch.zeros(*whole.shape[:2], 1, 1)
+            self.images, stand_in = still(whole), torch.zeros(*whole.shape[:-2], 1, 1)
             if isinstance(output, tuple):
                 return (stand_in, *output[1:])
             output.sample = stand_in
@@ -58,12 +58,17 @@ class Decoded:
         return pixels.permute(0, 3, 1, 2)
 
 
+def still(decoded: torch.Tensor) -> torch.Tensor:
+    """Images [B, 3, H, W] of what a decoder returns: one that also decodes videos gives each a dimension of one frame."""
+    return decoded[:, :, 0] if decoded.ndim == 5 else decoded
+
+
 SDXL_SCALING = 0.13025  # of the latents of SDXL's autoencoder, whose activations leave float16's range
 
 
 def overflows(vae: Any) -> bool:
     """Whether an autoencoder is known to overflow in float16."""
-    return abs(float(vae.config.scaling_factor) - SDXL_SCALING) < 1e-6
+    return abs(float(vae.config.get("scaling_factor", 1.0)) - SDXL_SCALING) < 1e-6
 
 
 def set_decoder(vae: Any, dtype: str, tiled: bool) -> str:

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from harness.contracts import Method
 from harness.cost.memory import Footprint
 from harness.sampling.encoded import text_encoders
+from harness.sampling.images import still
 from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 
@@ -129,7 +130,7 @@ def _stages(pipeline: Pipeline, seen: Allocations, found: dict[str, int], calls:
             raise _Ended
         kept = decode(*args, **kwargs)
         image = kept[0] if isinstance(kept, tuple) else kept.sample
-        pixels = (image / 2 + 0.5).clamp(0, 1).float()
+        pixels = (still(image) / 2 + 0.5).clamp(0, 1).float()
         (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
         found["decode"] = seen.stage()
         raise _Ended

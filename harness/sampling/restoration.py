@@ -150,7 +150,13 @@ def _attributes(path: str, module: nn.Module) -> Iterator[tuple[str, object]]:
         if isinstance(value, dict):
             yield from ((f"{path}.{name}[{key!r}]", each) for key, each in value.items())
         else:
-            yield f"{path}.{name}", value
+            yield f"{path}.{name}", _snapshot(value)
+
+
+def _snapshot(value: object) -> object:
+    """A list of plain values as a tuple of them: an autoencoder makes new lists at every call, and a list can change in place."""
+    plain = isinstance(value, list) and all(isinstance(item, PLAIN) for item in value)
+    return ("list", *value) if plain else value  # type: ignore[misc]
 
 
 def _torch_settings() -> dict[str, Any]:

@@ -8,8 +8,10 @@ from torch import nn
 
 
 def settle(pipe: Any) -> None:
-    """Give the models of a diffusers pipeline the hooks and registries that diffusers and transformers would add when they are
-    first called. They do nothing by themselves."""
+    """Give the models of a diffusers pipeline the hooks, registries and empty caches that diffusers and transformers would add
+    when they are first called. They do nothing by themselves."""
+    if hasattr(pipe.vae, "clear_cache"):
+        pipe.vae.clear_cache()
     for part in pipe.components.values():
         if isinstance(part, nn.Module):
             if hasattr(part, "cache_context"):

@@ -10,9 +10,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.errors import NotMeasured
+from harness.execution.fitting import predict, predict_methods
+from harness.models.families.base import ModelCall
 from harness.models.random_weights import describe
-from harness.sampling.pipeline import Pipeline
+from harness.sampling.branches import Told
+from harness.sampling.patching import patched
+from harness.sampling.pipeline import Pipeline, without_variances
 from harness.sampling.restoration import Restoration
+from harness.sampling.sites import Predict, model_changed
 from ilf_bench.testing import EVERY, images
 from studies.families import ARCHITECTURES, CASES, FAST, LEARNED, METHODS, WORDS, Opened, recorded, why_not
 
@@ -20,7 +25,8 @@ FLOW = [name for name in CASES if name not in ("DiT", "PixArt-alpha", "PixArt-Si
 
 
 def forward_macs(pipeline: Pipeline) -> int:
-    """Multiply-accumulates of the transformer on one image and one guidance branch, as torch counts those of its first call."""
+    """Multiply-accumulates of the transformer on one image and one guidance branch, as torch counts those of its first call. The
+    caption is as long as it can be."""
     counted: list[int] = []
     forward = pipeline.transformer.forward
 
@@ -33,7 +39,7 @@ def forward_macs(pipeline: Pipeline) -> int:
     pipeline.transformer.requires_grad_(False)  # torch's counter hooks itself to the gradients of all inputs that have one
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline.transformer, "forward", call)
-        pipeline.generate(list(WORDS[:1]), 0, [0])
+        pipeline.generate([WORDS[0] if pipeline.is_class_conditional else " ".join(WORDS * 20)], 0, [0])
     return counted[0] // pipeline.guidance.rows
 
 
@@ -132,6 +138,70 @@ def test_untrained_feedback_of_zero_scale_is_the_backbone_bit_for_bit(families: 
     )
     with attached:
         assert torch.equal(images(pipeline, EVERY), plain)
+
+
+@pytest.mark.parametrize("name", FLOW)
+def test_a_training_step_reaches_every_weight_of_the_feedback_module(families: dict[str, Opened], name: str) -> None:
+    """Towards the flow from one clean image to one noise, at a time of its own for each row."""
+    from ilf.checkpoint import load_module
+    from ilf.loop import InnerLoop
+    from ilf.module import Transition
+
+    pipeline, noise = families[name].pipeline, torch.randn(2, *families[name].pipeline.latent_shape)
+    told, module = Told(pipeline), load_module(families[name].module).train()
+    with told.listening():
+        images(pipeline, [0, 1])
+    pipeline.transformer.requires_grad_(False)
+    weights = [weight for weight in module.requires_grad_(True).parameters() if weight.numel()]
+    clean, t, ones = torch.randn_like(noise), torch.tensor([800.0, 400.0]), torch.ones(2)
+    sample = torch.lerp(clean, noise, t.view(2, *[1] * (noise.ndim - 1)) / 1000)
+    conditioning, loop = {**told.branches[0], **told.common}, InnerLoop(pipeline.transformer, pipeline.family, module)
+    loop.call = ModelCall(sample, pipeline.family.call.time(t), conditioning)
+    loop.transition = Transition(t, t - 100, t + 100, sample, sample, (0 * ones).bool(), ones)
+    with loop.hooked():
+        (pipeline.predict(sample, t, conditioning) - (noise - clean)).square().mean().backward()
+    assert weights and all(weight.grad is not None and weight.grad.isfinite().all() for weight in weights)
+    before = [weight.detach().clone() for weight in weights]
+    torch.optim.SGD(weights, lr=1.0).step()
+    assert sum(not torch.equal(a, b) for a, b in zip(before, weights, strict=True)) > len(weights) // 2
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_guidance_makes_of_both_branches_what_the_pipeline_gives_its_scheduler(families: dict[str, Opened], name: str) -> None:
+    pipeline, given = families[name].pipeline, list[torch.Tensor]()
+    answers: list[torch.Tensor] = []
+    step = pipeline.pipe.scheduler.step
+
+    def seen(output: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        given.append(output)
+        return step(output, *args, **kwargs)
+
+    def heard(predict: Predict, call: ModelCall) -> torch.Tensor:
+        answers.append(without_variances(predict(call), call.sample))
+        return predict(call)
+
+    with patched(pipeline.pipe.scheduler, "step", seen), model_changed(pipeline.transformer, pipeline.family, heard):
+        images(pipeline, [0, 1])
+    guidance, calls = pipeline.guidance, len(answers) // len(given)
+    for number, output in enumerate(given):
+        first, *second = answers[number * calls : (number + 1) * calls]
+        conditional, null = (first, second[0]) if second else guidance.halves(first)
+        guided = without_variances(output, conditional)[: len(conditional)]  # DiT's pipeline steps both halves alike
+        torch.testing.assert_close(guidance.combined(conditional, null), guided)
+    assert guidance.on == (name not in ("FLUX.1-dev", "FLUX.1-schnell")) and calls == guidance.branches // guidance.rows
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_memory_is_predicted_without_a_weight(families: dict[str, Opened], name: str) -> None:
+    case, folder = CASES[name], families[name].pipeline.folder
+    spec = case.spec(folder)  # type: ignore[arg-type]
+    one, three = (predict(spec, ["red cat"] * count, count) for count in (1, 3))
+    stages = ("denoise", "decode", "text")[: 2 if case.family.task == "class" else 3]
+    assert all(0 < one.activations[stage] < three.activations[stage] for stage in stages)
+    parts = families[name].pipeline.pipe.components.values()
+    held = sum(weight.nbytes for part in parts if isinstance(part, torch.nn.Module) for weight in part.parameters())
+    assert sum(one.weights.values()) >= held
+    assert predict_methods(spec, ["red cat"], one, {"fora": families[name].method("fora:3")})["fora"] is not None
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -66,6 +66,16 @@ def flux2(config: Config) -> dict[str, Any]:
     }
 
 
+def qwen_image(config: Config) -> dict[str, Any]:
+    """64 x 64 packed tokens, and 512 of Qwen2.5-VL."""
+    return {
+        "hidden_states": torch.empty(1, 64 * 64, 64),
+        "encoder_hidden_states": torch.empty(1, 512, 3584),
+        "timestep": torch.empty(1),
+        "img_shapes": [[(1, 64, 64)]],
+    }
+
+
 PUBLISHED = {  # parameters of the published transformers, and what a call of one gets
     "sd3-medium": (2_028_328_000, sd3),
     "sd3.5-medium": (2_243_171_520, sd3),
@@ -76,6 +86,7 @@ PUBLISHED = {  # parameters of the published transformers, and what a call of on
     "flux.2-dev": (32_223_281_152, flux2),
     "flux.2-klein-4b": (3_875_544_576, flux2),
     "flux.2-klein-base-9b": (9_078_581_248, flux2),
+    "qwen-image": (20_430_401_088, qwen_image),
 }
 PRESETS = [name for name in preset_names() if name in ARCHITECTURES and name in PUBLISHED]
 
