@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from harness.sampling.clock import StepClock
+from harness.sampling.process import Process
 from harness.training.attention import explicit_attention
 from harness.training.fit import TrainRecord, TrainSettings, fit, share
 from harness.training.learned_solver import Error, LearnedSolver, converged_trajectories, final_latents, image_error, latent_error
@@ -31,9 +32,9 @@ class EndToEnd(nn.Module):
 
     def __init__(self, pipeline: Pipeline, module: FeedbackModule, grids: Sequence[int]) -> None:
         super().__init__()
-        power, alphas = module.settings.power, pipeline.pipe.scheduler.alphas_cumprod
+        process = Process.of(pipeline.pipe.scheduler)
         self.pipeline, self.module = pipeline, module
-        self.solvers = nn.ModuleDict({str(n): LearnedSolver(n, power, alphas) for n in grids})
+        self.solvers = nn.ModuleDict({str(n): LearnedSolver(process, module.settings.timesteps(n)) for n in grids})
 
     def solver(self, steps: int) -> LearnedSolver:
         """The one for a step count."""

@@ -6,22 +6,29 @@ from collections.abc import Callable
 
 import torch
 
+from harness.sampling.process import TRAINED, Process
 
-def coefficients(alphas_cumprod: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Signal and noise coefficients (alpha_t, sigma_t), each [B, 1, 1, 1], of x_t = alpha_t x_0 + sigma_t eps.
+FADING = ((500, 350), (775, 614))  # timesteps under which an error fades, of betas and of flow matching
+
+
+def per_row(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """One value a row [B], with as many dimensions as ``like``."""
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+def coefficients(process: Process, t: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Signal and noise coefficients (alpha_t, sigma_t) of x_t = alpha_t x_0 + sigma_t eps, shaped to multiply ``like`` [B, ...].
 
     ``t`` int64 [B] in -1..999; -1 is the clean image (1, 0).
     """
-    bar = torch.where(t >= 0, alphas_cumprod[t.clamp(min=0)], torch.ones((), device=t.device))[:, None, None, None]
-    return bar.sqrt(), (1 - bar).sqrt()
+    signal, noise = process.coefficients(t)
+    return per_row(signal, like), per_row(noise, like)
 
 
-def first_order(
-    x: torch.Tensor, eps: torch.Tensor, t: torch.Tensor, t_next: torch.Tensor, alphas_cumprod: torch.Tensor
-) -> torch.Tensor:
+def first_order(x: torch.Tensor, eps: torch.Tensor, t: torch.Tensor, t_next: torch.Tensor, process: Process) -> torch.Tensor:
     """Where DDIM's step lands: x_s = (a_s / a_t) x_t + (s_s - a_s s_t / a_t) eps, [B, C, H, W]."""
-    a_t, s_t = coefficients(alphas_cumprod, t)
-    a_s, s_s = coefficients(alphas_cumprod, t_next)
+    a_t, s_t = coefficients(process, t, x)
+    a_s, s_s = coefficients(process, t_next, x)
     return a_s / a_t * x + (s_s - a_s * s_t / a_t) * eps
 
 
@@ -30,7 +37,7 @@ def second_order(
     eps: torch.Tensor,
     t: torch.Tensor,
     t_next: torch.Tensor,
-    alphas_cumprod: torch.Tensor,
+    process: Process,
     t_before: torch.Tensor,
     clean_before: torch.Tensor,
 ) -> torch.Tensor:
@@ -40,13 +47,13 @@ def second_order(
     x_s = (s_s / s_t) x_t - a_s (e^-h - 1) D. First order (D = x0) on the first step (``t_before`` = 1000) and into the
     clean image, as in diffusers' scheduler with ``final_sigmas_type="zero"``.
     """
-    a_t, s_t = coefficients(alphas_cumprod, t)
-    a_s, s_s = coefficients(alphas_cumprod, t_next)
-    a_b, s_b = coefficients(alphas_cumprod, t_before.clamp(max=len(alphas_cumprod) - 1))
+    a_t, s_t = coefficients(process, t, x)
+    a_s, s_s = coefficients(process, t_next, x)
+    a_b, s_b = coefficients(process, t_before.clamp(max=TRAINED - 1), x)
     tiny = torch.finfo(x.dtype).tiny
     log_t, log_s, log_b = (torch.log(a / s.clamp(min=tiny)) for a, s in ((a_t, s_t), (a_s, s_s), (a_b, s_b)))
     h = log_s - log_t
-    plain = ((t_before >= len(alphas_cumprod)) | (t_next < 0))[:, None, None, None]
+    plain = per_row((t_before >= TRAINED) | (t_next < 0), x)
     weight = torch.where(plain, torch.zeros_like(h), h / (2 * torch.where(plain, torch.ones_like(h), log_t - log_b)))
     clean = (x - s_t * eps) / a_t
     extrapolated = clean + weight * (clean - clean_before)
@@ -58,7 +65,7 @@ def teacher_steps(
     x: torch.Tensor,
     t: torch.Tensor,
     t_next: torch.Tensor,
-    alphas_cumprod: torch.Tensor,
+    process: Process,
     count: int,
 ) -> torch.Tensor:
     """Where ``count`` DDIM steps of the teacher, evenly spaced from t to t_next, land: progressive distillation's target.
@@ -69,17 +76,19 @@ def teacher_steps(
     for i in range(count):
         here = t + (t_next - t) * i // count
         there = t + (t_next - t) * (i + 1) // count
-        x = first_order(x, predict(x, here), here, there, alphas_cumprod)
+        x = first_order(x, predict(x, here), here, there, process)
     return x
 
 
-def landing_error(landed: torch.Tensor, target: torch.Tensor, t_next: torch.Tensor) -> torch.Tensor:
+def landing_error(landed: torch.Tensor, target: torch.Tensor, t_next: torch.Tensor, process: Process) -> torch.Tensor:
     """Mean squared error [B] at the landing point, weighted by how much of it is left in the clean image.
 
     Measured on the bundled text model by perturbing one step of the teacher's run: errors that land above t = 500 or on
     the clean image come through in full, those between 350 and 500 at 0.7, later ones at a third: the denoiser corrects them.
+    With flow matching the borders are the timesteps of the same ratio of noise to signal, 775 and 614.
     """
-    left = torch.where((t_next >= 500) | (t_next < 0), 1.0, torch.where(t_next >= 350, 0.7, 0.33))
+    high, low = FADING[process.bars is None]
+    left = torch.where((t_next >= high) | (t_next < 0), 1.0, torch.where(t_next >= low, 0.7, 0.33))
     return left * (landed - target).square().flatten(1).mean(dim=1)
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.models.families.base import ModelCall, State
+from harness.sampling.process import TRAINED, Process
 from harness.sampling.rows import join_rows, map_tensors, repeated, select_rows
 from harness.sampling.transfer import to_device
 from harness.training.trajectories import Trajectories
 from ilf.loop import InnerLoop, Passage
-from ilf.losses import coefficients, fad_error, first_order, landing_error, second_order, teacher_steps
+from ilf.losses import coefficients, fad_error, first_order, landing_error, per_row, second_order, teacher_steps
 from ilf.transitions import Transitions
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Objective:
 
     def __init__(self, pipeline: Pipeline, loop: InnerLoop, data: Trajectories, target: str, count: int = 2) -> None:
         self.pipeline, self.loop, self.data, self.target, self.count = pipeline, loop, data, target, count
-        self.alphas: torch.Tensor = pipeline.pipe.scheduler.alphas_cumprod.float().to(pipeline.device)
+        self.process = Process.of(pipeline.pipe.scheduler).to(pipeline.device)
 
     def __call__(self, transitions: Transitions, generator: torch.Generator) -> torch.Tensor:
         """The mean loss (scalar) of transitions that lie on the CPU."""
@@ -38,16 +39,20 @@ class Objective:
             return self._fad(transitions, generator).mean()
         if self.target == "teacher-steps":
             return self._teacher_steps(transitions, generator).mean()
-        eps = self.guided(transitions)
-        step = transitions.sample, eps, transitions.t, transitions.t_next, self.alphas
+        eps = self._noise(self.guided(transitions), transitions.sample, transitions.t)
+        step = transitions.sample, eps, transitions.t, transitions.t_next, self.process
         if self.target == "second-order":
             landed = second_order(*step, transitions.t_before, transitions.clean_before)
         else:
             landed = first_order(*step)
-        return landing_error(landed, transitions.target, transitions.t_next).mean()
+        return landing_error(landed, transitions.target, transitions.t_next, self.process).mean()
+
+    def _noise(self, output: torch.Tensor, sample: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """The noise that a prediction [B, ...] of the model stands for."""
+        return self.process.split(output, sample, *coefficients(self.process, t, sample))[1]
 
     def guided(self, transitions: Transitions) -> torch.Tensor:
-        """The guided noise prediction [B, C, H, W] of the pipeline, which a guidance-distilled step's output already is."""
+        """The guided prediction [B, C, H, W] of the pipeline, which a guidance-distilled step's output already is."""
         conditional = self.predict(transitions, self._conditioning(transitions), self._passage(transitions))
         if not self.data.null:
             return conditional
@@ -77,7 +82,7 @@ class Objective:
         return packed[:, :tokens], packed[:, tokens:]
 
     def predict(self, transitions: Transitions, conditioning: dict[str, Any], stored: Passage | None) -> torch.Tensor:
-        """The looped branch's noise prediction [B, C, H, W]."""
+        """The looped branch's prediction [B, C, H, W]."""
         self.loop.stored, self.loop.rows = stored, None
         self.loop.transition = transitions.told()
         return self._call(transitions.sample, transitions.t, conditioning)
@@ -93,20 +98,22 @@ class Objective:
         """On noised data: the clean ends of the teacher's runs. Half of a guided batch is the null branch, which loops too."""
         clean, noise, sample = self._noised(transitions, generator)
         half = transitions.t // 2
-        a_half, s_half = coefficients(self.alphas, half)
+        a_half, s_half = coefficients(self.process, half, clean)
         conditioning = self._conditioning(transitions)
         if self.data.null:
             conditioning = self._on_device(with_null_rows(self.data, transitions.row, len(transitions) // 2))
         with torch.no_grad():
-            teacher = self._call(a_half * clean + s_half * noise, half, conditioning)
+            halfway = a_half * clean + s_half * noise
+            teacher = self._noise(self._call(halfway, half, conditioning), halfway, half)
         noised = replace(transitions, sample=sample)
-        return fad_error(self.predict(noised, conditioning, None), teacher, noise)
+        eps = self._noise(self.predict(noised, conditioning, None), sample, transitions.t)
+        return fad_error(eps, teacher, noise)
 
     def _noised(self, transitions: Transitions, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Clean ends of the teacher's runs, fresh noise, and both mixed at t."""
         clean = self.data.states[transitions.row, -1].to(transitions.sample)
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
-        a_t, s_t = coefficients(self.alphas, transitions.t)
+        a_t, s_t = coefficients(self.process, transitions.t, clean)
         return clean, noise, a_t * clean + s_t * noise
 
     def _teacher_steps(self, transitions: Transitions, generator: torch.Generator) -> torch.Tensor:
@@ -116,27 +123,23 @@ class Objective:
         guidance, scale = self.pipeline.guidance, per_row(transitions.guidance, sample)
 
         def teacher(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            conditional = self._call(x, t, conditioning)
-            return guidance.combined(conditional, self._call(x, t, null), scale) if null else conditional
+            output = self._call(x, t, conditioning)
+            return self._noise(guidance.combined(output, self._call(x, t, null), scale) if null else output, x, t)
 
         with torch.no_grad():
-            target = teacher_steps(teacher, sample, transitions.t, transitions.t_next, self.alphas, self.count)
+            target = teacher_steps(teacher, sample, transitions.t, transitions.t_next, self.process, self.count)
             without = self._call(sample, transitions.t, null) if null else None
-        first = torch.full_like(transitions.t_before, len(self.alphas))
+        first = torch.full_like(transitions.t_before, TRAINED)
         noised = replace(transitions, sample=sample, previous=sample, t_before=first)
-        eps = self.predict(noised, conditioning, None)
+        output = self.predict(noised, conditioning, None)
         if without is not None:
-            eps = torch.where(per_row(transitions.distilled, eps), eps, guidance.combined(eps, without, scale))
-        landed = first_order(sample, eps, transitions.t, transitions.t_next, self.alphas)
-        return landing_error(landed, target, transitions.t_next)
+            output = torch.where(per_row(transitions.distilled, output), output, guidance.combined(output, without, scale))
+        eps = self._noise(output, sample, transitions.t)
+        landed = first_order(sample, eps, transitions.t, transitions.t_next, self.process)
+        return landing_error(landed, target, transitions.t_next, self.process)
 
 
 def with_null_rows(data: Trajectories, index: torch.Tensor, rows: int) -> dict[str, Any]:
     """The conditioning of trajectories (int64 [B]), the first ``rows`` of them replaced by the null branch's."""
     conditional = select_rows(data.conditioning, len(data.states), index[rows:])
     return {**join_rows([repeated(data.null, rows), conditional]), **data.common}
-
-
-def per_row(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """One value a row [B], with as many dimensions as ``like``."""
-    return values.view(-1, *[1] * (like.ndim - 1))

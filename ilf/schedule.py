@@ -8,7 +8,6 @@ from typing import Any
 
 from harness.cost.plan import Plan, StepCost
 from harness.errors import UsageError
-from harness.sampling.grids import power_grid
 from harness.sampling.schedulers.solver_table import SolverTable
 from ilf.settings import IlfSettings, chosen_steps
 
@@ -48,7 +47,7 @@ class Schedule:
                 remedy="choose one of these",
             )
         table = SolverTable.read(solvers[str(count)]) if solvers else None
-        timesteps = table.timesteps if table else power_grid(count, settings.power)
+        timesteps = table.timesteps if table else settings.timesteps(count)
         looped = chosen_steps(feedback or settings.feedback, timesteps)
         distilled = chosen_steps(guidance_distilled or settings.guidance_distilled, timesteps)
         return cls(timesteps, looped, distilled & looped, table)

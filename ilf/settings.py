@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from harness.errors import UsageError, did_you_mean
-from harness.sampling.grids import power_grid
+from harness.sampling.grids import whole_grid
 
 HIDDEN_STATE_BYTES = 2  # hidden states are stored as bfloat16
 ROUND_BYTES = 1e9  # of hidden states in one round; four rounds are remembered
@@ -35,7 +35,8 @@ class IlfSettings:
 
     Schedule, see :func:`chosen_steps` for the texts:
 
-    - ``steps``: denoising steps that the module is used with. ``power``: spacing of the timesteps. ``feedback``: the steps
+    - ``steps``: denoising steps that the module is used with. ``power``: spacing of the timesteps, and ``shift`` that of
+      flow matching, see :func:`harness.sampling.grids.power_grid`. ``feedback``: the steps
       with feedback. ``guidance_distilled``: the steps with feedback on which the module stands for guidance as well, so that
       only the conditional branch runs.
 
@@ -72,6 +73,7 @@ class IlfSettings:
     copy: bool = False
     steps: Count = 8
     power: Annotated[float, Field(gt=0, lt=10)] = 1.5
+    shift: Positive | None = None
     feedback: str = "all"
     guidance_distilled: str = "none"
     grids: Annotated[tuple[Count, ...], Field(min_length=1)] = (5, 6, 8, 10)
@@ -97,7 +99,7 @@ class IlfSettings:
 
     def __post_init__(self) -> None:
         for text in (self.feedback, self.guidance_distilled):
-            chosen_steps(text, power_grid(max(self.all_grids), self.power))
+            chosen_steps(text, self.timesteps(max(self.all_grids)))
         if (self.end_to_end_steps or self.image_steps) and self.guidance_input:  # a learned solver belongs to one scale
             raise UsageError(
                 expected="one guidance scale with end-to-end training",
@@ -182,14 +184,18 @@ class IlfSettings:
         """The step counts of every stage."""
         return (*self.grids, *self.end_to_end_grids)
 
-    def resolved(self, depth: int, hidden_values: int = 1) -> IlfSettings:
+    def timesteps(self, steps: int) -> tuple[int, ...]:
+        """Those of a step count, see :func:`harness.sampling.grids.whole_grid`."""
+        return whole_grid(steps, self.power, self.shift)
+
+    def resolved(self, depth: int, hidden_values: int = 1, shift: float | None = None) -> IlfSettings:
         """These settings on a backbone of ``depth`` blocks, whose hidden state of one image has ``hidden_values`` values.
 
-        ``loop`` becomes numbers, ``runs`` a count, ``rounds`` at most one per optimiser step, and ``steps`` is brought within
-        the step counts that are trained for. Raises :class:`UsageError` on a loop that the backbone does not have, and where no
-        step would carry feedback.
+        ``loop`` becomes numbers, ``shift`` that of the backbone unless one was chosen, ``runs`` a count, ``rounds`` at most one
+        per optimiser step, and ``steps`` is brought within the step counts that are trained for. Raises :class:`UsageError` on a
+        loop that the backbone does not have, and where no step would carry feedback.
         """
-        if not any(chosen_steps(self.feedback, power_grid(n, self.power)) for n in self.end_to_end_counts):
+        if not any(chosen_steps(self.feedback, self.timesteps(n)) for n in self.end_to_end_counts):
             raise UsageError(expected="at least one step with feedback", got=repr(self.feedback), remedy="edit feedback")
         first, last = {"last": (depth, depth), "middle": middle(depth)}[self.loop] if isinstance(self.loop, str) else self.loop
         if not 1 <= first <= last <= depth:
@@ -198,6 +204,7 @@ class IlfSettings:
         return replace(
             self,
             loop=(first, last),
+            shift=self.shift or shift,
             runs=self.runs or max(1, min(256, self.trajectories, fitting)),
             rounds=min(self.rounds, self.optimiser_steps),
             steps=min(max(self.steps, min(self.all_grids)), max(self.all_grids)),

@@ -13,7 +13,7 @@ from math import prod
 from harness.cost.device_speed import Speed
 from harness.cost.flops import FLOPS_PER_MAC, Geometry
 from harness.training.learned_solver import CONVERGED_GRID
-from harness.training.trajectories import WIDEST_GAP, union_grid
+from harness.training.trajectories import union_grid
 from ilf.settings import HIDDEN_STATE_BYTES, IlfSettings
 
 STATE_BYTES = 4  # latents are stored as float32
@@ -53,7 +53,7 @@ def predict_training(geometry: Geometry, settings: IlfSettings, branches: int, p
     needs no stored hidden states: each of its optimiser steps runs the whole model, and its teacher.
     """
     looped, after = settings.looped, geometry.depth - settings.blocks[1]
-    teacher_steps = len(union_grid(settings.grids, settings.power, WIDEST_GAP))
+    teacher_steps = len(union_grid(settings.grids, settings.power, shift=settings.shift))
     converged = settings.image_targets if settings.image_steps else 0
     teacher = (settings.trajectories * teacher_steps + converged * len(CONVERGED_GRID)) * branches * geometry.forward_macs
     on_policy = settings.target != "fad"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.sampling.patching import patched
+from harness.sampling.process import Process
 from harness.sampling.transfer import to_device
 from harness.training.trajectories import Trajectories
 from ilf.attach import attach_module
@@ -27,7 +28,7 @@ COLLECTED = 64  # trajectories that the module runs on at a time
 class Transitions:
     """n steps. Times are int64 [n] (-1: clean, 1000: none before), latents float32 [n, C, H, W], ``row`` a trajectory's number.
 
-    ``previous`` is the guided noise prediction of the step before and ``clean_before`` the clean image it stood for;
+    ``previous`` is the guided prediction of the step before and ``clean_before`` the clean image it stood for;
     ``target`` is where the teacher's run of the same noise is at ``t_next``. ``entered``, ``left`` and ``null`` bfloat16
     [n, tokens, width] are the frozen blocks' streams of the first pass, one behind the other, computed once, and ``null_eps`` the
     null branch's prediction (a guidance-distilled step has no null branch: zeros, and its own prediction).
@@ -82,7 +83,7 @@ class _Collector:
 
     def __init__(self, pipeline: Pipeline, data: Trajectories, rows: torch.Tensor) -> None:
         self.data, self.rows = data, rows
-        self.alphas = pipeline.pipe.scheduler.alphas_cumprod.float()
+        self.process = Process.of(pipeline.pipe.scheduler)
         self.parts: list[Transitions] = []
 
     def see(self, transition: Transition, passage: Passage, null_eps: torch.Tensor) -> None:
@@ -90,8 +91,8 @@ class _Collector:
         sample, previous = transition.sample.float().cpu(), transition.previous.float().cpu()
         clean = torch.zeros_like(sample)
         if self.parts:
-            a, s = coefficients(self.alphas, before)
-            clean = (self.parts[-1].sample - s * previous) / a
+            last = self.parts[-1].sample
+            clean, _ = self.process.split(previous, last, *coefficients(self.process, before, last))
         entered, left, null = (None if x is None else x.bfloat16().cpu() for x in passage.pieces())
         assert entered is not None and left is not None
         null = torch.zeros_like(left) if null is None else null

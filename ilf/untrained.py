@@ -52,9 +52,12 @@ class UntrainedIlf:
         """Always."""
         return "NOT-MEASURED: the feedback module is untrained; only its speed, cost and memory are meaningful"
 
-    def settings(self, depth: int) -> IlfSettings:
-        """Those of the module on a backbone of ``depth`` blocks. Raises :class:`UsageError` on a loop outside them."""
-        return self._settings(depth).resolved(depth)
+    def settings(self, depth: int, shift: float | None = None) -> IlfSettings:
+        """Those of the module on a backbone of ``depth`` blocks and with a ``shift`` of its flow-matching timesteps.
+
+        Raises :class:`UsageError` on a loop outside them.
+        """
+        return self._settings(depth).resolved(depth, shift=shift)
 
     def _settings(self, depth: int) -> IlfSettings:
         chosen = {"form": self.form, "guidance_distilled": self.guidance_distilled, "grids": (self.steps,), "steps": self.steps}
@@ -64,7 +67,7 @@ class UntrainedIlf:
 
     def plan(self, plan: Plan) -> Plan:
         """As of a trained module."""
-        settings = self.settings(plan.backbone.depth)
+        settings = self.settings(plan.backbone.depth, plan.backbone.shift)
         schedule = self.schedule(settings)
         return plan.scheduled(schedule.plan(settings, plan), settings.solver, schedule.timesteps, loops=bool(schedule.feedback))
 
@@ -84,7 +87,7 @@ class UntrainedIlf:
         """A fresh module for this backbone."""
         from ilf.train import module_for
 
-        return module_for(backbone, guidance, self.settings(backbone.depth))
+        return module_for(backbone, guidance, self.settings(backbone.depth, backbone.shift))
 
     @contextmanager
     def attach(self, pipeline: Pipeline) -> Iterator[None]:

@@ -56,8 +56,9 @@ def train(preset: str, overrides: dict[str, Any], out: Path, console: Console) -
     pipeline = load_pipeline(spec)
     for note in _input_notes(pipeline, listed) if PartialState().is_main_process else ():
         print_line(note, console)
-    geometry = pipeline.plan().backbone.geometry
-    settings = chosen.resolved(len(pipeline.blocks), geometry.state_values)
+    backbone = pipeline.plan().backbone
+    geometry = backbone.geometry
+    settings = chosen.resolved(len(pipeline.blocks), geometry.state_values, backbone.shift)
     if settings.budget is not None:
         end_to_end = settings.end_to_end_steps or settings.image_steps
         trained_for = replace(settings, grids=settings.end_to_end_counts) if end_to_end else settings
@@ -83,7 +84,7 @@ def _input_notes(pipeline: Pipeline, listed: PromptList) -> list[str]:
 def _train(
     spec: ExperimentSpec, pipeline: Pipeline, prompts: Sequence[str], settings: IlfSettings, out: Path, console: Console
 ) -> None:
-    grid = union_grid(settings.grids, settings.power)
+    grid = union_grid(settings.grids, settings.power, shift=settings.shift)
     key = repr((spec.pipeline, spec.prompts, settings.trajectories, grid, settings.seed, *pipeline.guidance.scales))
     texts = [prompts[i % len(prompts)] for i in range(settings.trajectories)]
     data = recorded(out / "work" / "trajectories.pt", key, pipeline, texts, settings.seed, grid, spec.batch)

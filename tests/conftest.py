@@ -21,8 +21,10 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 from baselines.learned.exit_heads import ExitHeads
 from baselines.learned.routers import HarmoniCa, LearningToCache, Router
 from harness.models.loading import quiet_libraries
+from harness.sampling.grids import power_grid
 from harness.sampling.noise import sample_seed
 from harness.sampling.pipeline import Pipeline
+from harness.sampling.process import Process
 from harness.sampling.schedulers.solver_table import SolverTable
 from harness.storage.records import write_json
 from harness.training.learned_solver import RATE, LearnedSolver
@@ -111,7 +113,7 @@ def starting_noise(seed: int, indices: Sequence[int], shape: tuple[int, ...]) ->
 def random_table(steps: int, guidance: float = 0.1) -> SolverTable:
     """DPM-Solver++ on spaced timesteps, and random terms of all kinds."""
     torch.manual_seed(7)
-    solver = LearnedSolver(steps, 1.5, DDIMScheduler().alphas_cumprod)
+    solver = LearnedSolver(Process.of(DDIMScheduler()), power_grid(steps, 1.5))
     for parameter in (solver.keep, solver.clean, solver.guidance):
         torch.nn.init.normal_(parameter, std=0.1 / RATE)
     solver.guidance.data *= guidance / 0.1

@@ -11,7 +11,8 @@ import torch
 
 from baselines.learned.bespoke import FILE, NAME
 from harness.sampling.clock import StepClock
-from harness.sampling.grids import power_grid
+from harness.sampling.grids import whole_grid
+from harness.sampling.process import Process
 from harness.storage.records import write_json
 from harness.training.attention import explicit_attention
 from harness.training.fit import TrainRecord, TrainSettings, fit, share
@@ -40,14 +41,15 @@ def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequen
     """Learn the solvers and write ``solvers.json`` with what they cost."""
     texts = [prompts[i % len(prompts)] for i in range(settings.runs)]
     key = repr((texts, settings.seed, settings.power, pipeline.guidance.scale))
-    grid = power_grid(40, settings.power)
+    process, shift = Process.of(pipeline.pipe.scheduler), pipeline.backbone.shift
+    grid = whole_grid(40, settings.power, shift)
     data = recorded(checkpoint.with_suffix(".runs.pt"), key, pipeline, texts, settings.seed, grid)
     fine = converged_trajectories(pipeline, texts, settings.seed + 1, checkpoint.with_suffix(".fine.pt"))
     seconds, tables = data.seconds + fine.seconds, {}
     pipeline.transformer.requires_grad_(False)
     stages = (("pt", settings.training, data, latent_error), ("images.pt", settings.images, fine, image_error(pipeline)))
     for steps in settings.grids:
-        solver = LearnedSolver(steps, settings.power, pipeline.pipe.scheduler.alphas_cumprod).to(pipeline.device)
+        solver = LearnedSolver(process, whole_grid(steps, settings.power, shift)).to(pipeline.device)
         for suffix, training, runs, error in stages:
             store = checkpoint.with_suffix(f".{steps}.{suffix}")
             trained = _train(solver, pipeline, runs, settings.batch, training, store, error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from harness.errors import UsageError
 
+NOISE = 999  # the timestep from which learned schedules start
+
 
 def power_grid(steps: int, power: float, train_timesteps: int = 1000, shift: float | None = None) -> tuple[int, ...]:
     """Timesteps T (1 - i / steps)^power - 1 for i = 0 .. steps - 1, high to low.
@@ -31,3 +33,13 @@ def power_grid(steps: int, power: float, train_timesteps: int = 1000, shift: flo
     for i in range(steps - 1, -1, -1):  # rounding may not let two steps fall together
         grid[i] = max(grid[i], lowest if i == steps - 1 else grid[i + 1] + 1)
     return tuple(grid)
+
+
+def whole_grid(steps: int, power: float, shift: float | None = None) -> tuple[int, ...]:
+    """:func:`power_grid` from 999 down, with betas as with flow matching: what is learned for a model tells timesteps so.
+
+    >>> whole_grid(4, 1.0, shift=3.0)
+    (999, 900, 750, 500)
+    """
+    first, *others = power_grid(steps, power, shift=shift)
+    return min(first, NOISE), *others

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 TRAINED = 1000  # timesteps
 ALMOST_NOISE = 1e-6  # the least signal in a quotient: at sigma = 1 there is none
+Level = TypeVar("Level", float, torch.Tensor)
 BETAS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
 
 
@@ -51,8 +52,7 @@ class Process:
         if self.bars is None:
             sigma = t.clamp(min=0).float() / TRAINED
             return 1 - sigma, sigma
-        bars = self.bars.float()
-        bar = torch.where(t >= 0, bars[t.clamp(min=0).long()], torch.ones((), device=t.device))
+        bar = torch.where(t >= 0, self.bars[t.clamp(min=0).long()], torch.ones((), device=t.device))
         return bar.sqrt(), (1 - bar).sqrt()
 
     def level(self, t: float) -> tuple[float, float]:
@@ -77,10 +77,10 @@ class Process:
             return signal * sample - noise * output, signal * output + noise * sample
         raise ValueError(f"prediction_type must be epsilon, sample, v_prediction or flow_prediction, not {self.predicts}")
 
-    def slope(self, signal: float, noise: float) -> float:
+    def slope(self, signal: Level, noise: Level) -> Level:
         """How far the clean image moves when the model's output moves by 1."""
         if self.predicts == "sample":
-            return 1.0
+            return noise / noise
         return -noise / signal if self.predicts == "epsilon" else -noise
 
 

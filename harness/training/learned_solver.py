@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from harness.sampling.clock import StepClock
-from harness.sampling.grids import power_grid
 from harness.sampling.precision import autocast
+from harness.sampling.process import TRAINED, Process
 from harness.sampling.rows import map_tensors
 from harness.sampling.schedulers.solver_table import SolverTable
 from harness.training.trajectories import Trajectories, recorded
@@ -26,7 +26,7 @@ Predict = Callable[[int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.
 
 
 class LearnedSolver(nn.Module):
-    """Starts as second-order DPM-Solver++ on the timesteps of ``power_grid(steps, power)``.
+    """Starts as second-order DPM-Solver++ for a ``process`` on whole ``timesteps``, 999 (noise) to 0.
 
     Parameters: the gaps between timesteps, and what is added to DPM-Solver++'s coefficients on them, so that a timestep that
     moves takes its coefficients along. Timesteps are whole numbers in the forward pass and free in the backward pass. The
@@ -36,12 +36,18 @@ class LearnedSolver(nn.Module):
     log_snr: torch.Tensor
     start: torch.Tensor
 
-    def __init__(self, steps: int, power: float, alphas_cumprod: torch.Tensor) -> None:
+    def __init__(self, process: Process, timesteps: Sequence[int]) -> None:
         super().__init__()
-        bar = alphas_cumprod.double().cpu()
-        self.register_buffer("log_snr", 0.5 * torch.log(bar / (1 - bar)), persistent=False)  # log of signal over noise
-        grid = torch.tensor([*power_grid(steps, power, len(bar)), -1], dtype=torch.float64)
-        self.steps = steps
+        self.process, self.steps = process.to("cpu"), len(timesteps)
+        times = torch.arange(TRAINED, dtype=torch.float64)
+        if process.bars is None:
+            signal, noise = 1 - times / TRAINED, times.clamp(min=0.5) / TRAINED  # the clean image, t = 0, has a finite ratio
+        else:
+            bar = process.bars.double().cpu()
+            signal, noise = bar.sqrt(), (1 - bar).sqrt()
+        self.register_buffer("log_snr", torch.log(signal / noise), persistent=False)
+        grid = torch.tensor([*timesteps, -1], dtype=torch.float64)
+        steps = self.steps
         self.register_buffer("start", torch.log((grid[:-1] - grid[1:] - 1).clamp(min=1e-3)), persistent=False)
         self.gaps = nn.Parameter(torch.zeros(steps))
         self.keep = nn.Parameter(torch.zeros(steps))
@@ -60,6 +66,8 @@ class LearnedSolver(nn.Module):
         below = timesteps.detach().floor().long().clamp(max=len(self.log_snr) - 2)
         part = timesteps - below
         log = self.log_snr[below] * (1 - part) + self.log_snr[below + 1] * part
+        if self.process.bars is None:
+            return log, torch.sigmoid(log), torch.sigmoid(-log)
         bar = torch.sigmoid(2 * log)
         return log, bar.sqrt(), (1 - bar).sqrt()
 
@@ -77,17 +85,17 @@ class LearnedSolver(nn.Module):
     def forward(self, predict: Predict, sample: torch.Tensor) -> torch.Tensor:
         """The image's latent [B, C, H, W] from noise.
 
-        ``predict(step, timestep, sample)`` gives the guided noise prediction and the difference of the conditional and the
-        null branch's, both [B, C, H, W].
+        ``predict(step, timestep, sample)`` gives the guided prediction and the difference of the conditional and the null
+        branch's, both [B, C, H, W].
         """
         timesteps, (keep, clean), terms = self.timesteps(), self.coefficients(), RATE * self.guidance
         _, signal, noise = (level.float() for level in self.levels(timesteps))
         seen, differences = [], []
         for i in range(self.steps):
             guided, difference = predict(i, timesteps[i].float(), sample)
-            differences.append(-noise[i] / signal[i] * difference)
+            differences.append(self.process.slope(signal[i], noise[i]) * difference)
             added = sum(terms[i, k] * differences[k] for k in range(i + 1))
-            seen.append((sample - noise[i] * guided) / signal[i] + added)
+            seen.append(self.process.split(guided, sample, signal[i], noise[i])[0] + added)
             sample = keep[i] * sample + sum(clean[i, j] * seen[j] for j in range(i + 1))
         return sample
 
@@ -127,10 +135,11 @@ def image_error(pipeline: Pipeline) -> Error:
     A decoder shows some errors of a latent more than others; this counts them as they are seen.
     """
     vae = pipeline.pipe.vae.requires_grad_(False)
+    moved = getattr(vae.config, "shift_factor", None) or 0.0
 
     def images(latents: torch.Tensor) -> torch.Tensor:
         with autocast(pipeline.precision, pipeline.device):
-            decoded: torch.Tensor = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
+            decoded: torch.Tensor = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor + moved).sample
         return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
     return lambda ends, targets: rms_distance(images(ends), images(targets)).mean()

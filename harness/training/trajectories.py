@@ -15,7 +15,7 @@ import torch
 from harness.cost.guidance import Guidance
 from harness.execution.progress import tracked
 from harness.sampling.branches import Told
-from harness.sampling.grids import power_grid
+from harness.sampling.grids import whole_grid
 from harness.sampling.patching import patched
 from harness.sampling.rows import join_rows, map_tensors, repeated, select_rows
 from harness.training.processes import kept_together
@@ -27,12 +27,14 @@ WIDEST_GAP = 40  # timesteps between two steps of the teacher
 PIECES = 32  # in which trajectories are recorded, at most: what is lost when a recording is killed is one of them
 
 
-def union_grid(grids: Sequence[int], power: float = 1.0, widest_gap: int = WIDEST_GAP) -> tuple[int, ...]:
+def union_grid(
+    grids: Sequence[int], power: float = 1.0, widest_gap: int = WIDEST_GAP, shift: float | None = None
+) -> tuple[int, ...]:
     """All timesteps of all student grids, refined until no teacher step is wider than ``widest_gap``.
 
     Below the lowest one they halve down to 1: where little noise is left, details of the image are still decided.
     """
-    students = {t for n in grids for t in power_grid(n, power)}
+    students = {t for n in grids for t in whole_grid(n, power, shift)}
     halves = {min(students) >> k for k in range(1, 10)} - {0}
     edges = sorted(students | halves | {-1}, reverse=True)
     fine: list[int] = []

@@ -7,9 +7,12 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 
 from harness.sampling.grids import power_grid
+from harness.sampling.process import Process
 from harness.sampling.solvers import on_timesteps
 from ilf.losses import coefficients, fad_error, first_order, landing_error, second_order, teacher_steps
 from tests.gaussian import ALPHAS, GaussianDenoiser, signal_and_noise
+
+PROCESS = Process(ALPHAS, "epsilon")
 
 
 def ddim(x: torch.Tensor, eps: torch.Tensor, t: int, t_next: int) -> torch.Tensor:
@@ -31,14 +34,14 @@ def test_the_exact_transition_has_no_error(t: int, t_next: int) -> None:
     a, s = signal_and_noise(t)
     b, r = signal_and_noise(t_next)
     exact = (landing - b / a * x) / (r - b * s / a)
-    landed = first_order(x, exact, *times(t, t_next), ALPHAS)
-    assert landing_error(landed, landing, times(t_next)[0]).max() < 1e-20
+    landed = first_order(x, exact, *times(t, t_next), PROCESS)
+    assert landing_error(landed, landing, times(t_next)[0], PROCESS).max() < 1e-20
     assert torch.allclose(ddim(x, exact, t, t_next), landed)
 
 
 def test_landing_error_is_the_weighted_squared_distance() -> None:
     landed, target = torch.randn(3, 1, 4, 4), torch.randn(3, 1, 4, 4)
-    got = landing_error(landed, target, torch.tensor([600, 100, -1]))
+    got = landing_error(landed, target, torch.tensor([600, 100, -1]), PROCESS)
     plain = (landed - target).square().mean(dim=(1, 2, 3))
     assert torch.allclose(got, plain * torch.tensor([1.0, 0.33, 1.0]))
 
@@ -52,7 +55,7 @@ def test_second_order_is_the_schedulers_own_step() -> None:
     for t, t_next in zip(grid, [*grid[1:], -1], strict=True):
         eps = toy.eps(x, t)
         expected = scheduler.step(eps, torch.tensor(t), x).prev_sample
-        got = second_order(x, eps, *times(t, t_next), ALPHAS, *times(before), clean)
+        got = second_order(x, eps, *times(t, t_next), PROCESS, *times(before), clean)
         assert torch.allclose(got, expected, atol=1e-5), t
         a, s = signal_and_noise(t)
         before, clean, x = t, (x - s * eps) / a, expected
@@ -66,14 +69,14 @@ def test_many_teacher_steps_are_the_exact_flow_and_one_is_a_plain_step() -> None
         return toy.eps(x, int(t[0]))
 
     exact = toy.flow(x, t, t_next)
-    errors = [float((teacher_steps(predict, x, *times(t, t_next), ALPHAS, k) - exact).abs().max()) for k in (1, 2, 10, 100)]
+    errors = [float((teacher_steps(predict, x, *times(t, t_next), PROCESS, k) - exact).abs().max()) for k in (1, 2, 10, 100)]
     assert errors == sorted(errors, reverse=True) and errors[3] < errors[0] / 50
-    one = teacher_steps(predict, x, *times(t, t_next), ALPHAS, 1)
+    one = teacher_steps(predict, x, *times(t, t_next), PROCESS, 1)
     assert torch.allclose(one, ddim(x, toy.eps(x, t), t, t_next))
 
 
 def test_coefficients_of_the_clean_image() -> None:
-    a, s = coefficients(ALPHAS, torch.tensor([-1, 0, 999]))
+    a, s = coefficients(PROCESS, torch.tensor([-1, 0, 999]), torch.zeros(3, 1, 2, 2))
     assert a[0] == 1 and s[0] == 0
     assert torch.allclose(a**2 + s**2, torch.ones_like(a))
 

@@ -67,7 +67,7 @@ def training_prompts(recipe: IlfRecipe, pipeline: Pipeline) -> list[str]:
 def trajectories(recipe: IlfRecipe, pipeline: Pipeline, store: Path) -> Trajectories:
     """The teacher's runs, recorded once and kept in ``store``."""
     settings, prompts = recipe.settings, training_prompts(recipe, pipeline)
-    grid = union_grid(settings.grids, settings.power)
+    grid = union_grid(settings.grids, settings.power, shift=settings.shift)
     chosen = [prompts[i % len(prompts)] for i in range(settings.trajectories)]
     key = repr((recipe.prompts, settings.trajectories, grid, settings.seed, *pipeline.guidance.scales))
     return recorded(store, key, pipeline, chosen, settings.seed, grid)

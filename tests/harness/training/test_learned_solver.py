@@ -14,6 +14,7 @@ from harness.errors import ArtifactError, UsageError
 from harness.sampling.clock import StepClock
 from harness.sampling.grids import power_grid
 from harness.sampling.pipeline import Pipeline
+from harness.sampling.process import Process
 from harness.sampling.schedulers.bespoke import BespokeScheduler
 from harness.sampling.schedulers.solver_table import SolverTable
 from harness.sampling.solvers import on_timesteps
@@ -45,7 +46,7 @@ def test_an_untrained_solver_is_dpm_solver_plus_plus(steps: int) -> None:
     plain = DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero")
     x = torch.randn(5, 1, 2, 2, dtype=torch.float64)
     expected = run(on_timesteps(plain, grid), toy, x, steps)
-    solver = LearnedSolver(steps, 1.5, ALPHAS)
+    solver = LearnedSolver(Process(ALPHAS, "epsilon"), power_grid(steps, 1.5))
     table = solver.table()
     assert table.timesteps == grid
     assert torch.allclose(run(BespokeScheduler(table=table.content()), toy, x, steps), expected, atol=1e-4)
@@ -54,7 +55,7 @@ def test_an_untrained_solver_is_dpm_solver_plus_plus(steps: int) -> None:
 
 def test_training_finds_the_exact_flow(tmp_path: Path) -> None:
     """A Gaussian's flow is linear, so two steps of learned coefficients can follow it; DPM-Solver++ cannot."""
-    toy, solver = GaussianDenoiser(), LearnedSolver(2, 1.5, ALPHAS)
+    toy, solver = GaussianDenoiser(), LearnedSolver(Process(ALPHAS, "epsilon"), power_grid(2, 1.5))
     x = torch.randn(64, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * toy.spread(999)
     target = toy.flow(x, 999, -1)
     before = float(rms_distance(solver(gaussian_predict(toy), x), target).mean().detach())
@@ -69,7 +70,7 @@ def test_the_pipeline_runs_the_table_that_was_trained(pipeline: Pipeline, guidan
     pipeline.guidance = pipeline.guidance.at(guidance)
     data = record(pipeline, PROMPTS, 7, power_grid(4, 1.5))
     torch.manual_seed(0)
-    solver = LearnedSolver(4, 1.5, pipeline.pipe.scheduler.alphas_cumprod)
+    solver = LearnedSolver(Process.of(pipeline.pipe.scheduler), power_grid(4, 1.5))
     for parameter in solver.parameters():
         torch.nn.init.normal_(parameter, std=0.005)
     rows = torch.arange(5)
@@ -91,7 +92,7 @@ def record_with(pipeline: Pipeline, table: SolverTable) -> torch.Tensor:
 def test_gradients_reach_timesteps_and_every_coefficient(pipeline: Pipeline) -> None:
     data = record(pipeline, PROMPTS, 7, power_grid(4, 1.5))
     pipeline.transformer.requires_grad_(False)
-    solver = LearnedSolver(3, 1.5, pipeline.pipe.scheduler.alphas_cumprod)
+    solver = LearnedSolver(Process.of(pipeline.pipe.scheduler), power_grid(3, 1.5))
     solver(denoiser(pipeline, data, torch.arange(2), StepClock()), data.states[:2, 0]).square().mean().backward()
     for name, parameter in solver.named_parameters():
         used = torch.tril(torch.ones(3, 3)).bool() if parameter.dim() == 2 else torch.ones(3).bool()

@@ -1,0 +1,42 @@
+"""Every family trains: ILF's three stages and learned solvers take steps, change the module alone, and sample afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.sampling.grids import whole_grid
+from harness.training.fit import TrainSettings
+from harness.training.trajectories import record
+from ilf.attach import attach_module
+from ilf.end_to_end import train_all
+from ilf.settings import IlfSettings
+from studies.families import CASES, opened
+
+pytestmark = pytest.mark.families
+ONE_STEP = TrainSettings(steps=2, lr=1e-3, warmup=1, ema=0.5, checkpoint_every=2)
+OURS = {"loop": "last", "grids": (3,), "steps": 3, "optimiser_steps": 2, "batch": 2, "trajectories": 4, "runs": 4, "rounds": 1}
+
+
+@pytest.mark.parametrize("form", ["ours", "adapter", "paper"])
+@pytest.mark.parametrize("name", CASES)
+def test_the_module_learns_and_nothing_else_does(name: str, form: str, tmp_path: Path) -> None:
+    pipeline = opened(name, tmp_path).pipeline
+    backbone = pipeline.plan().backbone
+    settings = IlfSettings.of(OURS | {"form": form}).resolved(backbone.depth, shift=backbone.shift)
+    if form == "ours":
+        settings = replace(settings, end_to_end_steps=2, end_to_end_batch=2)
+    before = {key: value.clone() for key, value in pipeline.transformer.state_dict().items()}
+    prompts = ["red cat", "blue dog", "red dog", "red cat"]
+    data = record(pipeline, prompts, 0, whole_grid(3, settings.power, settings.shift), 4)
+    module, training = train_all(pipeline, data, prompts, settings, tmp_path / "training.pt", ONE_STEP)
+    assert torch.isfinite(torch.tensor(training.final_loss)) and training.loss_curve
+    assert all(p.isfinite().all() for p in module.parameters()) and any((p != 0).any() for p in module.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in pipeline.transformer.state_dict().items())
+    plain = pipeline.generate(prompts, 5, range(4))
+    with attach_module(pipeline, module, module.schedule(3)):
+        looped = pipeline.generate(prompts, 5, range(4))
+    assert looped.shape == plain.shape and torch.equal(pipeline.generate(prompts, 5, range(4)), plain)
