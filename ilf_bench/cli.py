@@ -23,6 +23,7 @@ from ilf_bench.commands.history import history
 from ilf_bench.commands.import_ import import_
 from ilf_bench.commands.list_ import list_
 from ilf_bench.commands.power import power
+from ilf_bench.commands.push import push
 from ilf_bench.commands.report import report
 from ilf_bench.commands.run import run
 from ilf_bench.commands.score import score
@@ -50,6 +51,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "bundle": bundle,
     "verify": verify,
+    "push": push,
     "tag": tag,
     "export": export,
     "import": import_,

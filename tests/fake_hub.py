@@ -1,11 +1,13 @@
 """A hub on this machine: the few endpoints of huggingface.co that huggingface_hub asks, served from a folder by HTTP.
 
-``root/models/OWNER/NAME`` and ``root/datasets/OWNER/NAME`` are repositories at commit :data:`COMMIT`. So the real client runs,
-with its real cache, locks, resumption and errors.
+``root/models/OWNER/NAME``, ``root/datasets/...`` and ``root/spaces/...`` are repositories at commit :data:`COMMIT`. So the real
+client runs, with its real cache, locks, resumption and errors. Uploads go the way of git LFS: tests switch Xet off, whose storage
+is a service of its own.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Iterator
@@ -25,16 +27,66 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class FakeHub:
-    """``gated`` repositories refuse everybody; ``cut`` files break off in the middle; ``served`` lists what was asked for."""
+    """``gated`` repositories refuse everybody; ``cut`` files break off in the middle; ``served`` lists what was asked for.
+
+    Of uploads: ``public`` repositories, ``received`` large files by digest, ``commits`` as (repository, files), and
+    ``refusals``: a status and a sentence for the next requests whose path holds the key.
+    """
 
     root: Path
     url: str = ""
     gated: set[str] = field(default_factory=set)
     cut: set[str] = field(default_factory=set)
     served: list[str] = field(default_factory=list)
+    public: set[str] = field(default_factory=set)
+    received: dict[str, bytes] = field(default_factory=dict)
+    commits: list[tuple[str, list[str]]] = field(default_factory=list)
+    refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def repository(self, kind: str, name: str) -> Path:
         return self.root / kind / name
+
+    def create(self, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """What POST /api/repos/create does: 409 where the repository is there."""
+        kind, name = f"{asked.get('type', 'model')}s", f"{asked['organization']}/{asked['name']}"
+        folder, address = self.repository(kind, name), f"{self.url}/{'' if kind == 'models' else kind + '/'}{name}"
+        if folder.is_dir():
+            return 409, {"error": "You already created this repo", "url": address}
+        folder.mkdir(parents=True)
+        if not (asked.get("private") or asked.get("visibility") == "private"):
+            self.public.add(name)
+        return 200, {"url": address, "name": name, "id": name}
+
+    def preupload(self, folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
+        """What is text goes into the commit, all else to the storage of large files; ``oid`` where the file is there."""
+        modes = []
+        for file in asked["files"]:
+            mode = "regular" if Path(file["path"]).suffix in (".md", ".json", ".html", ".csv", "") else "lfs"
+            path = folder / file["path"]
+            modes.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False})
+            if path.is_file():
+                content = path.read_bytes()
+                blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+                modes[-1]["oid"] = hashlib.sha256(content).hexdigest() if mode == "lfs" else blob
+        return {"files": modes}
+
+    def batch(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Where large files go; those that are there get no address."""
+        objects = []
+        for one in asked["objects"]:
+            upload = {"upload": {"href": f"{self.url}/storage/{one['oid']}"}} if one["oid"] not in self.received else {}
+            objects.append({"oid": one["oid"], "size": one["size"], **({"actions": upload} if upload else {})})
+        return {"transfer": "basic", "objects": objects}
+
+    def commit(self, folder: Path, name: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
+        """Write the files of a commit; a large one must have been received."""
+        files = [line["value"] for line in lines if line["key"] in ("file", "lfsFile")]
+        for file in files:
+            path = folder / file["path"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.received[file["oid"]] if "oid" in file else base64.b64decode(file["content"]))
+        self.commits.append((name, [file["path"] for file in files]))
+        return {"commitUrl": f"{self.url}/{name}/commit/{COMMIT}", "commitOid": COMMIT, "success": True}
 
 
 def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
@@ -45,15 +97,51 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             self._answer(body=True)
 
+        def do_PUT(self) -> None:
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            if not self._refused():
+                hub.received[hashlib.sha256(content).hexdigest()] = content
+                self._send(200, b"", True, {})
+
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if self._refused():
+                return
+            if not (self.headers.get("Authorization") or "").startswith("Bearer "):
+                return self._refuse(401, "Unauthorized")
+            kind, name, rest = self._place()
+            folder = hub.repository(kind, name)
+            if self.path.startswith("/api/validate-yaml"):
+                return self._json({"errors": [], "warnings": []}, True)
+            if self.path.startswith("/api/repos/create"):
+                status, answer = hub.create(json.loads(content))
+                return self._send(status, json.dumps(answer).encode(), True, {"Content-Type": "application/json"})
+            if name.endswith(".git") or rest[-1:] == ["batch"]:
+                return self._json(hub.batch(json.loads(content)), True)
+            if rest[:1] == ["preupload"]:
+                return self._json(hub.preupload(folder, json.loads(content)), True)
+            return self._json(hub.commit(folder, name, [json.loads(line) for line in content.splitlines()]), True)
+
+        def _refused(self) -> bool:
+            """Whether the test wants this request refused."""
+            status, said = next((why for word, why in hub.refusals.items() if word in self.path), (0, ""))
+            if status:
+                self._send(status, json.dumps({"error": said}).encode(), True, {"Content-Type": "application/json"})
+            return bool(status)
+
+        def _place(self) -> tuple[str, str, list[str]]:
+            """The kind and the name of the repository, and the rest of the path."""
+            parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
+            parts = parts[1:] if parts[0] == "api" else parts
+            kind = parts.pop(0) if parts[0] in ("datasets", "models", "spaces") else "models"
+            return kind, "/".join(parts[:2]), parts[2:]
+
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
         def _answer(self, body: bool) -> None:
-            parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
-            api = parts[0] == "api"
-            parts = parts[1:] if api else parts
-            kind = parts.pop(0) if parts[0] in ("datasets", "models") else "models"
-            name, rest = "/".join(parts[:2]), parts[2:]
+            api = self.path.startswith("/api/")
+            kind, name, rest = self._place()
             folder = hub.repository(kind, name)
             if name in hub.gated:
                 return self._refuse(403, "GatedRepo")
@@ -66,7 +154,9 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 return self._json([self._entry(folder, path) for path in files], body)
             if api:
                 siblings = [{"rfilename": str(path.relative_to(folder))} for path in files]
-                return self._json({"id": name, "sha": COMMIT, "siblings": siblings, "tags": [], "private": False}, body)
+                return self._json(
+                    {"id": name, "sha": COMMIT, "siblings": siblings, "tags": [], "private": name not in hub.public}, body
+                )
             return self._file(folder / "/".join(rest[2:]), name, body)
 
         def _entry(self, folder: Path, path: Path) -> dict[str, Any]:

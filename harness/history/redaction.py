@@ -1,7 +1,12 @@
-"""A run without what its maker does not want to publish: prompts, the command line, the sources of plugins. A copy is changed."""
+"""A run without what its maker does not want to publish: prompts, the command line, plugins' sources, absolute paths.
+
+A copy is changed.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -14,9 +19,10 @@ from harness.history.selection import packed_files
 from harness.storage.checks import check_manifest
 from harness.storage.files import file_digest
 from harness.storage.layout import Layout
-from harness.storage.records import read_json, write_json
+from harness.storage.records import SEAL, read_json, write_json
 
-REDACTED = ("prompts", "command", "plugins")
+REDACTED = ("prompts", "command", "plugins", "paths")
+ABSOLUTE = re.compile(r"(?<![\w.:/~])(?:file://)?~?/(?:[^\s/:;,'\"()\[\]<>]+/)*([^\s/:;,'\"()\[\]<>]+)")
 BLANK = ""
 NEGATIVE = "negative_prompt"  # the field of a specification
 
@@ -25,7 +31,8 @@ NEGATIVE = "negative_prompt"  # the field of a specification
 def redacted(run: Path, without: Collection[str], images: bool) -> Iterator[Path]:
     """A copy of a run's record without ``without``, out of :data:`REDACTED`; gone after the block.
 
-    Without prompts, manifests and receipts keep indices, files and digests. Images would show what the prompts were.
+    Without paths, an absolute path anywhere in the records is its last part. Without prompts, manifests and receipts keep
+    indices, files and digests. Images would show what the prompts were.
     """
     if unknown := [name for name in without if name not in REDACTED]:
         raise UsageError(expected=f"out of {', '.join(REDACTED)}", got=repr(unknown[0]), remedy="bundle --without prompts")
@@ -43,7 +50,39 @@ def redacted(run: Path, without: Collection[str], images: bool) -> Iterator[Path
         if "plugins" in without:
             for folder in Layout(copy).plugins():
                 shutil.rmtree(folder)
+        if "paths" in without:
+            _shorten_paths(Layout(copy), copy)
         yield copy
+
+
+def without_paths(content: Any) -> Any:
+    """JSON in which every absolute path is its last part.
+
+    >>> without_paths({"pipeline": "/home/me/models/dit", "notes": ["prompts of ~/lists/p.txt: 3 of 4", "s/image, hub:A/B"]})
+    {'pipeline': 'dit', 'notes': ['prompts of p.txt: 3 of 4', 's/image, hub:A/B']}
+    """
+    if isinstance(content, str):
+        return ABSOLUTE.sub(r"\1", content)
+    if isinstance(content, dict):
+        return {without_paths(key): without_paths(value) for key, value in content.items()}
+    return [without_paths(item) for item in content] if isinstance(content, list) else content
+
+
+def _shorten_paths(run: Layout, folder: Path) -> None:
+    """In every record but those of the images, which name files beside them and hold prompts."""
+    for label in read_json(run.spec)["method_labels"]:
+        if without_paths(label) != label:
+            raise UsageError(
+                expected="labels of methods without a path",
+                got=repr(label),
+                remedy="give the method a label that names no folder",
+            )
+    for path in folder.rglob("*.json"):
+        if path.relative_to(folder).parts[0] == "samples":
+            continue
+        content = json.loads(path.read_text())
+        if (shortened := without_paths(content)) != content:
+            write_json(path, {name: value for name, value in shortened.items() if name != SEAL})
 
 
 def _blank_prompts(run: Layout) -> None:

@@ -15,7 +15,7 @@ def bundle(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     target: Annotated[Path | None, typer.Argument(**WRITTEN, help="The archive; default: RUN.zip here.")] = None,
     images: Annotated[bool, typer.Option("--images", help="Include the images.")] = False,
-    without: Annotated[str | None, typer.Option(help="Leave out, comma-separated: prompts, command, plugins.")] = None,
+    without: Annotated[str | None, typer.Option(help="Leave out, comma-separated: prompts, command, plugins, paths.")] = None,
 ) -> None:
     """Pack all records of a run into one archive with a digest over all of it."""
     from harness.history.bundle import write_bundle

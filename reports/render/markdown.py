@@ -168,4 +168,5 @@ def plain_table(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _lines(lines: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(markdown_text(text) for text in line) + " |" for line in lines)
+    """Markdown from rows of plain text; the rule under the heads stays as it is."""
+    return "\n".join("| " + " | ".join(text if text == "---" else markdown_text(text) for text in line) + " |" for line in lines)

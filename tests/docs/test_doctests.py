@@ -21,6 +21,7 @@ MODULES = (
     "harness.cost.plan",
     "harness.errors",
     "harness.execution.part",
+    "harness.history.redaction",
     "harness.results",
     "harness.sampling.grids",
     "harness.sampling.noise",

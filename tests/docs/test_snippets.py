@@ -76,7 +76,9 @@ def parses(arguments: list[str]) -> None:
 
 
 def needs_more_than_this(arguments: list[str]) -> bool:
-    """Published weights, a cluster or another machine's paths."""
+    """Published weights, a cluster or another machine's paths; a run that has measured the module that it is pushed with."""
+    if arguments[0] == "push":
+        return "--run" in arguments
     return arguments[0] in ("run", "train") and (arguments[1] not in (*BUNDLED, "my-preset.yaml") or "--address" in arguments)
 
 
@@ -86,7 +88,9 @@ def run(arguments: list[str], folder: Path) -> None:
     if needs_more_than_this(arguments) or "..." in arguments:
         parses([word for word in arguments if word != "..."])
         return
-    extra = {"run": ["--dry-run", "--samples", "4"], "train": [*TRAIN, "--steps", "2"]}.get(arguments[0], [])
+    extra = {"run": ["--dry-run", "--samples", "4"], "train": [*TRAIN, "--steps", "2"], "push": ["--dry-run"]}.get(
+        arguments[0], []
+    )
     assert main([*arguments, *extra]) in CODES.get(arguments[0], {0}), arguments
 
 
