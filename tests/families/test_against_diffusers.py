@@ -1,4 +1,4 @@
-"""Our caches against diffusers' own, on the same random FLUX.1, with and without true guidance: the same at every step.
+"""Our caches against diffusers' own, on the same random FLUX.1 and Qwen-Image: the same at every step.
 
 Where the library's cannot work on a family the test says how it fails.
 """
@@ -15,9 +15,9 @@ from harness.sampling.pipeline import Pipeline
 from ilf_bench.testing import images
 from studies.families import CASES, Opened
 
-EQUAL = ["FLUX.1-dev", "FLUX.1-dev, true guidance"]
+EQUAL = ["FLUX.1-dev", "FLUX.1-dev, true guidance", "Qwen-Image"]
 PAIRS = {  # ours, theirs, and the steps at which the two schedules agree
-    "first-block:0.6": ("diffusers-cache:first-block:0.6", 8),
+    "first-block:0.9": ("diffusers-cache:first-block:0.9", 8),
     "first-block:0.8": ("diffusers-cache:first-block:0.8", 8),
     "taylorseer:interval=2:order=0:warmup=2": ("diffusers-cache:taylorseer:interval=2:order=0:warmup=2:modules=parts", 9),
     "taylorseer:interval=2:order=1:warmup=2": ("diffusers-cache:taylorseer:interval=2:order=1:warmup=2:modules=parts", 9),
