@@ -21,6 +21,7 @@ from ilf_bench.commands.export import export
 from ilf_bench.commands.gate import gate
 from ilf_bench.commands.history import history
 from ilf_bench.commands.import_ import import_
+from ilf_bench.commands.leaderboard import leaderboard
 from ilf_bench.commands.list_ import list_
 from ilf_bench.commands.power import power
 from ilf_bench.commands.push import push
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "bundle": bundle,
     "verify": verify,
     "push": push,
+    "leaderboard": leaderboard,
     "tag": tag,
     "export": export,
     "import": import_,

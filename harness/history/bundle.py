@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,7 +30,7 @@ from harness.storage.checks import is_safe
 from harness.storage.documents import parse_json
 from harness.storage.files import RECORD_BYTES, UMASK, file_digest, replacing
 from harness.storage.layout import is_record, is_score, members
-from harness.storage.records import FORMAT, check_format, read_run
+from harness.storage.records import FORMAT, Run, check_format, read_run
 
 KIND, MANIFEST = "ilf-bench bundle", "bundle.json"
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest moment a zip can hold: the archive's bytes depend on the run alone
@@ -107,6 +107,28 @@ def verify_bundle(bundle: Path) -> Verified:
         return _unpack(bundle, Path(folder), lambda name: is_record(name) or is_score(name))
 
 
+@contextmanager
+def opened_bundle(bundle: Path) -> Iterator[tuple[Verified, Run]]:
+    """An intact bundle and its run without images, whose records lie in a folder that is gone after the block.
+
+    Raises :class:`ArtifactError` where anything in it is not as it was.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        found = _unpack(bundle, folder, lambda name: is_record(name) or is_score(name))
+        _check_intact(found, bundle)
+        yield found, read_run(folder)
+
+
+def _check_intact(found: Verified, bundle: Path) -> None:
+    if findings := found.findings:
+        raise ArtifactError(
+            expected=f"an intact bundle at {bundle}",
+            got=f"{findings[0].state}: {findings[0].path}, {len(findings)} in all",
+            remedy="see ilf-bench verify; nothing was unpacked",
+        )
+
+
 def extract_bundle(bundle: Path, folder: Path, digest: str | None = None) -> Verified:
     """Unpack an intact bundle, the one of ``digest`` where that is given, into a new folder.
 
@@ -120,12 +142,7 @@ def extract_bundle(bundle: Path, folder: Path, digest: str | None = None) -> Ver
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".", suffix=".tmp"))
     try:
         found = _unpack(bundle, beside, lambda name: True)
-        if findings := found.findings:
-            raise ArtifactError(
-                expected=f"an intact bundle at {bundle}",
-                got=f"{findings[0].state}: {findings[0].path}, {len(findings)} in all",
-                remedy="see ilf-bench verify; nothing was unpacked",
-            )
+        _check_intact(found, bundle)
         if digest is not None and found.digest != digest:
             raise ArtifactError(expected=f"the bundle {digest} at {bundle}", got=found.digest, remedy="get it again")
         beside.chmod(0o777 & ~UMASK)
