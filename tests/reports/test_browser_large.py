@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from reports.render.build import build_report
 from reports.render.gallery import gallery_page
 from reports.render.grid import sample_sheet
 from reports.render.html import html_report, is_inline
 from reports.render.plots import speed_plots, stage_plot
 from reports.render.tables import comparison_table
+from tests.reports.on_disk import write_large
 from tests.reports.pages import SIZES, errors, open_page
 from tests.reports.synthetic import synthetic_run, synthetic_samples
 
@@ -54,6 +56,29 @@ def test_fifty_methods_with_two_thousand_images(browser: Any, large: Path, name:
     assert (large / name).stat().st_size < MOST_BYTES
     assert seconds_to_open(browser, large / name) < MOST_SECONDS
     assert errors(browser) == [] or name == "gallery.html"  # whose images this test did not write
+
+
+LOADED = "return [...document.images].filter(image => image.complete && image.naturalWidth > 0).length"
+
+
+@pytest.mark.slow
+def test_a_whole_run_on_disk_loads_its_images_while_one_scrolls(browser: Any, tmp_path: Path) -> None:
+    """100,000 images beside the pages: as good as none of them is read to open one, and those come that are scrolled to."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    run = write_large(tmp_path, 50, 2000)
+    assert len(list((tmp_path / "samples").glob("*/*.png"))) == 100_000
+    folder = build_report(run).parent
+    for name in ("index.html", "gallery.html"):
+        assert (folder / name).stat().st_size < MOST_BYTES
+        assert seconds_to_open(browser, folder / name) < MOST_SECONDS
+        assert errors(browser) == []
+    opened = browser.execute_script(LOADED)
+    assert opened < 200
+    last = "const all = document.querySelectorAll('.pair'); all[all.length - 1].scrollIntoView(); return all.length"
+    assert browser.execute_script(last) > 0
+    WebDriverWait(browser, 10).until(lambda driven: driven.execute_script(LOADED) > opened)
+    assert errors(browser) == []
 
 
 @pytest.mark.slow

@@ -49,9 +49,7 @@ def test_it_fits_and_is_accessible(browser: Any, page: Path, size: tuple[int, in
     choose(browser, "metric", "")
     assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0]
     assert violations(browser) == [] and errors(browser) == []
-    wide = (
-        "return [...document.querySelectorAll('h1,h2,h3,p,dd,li,select,label')].filter(e =>"
-    )
+    wide = "return [...document.querySelectorAll('h1,h2,h3,p,dd,li,select,label')].filter(e =>"
     wide += " e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== 'inline').map(e => e.outerHTML.slice(0, 80))"
     assert browser.execute_script(wide) == []
     assert browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)") == []
