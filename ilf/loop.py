@@ -69,7 +69,7 @@ class InnerLoop:
                 got=f"blocks {first} to {last}, of several lists",
                 remedy="choose its first and last block in one list",
             )
-        runs = [_run(site) for site in looped]
+        runs = [(site, _run(site)) for site in looped]
         with ExitStack() as stack:
             for site in sites[:last]:
                 wrapped = self._skippable(site, site.number == first)
@@ -88,7 +88,7 @@ class InnerLoop:
         return call
 
     def _loop(
-        self, site: Site, plain: Callable[[Run, State, Conditioning], State], runs: list[Run]
+        self, site: Site, plain: Callable[[Run, State, Conditioning], State], runs: list[tuple[Site, Run]]
     ) -> Callable[[Run, State, Conditioning], State]:
         def call(run: Run, state: State, conditioning: Conditioning) -> State:
             left = plain(run, state, conditioning)
@@ -133,7 +133,7 @@ class InnerLoop:
         chosen = tuple(site.rows(one, len(left[0]), self.rows) for one in told)
         return Passage(_rows(entered, self.rows), _rows(left, self.rows), _rows(left, self.null), chosen)
 
-    def _second_pass(self, site: Site, passage: Passage, transition: Transition, runs: list[Run]) -> State:
+    def _second_pass(self, site: Site, passage: Passage, transition: Transition, runs: list[tuple[Site, Run]]) -> State:
         ended = passage.entered[len(passage.left) :]  # the caption's stream, where the last block ends it
         feedback = self.module((*passage.left, *ended), passage.null, transition, passage.conditioning[-1])
         if not self.module.settings.inner_pass:
@@ -141,8 +141,9 @@ class InnerLoop:
         state, inner = passage.entered, self._at_inner_time(transition)
         self.clock.is_second_pass = True
         try:
-            for fed, run, told in zip(feedback, runs, passage.conditioning, strict=True):
-                state = run(_added(state, fed), told | {name: value for name, value in inner.items() if name in told})
+            for fed, (at, run), told in zip(feedback, runs, passage.conditioning, strict=True):
+                timed = at.segment.timed(self.transformer, inner, at.place) if inner else {}
+                state = run(_added(state, fed), told | {name: value for name, value in timed.items() if name in told})
         finally:
             self.clock.is_second_pass = False
         return state

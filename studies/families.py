@@ -94,6 +94,7 @@ CASES = {
     "FLUX.2-klein": Case("flux.2-klein-4b", {"guidance": 1.0}),
     "FLUX.2-klein-base": Case("flux.2-klein-base-9b", transformer={"num_layers": 1, "num_single_layers": 5}),
     "Qwen-Image": Case("qwen-image"),
+    "Chroma": Case("chroma1-hd"),
 }
 STEPS = ("steps:3", "spacing:1.5")
 SOLVERS = tuple(f"solver:{name}" for name in ("euler", "heun", "ddim", "dpm++", "unipc", "deis", "ghvb", "bdia", "evodiff"))
@@ -138,7 +139,6 @@ MISSING = (
     ("HunyuanImage 2.1", "two lists of blocks as FLUX.1 has; a second text encoder for glyphs, and a guider object of diffusers"),
     ("Lumina 2", "its refiners are no segments, as in Z-Image; one list of blocks on joined streams"),
     ("CogView4", "two streams as SD3; the batch of guidance is one call for each branch"),
-    ("Chroma", "FLUX.1 without pooled caption; modulations come precomputed, as in FLUX.2, and captions are masked"),
     ("Wan 2.x", "video: latents of five dimensions, two transformers that take turns, and metrics by frame"),
     ("LTX", "video: packed latents of three dimensions, and metrics by frame"),
 )

@@ -30,7 +30,7 @@ CLASSES = {  # what the parts of a pipeline may be; a new family may need more
     "diffusers": {
         *("DiTTransformer2DModel", "PixArtTransformer2DModel", "Transformer2DModel", "SD3Transformer2DModel"),
         *("FluxTransformer2DModel", "SanaTransformer2DModel", "QwenImageTransformer2DModel", "ZImageTransformer2DModel"),
-        *("Flux2Transformer2DModel", "AutoencoderKLFlux2"),
+        *("Flux2Transformer2DModel", "ChromaTransformer2DModel", "AutoencoderKLFlux2"),
         *("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "AutoencoderKLQwenImage"),
         *("DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LCMScheduler", "DEISMultistepScheduler", "HeunDiscreteScheduler"),
         *("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler", "SASolverScheduler"),

@@ -21,12 +21,13 @@ Predict = Callable[[ModelCall], torch.Tensor]
 
 @dataclass(frozen=True)
 class Site:
-    """A block in its place. ``number`` is 1-based over all lists of blocks, ``cost`` what it costs and ``weight`` its worth in
-    mean blocks."""
+    """A block in its place. ``number`` is 1-based over all lists of blocks, ``place`` 0-based in its own, ``cost`` what it
+    costs and ``weight`` its worth in mean blocks."""
 
     block: nn.Module
     segment: Segment
     number: int
+    place: int
     cost: BlockCost
     weight: float
     shares: dict[str, float]
@@ -57,8 +58,9 @@ class Site:
 
 def bare_sites(transformer: Any, family: Family) -> list[Site]:
     """Every block of ``transformer`` in the order in which they run, without its cost."""
-    blocks = [(segment, block) for segment in family.segments for block in getattr(transformer, segment.blocks)]
-    return [Site(block, segment, i, BlockCost(()), 1.0, {}) for i, (segment, block) in enumerate(blocks, start=1)]
+    lists = ((segment, getattr(transformer, segment.blocks)) for segment in family.segments)
+    blocks = [(segment, place, block) for segment, blocks in lists for place, block in enumerate(blocks)]
+    return [Site(block, segment, i, place, BlockCost(()), 1.0, {}) for i, (segment, place, block) in enumerate(blocks, start=1)]
 
 
 def list_sites(

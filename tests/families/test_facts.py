@@ -33,19 +33,19 @@ def pipeline(request: pytest.FixtureRequest) -> Pipeline:
 
 
 class Told:
-    """The first block of each list in the first call of the transformer: what it got, and what its first part then read."""
+    """What the transformer got in its first call, and each block beside its streams."""
 
     def __init__(self) -> None:
         self.call: ModelCall | None = None
-        self.blocks: dict[str, tuple[State, Conditioning]] = {}
+        self.blocks: dict[int, Conditioning] = {}
 
     def model(self, predict: Predict, call: ModelCall) -> torch.Tensor:
         self.call = self.call or call
         return predict(call)
 
-    def block(self, blocks: str) -> Any:
+    def block(self, number: int) -> Any:
         def called(run: Run, state: State, conditioning: Conditioning) -> State:
-            self.blocks.setdefault(blocks, (state, conditioning))
+            self.blocks.setdefault(number, conditioning)
             return run(state, conditioning)
 
         return called
@@ -57,24 +57,25 @@ def first_call(pipeline: Pipeline) -> tuple[Told, float]:
     with ExitStack() as stack:
         stack.enter_context(model_changed(pipeline.transformer, pipeline.family, told.model))
         for site in bare_sites(pipeline.transformer, pipeline.family):
-            stack.enter_context(site.changed(told.block(site.segment.blocks)))
+            stack.enter_context(site.changed(told.block(site.number)))
         pipeline.generate(list(WORDS[:2]), 0, [0, 1])
     return told, pipeline.clock.timesteps[0]
 
 
 def test_blocks_are_told_the_time_as_the_family_says(pipeline: Pipeline) -> None:
     told, t = first_call(pipeline)
-    assert told.call is not None and set(told.blocks) == {segment.blocks for segment in pipeline.family.segments}
+    assert told.call is not None
     rows = torch.full((len(told.call.sample),), t)
     with torch.no_grad():
         here = pipeline.family.conditioning_at(pipeline.transformer, told.call, rows)
         there = pipeline.family.conditioning_at(pipeline.transformer, told.call, rows / 2)
-    for _, conditioning in told.blocks.values():
-        timed = here.keys() & conditioning.keys()
-        assert timed
-        for name in timed:
-            torch.testing.assert_close(here[name].reshape(conditioning[name].shape), conditioning[name], rtol=1e-5, atol=1e-5)
-            assert not torch.allclose(there[name], here[name], rtol=1e-3, atol=1e-3)
+    for site in bare_sites(pipeline.transformer, pipeline.family):
+        conditioning = told.blocks[site.number]
+        same, other = (site.segment.timed(pipeline.transformer, timed, site.place) for timed in (here, there))
+        assert same.keys() & conditioning.keys()
+        for name in same.keys() & conditioning.keys():
+            torch.testing.assert_close(same[name].reshape(conditioning[name].shape), conditioning[name], rtol=1e-5, atol=1e-5)
+            assert not torch.allclose(other[name], same[name], rtol=1e-3, atol=1e-3)
 
 
 def test_timesteps_are_those_that_are_predicted(pipeline: Pipeline) -> None:

@@ -76,6 +76,19 @@ def qwen_image(config: Config) -> dict[str, Any]:
     }
 
 
+def chroma(config: Config) -> dict[str, Any]:
+    """64 x 64 packed tokens, and 512 of T5."""
+    tokens, caption = 64 * 64, 512
+    return {
+        "hidden_states": torch.empty(1, tokens, 64),
+        "encoder_hidden_states": torch.empty(1, caption, 4096),
+        "timestep": torch.empty(1),
+        "img_ids": torch.empty(tokens, 3),
+        "txt_ids": torch.empty(caption, 3),
+        "attention_mask": torch.empty(1, caption + tokens),
+    }
+
+
 PUBLISHED = {  # parameters of the published transformers, and what a call of one gets
     "sd3-medium": (2_028_328_000, sd3),
     "sd3.5-medium": (2_243_171_520, sd3),
@@ -87,6 +100,7 @@ PUBLISHED = {  # parameters of the published transformers, and what a call of on
     "flux.2-klein-4b": (3_875_544_576, flux2),
     "flux.2-klein-base-9b": (9_078_581_248, flux2),
     "qwen-image": (20_430_401_088, qwen_image),
+    "chroma1-hd": (8_899_983_424, chroma),
 }
 PRESETS = [name for name in preset_names() if name in ARCHITECTURES and name in PUBLISHED]
 

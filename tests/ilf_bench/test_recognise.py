@@ -22,6 +22,7 @@ USUAL = {
     **{"DiT": (20, 1.5), "PixArt-Sigma": (20, 4.5), "SD3": (28, 7.0), "FLUX.1-dev": (28, 3.5), "FLUX.1-schnell": (4, 0.0)},
     **{"FLUX.2-dev": (50, 4.0), "FLUX.2-klein": (4, 1.0), "FLUX.2-klein-base": (50, 4.0)},
     "Qwen-Image": (50, 4.0),
+    "Chroma": (35, 5.0),
 }
 
 

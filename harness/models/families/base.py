@@ -55,7 +55,8 @@ class Segment:
     takes these from the transformer's config, for the block of a number (1-based) in this list. ``modulated``: what the
     attention of a block reads, its normed, scaled and shifted image stream. ``leaving``: how many streams leave a block of some
     settings. ``image``: where the image's tokens stand in the image stream, given their number and that of all; the rest are
-    captions that were joined.
+    captions that were joined. ``timed``: what the block at a place (0-based) in this list takes of the family's
+    ``conditioning_at``, given the transformer.
     """
 
     blocks: str
@@ -69,6 +70,7 @@ class Segment:
     enter: Callable[[State], State] = lambda state: state
     leaving: Callable[[Mapping[str, Any]], int] | None = None
     image: Callable[[int, int], slice] = lambda tokens, all_tokens: slice(None)
+    timed: Callable[[Any, Conditioning, int], Conditioning] = lambda transformer, timed, place: timed
 
     def streams(self, settings: Mapping[str, Any]) -> int:
         """How many streams leave a block of these settings."""

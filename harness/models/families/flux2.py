@@ -21,6 +21,7 @@ from harness.models.autoencoders import TINY_KL, kl
 from harness.models.families.base import Conditioning, Configs, Described, Family, ModelCall, ModelIO, Segment, State, Usual
 from harness.models.families.flux import block_settings as shape_settings
 from harness.models.families.shapes import even_sigmas, packed
+from harness.models.families.shared import behind_captions, joined
 from harness.models.text import NOTE_CUT, mistral_encoder, mistral_tokenizer, qwen_tokenizer
 from harness.sampling.patching import patched
 
@@ -66,12 +67,6 @@ def modulated_double(block: Any, state: State, conditioning: Conditioning) -> to
 def modulated_single(block: Any, state: State, conditioning: Conditioning) -> torch.Tensor:
     """The joined stream."""
     return _shifted(block.norm(state[0]), conditioning["temb_mod"])
-
-
-def join(state: State) -> State:
-    """The caption stands before the image."""
-    image, caption = state
-    return (torch.cat([caption, image], dim=1),)
 
 
 def told(configs: Configs, scale: float, true_guidance: float) -> Guidance:
@@ -226,8 +221,8 @@ SINGLE = Segment(
     modulated_single,
     depth="num_single_layers",
     shared=SHARED,
-    enter=join,
-    image=lambda tokens, all_tokens: slice(all_tokens - tokens, all_tokens),
+    enter=joined,
+    image=behind_captions,
 )
 
 

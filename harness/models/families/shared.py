@@ -21,3 +21,14 @@ def adaln_single(block: Any, state: State, conditioning: Conditioning) -> torch.
 def null_first(configs: Configs, scale: float, true_guidance: float) -> Guidance:
     """The batch is [null, conditional]."""
     return Guidance(scale, "null first")
+
+
+def joined(state: State) -> State:
+    """One stream of two, the caption before the image."""
+    image, caption = state
+    return (torch.cat([caption, image], dim=1),)
+
+
+def behind_captions(tokens: int, all_tokens: int) -> slice:
+    """Where the image stands in such a stream."""
+    return slice(all_tokens - tokens, all_tokens)
