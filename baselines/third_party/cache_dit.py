@@ -76,8 +76,11 @@ class CacheDit:
         package = _package()
         LIMITS.check(NAME, pipeline)
         with _as_it_was(pipeline.pipe):
+            blocks = pipeline.blocks
+            forwards = [vars(block).get("forward") for block in blocks]
             with failing_as_not_measured(NAME):
                 package.enable_cache(pipeline.pipe, **self._configs(package, pipeline))
+            _check_forwards(pipeline, blocks, forwards)
             with _watched(pipeline):
                 yield
 
@@ -104,6 +107,16 @@ def _package() -> Any:
         raise NotMeasured(
             expected="the package cache-dit", got=str(error), remedy="pip install 'ilf-bench[cache-dit]'"
         ) from error
+
+
+def _check_forwards(pipeline: Pipeline, blocks: list[nn.Module], before: list[Any]) -> None:
+    """Raise :class:`NotMeasured` where the package wrote blocks' forwards anew, around which nothing counts any more."""
+    if any(vars(block).get("forward") is not forward for block, forward in zip(blocks, before, strict=True)):
+        raise NotMeasured(
+            expected=f"a model whose blocks {NAME} calls as they are",
+            got=f"a {pipeline.family.title}, whose blocks it writes anew: what runs cannot be counted",
+            remedy="use another cache",
+        )
 
 
 @contextmanager
