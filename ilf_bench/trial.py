@@ -12,7 +12,6 @@ from metrics.command.process import Command
 from metrics.command.protocol import RefusedBatch
 
 SIDE = 224  # pixels
-PROMPT = "a colourful gradient"
 
 
 def trial_images() -> dict[str, torch.Tensor]:
@@ -27,8 +26,8 @@ def trial_images() -> dict[str, torch.Tensor]:
     return {name: image.clamp(0, 255).round().to(torch.uint8)[None] for name, image in made.items()}
 
 
-def trial_rows(factory: CommandFactory) -> Iterator[tuple[str, str]]:
-    """The handshake, and what the command says of each image."""
+def trial_rows(factory: CommandFactory, prompt: str) -> Iterator[tuple[str, str]]:
+    """The handshake, and what the command says of each image for a prompt."""
     command = Command(factory.name, factory.spec)
     hello, scorer, images = command.hello, CommandScorer(command), trial_images()
     yield "direction", hello.direction
@@ -36,7 +35,7 @@ def trial_rows(factory: CommandFactory) -> Iterator[tuple[str, str]]:
     full = images["a picture"] if hello.paired else None
     for name, image in images.items():
         try:
-            row = scorer(image, [PROMPT], full)[0]
+            row = scorer(image, [prompt], full)[0]
         except RefusedBatch as refused:
             yield name, f"refused: {refused}"
         else:

@@ -17,6 +17,7 @@ def scorers(
     name: Annotated[str | None, typer.Argument(help="The environment's name as listed; for `try`, a metric.")] = None,
     python: Annotated[str, typer.Option(help="The Python interpreter that creates the environment.")] = sys.executable,
     file: Annotated[str | None, typer.Option("--scorers", help="A scorers' file with commands of your own.")] = None,
+    prompt: Annotated[str, typer.Option(help="With `try`: what the images are scored for.")] = "a photo of a cat",
 ) -> None:
     """List, install or try metrics that run as programs in environments of their own; docs/scorer-commands.md."""
     from harness.errors import UsageError
@@ -29,7 +30,7 @@ def scorers(
     if action == "install":
         _install(name, python)
     else:
-        _try(name, file)
+        _try(name, file, prompt)
 
 
 def _list() -> None:
@@ -55,7 +56,7 @@ def _install(name: str, python: str) -> None:
     print_line(f"installed. Metrics: {', '.join(names)}; next: ilf-bench scorers try {names[0]}")
 
 
-def _try(name: str, file: str | None) -> None:
+def _try(name: str, file: str | None, prompt: str) -> None:
     """Start the command, and have it score a picture, noise and black."""
     from pathlib import Path
 
@@ -72,6 +73,6 @@ def _try(name: str, file: str | None) -> None:
         factory(None)  # type: ignore[arg-type]  # says what is missing
         return
     shown = Table("", "value", title=escape(name))
-    for what, value in trial_rows(factory):
+    for what, value in trial_rows(factory, prompt):
         shown.add_row(what, value)
     print_whole(console, shown)

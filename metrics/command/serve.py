@@ -5,7 +5,8 @@ This file needs the standard library alone (Python 3.8 and newer), so that it ca
     from ilf_bench_scorer import serve
     serve(lambda images, prompts: [my_score(i, p) for i, p in zip(images, prompts)], name="mine", weights="sha256:...")
 
-Whatever a library prints to the standard output goes to the standard error instead, so that only answers reach ilf-bench.
+Whatever a library prints to the standard output goes to the standard error instead, so that only answers reach ilf-bench: from
+:func:`serve` on, and earlier where :func:`redirect` is called before libraries that print while they are imported or load.
 """
 
 from __future__ import annotations
@@ -20,6 +21,16 @@ from importlib import metadata
 from typing import Any, Callable, Sequence, TextIO  # noqa: UP035  # Python 3.8
 
 PROTOCOL = 1
+_answers: list[TextIO] = []  # the standard output that ilf-bench reads, once it is kept for answers
+
+
+def redirect() -> TextIO:
+    """Keep the standard output for answers: print() and C libraries write to the standard error from here on."""
+    if not _answers:
+        sys.stdout.flush()
+        _answers.append(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+        os.dup2(2, 1)
+    return _answers[0]
 
 
 def serve(
@@ -29,10 +40,9 @@ def serve(
 
     ``score`` takes paths of PNG files and as many prompts (and, where ``facts`` has ``paired=True``, a third list, the paths of
     the full run's images), and returns a number or a list of numbers for each image. ``weights`` identifies them, for example
-    by :func:`digest`; the versions of ``packages`` are looked up. ``facts``: title, unit, range, width, preprocessing, paired.
+    by :func:`digest` or :func:`digest_of`; the versions of ``packages`` are looked up. ``facts``: title, unit, range, width, preprocessing, paired.
     """
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # from here on, print() and C libraries write to the standard error
+    answers = redirect()
     hello: dict[str, Any] = {"protocol": PROTOCOL, "name": name, "weights": weights, "direction": direction}
     hello["packages"] = {package: metadata.version(package) for package in packages}
     hello.update(facts)
@@ -58,6 +68,18 @@ def digest(*files: str) -> str:
         with open(file, "rb") as opened:
             for part in iter(lambda: opened.read(1 << 20), b""):
                 total.update(part)
+    return "sha256:" + total.hexdigest()
+
+
+def digest_of(*models: Any) -> str:
+    """SHA-256 over the names and values of the weights of modules of torch, wherever they were loaded from."""
+    import torch
+
+    total = hashlib.sha256()
+    for model in models:
+        for name, tensor in sorted(model.state_dict().items()):
+            total.update(name.encode())
+            total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return "sha256:" + total.hexdigest()
 
 

@@ -7,11 +7,14 @@ COCO and colours named by CLIP ViT-L/14 in the crop, both from transformers; the
 import os
 from functools import partial
 
-import objects
-import torch
-from ilf_bench_scorer import serve
-from PIL import Image
-from transformers import AutoImageProcessor, CLIPModel, CLIPProcessor, Mask2FormerForUniversalSegmentation
+from ilf_bench_scorer import digest_of, redirect, serve
+
+redirect()  # some of what follows prints while it loads
+
+import objects  # noqa: E402
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+from transformers import AutoImageProcessor, CLIPModel, CLIPProcessor, Mask2FormerForUniversalSegmentation  # noqa: E402
 
 DETECTOR = os.environ.get("GENEVAL_DETECTOR", "facebook/mask2former-swin-small-coco-instance")
 NAMER = os.environ.get("GENEVAL_CLIP", "openai/clip-vit-large-patch14")
@@ -64,7 +67,7 @@ serve(
     score,
     name="geneval",
     title="GenEval-style object score",
-    weights=f"{DETECTOR} and {NAMER}, revisions {detector.config._commit_hash} and {namer.config._commit_hash}",
+    weights=digest_of(detector, namer),
     packages=("torch", "transformers"),
     preprocessing="the processors of both models",
     range=[0, 1],

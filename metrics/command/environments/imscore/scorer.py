@@ -1,22 +1,23 @@
 """Scorers of imscore as commands: ``python scorer.py NAME`` with one of :data:`MODELS`."""
 
-import hashlib
 import importlib
 import os
 import sys
 
-import torch
-from ilf_bench_scorer import serve
-from PIL import Image
-from torchvision.transforms.functional import pil_to_tensor
+from ilf_bench_scorer import digest_of, redirect, serve
+
+redirect()  # some of what follows prints while it loads
+
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+from torchvision.transforms.functional import pil_to_tensor  # noqa: E402
 
 MODELS = {  # module, class, weights on the hub
-    "hpsv3": ("imscore.hpsv3.model", "HPSv3", "RE-N-Y/hpsv3"),
     "vqascore": ("imscore.vqascore.model", "VQAScore", "RE-N-Y/clip-t5-xxl"),
     "mps": ("imscore.mps.model", "MPS", "RE-N-Y/mpsv1"),
     "brightness": ("imscore.dummy.model", "DummyReward", ""),  # no weights: to try the environment
 }
-TITLES = {"hpsv3": "HPSv3", "vqascore": "VQAScore (CLIP-FlanT5-XXL)", "mps": "MPS", "brightness": "Brightness"}
+TITLES = {"vqascore": "VQAScore (CLIP-FlanT5-XXL)", "mps": "MPS", "brightness": "Brightness"}
 
 
 def load(name):
@@ -25,15 +26,6 @@ def load(name):
     found = getattr(importlib.import_module(module), kind)
     model = found.from_pretrained(weights) if weights else found()
     return model.eval().requires_grad_(False).to(os.environ.get("ILF_BENCH_DEVICE", "cpu"))
-
-
-def weights_of(model):
-    """SHA-256 over names and values, or a word where there are none."""
-    total = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        total.update(key.encode())
-        total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return "sha256:" + total.hexdigest() if model.state_dict() else "none"
 
 
 name = sys.argv[1]
@@ -52,7 +44,7 @@ serve(
     score,
     name=name,
     title=TITLES[name],
-    weights=weights_of(model),
+    weights=digest_of(model) if model.state_dict() else "none",
     packages=("imscore", "torch", "torchvision", "transformers"),
     preprocessing="uint8 RGB / 255, imscore's own",
     range=[0, 1] if name == "vqascore" else [None, None],
