@@ -40,7 +40,8 @@ def serve(
 
     ``score`` takes paths of PNG files and as many prompts (and, where ``facts`` has ``paired=True``, a third list, the paths of
     the full run's images), and returns a number or a list of numbers for each image. ``weights`` identifies them, for example
-    by :func:`digest` or :func:`digest_of`; the versions of ``packages`` are looked up. ``facts``: title, unit, range, width, preprocessing, paired.
+    by :func:`digest` or :func:`digest_of`; the versions of ``packages`` are looked up. ``facts``: title, unit, range, width,
+    preprocessing, paired.
     """
     answers = redirect()
     hello: dict[str, Any] = {"protocol": PROTOCOL, "name": name, "weights": weights, "direction": direction}
