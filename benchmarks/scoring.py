@@ -3,10 +3,10 @@
     PYTHONPATH=. .venv-metrics/bin/python benchmarks/scoring.py [--images 64] [--others 16] [--side 256] [--json FILE]
         [--device cuda] [--weights weights-inception-2015-12-05-6726825d.pth]
 
-Inception is compared with torch-fidelity, torchmetrics and clean-fid's pipeline (Pillow's antialiased bicubic resize of each image
-in float, as its paper prescribes, then the network); CLIP ViT-L/14, DINOv2 ViT-L/14 and ImageReward, at full size, with their own
-float32. Without ``--weights`` all networks have random weights, the same for every pipeline. A difference is from the first row of
-its network, in deviations of a feature between images: the largest, and the root of the mean square.
+Inception is compared with torch-fidelity, torchmetrics and clean-fid's pipeline (Pillow's antialiased bicubic resize of each
+image in float, as its paper prescribes, then the network); CLIP ViT-L/14, DINOv2 ViT-L/14 and ImageReward, at full size, with
+their own float32. Without ``--weights`` all networks have random weights, the same for every pipeline. A difference is from the
+first row of its network, in deviations of a feature between images: the largest, and the root of the mean square.
 """
 
 from __future__ import annotations
