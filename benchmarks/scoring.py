@@ -139,16 +139,23 @@ def main(
     to: Annotated[Path | None, typer.Option("--json", help="Where the rows are kept.")] = None,
 ) -> None:
     """Print a row for each pipeline."""
+    rows: list[Row] = []
     with TemporaryDirectory() as name:
         folder = Path(name)
         file = weights or save_inception(folder / "inception.pth")
-        rows = list(compared("inception", inception(file, device), draw_images(images, side=side), device))
+        rows += compared("inception", inception(file, device), draw_images(images, side=side), device)
+        keep(rows, to, device, side)
         for network, build in {"clip": clip, "dinov2": dinov2, "image_reward": image_reward}.items() if others else ():
             rows += compared(network, build(folder, device), draw_images(others, side=side), device)
+            keep(rows, to, device, side)
+
+
+def keep(rows: list[Row], to: Path | None, device: str, side: int) -> None:
+    """Write what is there so far."""
     if to is not None:
         known = {"command": ["python", *sys.argv], "device": device, "threads": torch.get_num_threads(), "side": side}
-        known["versions"] = {package: version(package) for package in PACKAGES}
-        to.write_text(json.dumps({**known, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        versions = {package: version(package) for package in PACKAGES}
+        to.write_text(json.dumps({**known, "versions": versions, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
