@@ -154,10 +154,10 @@ HEAD = (
     "",
 )
 TAIL = (
-    "`compile`, `cuda-graphs`, `int8` and `fp8` act on the blocks of any family. `compile` is tested on a CPU, and `int8` on every",
-    "family, where torchao is installed (tests/families/test_training.py); `cuda-graphs` and `fp8` need a GPU. In families of two",
-    "streams, INT8 inputs (not weights alone) make an image differ between batch sizes, by up to 3 grey levels at tiny size.",
-    "ILF trains on every family.",
+    "`compile`, `cuda-graphs`, `int8` and `fp8` act on the blocks of any family. `compile` is tested on a CPU, and `int8` on",
+    "every family, where torchao is installed (tests/families/test_training.py); `cuda-graphs` and `fp8` need a GPU. In families",
+    "of two streams, INT8 inputs (not weights alone) make an image differ between batch sizes, by up to 3 grey levels at tiny",
+    "size. ILF trains on every family.",
     "",
     "## A family that is missing",
     "",
