@@ -39,13 +39,17 @@ def plus_minus(value: float, half_width: float) -> str:
 
 
 def interval_text(interval: Interval, signed: bool = False) -> str:
-    """``0.52 [0.48, 0.57]``; with ``signed`` a positive number carries its sign."""
+    """``0.52 [0.48, 0.57]``; with ``signed`` a positive number carries its sign.
+
+    >>> interval_text(Interval(-1e-9, -2e-9, 1e-9))
+    '0.000000 [0.000000, 0.000000]'
+    """
     half = (interval.high - interval.low) / 2
     if not math.isfinite(half):
         return f"{number(interval.value)} (no interval: N = 1)"
     places, sign = decimals(half), "+" if signed else ""
-    bounds = f"{interval.value:{sign}.{places}f} [{interval.low:{sign}.{places}f}, {interval.high:{sign}.{places}f}]"
-    return bounds.replace("-", "−")
+    value, low, high = (round(bound, places) + 0.0 for bound in (interval.value, interval.low, interval.high))  # no -0.00
+    return f"{value:{sign}.{places}f} [{low:{sign}.{places}f}, {high:{sign}.{places}f}]".replace("-", "−")
 
 
 def count(value: float) -> str:

@@ -12,6 +12,7 @@ from harness.results import BASELINE
 from reports.analysis.compare import Difference
 from reports.analysis.leaderboard import SPEED, Board, Measure, Ranking, Source, Standing
 from reports.format import interval_text
+from reports.render.html import breakable
 from reports.render.page import render_page
 
 SHORT = 12  # digits of a digest that a table shows; the list of bundles has them all
@@ -44,6 +45,7 @@ def leaderboard_page(boards: Sequence[Board], sources: Sequence[Source], refused
         "boards": boards,
         "rows": rows_of,
         "heading": heading,
+        "breakable": breakable,
         "metrics": titles,
         "speed": SPEED,
         "families": [(name, name) for name in sorted(families, key=lambda name: (name != BASELINE, name))],
