@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 
 from harness.statistics.controls import CONTROLS, Separation, is_insensitive, separations
 from harness.storage.records import Run
@@ -19,7 +20,7 @@ def null_matrix(run: Run) -> Matrix | None:
     """A row a control, a column a metric; None where the run has no controls."""
     if not run.controls:
         return None
-    found = {metric: separations(metric, run.scores, run.controls) for metric in metric_order(run)}
+    found = _separations(run)
     heads = tuple(Head(m, title_of(run, m), warning=WARNING if is_insensitive(seen) else "") for m, seen in found.items())
     lines = (Line(f"control: {name}", tuple(_entry(name, seen) for seen in found.values())) for name in CONTROLS)
     caption = (
@@ -35,7 +36,13 @@ def insensitive_metrics(run: Run) -> Mapping[str, str]:
     """The warning of every metric that confuses a method with a null control, by name."""
     if not run.controls:
         return {}
-    return {m: WARNING for m in metric_order(run) if is_insensitive(separations(m, run.scores, run.controls))}
+    return {metric: WARNING for metric, seen in _separations(run).items() if is_insensitive(seen)}
+
+
+@lru_cache(maxsize=2)
+def _separations(run: Run) -> Mapping[str, tuple[Separation, ...]]:
+    """Of every metric, by name; they take a bootstrap for each method, and two parts of a report ask for them."""
+    return {metric: separations(metric, run.scores, run.controls) for metric in metric_order(run)}
 
 
 def _entry(name: str, seen: tuple[Separation, ...]) -> Entry:
