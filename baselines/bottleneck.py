@@ -78,7 +78,7 @@ class Bottleneck:
         from diffusers import DPMSolverMultistepScheduler
 
         self.plan(pipeline.plan())
-        sides, patch = pipeline.latent_shape[1:], pipeline.pipe.transformer.config.patch_size
+        sides, (patch, _) = pipeline.latent_shape[1:], pipeline.family.patches(pipeline.described.transformer)
         scheduler = pipeline.pipe.scheduler
         if any(side % (2 * patch) for side in sides):
             raise NotMeasured(expected=f"a latent size divisible by {2 * patch}", got=str(sides), remedy=LEAVE)

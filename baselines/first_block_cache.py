@@ -54,12 +54,13 @@ class _FirstResidual:
 
     def __init__(self, pipeline: Pipeline, threshold: float) -> None:
         self.pipeline, self.threshold = pipeline, threshold
-        self.residual = torch.empty(0)
+        self.tokens, self.residual = pipeline.geometry.tokens, torch.empty(0)
         self.kept: dict[int, torch.Tensor] = {}
 
     def watching(self, run: Run, state: State, conditioning: Conditioning) -> State:
         output = run(state, conditioning)
-        self.residual = output[0] - state[0]
+        place = self.pipeline.family.segments[0].image(self.tokens, state[0].shape[1])
+        self.residual = (output[0] - state[0])[:, place]
         return output
 
     def changed(self, state: State, conditioning: Conditioning) -> bool | torch.Tensor:

@@ -93,8 +93,10 @@ class _Change:
 
 
 def modulated(pipeline: Pipeline, state: State, conditioning: Conditioning) -> torch.Tensor:
-    """What the first block's self-attention reads: the normed, scaled and shifted input [rows, tokens, width]."""
-    return pipeline.family.segments[0].modulated(pipeline.blocks[0], state, conditioning)
+    """What the first block's self-attention reads of the image: normed, scaled and shifted [rows, tokens, width]."""
+    segment = pipeline.family.segments[0]
+    read = segment.modulated(pipeline.blocks[0], state, conditioning)
+    return read[:, segment.image(pipeline.geometry.tokens, read.shape[1])]
 
 
 def rescale(change: torch.Tensor, fitted: Curves) -> torch.Tensor:

@@ -95,6 +95,8 @@ CASES = {
     "FLUX.2-klein-base": Case("flux.2-klein-base-9b", transformer={"num_layers": 1, "num_single_layers": 5}),
     "Qwen-Image": Case("qwen-image"),
     "Chroma": Case("chroma1-hd"),
+    "Z-Image": Case("z-image"),
+    "Z-Image-Turbo": Case("z-image-turbo", {"guidance": 0.0}),
 }
 STEPS = ("steps:3", "spacing:1.5")
 SOLVERS = tuple(f"solver:{name}" for name in ("euler", "heun", "ddim", "dpm++", "unipc", "deis", "ghvb", "bdia", "evodiff"))
@@ -135,7 +137,6 @@ METHODS = (*STEPS, *SOLVERS, *CACHES, *OTHERS, *ILF, *THIRD_PARTY)
 FAST = ("solver:dpm++", "fora:3", "deepcache:interval=3:first=2:last=4", "first-block:9", "ilf:checkpoint={ilf}")
 
 MISSING = (
-    ("Z-Image", "lists of latents instead of batches, negated output; guidance whose base is the conditional branch"),
     ("HunyuanImage 2.1", "two lists of blocks as FLUX.1 has; a second text encoder for glyphs, and a guider object of diffusers"),
     ("Lumina 2", "its refiners are no segments, as in Z-Image; one list of blocks on joined streams"),
     ("CogView4", "two streams as SD3; the batch of guidance is one call for each branch"),

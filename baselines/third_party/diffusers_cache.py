@@ -221,7 +221,19 @@ class _Hook:
     limits: Limits
 
 
+def _check_stream(hook: str, pipeline: Pipeline) -> None:
+    """Raise :class:`NotMeasured` where a hook would not find the image's stream among a block's arguments."""
+    for segment in pipeline.family.segments:
+        if segment.inputs[0] != "hidden_states":
+            raise NotMeasured(
+                expected=f"blocks that take hidden_states, which diffusers' {hook} looks for",
+                got=f"a {pipeline.family.title}, whose blocks call them {segment.inputs[0]}",
+                remedy="leave it out",
+            )
+
+
 def _first_block(options: Mapping[str, Any], pipeline: Pipeline) -> Any:
+    _check_stream("first-block", pipeline)
     from diffusers.hooks import FirstBlockCacheConfig
 
     return FirstBlockCacheConfig(threshold=options["threshold"])
@@ -266,6 +278,7 @@ def _pab(options: Mapping[str, Any], pipeline: Pipeline) -> Any:
 
 
 def _magcache(options: Mapping[str, Any], pipeline: Pipeline) -> Any:
+    _check_stream("magcache", pipeline)
     from diffusers.hooks import MagCacheConfig
 
     known = calibrate(CALIBRATED, pipeline, "magcache", lambda sample: measure(pipeline, sample))

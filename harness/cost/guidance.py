@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, TypeVar
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 T = TypeVar("T")
 
@@ -20,7 +19,8 @@ class Guidance:
     ``layout``: both branches are the rows of one call, the ``null first`` or the ``conditional first``; or two ``calls``, the
     conditional one first; or ``none``: the model has no second branch (a distilled one, or one that is told the scale).
     A single branch runs at a scale of ``off`` or less. ``base``: the guided prediction is null + s (c - null), or with base
-    ``conditional`` c + s (c - null). ``rescaled``: the pipeline then gives it the norm of c, token by token. ``told``: the scale
+    ``conditional`` c + s (c - null). ``rescaled``: the pipeline then gives it the norm of c, token by token. ``most_norm``: it is
+    scaled down where its norm over an image would be more than so many times c's (0: never). ``told``: the scale
     that a guidance-distilled model gets as an input beside all this.
 
     >>> Guidance(4.5).branches, Guidance(1.0).branches
@@ -32,6 +32,7 @@ class Guidance:
     off: float = 1.0
     base: Literal["null", "conditional"] = "null"
     rescaled: bool = False
+    most_norm: float = 0.0
     told: float | None = None
 
     @property
@@ -43,6 +44,11 @@ class Guidance:
     def branches(self) -> int:
         """How often the model's blocks see an image in each step."""
         return 2 if self.on else 1
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the guided prediction is a sum of both branches', each with a fixed weight."""
+        return not (self.rescaled or self.most_norm)
 
     @property
     def rows(self) -> int:
@@ -86,9 +92,17 @@ class Guidance:
         guided = (null if self.base == "null" else conditional) + s * (conditional - null)
         if self.rescaled:
             guided = guided * (conditional.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
+        if self.most_norm:
+            own, most = norms(guided), self.most_norm * norms(conditional)
+            guided = torch.where(own > most, guided * (most / own), guided)
         return guided
 
     def null_for(self, guided: torch.Tensor, conditional: torch.Tensor) -> torch.Tensor:
         """The null prediction with which ``conditional`` makes ``guided``."""
         difference = (guided - conditional) / (self.scale if self.base == "conditional" else self.scale - 1)
         return conditional - difference
+
+
+def norms(images: torch.Tensor) -> torch.Tensor:
+    """The norm of each image [B, ...], with as many dimensions."""
+    return images.flatten(1).norm(dim=1).view(-1, *[1] * (images.ndim - 1))

@@ -89,6 +89,11 @@ def chroma(config: Config) -> dict[str, Any]:
     }
 
 
+def z_image(config: Config) -> dict[str, Any]:
+    """A list of one image of 128 x 128 latents, and one caption of 512 tokens of Qwen3."""
+    return {"x": [torch.empty(16, 1, 128, 128)], "t": torch.empty(1), "cap_feats": [torch.empty(512, 2560)]}
+
+
 PUBLISHED = {  # parameters of the published transformers, and what a call of one gets
     "sd3-medium": (2_028_328_000, sd3),
     "sd3.5-medium": (2_243_171_520, sd3),
@@ -101,6 +106,8 @@ PUBLISHED = {  # parameters of the published transformers, and what a call of on
     "flux.2-klein-base-9b": (9_078_581_248, flux2),
     "qwen-image": (20_430_401_088, qwen_image),
     "chroma1-hd": (8_899_983_424, chroma),
+    "z-image": (6_154_908_736, z_image),
+    "z-image-turbo": (6_154_908_736, z_image),
 }
 PRESETS = [name for name in preset_names() if name in ARCHITECTURES and name in PUBLISHED]
 

@@ -23,6 +23,8 @@ USUAL = {
     **{"FLUX.2-dev": (50, 4.0), "FLUX.2-klein": (4, 1.0), "FLUX.2-klein-base": (50, 4.0)},
     "Qwen-Image": (50, 4.0),
     "Chroma": (35, 5.0),
+    "Z-Image": (50, 4.0),
+    "Z-Image-Turbo": (8, 0.0),
 }
 
 

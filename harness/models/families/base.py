@@ -112,7 +112,8 @@ class ModelIO:
     """How the pipeline calls the transformer: the names of its two main arguments, and what they mean.
 
     ``time``: the model's time from the scheduler's timesteps. ``sign``: -1 where the pipeline negates what the model returns.
-    ``shared``: arguments that have no row for each image.
+    ``shared``: arguments that have no row for each image. ``listed``: samples and predictions are lists of one image each,
+    [channels, 1, height, width].
     """
 
     sample: str = "hidden_states"
@@ -120,25 +121,34 @@ class ModelIO:
     time: Callable[[torch.Tensor], torch.Tensor] = lambda t: t
     sign: int = 1
     shared: frozenset[str] = frozenset()
+    listed: bool = False
 
     def read(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[ModelCall, bool]:
         """A call of ``model``, and whether its answer is wanted as a dataclass."""
         told = named(model, args, kwargs)
         as_object = bool(told.pop("return_dict", True))
-        return ModelCall(told.pop(self.sample), told.pop(self.timestep), told), as_object
+        return ModelCall(self._joined(told.pop(self.sample)), told.pop(self.timestep), told), as_object
 
     def run(self, forward: Callable[..., Any], call: ModelCall) -> torch.Tensor:
         """The prediction [rows, ...] of a transformer whose forward is ``forward``, with the scheduler's sign."""
-        told = {self.sample: call.sample, self.timestep: call.time, **call.conditioning}
-        output: torch.Tensor = forward(**told, return_dict=False)[0]
+        told = {self.sample: self._apart(call.sample), self.timestep: call.time, **call.conditioning}
+        output = self._joined(forward(**told, return_dict=False)[0])
         return output if self.sign > 0 else -output
 
     def give(self, prediction: torch.Tensor, as_object: bool) -> Any:
         """The prediction as the transformer returns it."""
         from diffusers.models.modeling_outputs import Transformer2DModelOutput
 
-        output = prediction if self.sign > 0 else -prediction
+        output = self._apart(prediction if self.sign > 0 else -prediction)
         return Transformer2DModelOutput(sample=output) if as_object else (output,)
+
+    def _joined(self, images: Any) -> torch.Tensor:
+        """Images of the transformer as one tensor [rows, ...]."""
+        return torch.stack(list(images)).squeeze(2) if self.listed else images  # type: ignore[no-any-return]
+
+    def _apart(self, images: torch.Tensor) -> Any:
+        """One tensor as the transformer's images."""
+        return list(images.unsqueeze(2).unbind()) if self.listed else images
 
 
 @dataclass(frozen=True)

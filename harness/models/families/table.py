@@ -9,13 +9,13 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from harness.errors import ArtifactError
-from harness.models.families import chroma, dit, flux, flux2, flux2_klein, pixart, qwen_image, sana, sd3
+from harness.models.families import chroma, dit, flux, flux2, flux2_klein, pixart, qwen_image, sana, sd3, z_image
 from harness.models.families.base import Described, Family
 
 GROUP = "ilf_bench.families"  # entry points: a name, and the FAMILY of a module of another package
 BUILT_IN = (
     *(dit.FAMILY, pixart.FAMILY, sd3.FAMILY, flux.FAMILY, sana.FAMILY),
-    *(flux2.FAMILY, flux2_klein.FAMILY, qwen_image.FAMILY, chroma.FAMILY),
+    *(flux2.FAMILY, flux2_klein.FAMILY, qwen_image.FAMILY, chroma.FAMILY, z_image.FAMILY),
 )
 
 

@@ -96,7 +96,7 @@ def guidance_terms(pipeline: Guided, scheduler: BespokeScheduler) -> Iterator[No
     Enter it after whatever else changes the transformer's forward, and only where the pipeline guides. Raises
     :class:`NotMeasured` where the pipeline rescales what the branches make together: they then cannot be moved apart.
     """
-    if pipeline.guidance.rescaled and any(weight for row in scheduler.table.guidance for weight in row):
+    if not pipeline.guidance.is_linear and any(weight for row in scheduler.table.guidance for weight in row):
         raise NotMeasured(
             expected="guidance that is linear in both branches, as a solver's guidance terms need it",
             got="a pipeline that rescales the guided prediction",
