@@ -165,7 +165,7 @@ def test_guidance_makes_of_both_branches_what_the_pipeline_gives_its_scheduler(f
     assert guidance.on == (name not in told) and calls == guidance.branches // guidance.rows
 
 
-@pytest.mark.parametrize("text", ("steps:3", "first-block:9", "teacache:3.5"))
+@pytest.mark.parametrize("text", ("steps:3", "fora:3", "first-block:9"))
 def test_an_image_does_not_depend_on_how_long_its_neighbours_captions_are(families: dict[str, Opened], text: str) -> None:
     """Z-Image fills captions up to multiples of 32 tokens, and each list to its longest."""
     pipe = CASES["Z-Image"].tiny.build()

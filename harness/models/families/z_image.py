@@ -218,6 +218,6 @@ FAMILY = Family(
             "text_encoder": qwen3_encoder(16, 2, 1, 8, 32, 1)[1],
         },
         limits={"tokenizer": 32},
-        side=16,
+        side=32,
     ),
 )
