@@ -105,4 +105,5 @@ class Guidance:
 
 def norms(images: torch.Tensor) -> torch.Tensor:
     """The norm of each image [B, ...], with as many dimensions."""
-    return images.flatten(1).norm(dim=1).view(-1, *[1] * (images.ndim - 1))
+    found: torch.Tensor = torch.linalg.vector_norm(images.flatten(1), dim=1)
+    return found.view(-1, *[1] * (images.ndim - 1))

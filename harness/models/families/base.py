@@ -144,7 +144,7 @@ class ModelIO:
 
     def _joined(self, images: Any) -> torch.Tensor:
         """Images of the transformer as one tensor [rows, ...]."""
-        return torch.stack(list(images)).squeeze(2) if self.listed else images  # type: ignore[no-any-return]
+        return torch.stack(list(images)).squeeze(2) if self.listed else images
 
     def _apart(self, images: torch.Tensor) -> Any:
         """One tensor as the transformer's images."""
