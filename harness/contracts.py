@@ -172,9 +172,9 @@ def reads_prompts(metric: Metric) -> bool:
 
 
 def note_of(metric: Metric, prompts: Sequence[str]) -> str:
-    """What a metric says of how it reads these prompts, by its method ``note``; nothing where it has none."""
+    """What a metric says of how it reads these prompts, by its method ``note``; nothing where it has none, or there are none."""
     note: Callable[[Sequence[str]], str] | None = getattr(metric, "note", None)
-    return note(list(dict.fromkeys(prompts))) if note is not None and reads_prompts(metric) else ""
+    return note(list(dict.fromkeys(prompts))) if prompts and note is not None and reads_prompts(metric) else ""
 
 
 class Unmeasurable(Exception):

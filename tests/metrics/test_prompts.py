@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.contracts import Batch
+from harness.contracts import Batch, note_of
 from harness.errors import ArtifactError, UsageError
 from metrics.bundled import tiny
 from metrics.bundled.networks import PROMPT_PAIRS
@@ -43,6 +43,12 @@ def test_clip_score_is_a_hundred_times_the_clipped_cosine(context: MetricContext
     measured = ClipScore(context.networks.clip, tiny=True).measure(Batch(images, PROMPTS, range(4)))
     assert measured.shape == (4, 1) and measured.dtype == np.float32
     np.testing.assert_allclose(measured[:, 0], 100 * np.maximum(cosine, 0), atol=1e-3)
+
+
+def test_without_prompts_there_is_nothing_to_say_of_them(context: MetricContext) -> None:
+    """As for the null controls."""
+    metric = ClipScore(context.networks.clip, tiny=True)
+    assert note_of(metric, []) == note_of(metric, PROMPTS) == "" and "is cut" in note_of(metric, ["red apple " * 200])
 
 
 def test_clip_score_never_goes_below_zero(context: MetricContext, random_images: Draw) -> None:
