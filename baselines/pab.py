@@ -47,7 +47,7 @@ class PAB:
 
     def runs(self, step: int, kind: str, plan: Plan) -> bool:
         """Whether ``attention`` or ``cross``-attention runs at a step."""
-        timestep = plan.timesteps[step] if plan.timesteps else plan.backbone.timestep(step, len(plan.steps))
+        timestep = plan.timesteps[step] if plan.timesteps else plan.backbone.timestep(step, len(plan.steps), plan.solver)
         every = self.attention if kind == "attention" else self.cross
         return not self.low < timestep < self.high or step % every == 0
 

@@ -52,13 +52,13 @@ class Backbone:
     own_transformer: Path | None = None
     weights: str = ""
     shift: float | None = None
-    own_timesteps: Callable[[int], tuple[float, ...]] | None = field(default=None, compare=False, repr=False)
+    own_timesteps: Callable[[int, bool], tuple[float, ...]] | None = field(default=None, compare=False, repr=False)
 
-    def timestep(self, step: int, steps: int) -> float:
-        """The timestep of a step of ``steps``, where none are chosen: with flow matching as the checkpoint's own scheduler has
-        them, with betas evenly spaced as every solver here has them."""
+    def timestep(self, step: int, steps: int, solver: str = "") -> float:
+        """The timestep of a step of ``steps``, where none are chosen: with flow matching as the ``solver`` has them on the
+        checkpoint's own grid, with betas evenly spaced as every solver here has them."""
         if self.own_timesteps is not None:
-            return self.own_timesteps(steps)[step]
+            return self.own_timesteps(steps, solver not in OWN_GRID)[step]
         return round(1000 * (1 - step / steps)) - 1
 
     def like(self, config: Mapping[str, Any] | None = None, scale: float = 1.0) -> Geometry:
@@ -87,6 +87,7 @@ def _unknown() -> NotMeasured:
     )
 
 
+OWN_GRID = ("", "checkpoint", "euler", "ddim")  # solvers whose grid is the one of a flow-matching checkpoint's scheduler
 STEPS, SOLVER, TIMESTEPS, WORK = "the number of steps", "the solver", "the timesteps", "what its steps leave out"
 PRECISION, COMPILATION = "the precision of the weights", "compilation"
 

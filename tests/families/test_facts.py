@@ -81,7 +81,10 @@ def test_blocks_are_told_the_time_as_the_family_says(pipeline: Pipeline) -> None
 def test_timesteps_are_those_that_are_predicted(pipeline: Pipeline) -> None:
     pipeline.generate(["red cat"], 0, [0])
     own = pipeline.backbone.own_timesteps
-    assert own is not None and pipeline.clock.timesteps == pytest.approx(own(pipeline.steps), rel=1e-5)
+    assert own is not None and pipeline.clock.timesteps == pytest.approx(own(pipeline.steps, False), rel=1e-5)
+    with pipeline.sampling(solver="dpm++"):
+        pipeline.generate(["red cat"], 0, [0])
+        assert pipeline.clock.timesteps == pytest.approx(own(pipeline.steps, True), rel=1e-5)
 
 
 @pytest.mark.families

@@ -283,12 +283,16 @@ def backbone_of(family: Family, model: Described, folder: Path | None) -> Backbo
     return Backbone(geometry.depth, folder, geometry, model.transformer, family.name, reshaped, shift=shift, own_timesteps=own)
 
 
-def own_timesteps(family: Family, config: Mapping[str, Any], tokens: int, steps: int) -> tuple[float, ...]:
-    """The timesteps that a flow-matching checkpoint's own scheduler makes for images of so many tokens."""
+def own_timesteps(
+    family: Family, config: Mapping[str, Any], tokens: int, steps: int, trailing: bool = False
+) -> tuple[float, ...]:
+    """The timesteps that a flow-matching checkpoint's own scheduler makes for images of so many tokens; ``trailing`` as in
+    :meth:`harness.sampling.schedulers.flow.FlowGrid.make`."""
     from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 
     from harness.sampling.schedulers.flow import FlowGrid
 
     kind = DPMSolverMultistepScheduler if "beta_start" in config else FlowMatchEulerDiscreteScheduler
-    _, timesteps = FlowGrid(kind.from_config(dict(config)), family.sigmas).make(steps, None, family.mu(config, tokens, steps))
+    grid = FlowGrid(kind.from_config(dict(config)), family.sigmas)
+    _, timesteps = grid.make(steps, None, family.mu(config, tokens, steps), trailing)
     return tuple(timesteps.tolist())

@@ -1,7 +1,9 @@
 """Solvers of flow matching on the sigmas of the checkpoint's own scheduler, or on chosen ones.
 
 diffusers' multistep solvers know flow matching, but not the sigmas of a model: they make their own, and most take no others. Here
-they get those that the checkpoint's scheduler makes, with its shift by resolution.
+they get those that the checkpoint's scheduler makes, with its shift by resolution. Where the pipeline names none, as SD3's, that
+scheduler goes down to its least sigma before the last step. Euler, the family's own, does so, too; for the others that step would
+be a jump in the logarithm of signal over noise across which they extrapolate, so they get trailing sigmas.
 """
 
 from __future__ import annotations
@@ -35,11 +37,19 @@ class FlowGrid:
         self.own, self.sigmas = type(own).from_config(own.config), sigmas
         self._takes = set(inspect.signature(self.own.set_timesteps).parameters)
 
-    def make(self, steps: int, sigmas: Sequence[float] | None, mu: float | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sigmas [steps + 1], the last of which is 0, and timesteps [steps], float32 on the host."""
-        given = {"sigmas": self.sigmas(steps) if sigmas is None else sigmas, "mu": mu}
-        told = {name: value for name, value in given.items() if value is not None and name in self._takes}
-        self.own.set_timesteps(steps, **told)
+    def make(
+        self, steps: int, sigmas: Sequence[float] | None, mu: float | None, trailing: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sigmas [steps + 1], the last of which is 0, and timesteps [steps], float32 on the host.
+
+        ``trailing``: before any shift 1, 1 - 1 / steps, ... 1 / steps, where nobody names others.
+        """
+        told = self.sigmas(steps) if sigmas is None else sigmas
+        if told is None and trailing:
+            told = [1 - i / steps for i in range(steps)]
+        given = {"sigmas": told, "mu": mu}
+        passed = {name: value for name, value in given.items() if value is not None and name in self._takes}
+        self.own.set_timesteps(steps, **passed)
         return self.own.sigmas.float().cpu(), self.own.timesteps.float().cpu()
 
 
@@ -47,6 +57,7 @@ class OnFlowGrid:
     """Mixed into a scheduler of diffusers: ``grid`` decides its sigmas."""
 
     grid: FlowGrid
+    trailing = True
     most = 1 - ALMOST_NOISE  # of sigma: multistep solvers take the logarithm of 1 - sigma
 
     def set_timesteps(
@@ -64,7 +75,7 @@ class OnFlowGrid:
         else:
             steps = len(sigmas) if num_inference_steps is None and sigmas is not None else num_inference_steps
             assert steps is not None
-            made = self.grid.make(steps, sigmas, mu)
+            made = self.grid.make(steps, sigmas, mu, self.trailing)
         this: Any = self
         this.sigmas, this.timesteps = made[0].clamp(max=self.most), made[1].to(device)
         this.num_inference_steps = len(made[1])
@@ -75,6 +86,7 @@ class OnFlowGrid:
 class FlowEuler(OnFlowGrid, FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
     """First order: the families' own solver."""
 
+    trailing = False
     most = 1.0
 
 
@@ -113,6 +125,8 @@ class FlowDEIS(OnFlowGrid, DEISMultistepScheduler):  # type: ignore[misc]
 
 class FlowHeun(FlowEuler):
     """Second order by two calls of the model a step, the last step one of Euler: 2 n - 1 calls, and as many timesteps."""
+
+    trailing = True
 
     def set_timesteps(
         self,
