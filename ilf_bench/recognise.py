@@ -67,15 +67,14 @@ def _stored(pipeline: str) -> tuple[Family, Configs]:
     """By the pipeline's own index."""
     if pipeline.startswith(PREFIX):
         base = pipeline.removeprefix(PREFIX).partition("+")[0]
-        folder = fetch_model(base, ["model_index.json", "transformer/config.json"])
+        folder = fetch_model(base, ["model_index.json", "transformer/config.json", "scheduler/scheduler_config.json"])
     else:
         folder = locate(pipeline)
     if not (folder / "model_index.json").exists():
         raise ArtifactError(
             expected=f"a diffusers pipeline folder at {folder}", got="no model_index.json there", remedy="check the path"
         )
-    index, config = check_index(folder), folder / "transformer" / "config.json"
-    return family_of(str(index.get("_class_name"))), {
-        "pipeline": index,
-        "transformer": read_settings(config) if config.exists() else {},
-    }
+    index = check_index(folder)
+    files = {"transformer": "config.json", "scheduler": "scheduler_config.json"}
+    configs = {part: read_settings(path) for part, name in files.items() if (path := folder / part / name).exists()}
+    return family_of(str(index.get("_class_name"))), {"pipeline": index, "transformer": {}, **configs}

@@ -194,7 +194,7 @@ FAMILY = Family(
     latent=latent,
     geometry=geometry,
     conditioning_at=conditioning_at,
-    usual=lambda configs: Usual(8, 0.0) if configs["scheduler"].get("shift") == TURBO_SHIFT else Usual(50, 4.0),
+    usual=lambda configs: Usual(8, 0.0) if configs.get("scheduler", {}).get("shift") == TURBO_SHIFT else Usual(50, 4.0),
     call=ModelIO(sample="x", timestep="t", time=lambda t: (1000 - t) / 1000, sign=-1, listed=True),
     sigmas=even_sigmas,
     side=lambda model: SIDE,
