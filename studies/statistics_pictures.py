@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from harness.paths import ROOT
 from harness.results import A_A, BASELINE, Failure, Score
@@ -161,7 +162,7 @@ def nulls(run: Run) -> None:
     save(figure, "statistics-nulls")
 
 
-def save(figure: plt.Figure, name: str) -> None:
+def save(figure: Figure, name: str) -> None:
     """As SVG whose bytes depend on the run alone."""
     figure.tight_layout()
     figure.savefig(OUT / f"{name}.svg", metadata={"Date": None})
