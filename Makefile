@@ -1,6 +1,7 @@
 # make run    installs the light core into .venv and compares the bundled methods on the bundled text-to-image model
 # make test   installs the developer's tools too and runs the tests
 # make test-all      `make test`, then every family x method, a simulated GPU, the notebooks of examples/, `make test-metrics`; what .ci/run calls
+# make test-low-bit  INT8 and FP8 on every family, with torchao beside the environment
 # make test-notebooks  executes examples/*.ipynb
 # make test-slow     full-size models, coverage of intervals, processes of their own: tens of minutes, not part of the others
 # make metrics       installs the published metrics' packages into .venv-metrics (7 GB); the light core stays as it is
@@ -37,7 +38,7 @@ endef
 LONG := slow simulated families documents notebooks site
 SHORT := not gpu and not weights$(foreach suite,$(LONG), and not $(suite))
 
-.PHONY: run test test-all $(LONG:%=test-%) metrics test-metrics site lint audit clean
+.PHONY: run test test-all $(LONG:%=test-%) test-low-bit metrics test-metrics site lint audit clean
 
 run: $(VENV)/.core
 	$(BIN)/ilf-bench run $(ARGS)
@@ -45,10 +46,13 @@ run: $(VENV)/.core
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q --durations=10 -m "$(SHORT)" $(ARGS)
 
-test-all: test test-families test-documents test-simulated test-notebooks test-site test-metrics
+test-all: test test-families test-low-bit test-documents test-simulated test-notebooks test-site test-metrics
 
 $(LONG:%=test-%): test-%: $(VENV)/.dev
 	$(BIN)/python -m pytest -q --durations=5 -m "$* and not gpu and not weights" $(ARGS)
+
+test-low-bit: .torchao/.installed
+	PYTHONPATH=.torchao $(BIN)/python -m pytest -q --durations=5 -m "not gpu" tests/families/test_low_bit.py tests/baselines/test_quantised.py $(ARGS)
 
 metrics: $(VENV_METRICS)/.installed
 
@@ -73,7 +77,7 @@ audit: | $(VENV)/.created
 		|| { echo "NOT AUDITED: the advisories could not be read, or one of them names a package above" >&2; exit 1; }
 
 clean:
-	rm -rf $(VENV) $(VENV_METRICS) $(VENV_SITE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) .torchao $(VENV_METRICS) $(VENV_SITE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: written when an installation has succeeded, so that a second call does not repeat it and a cut one does.
@@ -92,6 +96,12 @@ $(VENV)/.dev: pyproject.toml $(CONSTRAINTS) | $(VENV)/.created
 
 $(VENV_SITE)/.installed: pyproject.toml $(SITE_CONSTRAINTS) | $(VENV_SITE)/.created
 	$(if $(LOCKED),$(call locked,$(VENV_SITE),$(SITE_LOCK)),$(VENV_SITE)/bin/$(PIP) --quiet --constraint $(SITE_CONSTRAINTS) --editable ".[site]")
+	touch $@
+
+# Beside the environment: wherever torchao is installed diffusers imports it, which takes seconds of every start.
+.torchao/.installed: constraints/torchao.lock | $(VENV)/.dev
+	rm -rf .torchao
+	$(BIN)/$(PIP) --quiet --require-hashes --no-deps --target .torchao --requirement constraints/torchao.lock
 	touch $@
 
 $(VENV_METRICS)/.installed: pyproject.toml $(FULL) | $(VENV_METRICS)/.created
