@@ -60,7 +60,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Solver:
-    """Another ODE solver by name; see :data:`harness.sampling.solvers.SOLVERS`."""
+    """Another ODE solver by name; see :mod:`harness.sampling.solvers`."""
 
     name: str
 

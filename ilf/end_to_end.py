@@ -103,6 +103,7 @@ def train_all(
 
     Resumes in any of the three. Uses noise of ``settings.seed`` and the next seed.
     """
+    by_images = image_error(pipeline) if settings.image_steps else latent_error  # raises before anything is trained
     module, made = train_module(pipeline, data, prompts, settings, checkpoint, training)
     if not settings.end_to_end_steps and not settings.image_steps:
         return module, made
@@ -115,7 +116,7 @@ def train_all(
         texts = [*(prompts[i % len(prompts)] for i in range(plain)), *recombined(prompts, settings.recombined, seed)]
         fine = converged_trajectories(pipeline, texts, seed, checkpoint.with_suffix(".converged.pt"))
         plan, store = end_to_end_optimisation(settings.image_steps), checkpoint.with_suffix(".images.pt")
-        last = train_end_to_end(student, fine, settings, plan, store, image_error(pipeline))
+        last = train_end_to_end(student, fine, settings, plan, store, by_images)
         made = made.followed_by(replace(last, seconds=last.seconds + fine.seconds))
     student.keep_solvers()
     return module, made

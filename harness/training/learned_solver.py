@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from harness.errors import UsageError
 from harness.sampling.clock import StepClock
 from harness.sampling.precision import autocast
 from harness.sampling.process import TRAINED, Process
@@ -132,14 +133,21 @@ def latent_error(ends: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 def image_error(pipeline: Pipeline) -> Error:
     """The error of the images that latents decode to, as fidelity is measured: root mean squares over values in 0..1.
 
-    A decoder shows some errors of a latent more than others; this counts them as they are seen.
+    A decoder shows some errors of a latent more than others; this counts them as they are seen. Raises :class:`UsageError` where
+    latents are packed or normalised channel by channel.
     """
     vae = pipeline.pipe.vae.requires_grad_(False)
-    moved = getattr(vae.config, "shift_factor", None) or 0.0
+    scale, moved = getattr(vae.config, "scaling_factor", None), getattr(vae.config, "shift_factor", None) or 0.0
+    if scale is None or len(pipeline.geometry.latent) != 3:
+        raise UsageError(
+            expected="latents on a grid with one scaling factor, for training by decoded images",
+            got=f"those of {type(pipeline.pipe).__name__}",
+            remedy="train without image_steps",
+        )
 
     def images(latents: torch.Tensor) -> torch.Tensor:
         with autocast(pipeline.precision, pipeline.device):
-            decoded: torch.Tensor = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor + moved).sample
+            decoded: torch.Tensor = vae.decode(latents.to(vae.dtype) / scale + moved).sample
         return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
     return lambda ends, targets: rms_distance(images(ends), images(targets)).mean()

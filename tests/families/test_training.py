@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.errors import UsageError
 from harness.sampling.grids import whole_grid
 from harness.training.fit import TrainSettings
+from harness.training.learned_solver import image_error
 from harness.training.trajectories import record
 from ilf.attach import attach_module
 from ilf.end_to_end import train_all
@@ -44,3 +46,14 @@ def test_the_module_learns_and_nothing_else_does(name: str, form: str, tmp_path:
     with attach_module(pipeline, module, module.schedule(3)):
         looped = pipeline.generate(prompts, 5, range(4))
     assert looped.shape == plain.shape and torch.equal(pipeline.generate(prompts, 5, range(4)), plain)
+
+
+@pytest.mark.parametrize(("name", "fits"), [("PixArt-alpha", True), ("SD3", True), ("FLUX.1-dev", False), ("Qwen-Image", False)])
+def test_errors_of_decoded_images_need_latents_that_can_be_decoded_plainly(name: str, fits: bool, tmp_path: Path) -> None:
+    pipeline = opened(name, tmp_path).pipeline
+    if not fits:
+        with pytest.raises(UsageError, match="train without image_steps"):
+            image_error(pipeline)
+        return
+    latents = torch.randn(2, *pipeline.geometry.latent)
+    assert float(image_error(pipeline)(latents, latents)) == 0 < float(image_error(pipeline)(latents, -latents))
