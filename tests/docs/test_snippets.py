@@ -29,7 +29,7 @@ from ilf_bench.registry import GROUPS
 from metrics.published.spec import Scorers
 from tests.docs.snippets import PAGES, Fence, commands, fences
 
-BUNDLED = ("tiny-text", "tiny-class")
+BUNDLED = ("tiny-text", "tiny-class", "tiny-flow")
 RUN = ["--samples", "6", "--rounds", "2", "--warmup", "0", "--batches", "2", "--steps", "4"]
 TRAIN = ["--trajectories", "4", "--steps", "2", "--batch", "2", "--rounds", "1", "--grids", "4"]
 CODES = {"gate": {0, 1, 2, 3}, "score": {0, 4}, "doctor": {0, 1}}
