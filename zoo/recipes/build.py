@@ -114,7 +114,10 @@ def build_flow(name: str, work: Path, out: Path) -> None:
     pipe = build_pipeline(AutoencoderKL.from_pretrained(out / "tiny-pixart" / "vae", dtype=torch.float32).eval())
     settings = TrainSettings(steps=recipe.steps, lr=recipe.lr, ema=0.9995, weight_decay=0.01, warmup=300)
     record = train_flow(pipe, work, settings, recipe.batch)
-    pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    pipe.to(torch.float16)
+    for encoder in (pipe.text_encoder, pipe.text_encoder_2, pipe.text_encoder_3):
+        encoder.float()  # as tiny-pixart's
+    pipe.save_pretrained(folder, safe_serialization=True)
     save_prompts(folder, emoji_prompts())
     shutil.copy(out / "tiny-pixart" / "training-vae.json", folder)
     record.save(folder / "training-transformer.json")

@@ -1,4 +1,4 @@
-"""The zoo's quality bars, measured on held-out seeds: ``python -m zoo.recipes.check [tiny-dit|tiny-pixart|scorers ...]``.
+"""The zoo's quality bars, measured on held-out seeds: ``python -m zoo.recipes.check [tiny-dit|tiny-pixart|tiny-sd3|scorers]``.
 
 Writes ``quality.json`` into each folder, a sheet of samples beside it, and exits 1 where a bar is missed.
 """
@@ -9,6 +9,7 @@ import itertools
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -108,12 +109,12 @@ def top5_rate(images: torch.Tensor, index: torch.Tensor) -> float:
     return float((ranked == index[:, None]).any(dim=1).double().mean())
 
 
-def check_tiny_pixart(folder: Path) -> tuple[Report, bool]:
+def check_emoji(preset: str, folder: Path) -> tuple[Report, bool]:
     """For 200 prompts the prompted emoji must be in the top 5 at >= 90% of the rate that real augmented images reach."""
     generator = torch.Generator().manual_seed(SEED)
     index = torch.randperm(len(emoji.captions()), generator=generator)[:200]
     captions = [emoji.captions()[i] for i in index]
-    images = sample(teacher("tiny-text", folder), captions)
+    images = sample(teacher(preset, folder), captions)
     save_sheet(images, folder / "samples.png")
     real = emoji.render(index, emoji.draw_augmentation(index, generator))
     of_real, of_samples = top5_rate(real, index), top5_rate(images, index)
@@ -130,11 +131,16 @@ def check_scorers(folder: Path) -> tuple[Report, bool]:
     return report, all(report[name] >= bar for name, bar in bars.items())
 
 
-CHECKS = {"tiny-dit": check_tiny_dit, "tiny-pixart": check_tiny_pixart, "scorers": check_scorers}
+CHECKS = {
+    "tiny-dit": check_tiny_dit,
+    "tiny-pixart": partial(check_emoji, "tiny-text"),
+    "tiny-sd3": partial(check_emoji, "tiny-flow"),
+    "scorers": check_scorers,
+}
 
 
 def main(
-    names: Annotated[list[str] | None, typer.Argument(help="tiny-dit, tiny-pixart, scorers; default: all")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="tiny-dit, tiny-pixart, tiny-sd3, scorers; default: all")] = None,
     zoo: Annotated[Path, typer.Option(help="The zoo's folder.")] = ZOO,
 ) -> None:
     """Measure the bars and record them."""

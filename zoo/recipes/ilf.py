@@ -33,6 +33,12 @@ PIXART = IlfRecipe(
     replace(OURS, image_steps=2600, image_targets=8192, recombined=6144),
 )
 DIT = IlfRecipe("tiny-class", "tiny-dit", "zoo/tiny-dit/prompts-all.txt", replace(OURS, image_steps=2200, image_targets=5120))
+FLOW = IlfRecipe(
+    "tiny-flow",
+    "tiny-sd3",
+    "zoo/tiny-sd3/prompts-train.txt",
+    replace(OURS, trajectories=2048, runs=128, optimiser_steps=4000, end_to_end_steps=400, end_to_end_grids=(6, 8, 10)),
+)
 PAPER = IlfSettings.of(
     {"form": "paper", "loop": (4, 9), "grids": (10,), "steps": 10, "runs": 256, "trajectories": 512, "optimiser_steps": 800}
 )
@@ -40,17 +46,16 @@ PAPER = IlfSettings.of(
 
 def variants(recipe: IlfRecipe) -> dict[str, IlfRecipe]:
     """``ilf`` is ours; ``ilf-paper`` the paper's form at its setting, after some minutes of training; ``ilf-adapter`` ours
-    without a second pass, trained alike; ``ilf-transitions`` ours without end-to-end training, on half of the trajectories."""
+    without a second pass, trained alike."""
     ours = recipe.settings
     return {
         "ilf": recipe,
-        "ilf-transitions": replace(recipe, settings=replace(ours, trajectories=4096, end_to_end_steps=0, image_steps=0)),
         "ilf-adapter": replace(recipe, settings=replace(ours, inner_pass=False)),
         "ilf-paper": replace(recipe, settings=PAPER),
     }
 
 
-RECIPES = {f"{recipe.model}/{name}": variant for recipe in (PIXART, DIT) for name, variant in variants(recipe).items()}
+RECIPES = {f"{recipe.model}/{name}": variant for recipe in (PIXART, DIT, FLOW) for name, variant in variants(recipe).items()}
 
 
 def teacher(preset: str, folder: Path) -> Pipeline:
