@@ -25,6 +25,7 @@ from zoo.recipes import digits, emoji
 
 ZOO = ROOT / "zoo"
 MODELS = {"tiny-dit": "tiny-class", "tiny-pixart": "tiny-text", "tiny-sd3": "tiny-flow"}  # and their presets
+LAST_BLOCK = {"tiny-flow": 0.665}  # of a mean block: an SD3's last one has no stream of the caption behind its attention
 
 
 def test_the_whole_zoo_is_at_most_50_mb() -> None:
@@ -96,7 +97,7 @@ def test_default_presets_keep_the_issue_of_scale(preset: str) -> None:
 @pytest.mark.parametrize("preset", MODELS.values())
 def test_a_bundled_preset_runs_with_all_four_scores(preset: str, tmp_path: Path) -> None:
     arguments = ["--methods", "full,steps:4,ilf:steps=6", "--metrics", "clip_score,clip_iqa,image_reward,feature_distance"]
-    assert main(["run", preset, *arguments, "--samples", "12", "--out", str(tmp_path)]) == 0
+    assert main(["run", preset, *arguments, "--samples", "12", "--rounds", "1", "--out", str(tmp_path)]) == 0
     (folder,) = tmp_path.glob(f"{preset}-*")
     run = read_run(folder)
     assert len(run.scores) == 3 * 4
@@ -104,12 +105,14 @@ def test_a_bundled_preset_runs_with_all_four_scores(preset: str, tmp_path: Path)
         assert isinstance(score, Score)
         assert score.tiny and "tiny" in score.title, "a bundled scorer is always labelled"
     ilf = next(m for m in run.methods if m.label == "ilf(6 steps)")
-    assert ilf.block_evaluations == ilf.predicted_block_evaluations == 6 * (2 * 12 + 2)
+    last = LAST_BLOCK.get(preset, 1.0)
+    expected = pytest.approx(6 * (2 * 12 + 2 * last), abs=0.02 if last < 1 else 0)
+    assert ilf.block_evaluations == ilf.predicted_block_evaluations == expected
     assert ilf.extra_parameters > 0 and ilf.training_s is not None and ilf.training_s > 0
 
 
 def test_fid_below_its_floor_is_refused_with_a_reason(tmp_path: Path) -> None:
-    arguments = ["--methods", "full", "--metrics", "fid", "--samples", "10", "--out", str(tmp_path)]
+    arguments = ["--methods", "full", "--metrics", "fid", "--samples", "10", "--rounds", "0", "--out", str(tmp_path)]
     assert main(["run", "tiny-class", *arguments]) == 0
     (folder,) = tmp_path.glob("tiny-class-*")
     assert "at least 48" in getattr(read_run(folder).scores["full", "fid"], "reason", "")

@@ -17,7 +17,10 @@ def sealed_folders(zoo: Path = ZOO) -> list[Path]:
     """The folders of weights, and every other one of a pipeline: its index, its scheduler, its tokenizer."""
     indices = list(zoo.rglob(INDEX))
     parts = {
-        index.parent / name for index in indices for name, pair in check_index(index.parent).items() if isinstance(pair, list) and all(pair)
+        index.parent / name
+        for index in indices
+        for name, pair in check_index(index.parent).items()
+        if isinstance(pair, list) and all(pair)
     }
     return sorted({path.parent for path in zoo.rglob("*.safetensors")} | parts | {index.parent for index in indices})
 
