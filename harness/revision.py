@@ -40,7 +40,8 @@ def revision(root: Path = ROOT) -> Revision:
     with suppress(PackageNotFoundError, OSError, ValueError, KeyError, TypeError):
         installed = distribution(NAME)
         if Path(str(installed.locate_file(""))).resolve() == root.resolve():
-            origin = json.loads(installed.read_text("direct_url.json") or "{}")
+            record = installed.read_text  # of a distribution, always UTF-8
+            origin = json.loads(record("direct_url.json") or "{}")
             return Revision(str(origin["vcs_info"]["commit_id"]), None)
     return Revision(None, None)
 

@@ -61,13 +61,13 @@ def run_uploads(run: Path, repository: str, space: str | None, licence: str) -> 
         build_report(copy)
         _copy_shown(copy, data)
         digest = write_bundle(copy, data / "bundle.zip")
-        _write_metadata(content, copy, data / "samples")
-        (data / CARD).write_text(dataset_card(content, tag, licence, digest))
+        _write_metadata(content, copy, data)
+        (data / CARD).write_text(dataset_card(content, tag, licence, digest), encoding="utf-8")
         uploads = [Upload(data, repository, "dataset", tag)]
         if space is not None:
             shown = Path(name) / "space"
             _copy_shown(copy, shown)
-            (shown / CARD).write_text(space_card(content, tag, licence))
+            (shown / CARD).write_text(space_card(content, tag, licence), encoding="utf-8")
             uploads.append(Upload(shown, space, "space", tag))
         _refuse_private([copy, data], run)
         yield uploads
@@ -75,19 +75,21 @@ def run_uploads(run: Path, repository: str, space: str | None, licence: str) -> 
 
 def _copy_shown(copy: Path, target: Path) -> None:
     """The report and the images that its gallery shows, without the receipts."""
-    shutil.copytree(copy / "report", target / "report")
-    shutil.copytree(copy / "samples", target / "samples", ignore=shutil.ignore_patterns("*.json"))
-
-
-def _write_metadata(run: Run, copy: Path, samples: Path) -> None:
-    """A row per image, as the hub's viewer of image folders reads it."""
-    rows = []
+    shutil.copytree(Layout(copy).report, Layout(target).report)
     for folder in Layout(copy).sample_folders():
+        shutil.copytree(folder.path, target / folder.path.relative_to(copy), ignore=shutil.ignore_patterns("*.json"))
+
+
+def _write_metadata(run: Run, copy: Path, target: Path) -> None:
+    """A row per image, as the hub's viewer of image folders reads it."""
+    rows, folders = [], list(Layout(copy).sample_folders())
+    for folder in folders:
         manifest = read_json(folder.manifest)
         rows += [
             [f"{folder.path.name}/{one['file']}", manifest["method"], one["index"], one["prompt"]] for one in manifest["samples"]
         ]
-    with (samples / "metadata.csv").open("w", newline="") as file:
+    samples = target / folders[0].path.parent.relative_to(copy)
+    with (samples / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["file_name", "method", "index", "prompt"], *rows])
 
 
@@ -108,7 +110,7 @@ def module_upload(folder: Path, repository: str, run: Path | None, licence: str)
             shutil.copyfile(folder / file, target / file)
         write_sums(target)
         tag = f"ilf-bench-module-{file_digest(target / WEIGHTS)[:16]}"
-        (target / CARD).write_text(model_card(repository, vars(settings), tag, licence, measured))
+        (target / CARD).write_text(model_card(repository, vars(settings), tag, licence, measured), encoding="utf-8")
         _refuse_private([target], folder)
         yield Upload(target, repository, "model", tag)
 
@@ -136,7 +138,7 @@ def _refuse_private(folders: list[Path], origin: Path) -> None:
     )
     for folder in folders:
         for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in TEXTS):
-            if hit := found.search(path.read_text(errors="replace")):
+            if hit := found.search(path.read_text(encoding="utf-8", errors="replace")):
                 raise UsageError(
                     expected="nothing of this machine in what is published",
                     got=f"{hit[0]!r} in {path.relative_to(folder)}",

@@ -119,7 +119,7 @@ def test_a_run_that_breaks_stops_the_job(tmp_path: Path) -> None:
     assert runner.do("Run base and head in turn") != 0
 
 
-@pytest.mark.parametrize("path", [ROOT / ".github" / "workflows" / "gate.yml", ROOT / "docs" / "regression-tracking.md"])
+@pytest.mark.parametrize("path", [ROOT / ".github" / "workflows" / "gate.yml", ROOT / "docs" / "gate-a-pull-request.md"])
 def test_whoever_uses_it_gives_inputs_that_it_has(path: Path) -> None:
     text = path.read_text()
     pages = [text] if path.suffix == ".yml" else re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)

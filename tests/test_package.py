@@ -19,7 +19,7 @@ import pytest
 from harness.paths import ROOT
 from tests.harness.test_revision import commit as commit_all
 
-LEFT_OUT = ("tests", "studies", "benchmarks", "constraints", "zoo.recipes", "build")  # of a checkout only
+LEFT_OUT = ("tests", "studies", "benchmarks", "website", "constraints", "zoo.recipes", "build")  # of a checkout only
 
 
 def packages() -> set[str]:

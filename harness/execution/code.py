@@ -24,7 +24,7 @@ DECIDING = (  # of our modules, those that load, sample, solve, count and time; 
     "baselines",
     "ilf",
 )
-OURS = {"harness", "baselines", "ilf", "metrics", "reports", "ilf_bench", "studies", "benchmarks", "zoo"}
+OURS = {"harness", "baselines", "ilf", "metrics", "reports", "ilf_bench", "studies", "benchmarks", "website", "zoo"}
 ROOTS = (
     "harness.config.methods",
     "harness.execution.sampler",

@@ -80,7 +80,7 @@ def _shorten_paths(run: Layout, folder: Path) -> None:
     for path in folder.rglob("*.json"):
         if path.relative_to(folder).parts[0] == "samples":
             continue
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         if (shortened := without_paths(content)) != content:
             write_json(path, {name: value for name, value in shortened.items() if name != SEAL})
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.errors import UsageError
+from harness.storage.layout import Layout
 from ilf_bench.console import print_line
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def push(
     from ilf_bench.hub_upload import check_names, check_ready
     from ilf_bench.publishing import module_upload, run_uploads
 
-    is_run = (what / "spec.json").is_file()
+    is_run = Layout(what).spec.is_file()
     if not is_run and not (what / "config.json").is_file():
         raise UsageError(expected="a run folder or the folder of a feedback module", got=str(what), remedy="correct the path")
     if is_run and run is not None:
