@@ -113,7 +113,7 @@ def state_of(pipeline: Pipeline) -> dict[str, object]:
         found |= dict(_attributes(path, module))
     kinds = {type(module) for module in modules.values()} | {type(pipeline.pipe), type(pipeline.pipe.scheduler)}
     for kind in kinds:
-        found |= {f"class {kind.__name__}.{name}": value for name, value in vars(kind).items()}
+        found |= {f"class {kind.__module__}.{kind.__qualname__}.{name}": value for name, value in vars(kind).items()}
     scheduler = pipeline.pipe.scheduler
     found |= {"scheduler": scheduler, "scheduler's attributes": tuple(sorted(vars(scheduler)))}
     found |= {f"pipeline.{name}": value for name, value in vars(pipeline).items()}

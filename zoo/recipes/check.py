@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -131,7 +131,7 @@ def check_scorers(folder: Path) -> tuple[Report, bool]:
     return report, all(report[name] >= bar for name, bar in bars.items())
 
 
-CHECKS = {
+CHECKS: dict[str, Callable[[Path], tuple[Report, bool]]] = {
     "tiny-dit": check_tiny_dit,
     "tiny-pixart": partial(check_emoji, "tiny-text"),
     "tiny-sd3": partial(check_emoji, "tiny-flow"),
