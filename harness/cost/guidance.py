@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
@@ -94,7 +95,7 @@ class Guidance:
             guided = guided * (conditional.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
         if self.most_norm:
             own, most = norms(guided), self.most_norm * norms(conditional)
-            guided = torch.where(own > most, guided * (most / own), guided)
+            guided = guided.where(own <= most, guided * (most / own))
         return guided
 
     def null_for(self, guided: torch.Tensor, conditional: torch.Tensor) -> torch.Tensor:
@@ -105,5 +106,5 @@ class Guidance:
 
 def norms(images: torch.Tensor) -> torch.Tensor:
     """The norm of each image [B, ...], with as many dimensions."""
-    found: torch.Tensor = torch.linalg.vector_norm(images.flatten(1), dim=1)
+    found: torch.Tensor = images.flatten(1).norm(dim=1)
     return found.view(-1, *[1] * (images.ndim - 1))
