@@ -83,14 +83,19 @@ def test_a_lora_is_what_peft_would_add(pipeline: Pipeline, tmp_path: Path, form:
     assert (found - wanted).abs().max() <= 1 and (found - plain).abs().max() > 8
 
 
+def assert_same(found: torch.Tensor, wanted: torch.Tensor) -> None:
+    """To one grey level in one value of a thousand: the same weights lie elsewhere in memory, which changes last bits."""
+    assert (found - wanted).abs().max() <= 1 and (found != wanted).double().mean() <= 1e-3
+
+
 def test_the_student_samples_as_a_pipeline_of_its_own_would(pipeline: Pipeline, student: Path) -> None:
     alone = open_pipeline(student, steps=2, guidance=1.0, solver="checkpoint")
     with Distilled(transformer=str(student), steps=2).attach(pipeline):
-        assert torch.equal(images(pipeline, (0, 1)), images(alone, (0, 1)))
+        assert_same(images(pipeline, (0, 1)), images(alone, (0, 1)))
         assert pipeline.plan().block_evaluations == alone.plan().block_evaluations == 12
     named = open_pipeline(student, steps=2, guidance=1.5, solver="unipc")
     with Distilled(transformer=str(student / "transformer"), steps=2, guidance=1.5, solver="unipc").attach(pipeline):
-        assert torch.equal(images(pipeline, (0, 1)), images(named, (0, 1)))
+        assert_same(images(pipeline, (0, 1)), images(named, (0, 1)))
 
 
 @pytest.mark.parametrize("more", ["", "+fora:2", "+magcache:9:retention=0"])
