@@ -97,17 +97,27 @@ class Objective:
     def _fad(self, transitions: Transitions, generator: torch.Generator) -> torch.Tensor:
         """On noised data: the clean ends of the teacher's runs. Half of a guided batch is the null branch, which loops too."""
         clean, noise, sample = self._noised(transitions, generator)
-        half = transitions.t // 2
+        half, errors = transitions.t // 2, []
         a_half, s_half = coefficients(self.process, half, clean)
-        conditioning = self._conditioning(transitions)
-        if self.data.null:
-            conditioning = self._on_device(with_null_rows(self.data, transitions.row, len(transitions) // 2))
-        with torch.no_grad():
-            halfway = a_half * clean + s_half * noise
-            teacher = self._noise(self._call(halfway, half, conditioning), halfway, half)
-        noised = replace(transitions, sample=sample)
-        eps = self._noise(self.predict(noised, conditioning, None), sample, transitions.t)
-        return fad_error(eps, teacher, noise)
+        halfway = a_half * clean + s_half * noise
+        for part, conditioning in self._branches(transitions.row):
+            with torch.no_grad():
+                teacher = self._noise(self._call(halfway[part], half[part], conditioning), halfway[part], half[part])
+            noised = replace(transitions.take(part), sample=sample[part])
+            eps = self._noise(self.predict(noised, conditioning, None), noised.sample, noised.t)
+            errors.append(fad_error(eps, teacher, noise[part]))
+        return torch.cat(errors)
+
+    def _branches(self, index: torch.Tensor) -> list[tuple[slice, dict[str, Any]]]:
+        """Trajectories (int64 [B]), the first half of them on the null branch, each part with its conditioning: one call of the
+        model, or two where the pipeline makes two, whose arguments may differ in shape."""
+        data, half = self.data, len(index) // 2
+        if not data.null:
+            return [(slice(None), self._on_device(data.rows(index)))]
+        if self.pipeline.guidance.layout != "calls":
+            return [(slice(None), self._on_device(with_null_rows(data, index, half)))]
+        null, conditional = (self._on_device(tree) for tree in (data.null_rows(half), data.rows(index[half:])))
+        return [(slice(half), null), (slice(half, None), conditional)]
 
     def _noised(self, transitions: Transitions, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Clean ends of the teacher's runs, fresh noise, and both mixed at t."""

@@ -52,7 +52,7 @@ class Transitions:
     def __len__(self) -> int:
         return len(self.t)
 
-    def take(self, index: torch.Tensor) -> Transitions:
+    def take(self, index: torch.Tensor | slice) -> Transitions:
         """Some of them."""
         return Transitions(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 

@@ -166,6 +166,8 @@ def denoiser(pipeline: Pipeline, data: Trajectories, rows: torch.Tensor, clock: 
     """
 
     guidance, guided = pipeline.guidance, bool(data.null)
+    if guided and guidance.layout == "calls":
+        return _denoiser_of_two_calls(pipeline, data, rows, clock)
     conditioning = map_tensors(data.guidance_batch(rows, guidance), lambda x: x.to(pipeline.device))
 
     def predict(step: int, t: torch.Tensor, sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -176,5 +178,20 @@ def denoiser(pipeline: Pipeline, data: Trajectories, rows: torch.Tensor, clock: 
             return eps, torch.zeros_like(eps)
         conditional, without = guidance.split(eps)
         return guidance.combined(conditional, without), conditional - without
+
+    return predict
+
+
+def _denoiser_of_two_calls(pipeline: Pipeline, data: Trajectories, rows: torch.Tensor, clock: StepClock) -> Predict:
+    """The conditional branch first, as the pipeline calls them."""
+    guidance = pipeline.guidance
+    told = [map_tensors(tree, lambda x: x.to(pipeline.device)) for tree in (data.rows(rows), data.null_rows(len(rows)))]
+
+    def predict(step: int, t: torch.Tensor, sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        clock.step, outputs = step, []
+        for clock.call, conditioning in enumerate(told):
+            outputs.append(pipeline.predict(sample, t.expand(len(sample)), conditioning))
+        conditional, null = outputs
+        return guidance.combined(conditional, null), conditional - null
 
     return predict
