@@ -103,7 +103,7 @@ def exists(program: str, arguments: list[str]) -> None:
         assert (ROOT / program).exists()
     elif program == "pip":
         assert (ROOT / arguments[arguments.index("--constraint") + 1]).exists() if "--constraint" in arguments else True
-    elif program == "python" and arguments[:2] != ["-m", "pytest"]:
+    elif program == "python" and arguments[:2] not in (["-m", "pytest"], ["-m", "venv"]):
         name = arguments[1].replace(".", "/") + ".py" if arguments[0] == "-m" else arguments[0]
         source = (ROOT / name).read_text()
         for option in (word for word in arguments if word.startswith("--")):
