@@ -43,11 +43,12 @@ def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequen
     key = repr((texts, settings.seed, settings.power, pipeline.guidance.scale))
     process, shift = Process.of(pipeline.pipe.scheduler), pipeline.backbone.shift
     grid = whole_grid(40, settings.power, shift)
+    by_images = image_error(pipeline)  # raises before anything is recorded
     data = recorded(checkpoint.with_suffix(".runs.pt"), key, pipeline, texts, settings.seed, grid)
     fine = converged_trajectories(pipeline, texts, settings.seed + 1, checkpoint.with_suffix(".fine.pt"))
     seconds, tables = data.seconds + fine.seconds, {}
     pipeline.transformer.requires_grad_(False)
-    stages = (("pt", settings.training, data, latent_error), ("images.pt", settings.images, fine, image_error(pipeline)))
+    stages = (("pt", settings.training, data, latent_error), ("images.pt", settings.images, fine, by_images))
     for steps in settings.grids:
         solver = LearnedSolver(process, whole_grid(steps, settings.power, shift)).to(pipeline.device)
         for suffix, training, runs, error in stages:

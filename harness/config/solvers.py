@@ -6,6 +6,7 @@ from harness.errors import UsageError, did_you_mean
 
 OWN = "checkpoint"  # keep the scheduler that the checkpoint was saved with
 SOLVER_NAMES = ("ddim", "dpm++", "dpm++1", "unipc", "deis", "ghvb", "bdia", "bdia-inv", "evodiff", "euler", "heun")
+OWN_GRID = ("", OWN, "euler", "ddim")  # with flow matching these run on the very grid of the checkpoint's scheduler
 TWICE = ("heun",)  # these call the model twice per step, but once in the last
 
 

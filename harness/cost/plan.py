@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.config.solvers import model_calls, solver_steps
+from harness.config.solvers import OWN_GRID, model_calls, solver_steps
 from harness.cost.flops import Geometry
 from harness.cost.guidance import Guidance
 from harness.errors import NotMeasured, UsageError
@@ -87,7 +87,6 @@ def _unknown() -> NotMeasured:
     )
 
 
-OWN_GRID = ("", "checkpoint", "euler", "ddim")  # solvers whose grid is the one of a flow-matching checkpoint's scheduler
 STEPS, SOLVER, TIMESTEPS, WORK = "the number of steps", "the solver", "the timesteps", "what its steps leave out"
 PRECISION, COMPILATION = "the precision of the weights", "compilation"
 

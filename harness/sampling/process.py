@@ -80,7 +80,7 @@ class Process:
     def slope(self, signal: Level, noise: Level) -> Level:
         """How far the clean image moves when the model's output moves by 1."""
         if self.predicts == "sample":
-            return noise / noise
+            return signal**0  # 1, of the type of the levels
         return -noise / signal if self.predicts == "epsilon" else -noise
 
 

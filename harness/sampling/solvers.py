@@ -9,7 +9,7 @@ from typing import Any
 
 from diffusers import DDIMScheduler, DEISMultistepScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
-from harness.config.solvers import OWN, check_solver
+from harness.config.solvers import OWN, OWN_GRID, check_solver
 from harness.errors import NotMeasured, UsageError
 from harness.sampling.process import is_flow
 from harness.sampling.schedulers.base import OwnScheduler
@@ -91,7 +91,7 @@ def build_solver(name: str, own: Any, sigmas: Sigmas = lambda steps: None) -> An
     if is_flow(own.config) and name in FLOW_SOLVERS:
         check_flow(name, own)
         kind = solver_kind(name, flow=True)
-        return on_flow_grid(kind.scheduler(**kind.settings), own, sigmas)
+        return on_flow_grid(kind.scheduler(**kind.settings), own, sigmas, trailing=name not in OWN_GRID)
     kind = solver_kind(name, flow=False)
     return represented(name, kind.scheduler, kind.settings, own)
 

@@ -25,7 +25,8 @@ from zoo.recipes import digits, emoji
 
 ZOO = ROOT / "zoo"
 MODELS = {"tiny-dit": "tiny-class", "tiny-pixart": "tiny-text", "tiny-sd3": "tiny-flow"}  # and their presets
-LAST_BLOCK = {"tiny-flow": 0.665}  # of a mean block: an SD3's last one has no stream of the caption behind its attention
+# Of 6 steps with feedback: 12 blocks, the last one again and the module's, on both branches. An SD3's last block costs less.
+EVALUATIONS = {"tiny-class": 156, "tiny-text": 156, "tiny-flow": 151.98046875}
 
 
 def test_the_whole_zoo_is_at_most_50_mb() -> None:
@@ -105,9 +106,7 @@ def test_a_bundled_preset_runs_with_all_four_scores(preset: str, tmp_path: Path)
         assert isinstance(score, Score)
         assert score.tiny and "tiny" in score.title, "a bundled scorer is always labelled"
     ilf = next(m for m in run.methods if m.label == "ilf(6 steps)")
-    last = LAST_BLOCK.get(preset, 1.0)
-    expected = pytest.approx(6 * (2 * 12 + 2 * last), abs=0.02 if last < 1 else 0)
-    assert ilf.block_evaluations == ilf.predicted_block_evaluations == expected
+    assert ilf.block_evaluations == ilf.predicted_block_evaluations == EVALUATIONS[preset]
     assert ilf.extra_parameters > 0 and ilf.training_s is not None and ilf.training_s > 0
 
 

@@ -57,7 +57,7 @@ class OnFlowGrid:
     """Mixed into a scheduler of diffusers: ``grid`` decides its sigmas."""
 
     grid: FlowGrid
-    trailing = True
+    trailing = False  # see FlowGrid.make
     most = 1 - ALMOST_NOISE  # of sigma: multistep solvers take the logarithm of 1 - sigma
 
     def set_timesteps(
@@ -86,7 +86,6 @@ class OnFlowGrid:
 class FlowEuler(OnFlowGrid, FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
     """First order: the families' own solver."""
 
-    trailing = False
     most = 1.0
 
 
@@ -126,8 +125,6 @@ class FlowDEIS(OnFlowGrid, DEISMultistepScheduler):  # type: ignore[misc]
 class FlowHeun(FlowEuler):
     """Second order by two calls of the model a step, the last step one of Euler: 2 n - 1 calls, and as many timesteps."""
 
-    trailing = True
-
     def set_timesteps(
         self,
         num_inference_steps: int | None = None,
@@ -160,8 +157,9 @@ class FlowHeun(FlowEuler):
 FLOW_SETTINGS = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
 
 
-def on_flow_grid(scheduler: Any, own: Any, sigmas: Sigmas) -> Any:
-    """A scheduler on the grid of the checkpoint's own, which pipelines read its settings from."""
-    scheduler.grid = FlowGrid(own, sigmas)
+def on_flow_grid(scheduler: Any, own: Any, sigmas: Sigmas, trailing: bool) -> Any:
+    """A scheduler on the grid of the checkpoint's own, which pipelines read its settings from; ``trailing`` as in
+    :meth:`FlowGrid.make`."""
+    scheduler.grid, scheduler.trailing = FlowGrid(own, sigmas), trailing
     scheduler.register_to_config(**{name: own.config[name] for name in TOLD if name in own.config})
     return scheduler
