@@ -3,7 +3,8 @@
 It asks pip what it would install under a file of constraints, and writes down each file's version and SHA-256, pip's own among
 them. ``light`` is the light core with the developer's tools, ``full`` the published metrics with them (full-metrics.lock),
 ``site`` the light core with what builds the documentation's site (site.lock), and another name the environment of a scorer
-command (metrics/command/environments/NAME/requirements.txt, from its requirements.in).
+command (metrics/command/environments/NAME/requirements.txt, from its requirements.in; what stands in alone.in comes without the
+packages that it asks for).
 The hashes are of the files that this Python, this platform and this index get.
 """
 
@@ -47,6 +48,8 @@ def main(kind: str) -> None:
     """Resolve, and print the lock."""
     if kind not in LOCKS:
         found = resolved("--requirement", str(ENVIRONMENTS / kind / "requirements.in"))
+        without_theirs = ENVIRONMENTS / kind / "alone.in"
+        found += resolved("--no-deps", "--requirement", str(without_theirs)) if without_theirs.exists() else []
         print(HEADER.format(name="requirements.txt", python=".".join(map(str, sys.version_info[:2])), torch="").rstrip())
         print("\n".join(sorted(line(item) for item in found)))
         return

@@ -56,13 +56,12 @@ def _newest(name: str, out: Path) -> Run | None:
 
 def _print_preset(spec: ExperimentSpec) -> None:
     from reports.analysis.published import published_of
-    from reports.render.published import accepted, published, source
+    from reports.render.published import accepted, published, sheets, source
 
     rows = [(one.title, published(one), accepted(one), source(one.source, one)) for one in spec.anchors]
     _print_table(f"{spec.name}: what the full run should reproduce", ("What", "Published", "Accepted", "Source"), rows)
-    numbers = published_of(spec.name)
-    cells = [(n.label, n.title, f"{n.value:g} {n.unit}".strip(), source(n.source, n.protocol)) for n in numbers]
-    _print_table(f"{spec.name}: published tables", ("Method", "What", "Value", "Source"), cells)
+    for sheet in sheets(published_of(spec.name)):
+        _print_table(sheet.title, sheet.head, sheet.rows)
 
 
 def _print_run(run: Run) -> None:

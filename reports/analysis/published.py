@@ -25,8 +25,9 @@ FOLDER = ROOT / "presets" / "published"
 class PublishedNumber:
     """One number as its source prints it: ``value`` in ``unit``, of ``method`` on ``model`` (a preset's name).
 
-    ``baseline``: the value of the table's own baseline row in the same column, None where the source has none. ``factor``
-    makes our score comparable (100 for ImageReward x 100); ``ours`` is the text of the method here that does the same.
+    ``baseline``: the value of the table's own baseline row in the same column, None where the number compares with the baseline's
+    images itself (``paired``). ``factor`` makes our score comparable (100 for ImageReward x 100); ``ours`` is the label, or the
+    text in a preset, of the method here that does the same.
     """
 
     source: str
@@ -39,6 +40,7 @@ class PublishedNumber:
     value: float
     baseline_method: str
     baseline: float | None
+    paired: bool
     factor: float
     ours: str
     block_evaluations: float | None
@@ -66,6 +68,7 @@ class _Column(_Strict):
     direction: Direction
     factor: float = Field(1.0, gt=0, allow_inf_nan=False)
     backbone: str | None = None
+    paired: bool = False
 
 
 class _Row(_Strict):
@@ -96,7 +99,17 @@ class _Table(_Strict):
             found = [row for row in self.rows if (row.model, row.method) == (model, self.baseline)]
             if len(found) != 1:
                 raise ValueError(f"{model}: {len(found)} baseline rows {self.baseline!r} instead of one")
+            self._check_baseline(found[0])
         return self
+
+    def _check_baseline(self, baseline: _Row) -> None:
+        """A paired column is null in the baseline row, and every other one has a number there to differ from."""
+        for column, value in zip(self.columns, baseline.values, strict=True):
+            others = [row for row in self.rows if row.model == baseline.model and row is not baseline]
+            used = any(row.values[self.columns.index(column)] is not None for row in others)
+            if used and (value is None) != column.paired:
+                missing = "has a value, though the column is paired" if column.paired else "has no value"
+                raise ValueError(f"{baseline.model}, {column.title}: the baseline row {self.baseline!r} {missing}")
 
     def numbers(self) -> list[PublishedNumber]:
         """Every value that is given; ``null`` stands where the source has none."""
@@ -122,6 +135,7 @@ class _Table(_Strict):
             value=value,
             baseline_method=self.baseline,
             baseline=baseline,
+            paired=column.paired,
             factor=column.factor,
             ours=row.ours,
             block_evaluations=row.block_evaluations,

@@ -16,8 +16,9 @@ from harness.storage.records import Run
 from reports.analysis.published import PublishedNumber
 from reports.analysis.select import same_round_ratio
 
-TIME = "latency_s"
+TIME, SPEED_UP, COMPUTE = "latency_s", "speed_up", "tflops"  # columns of tables that are shown as ratios
 ALIASES = {"dpmsolver++": "dpm++", "dpmsolvermultistepscheduler": "dpm++", "mjhq30k": "mjhq"}
+Form = Literal["difference", "paired", "times as fast", "times less compute"]
 Outcome = Literal["reproduced", "not reproduced", "not comparable", "no tolerance", "not measured"]
 
 
@@ -50,14 +51,15 @@ class Reproduction:
 class Beside:
     """A published difference to its own table's baseline, and the measured one of the method here that does the same.
 
-    Differences are in the table's unit; times are shown as how many times faster (``ratio``). ``ours`` is None where this run has
-    no such method, or could not measure it.
+    Differences are in the table's unit; times and compute are shown as ratios; a paired number is a distance to the baseline's
+    images as it stands. ``label`` names that method, None where this run has none; ``ours`` is None where it was not measured.
     """
 
     number: PublishedNumber
     published: float
+    label: str | None
     ours: Interval | None
-    ratio: bool
+    form: Form
     disagreements: tuple[Disagreement, ...]
 
 
@@ -84,28 +86,51 @@ def _reproduction(run: Run, anchor: Anchor) -> Reproduction:
 
 
 def beside(run: Run, numbers: Sequence[PublishedNumber]) -> list[Beside]:
-    """Every published number that has a baseline to differ from."""
+    """Every published number but those of the baselines themselves."""
     found = []
     for number in numbers:
-        if number.is_baseline or number.baseline is None:
-            continue
-        ratio = number.metric == TIME
-        published = number.baseline / number.value if ratio else number.value - number.baseline
-        found.append(Beside(number, published, _measured(run, number), ratio, disagreements(run, number.protocol, number.metric)))
+        if not number.is_baseline:
+            label = next((m.label for m in run.methods if number.ours and number.ours in (m.spec, m.label)), None)
+            ours = None if label is None else _measured(run, number, label)
+            differing = disagreements(run, number.protocol, number.metric)
+            found.append(Beside(number, difference(number), label, ours, form_of(number), differing))
     return found
 
 
-def _measured(run: Run, number: PublishedNumber) -> Interval | None:
-    label = next((record.label for record in run.methods if number.ours and number.ours in (record.spec, record.label)), None)
-    if label is None:
-        return None
-    if number.metric == TIME:
+def form_of(number: PublishedNumber) -> Form:
+    """How a published number is held against its table's baseline."""
+    if number.metric in (TIME, SPEED_UP):
+        return "times as fast"
+    if number.metric == COMPUTE:
+        return "times less compute"
+    return "paired" if number.paired else "difference"
+
+
+def difference(number: PublishedNumber) -> float:
+    """A published number's difference to its own table's baseline, in the form of :func:`form_of`."""
+    if number.paired or number.baseline is None:
+        return number.value
+    if number.metric == SPEED_UP:
+        return number.value / number.baseline
+    return number.baseline / number.value if number.metric in (TIME, COMPUTE) else number.value - number.baseline
+
+
+def _measured(run: Run, number: PublishedNumber, label: str) -> Interval | None:
+    """Of the method here that does the same: counted block evaluations stand for compute."""
+    form = form_of(number)
+    if form == "times as fast":
         return same_round_ratio(run, BASELINE, label)
-    score, full = run.scores.get((label, number.metric)), run.scores.get((BASELINE, number.metric))
-    if not isinstance(score, Score) or not isinstance(full, Score):
+    if form == "times less compute":
+        full, own = (run.records[name].block_evaluations if name in run.records else None for name in (BASELINE, label))
+        return Interval(full / own, full / own, full / own) if full and own else None
+    score = run.scores.get((label, number.metric))
+    if not isinstance(score, Score):
         return None
+    if form == "paired":
+        return scaled(mean_interval(score.influence), number.factor)
+    full_score = run.scores.get((BASELINE, number.metric))
     try:
-        return scaled(score_difference(score, full), number.factor)
+        return scaled(score_difference(score, full_score), number.factor) if isinstance(full_score, Score) else None
     except ArtifactError:
         return None
 
@@ -116,9 +141,14 @@ def scaled(interval: Interval, factor: float) -> Interval:
 
 
 def disagreements(run: Run, protocol: Protocol, metric: str) -> tuple[Disagreement, ...]:
-    """The stated fields in which the run was measured otherwise; what the source does not state cannot disagree."""
-    ours = protocol_of(run, metric)
+    """The stated fields in which the run was measured otherwise; what the source does not state cannot disagree.
+
+    But for the network: nobody else has the bundled tiny ones.
+    """
+    ours, score = protocol_of(run, metric), run.scores.get((BASELINE, metric))
     found = []
+    if protocol.backbone is None and isinstance(score, Score) and score.tiny:
+        found.append(Disagreement("backbone", "a published network", _shown(ours["backbone"])))
     for name, published in protocol.stated.items():
         if name == "steps" and not isinstance(protocol, Anchor):
             continue  # of the row's method, and our method beside it has its own

@@ -148,7 +148,6 @@ def _apart(run: Run, numbers: Mapping[str, int]) -> dict[str, Any]:
     marks = {label: len(numbers) + i for i, label in enumerate(labels)}
     return {
         "apart": others,
-        "published": others.numbers,
         "published_plots": [plot_svg(plot, marks) for plot in published_plots(others.numbers)],
         "published_mark": mark(PUBLISHED),
         "anchor_head": ANCHOR_HEAD,

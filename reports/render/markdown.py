@@ -11,7 +11,7 @@ from harness.storage.records import Run
 from reports.analysis.compare import Verdict
 from reports.analysis.select import has_tiny_scorers
 from reports.analysis.verdicts import Trial, trials
-from reports.format import count, number
+from reports.format import number
 from reports.render.cells import STAGE_COLUMNS, TRAINING_COLUMNS, Cell, Column, Row, Table
 from reports.render.escape import csv_text, markdown_text
 from reports.render.published import ANCHOR_HEAD, BESIDE_HEAD, Apart, apart
@@ -136,12 +136,10 @@ def _apart(others: Apart) -> list[str]:
         parts += ["### What a right set-up should reproduce", escaped_table(ANCHOR_HEAD, others.anchors)]
     if others.differences:
         parts += ["### Differences to each table's own baseline", escaped_table(BESIDE_HEAD, others.differences)]
-    if others.numbers:
-        lines = [["Source", "Method", "Block evaluations", "What", "Value", "Unit"], ["---"] * 6]
-        for n in others.numbers:
-            blocks = "–" if n.block_evaluations is None else count(n.block_evaluations)
-            lines.append([n.source, n.method, blocks, n.title, f"{n.value:g}", n.unit or "–"])
-        parts += ["### The published tables", _lines(lines)]
+    if others.sheets:
+        parts.append("### The published tables, and what they differ by from their own baselines")
+    for sheet in others.sheets:
+        parts += [markdown_text(sheet.title), escaped_table(sheet.head, sheet.rows)]
     return parts
 
 

@@ -9,7 +9,7 @@ from harness.config.anchors import Anchor, Protocol
 from harness.statistics import Interval
 from harness.storage.records import Run
 from reports.analysis.published import PublishedNumber, anchors_of, published_for
-from reports.analysis.reproduction import Beside, Disagreement, Reproduction, beside, reproductions
+from reports.analysis.reproduction import Beside, Disagreement, Reproduction, beside, difference, form_of, reproductions
 
 ANCHOR_HEAD = ("What", "Published", "Accepted", "Measured here", "Outcome", "Source")
 BESIDE_HEAD = (
@@ -23,10 +23,22 @@ BESIDE_HEAD = (
 
 
 @dataclass(frozen=True)
+class Sheet:
+    """One published table in cells of text: its methods down, its metrics across, and in brackets what they differ by from its
+    own baseline.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
 class Apart:
     """Everything that a report shows of other people's numbers, in cells of text."""
 
     numbers: tuple[PublishedNumber, ...]
+    sheets: tuple[Sheet, ...]
     anchors: tuple[tuple[str, ...], ...]
     differences: tuple[tuple[str, ...], ...]
     strange: tuple[str, ...]
@@ -40,7 +52,35 @@ def apart(run: Run) -> Apart:
     numbers = published_for(run)
     anchors, strange = anchors_of(run)
     found = [anchor_cells(one) for one in reproductions(run, anchors)]
-    return Apart(tuple(numbers), tuple(found), tuple(beside_cells(one) for one in beside(run, numbers)), tuple(strange))
+    both = [beside_cells(one) for one in beside(run, numbers) if one.label is not None]
+    return Apart(tuple(numbers), tuple(sheets(numbers)), tuple(found), tuple(both), tuple(strange))
+
+
+def sheets(numbers: Sequence[PublishedNumber]) -> list[Sheet]:
+    """A sheet for each source."""
+    return [_sheet([n for n in numbers if n.source == one]) for one in dict.fromkeys(n.source for n in numbers)]
+
+
+def _sheet(numbers: Sequence[PublishedNumber]) -> Sheet:
+    columns = {n.metric: f"{n.title}, {n.unit}".removesuffix(", ") for n in numbers}
+    counted = any(n.block_evaluations is not None for n in numbers)
+    cells = {(n.label, n.metric): _cell(n) for n in numbers}
+    rows = []
+    for label, one in {n.label: n for n in numbers}.items():
+        blocks = () if not counted else ("–" if one.block_evaluations is None else f"{one.block_evaluations:g}",)
+        name = f"{label}, the table's baseline" if one.is_baseline else label
+        rows.append((name, *blocks, *(cells.get((label, metric), "–") for metric in columns)))
+    first = numbers[0]
+    head = ("Method", *(("Block evaluations",) if counted else ()), *columns.values())
+    return Sheet(f"{first.source}{stated(first.protocol, ('backbone', 'steps', 'resolution'))}", head, tuple(rows))
+
+
+def _cell(number: PublishedNumber) -> str:
+    """The value, and behind it what it differs by from the baseline."""
+    value, form = f"{number.value:g}", form_of(number)
+    if number.is_baseline or form == "paired":
+        return value
+    return f"{value} ({difference(number):+.4g})" if form == "difference" else f"{value} ({difference(number):.4g} {form})"
 
 
 def anchor_cells(one: Reproduction) -> tuple[str, ...]:
@@ -55,10 +95,12 @@ def anchor_cells(one: Reproduction) -> tuple[str, ...]:
 def beside_cells(one: Beside) -> tuple[str, ...]:
     """A row of :data:`BESIDE_HEAD`."""
     number = one.number
-    unit = "times as fast" if one.ratio else number.unit
-    there = f"{one.published:.2f} {unit}" if one.ratio else f"{one.published:+.4g} {unit}".rstrip()
-    here = "–" if one.ours is None else f"{interval(one.ours, signed=not one.ratio)} {unit}".rstrip()
-    return number.label, number.title, there, here, others(one.disagreements), source(number.source, number.protocol)
+    signed = one.form == "difference"
+    unit = number.unit if one.form in ("difference", "paired") else one.form
+    there = f"{one.published:{'+' if signed else ''}.4g} {unit}".rstrip()
+    here = "–" if one.ours is None else f"{interval(one.ours, signed=signed)} {unit}".rstrip()
+    method = f"{number.label}; here {one.label}"
+    return method, number.title, there, here, others(one.disagreements), source(number.source, number.protocol)
 
 
 def published(anchor: Anchor) -> str:
@@ -84,6 +126,13 @@ def others(disagreements: Sequence[Disagreement]) -> str:
 
 
 def source(text: str, protocol: Protocol) -> str:
-    """A source, and what it does not state."""
-    missing = f"; not stated: {', '.join(protocol.unstated)}" if protocol.unstated else ""
-    return f"{text}{missing}"
+    """A source, and what it does and does not state; the row of its table, where it is an anchor's."""
+    row = f", row {protocol.baseline!r}" if isinstance(protocol, Anchor) else ""
+    return f"{text}{row}{stated(protocol)}"
+
+
+def stated(protocol: Protocol, without: Sequence[str] = ()) -> str:
+    """What is stated of how a number was measured, and the names of the fields that are not; but for some."""
+    known = [f"{name} {value}" for name, value in protocol.stated.items() if name not in without]
+    missing = [name for name in protocol.unstated if name not in without]
+    return (f"; {', '.join(known)}" if known else "") + (f"; not stated: {', '.join(missing)}" if missing else "")

@@ -165,6 +165,40 @@ def mps(folder: Path) -> dict[str, str]:
     return {}
 
 
+def spiece(folder: Path, tokens: int = 300) -> None:
+    """The tokenizer of T5 in its original file, a SentencePiece model, here of single bytes and a few words."""
+    import sentencepiece
+
+    folder.mkdir(parents=True, exist_ok=True)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([" ".join(WORDS)] * 10), model_prefix=str(folder / "spiece"), vocab_size=tokens,
+        byte_fallback=True, hard_vocab_limit=False, bos_id=-1, pad_id=0, eos_id=1, unk_id=2, minloglevel=2,
+    )  # fmt: skip
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": 0}))
+
+
+def vqascore_t2v(folder: Path) -> dict[str, str]:
+    """What t2v-metrics' CLIP-FlanT5 loads: tokenizer, vision tower, and the whole network."""
+    from transformers import AutoTokenizer, CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
+
+    sys.path.insert(0, str(Path(sys.executable).parents[2]))  # where the environment keeps the scorer's own modules
+    from clip_flant5 import module
+
+    inside(folder)
+    tower = "openai/clip-vit-large-patch14-336"
+    spiece(Path("google/flan-t5-xxl"))
+    tokenizer = AutoTokenizer.from_pretrained("google/flan-t5-xxl", use_fast=False)
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
+    CLIPVisionModel(CLIPVisionConfig(**size, image_size=336, patch_size=14)).save_pretrained(tower)
+    CLIPImageProcessor(size={"shortest_edge": 336}, crop_size=336).save_pretrained(tower)
+    text = {"d_model": 64, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 2}
+    sight = {"mm_vision_tower": tower, "mm_vision_select_layer": -2, "mm_projector_type": "mlp2x_gelu", "mm_hidden_size": 32}
+    kind = module("clip_t5_model").CLIPT5ForConditionalGeneration
+    network = kind(kind.config_class(**text, **sight, vocab_size=len(tokenizer), decoder_start_token_id=0))
+    network.save_pretrained("zhiqiulin/clip-flant5-xxl", safe_serialization=False)
+    return {}
+
+
 if __name__ == "__main__":
     import torch
 

@@ -21,7 +21,7 @@ from metrics.command.serve import digest_of
 
 NETWORKS = Path(__file__).with_name("random_networks.py")
 INSTALLED = Path(os.environ.get("SCORER_ENVIRONMENTS") or Path.home() / ".cache" / "ilf-bench" / "scorers")
-KINDS = [("geneval", "geneval"), ("hpsv3", "hpsv3"), ("imscore", "vqascore"), ("imscore", "mps")]
+KINDS = [("geneval", "geneval"), ("hpsv3", "hpsv3"), ("imscore", "vqascore"), ("imscore", "mps"), ("t2v-metrics", "vqascore_t2v")]
 
 
 @pytest.mark.slow

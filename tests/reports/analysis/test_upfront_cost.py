@@ -76,16 +76,19 @@ def test_published_numbers_stand_apart_and_only_beside_their_own_model(make_run:
     assert published_for(run) == [] and "Published elsewhere" not in markdown_report(run)
     renamed = replace(run, spec=dict(run.spec) | {"name": "pixart-alpha-512"})
     text = markdown_report(renamed)
-    assert "not measured here, not ranked" in text and "| caching | 326 | ImageReward | 82.95 | x100 |" in text
+    assert (
+        "not measured here, not ranked" in text
+        and "| caching (20 steps) | 326 | 0.59 (1.797 times as fast) | 82.95 (-9.08) |" in text
+    )
 
 
 def test_the_users_own_file(make_run: Make, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(
         "- source: <b>a paper</b>\n  baseline: theirs\n  columns: [{metric: fid, title: FID, unit: '', direction: lower}]\n"
-        "  rows: [{model: tiny-text, method: ours, values: [1.5]}, {model: tiny-text, method: theirs, values: [null]}]\n"
+        "  rows: [{model: tiny-text, method: ours, values: [1.5]}, {model: tiny-text, method: theirs, values: [2.5]}]\n"
     )
-    (number,) = published_for(make_run(), [file])
+    (number, _) = published_for(make_run(), [file])
     assert (number.method, number.value, number.source) == ("ours", 1.5, "<b>a paper</b>")
 
 

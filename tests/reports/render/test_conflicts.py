@@ -75,8 +75,10 @@ def test_published_numbers_stand_apart(make_run: Make) -> None:
     part = there.split('id="published"')[1].split("</section>")[0]
     assert "arXiv 2501.13107" in part and "ILF" in part and "answer" not in part
     measured = there.split('id="published"')[0]
-    assert part.count('role="img"') == 8 and part.count('href="#mk-120" x=') == 8 * 4 + 8 + 32 + 24
-    assert "differences to each table" in part.lower()  # above: each metric's plot, caption, row, and the differences of three
+    assert part.count('role="img"') == 8 and part.count('href="#mk-120" x=') == 8 * 4 + 8 + 4 + 3 + 8
+    assert (
+        "differences to each table" in part.lower()
+    )  # above: each metric's plot and caption, the rows of two tables, and 12 steps beside ours
     assert 'href="#mk-120"' not in measured and 'class="front"' not in part
 
 
@@ -86,7 +88,11 @@ def test_the_anchors_of_a_preset_are_shown_apart(make_run: Make) -> None:
     run = replace(run, environment=dict(run.environment) | {"anchors": [anchor]})
     page = html_report(run, comparison_table(run), [], None, {}, None)
     part = page.split('id="published"')[1].split("</section>")[0]
-    assert "3.5 at N = 50,000" in part and "some &lt;paper&gt;; not stated: prompts" in part and "for orientation only" in part
+    assert (
+        "3.5 at N = 50,000" in part
+        and "some &lt;paper&gt;, row &#39;full&#39;; n 50000; not stated: prompts" in part
+        and "for orientation only" in part
+    )
     assert "not measured: fid is not among the metrics of this run" in part and "anchors" not in dict(facts(run))
     text = markdown_report(run)
     assert "### What a right set-up should reproduce" in text and "| FID | 3.5 at N = 50,000 |" in text
