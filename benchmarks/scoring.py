@@ -1,12 +1,13 @@
 """Features and scores of the published networks: ours in float32 and bfloat16 beside the packages they come from, same images.
 
     PYTHONPATH=. .venv-metrics/bin/python benchmarks/scoring.py [--images 64] [--others 16] [--side 256] [--json FILE]
-        [--device cuda] [--weights weights-inception-2015-12-05-6726825d.pth]
+        [--device cuda] [--weights weights-inception-2015-12-05-6726825d.pth] [--only image_reward]
 
 Inception is compared with torch-fidelity, torchmetrics and clean-fid's pipeline (Pillow's antialiased bicubic resize of each
 image in float, as its paper prescribes, then the network); CLIP ViT-L/14, DINOv2 ViT-L/14 and ImageReward, at full size, with
 their own float32. Without ``--weights`` all networks have random weights, the same for every pipeline. A difference is from the
-first row of its network, in deviations of a feature between images: the largest, and the root of the mean square.
+first row of its network, in deviations of a feature between images: the largest, and the root of the mean square. With ``--only``
+the rows of the other networks stay in the file.
 """
 
 from __future__ import annotations
@@ -137,25 +138,31 @@ def main(
     device: Annotated[str, typer.Option()] = "cpu",
     weights: Annotated[Path | None, typer.Option(help="weights-inception-2015-12-05-6726825d.pth")] = None,
     to: Annotated[Path | None, typer.Option("--json", help="Where the rows are kept.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Networks; default: all.")] = None,
 ) -> None:
     """Print a row for each pipeline."""
-    rows: list[Row] = []
     with TemporaryDirectory() as name:
         folder = Path(name)
-        file = weights or save_inception(folder / "inception.pth")
-        rows += compared("inception", inception(file, device), draw_images(images, side=side), device)
-        keep(rows, to, device, side)
-        for network, build in {"clip": clip, "dinov2": dinov2, "image_reward": image_reward}.items() if others else ():
-            rows += compared(network, build(folder, device), draw_images(others, side=side), device)
-            keep(rows, to, device, side)
+
+        def of_2015(folder: Path, device: str) -> dict[str, Pipeline]:
+            return inception(weights or save_inception(folder / "inception.pth"), device)
+
+        for network, build in {"inception": of_2015, "clip": clip, "dinov2": dinov2, "image_reward": image_reward}.items():
+            count = images if network == "inception" else others
+            if count and (not only or network in only):
+                found = compared(network, build(folder, device), draw_images(count, side=side), device)
+                keep(network, list(found), to, device, side)
 
 
-def keep(rows: list[Row], to: Path | None, device: str, side: int) -> None:
-    """Write what is there so far."""
-    if to is not None:
-        known = {"command": ["python", *sys.argv], "device": device, "threads": torch.get_num_threads(), "side": side}
-        versions = {package: version(package) for package in PACKAGES}
-        to.write_text(json.dumps({**known, "versions": versions, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+def keep(network: str, rows: list[Row], to: Path | None, device: str, side: int) -> None:
+    """Write a network's rows in place of those that the file had of it."""
+    if to is None:
+        return
+    kept = json.loads(to.read_text(encoding="utf-8"))["rows"] if to.exists() else []
+    known = {"command": ["python", *sys.argv], "device": device, "threads": torch.get_num_threads(), "side": side}
+    made = [{**row, **known, "versions": {package: version(package) for package in PACKAGES}} for row in rows]
+    others = [row for row in kept if row["network"] != network]
+    to.write_text(json.dumps({"rows": others + made}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
