@@ -16,6 +16,7 @@ from harness.sampling.pipeline import Pipeline, without_variances
 from harness.sampling.sites import Predict, model_changed, rows_of_call
 from ilf.loop import InnerLoop, Passage
 from ilf.module import FeedbackModule, Transition
+from ilf.partial import PartialSteps
 from ilf.schedule import Schedule
 
 NO_STEP_BEFORE = 1000.0
@@ -131,15 +132,19 @@ def feedback_attached(
     clock: Any,
     guidance: Guidance,
     seen: Seen | None = None,
-) -> Iterator[InnerLoop]:
+) -> Iterator[None]:
     """Attach a module that is in memory; timesteps and solver stay as they are."""
     check_guidance(module, guidance.scale)
+    if module.settings.partial:
+        with PartialSteps(transformer, family, module, schedule, clock, guidance).attached():
+            yield
+        return
     loop = InnerLoop(transformer, family, module, seen is not None, clock)
     forward = FeedbackForward(loop, schedule, clock, guidance, seen)
     with ExitStack() as stack:
         stack.enter_context(loop.hooked())
         stack.enter_context(model_changed(transformer, family, forward.change))
-        yield loop
+        yield
 
 
 @contextmanager
@@ -155,9 +160,7 @@ def running(pipeline: Pipeline, module: FeedbackModule, schedule: Schedule) -> I
 
 
 @contextmanager
-def attach_module(
-    pipeline: Pipeline, module: FeedbackModule, schedule: Schedule, seen: Seen | None = None
-) -> Iterator[InnerLoop]:
+def attach_module(pipeline: Pipeline, module: FeedbackModule, schedule: Schedule, seen: Seen | None = None) -> Iterator[None]:
     """Attach a module that is already in memory; the pipeline's timesteps and solver stay as they are."""
     last = pipeline.sites[module.settings.blocks[1] - 1]
     own = [replace(last, block=block) for block in module.blocks]
@@ -165,5 +168,5 @@ def attach_module(
     attached = feedback_attached(
         pipeline.transformer, pipeline.family, module, lambda: schedule, pipeline.clock, pipeline.guidance, seen
     )
-    with pipeline.compiling(*module.blocks), count, attached as loop:
-        yield loop
+    with pipeline.compiling(*module.blocks), count, attached:
+        yield

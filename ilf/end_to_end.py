@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from harness.training.trajectories import Trajectories
 from ilf.attach import feedback_attached
 from ilf.module import FeedbackModule
 from ilf.settings import IlfSettings
-from ilf.train import checkpointed, train_module
+from ilf.train import checkpointed, seeded_module, train_module
 
 if TYPE_CHECKING:
     from harness.sampling.pipeline import Pipeline
@@ -86,9 +87,10 @@ def recombined(prompts: Sequence[str], count: int, seed: int) -> list[str]:
     return [" ".join(draw.choices(words, k=draw.choice((2, 3)))) for _ in range(count)]
 
 
-def end_to_end_optimisation(steps: int) -> TrainSettings:
+def end_to_end_optimisation(steps: int, settings: IlfSettings) -> TrainSettings:
     """The optimisation of ``steps`` steps of end-to-end training."""
-    return TrainSettings(steps, lr=2e-4, warmup=min(20, steps // 10), ema=0.98, checkpoint_every=25)
+    warmup = min(20, steps // 10)
+    return TrainSettings(steps, settings.end_to_end_lr, warmup, ema=0.98, checkpoint_every=25, seed=settings.seed)
 
 
 def train_all(
@@ -101,22 +103,28 @@ def train_all(
 ) -> tuple[FeedbackModule, TrainRecord]:
     """:func:`train_module`, then the end-to-end training that the settings ask for: by final latents, then by decoded images.
 
-    Resumes in any of the three. Uses noise of ``settings.seed`` and the next seed.
+    A stage of 0 steps is left out. Resumes in any of the three. Uses noise of ``settings.seed`` and the next seed.
     """
     by_images = image_error(pipeline) if settings.image_steps else latent_error  # raises before anything is trained
-    module, made = train_module(pipeline, data, prompts, settings, checkpoint, training)
+    stages = []
+    if settings.optimiser_steps:
+        module, made = train_module(pipeline, data, prompts, settings, checkpoint, training)
+        stages.append(made)
+    else:
+        module = seeded_module(pipeline, settings, settings.seed)
     if not settings.end_to_end_steps and not settings.image_steps:
         return module, made
     student = EndToEnd(pipeline, module.requires_grad_(True), settings.end_to_end_counts).to(pipeline.device)
     if settings.end_to_end_steps:
-        plan, store = end_to_end_optimisation(settings.end_to_end_steps), checkpoint.with_suffix(".end-to-end.pt")
-        made = made.followed_by(train_end_to_end(student, data, settings, plan, store, latent_error))
+        plan, store = end_to_end_optimisation(settings.end_to_end_steps, settings), checkpoint.with_suffix(".end-to-end.pt")
+        made = train_end_to_end(student, data, settings, plan, store, latent_error)
+        stages.append(made if stages else replace(made, seconds=made.seconds + data.seconds))
     if settings.image_steps:
         seed, plain = settings.seed + 1, settings.image_targets - settings.recombined
         texts = [*(prompts[i % len(prompts)] for i in range(plain)), *recombined(prompts, settings.recombined, seed)]
         fine = converged_trajectories(pipeline, texts, seed, checkpoint.with_suffix(".converged.pt"))
-        plan, store = end_to_end_optimisation(settings.image_steps), checkpoint.with_suffix(".images.pt")
+        plan, store = end_to_end_optimisation(settings.image_steps, settings), checkpoint.with_suffix(".images.pt")
         last = train_end_to_end(student, fine, settings, plan, store, by_images)
-        made = made.followed_by(replace(last, seconds=last.seconds + fine.seconds))
+        stages.append(replace(last, seconds=last.seconds + fine.seconds))
     student.keep_solvers()
-    return module, made
+    return module, reduce(TrainRecord.followed_by, stages)

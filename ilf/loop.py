@@ -131,19 +131,19 @@ class InnerLoop:
         if self.rows is None or self.null is None:
             return Passage(entered, left, None, told)
         chosen = tuple(site.rows(one, len(left[0]), self.rows) for one in told)
-        return Passage(_rows(entered, self.rows), _rows(left, self.rows), _rows(left, self.null), chosen)
+        return Passage(rows_of(entered, self.rows), rows_of(left, self.rows), rows_of(left, self.null), chosen)
 
     def _second_pass(self, site: Site, passage: Passage, transition: Transition, runs: list[tuple[Site, Run]]) -> State:
         ended = passage.entered[len(passage.left) :]  # the caption's stream, where the last block ends it
         feedback = self.module((*passage.left, *ended), passage.null, transition, passage.conditioning[-1])
         if not self.module.settings.inner_pass:
-            return _added(passage.left, feedback[0])
+            return added(passage.left, feedback[0])
         state, inner = passage.entered, self._at_inner_time(transition)
         self.clock.is_second_pass = True
         try:
             for fed, (at, run), told in zip(feedback, runs, passage.conditioning, strict=True):
                 timed = at.segment.timed(self.transformer, inner, at.place) if inner else {}
-                state = run(_added(state, fed), told | {name: value for name, value in timed.items() if name in told})
+                state = run(added(state, fed), told | {name: value for name, value in timed.items() if name in told})
         finally:
             self.clock.is_second_pass = False
         return state
@@ -164,10 +164,11 @@ def _run(site: Site) -> Run:
     return lambda state, conditioning: site.segment.run(forward, state, conditioning)
 
 
-def _rows(state: State, rows: slice) -> State:
+def rows_of(state: State, rows: slice) -> State:
+    """The same rows of all streams."""
     return tuple(stream[rows] for stream in state)
 
 
-def _added(state: State, fed: State) -> State:
+def added(state: State, fed: State) -> State:
     """Streams and what is added to them; to those without an addition, nothing."""
     return (*(stream + addition for stream, addition in zip(state, fed, strict=False)), *state[len(fed) :])

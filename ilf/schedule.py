@@ -49,12 +49,18 @@ class Schedule:
         table = SolverTable.read(solvers[str(count)]) if solvers else None
         timesteps = table.timesteps if table else settings.timesteps(count)
         looped = chosen_steps(feedback or settings.feedback, timesteps)
+        if settings.partial and 0 in looped:
+            raise UsageError(
+                expected="a whole first step", got="a partial one", remedy="use feedback=odd, last-K or step numbers from 1 on"
+            )
         distilled = chosen_steps(guidance_distilled or settings.guidance_distilled, timesteps)
         return cls(timesteps, looped, distilled & looped, table)
 
     def plan(self, settings: IlfSettings, plan: Plan) -> tuple[StepCost, ...]:
         """The cost of each step: every block on each branch, and the looped blocks and the module's where there is feedback."""
         plain, (first, last) = plan.step_cost, settings.blocks
+        if settings.partial:
+            return self._partial_plan(settings, plan)
         extra = settings.depth * plan.backbone.blocks(last, last)
         if settings.inner_pass:
             extra += plan.backbone.blocks(first, last)
@@ -65,3 +71,10 @@ class Schedule:
             blocks = plain.blocks + (extra * min(looping, branches) / branches if i in self.feedback else 0)
             costs.append(StepCost(branches, blocks))
         return tuple(costs)
+
+    def _partial_plan(self, settings: IlfSettings, plan: Plan) -> tuple[StepCost, ...]:
+        """Partial steps: the blocks from the loop on and the module's, on one branch or on both."""
+        plain, (first, last) = plan.step_cost, settings.blocks
+        blocks = plan.backbone.blocks(first, plan.backbone.depth) + settings.depth * plan.backbone.blocks(last, last)
+        partial = StepCost(plain.branches if settings.branches == "both" else 1, blocks)
+        return tuple(partial if i in self.feedback else plain for i in range(len(self.timesteps)))

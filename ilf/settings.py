@@ -18,7 +18,7 @@ ROUND_BYTES = 1e9  # of hidden states in one round; four rounds are remembered
 Count = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Blocks = tuple[int, int] | Literal["last", "middle"]
+Blocks = tuple[int, int] | Literal["last", "middle", "last-third"]
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -27,8 +27,10 @@ class IlfSettings:
 
     Architecture (:class:`ilf.module.FeedbackModule` says what the source states and what is our choice):
 
-    - ``loop``: first and last looped block, 1-based and inclusive; ``last`` is the last block alone, ``middle`` the middle
-      12/28 of the blocks, our reading of the paper's 332 block evaluations. ``inner_pass``: whether these blocks run twice.
+    - ``loop``: first and last looped block, 1-based and inclusive; ``last`` is the last block alone, ``last-third`` the last
+      third of the blocks, ``middle`` the middle 12/28 of them, our reading of the paper's 332 block evaluations. ``inner_pass``:
+      whether these blocks run twice.
+    - ``partial``: steps with feedback are partial ones, see :class:`ilf.partial.PartialSteps`; they need end-to-end training.
     - ``depth``, ``separate``, ``gating``, ``transition_embedding``, ``context``, ``branches``, ``guidance_input``,
       ``inner_time``: see :class:`ilf.module.FeedbackModule`. ``copy``: the module starts as a copy of the blocks before the
       loop's end, not from scratch.
@@ -42,8 +44,8 @@ class IlfSettings:
 
     Training on single transitions from one timestep to the next:
 
-    - ``grids``: step counts that are trained for. ``optimiser_steps`` with peak learning rate ``lr``, each on ``batch``
-      transitions. ``target``: the loss, see :class:`ilf.objective.Objective`, and ``teacher_steps`` its count.
+    - ``grids``: step counts that are trained for. ``optimiser_steps`` (0: only end to end) with peak learning rate ``lr``,
+      each on ``batch`` transitions. ``target``: the loss, see :class:`ilf.objective.Objective`, and ``teacher_steps`` its count.
     - ``trajectories`` of the teacher are recorded from noise of ``seed``. ``rounds``: how often the module's own trajectories
       are collected, ``runs`` for each step count (None: as many as keep the hidden states of a round within 1 GB); the
       transitions of the last ``remembered`` rounds are learned from. ``forced``: they start from the teacher's states only.
@@ -52,9 +54,10 @@ class IlfSettings:
     End-to-end training through full trajectories of few steps, which also learns a solver for each step count of
     ``end_to_end_grids`` (none: ``grids``):
 
-    - ``end_to_end_steps`` optimiser steps of ``end_to_end_batch`` trajectories whose error is that of the final latents; then
-      ``image_steps`` whose error is that of the decoded images of ``image_targets`` converged trajectories of the teacher. The
-      last ``recombined`` of these have captions of words drawn from all captions, so that the module does not memorise a few.
+    - ``end_to_end_steps`` optimiser steps of ``end_to_end_batch`` trajectories whose error is that of the final latents, with
+      peak learning rate ``end_to_end_lr``; then ``image_steps`` whose error is that of the decoded images of ``image_targets``
+      converged trajectories of the teacher. The last ``recombined`` of these have captions of words drawn from all captions, so
+      that the module does not memorise a few.
 
     ``budget``: block evaluations per image within which the schedule is searched after training. How much training gives
     good quality at full size is not known.
@@ -62,6 +65,7 @@ class IlfSettings:
 
     loop: Blocks = "last"
     inner_pass: bool = True
+    partial: bool = False
     depth: Count = 1
     separate: bool = False
     gating: Literal["time", "fixed"] = "time"
@@ -77,7 +81,7 @@ class IlfSettings:
     feedback: str = "all"
     guidance_distilled: str = "none"
     grids: Annotated[tuple[Count, ...], Field(min_length=1)] = (5, 6, 8, 10)
-    optimiser_steps: Count = 8_000
+    optimiser_steps: NonNegative = 8_000
     lr: Positive = 2e-3
     batch: Count = 64
     target: Literal["second-order", "first-order", "teacher-steps", "fad"] = "second-order"
@@ -91,6 +95,7 @@ class IlfSettings:
     gradient_checkpointing: bool = False
     end_to_end_steps: NonNegative = 0
     end_to_end_batch: Count = 32
+    end_to_end_lr: Positive = 2e-4
     end_to_end_grids: tuple[Count, ...] = ()
     image_steps: NonNegative = 0
     image_targets: Count = 2_048
@@ -112,7 +117,13 @@ class IlfSettings:
                 got="context=True",
                 remedy="edit context",
             )
-        if self.target != "fad" and self.branches == "both" and self.guidance_distilled != "all":
+        if not (self.optimiser_steps or self.end_to_end_steps or self.image_steps):
+            raise UsageError(
+                expected="training steps", got="none of optimiser_steps, end_to_end_steps and image_steps", remedy="edit them"
+            )
+        if self.partial:
+            self._check_partial()
+        elif self.target != "fad" and self.branches == "both" and self.guidance_distilled != "all":
             raise UsageError(
                 expected=f"branches=conditional or guidance_distilled=all with target={self.target}",
                 got="feedback on both branches",
@@ -123,6 +134,22 @@ class IlfSettings:
                 expected=f"at most all {self.image_targets} image_targets recombined",
                 got=str(self.recombined),
                 remedy="edit recombined",
+            )
+
+    def _check_partial(self) -> None:
+        needed = {"inner_pass": True, "guidance_distilled": "none", "inner_time": "same", "optimiser_steps": 0}
+        wrong = {name: getattr(self, name) for name, value in needed.items() if getattr(self, name) != value}
+        if wrong:
+            raise UsageError(
+                expected="partial with " + ", ".join(f"{name}={value}" for name, value in needed.items()),
+                got=", ".join(f"{name}={value}" for name, value in wrong.items()),
+                remedy="edit these fields",
+            )
+        if any(0 in chosen_steps(self.feedback, self.timesteps(n)) for n in self.end_to_end_counts):
+            raise UsageError(
+                expected="feedback without the first step, which is whole, with partial",
+                got=f"feedback={self.feedback}",
+                remedy="use feedback=odd, last-K or step numbers from 1 on",
             )
 
     @classmethod
@@ -197,7 +224,8 @@ class IlfSettings:
         """
         if not any(chosen_steps(self.feedback, self.timesteps(n)) for n in self.end_to_end_counts):
             raise UsageError(expected="at least one step with feedback", got=repr(self.feedback), remedy="edit feedback")
-        first, last = {"last": (depth, depth), "middle": middle(depth)}[self.loop] if isinstance(self.loop, str) else self.loop
+        named = {"last": (depth, depth), "middle": middle(depth), "last-third": (depth - max(1, depth // 3) + 1, depth)}
+        first, last = named[self.loop] if isinstance(self.loop, str) else self.loop
         if not 1 <= first <= last <= depth:
             raise UsageError(expected=f"1 <= first <= last <= {depth}", got=f"{first} and {last}", remedy="edit the loop")
         fitting = int(ROUND_BYTES / (3 * HIDDEN_STATE_BYTES * hidden_values * sum(self.grids)))
@@ -206,7 +234,7 @@ class IlfSettings:
             loop=(first, last),
             shift=self.shift or shift,
             runs=self.runs or max(1, min(256, self.trajectories, fitting)),
-            rounds=min(self.rounds, self.optimiser_steps),
+            rounds=max(1, min(self.rounds, self.optimiser_steps)),
             steps=min(max(self.steps, min(self.all_grids)), max(self.all_grids)),
         )
 
@@ -218,6 +246,8 @@ class IlfSettings:
 FORMS: dict[str, dict[str, Any]] = {
     "ours": {},
     "adapter": {"inner_pass": False},
+    # every second step runs the last third of the blocks only
+    "partial": {"loop": "last-third", "partial": True, "feedback": "odd", "optimiser_steps": 0, "end_to_end_steps": 3_200},
     # one block from scratch, a scale per looped block, both branches, FAD at t/2, trailing timesteps
     "paper": {
         "loop": "middle",
@@ -243,7 +273,8 @@ def middle(depth: int) -> tuple[int, int]:
 def chosen_steps(text: str, timesteps: Sequence[int]) -> frozenset[int]:
     """0-based numbers of the steps that ``text`` chooses.
 
-    ``all``, ``none``, ``first-K``, ``last-K``, ``paper-K`` (K steps spread evenly by i * (n / m): our reading of the
+    ``all``, ``none``, ``odd`` (every second one from the second on), ``first-K``, ``last-K``, ``paper-K`` (K steps spread evenly
+    by i * (n / m): our reading of the
     paper's "feedback-aware inference scheduling", whose exact form is not published), ``above-T`` (those that start at
     timestep T or more), ``between-S-T`` (at S or more and below T), or numbers joined by ``.`` or ``,``.
 
@@ -264,12 +295,13 @@ def chosen_steps(text: str, timesteps: Sequence[int]) -> frozenset[int]:
             "paper": (int(i * steps / count) for i in range(count)),
         }
         return frozenset(every[named[1]])
-    if text in ("all", "none"):
-        return frozenset(range(steps) if text == "all" else ())
+    named_sets = {"all": range(steps), "none": (), "odd": range(1, steps, 2)}
+    if text in named_sets:
+        return frozenset(named_sets[text])
     numbers = re.split(r"[.,]", text)
     if not all(n.isdecimal() and int(n) < steps for n in numbers):
         raise UsageError(
-            expected=f"all, none, first-K, last-K, paper-K, above-T, between-S-T or step numbers below {steps}",
+            expected=f"all, none, odd, first-K, last-K, paper-K, above-T, between-S-T or step numbers below {steps}",
             got=repr(text),
             remedy="edit feedback= or guidance_distilled=",
         )

@@ -58,6 +58,13 @@ def build_module(pipeline: Pipeline, settings: IlfSettings) -> FeedbackModule:
     return module
 
 
+def seeded_module(pipeline: Pipeline, settings: IlfSettings, seed: int) -> FeedbackModule:
+    """:func:`build_module` on the pipeline's device, the same for the same seed."""
+    torch.manual_seed(seed)
+    module: FeedbackModule = build_module(pipeline, settings).to(pipeline.device)
+    return module
+
+
 def optimisation(settings: IlfSettings) -> TrainSettings:
     """The optimisation on single transitions."""
     steps = settings.optimiser_steps
@@ -95,8 +102,7 @@ def train_module(
     record's seconds include the teacher's and the module's sampling.
     """
     training = training or optimisation(settings)
-    torch.manual_seed(training.seed)
-    module = build_module(pipeline, settings).to(pipeline.device)
+    module = seeded_module(pipeline, settings, training.seed)
     pipeline.transformer.requires_grad_(False)
     loop = InnerLoop(pipeline.transformer, pipeline.family, module)
     objective = Objective(pipeline, loop, data, settings.target, settings.teacher_steps)

@@ -14,7 +14,7 @@ from harness.cost.device_speed import Speed
 from harness.cost.flops import FLOPS_PER_MAC, Geometry
 from harness.training.learned_solver import CONVERGED_GRID
 from harness.training.trajectories import union_grid
-from ilf.settings import HIDDEN_STATE_BYTES, IlfSettings
+from ilf.settings import HIDDEN_STATE_BYTES, IlfSettings, chosen_steps
 
 STATE_BYTES = 4  # latents are stored as float32
 CAPTION_BYTES = 4  # per value of a caption's embedding, at most
@@ -57,13 +57,13 @@ def predict_training(geometry: Geometry, settings: IlfSettings, branches: int, p
     converged = settings.image_targets if settings.image_steps else 0
     teacher = (settings.trajectories * teacher_steps + converged * len(CONVERGED_GRID)) * branches * geometry.forward_macs
     on_policy = settings.target != "fad"
-    round_steps = (settings.runs or 0) * sum(settings.grids)
+    round_steps = (settings.runs or 0) * sum(settings.grids) if settings.optimiser_steps else 0
     collected = settings.rounds * round_steps if on_policy else 0
     counts = settings.end_to_end_counts
     end_to_end = (settings.end_to_end_steps + settings.image_steps) * settings.end_to_end_batch * sum(counts) // len(counts)
-    training = settings.optimiser_steps * settings.batch * step_macs(geometry, looped, after, stored=on_policy)
+    training: float = settings.optimiser_steps * settings.batch * step_macs(geometry, looped, after, stored=on_policy)
     training += collected * (branches * geometry.forward_macs + (looped + 1) * geometry.block_macs)
-    training += end_to_end * end_to_end_step_macs(geometry, looped, branches)
+    training += end_to_end * mean_step_macs(geometry, settings, branches)
     stored = max(collected, min(settings.rounds, settings.remembered) * round_steps)
     hidden = stored * 3 * geometry.state_values * HIDDEN_STATE_BYTES
     latent = prod(geometry.latent) * STATE_BYTES
@@ -71,6 +71,19 @@ def predict_training(geometry: Geometry, settings: IlfSettings, branches: int, p
     recordings = settings.trajectories * ((teacher_steps + 1) * latent + caption) + converged * (2 * latent + caption)
     checkpoint = OPTIMISER_COPIES * STATE_BYTES * parameters
     return TrainingCost(float(FLOPS_PER_MAC * teacher), float(FLOPS_PER_MAC * training), recordings + hidden + checkpoint)
+
+
+def mean_step_macs(geometry: Geometry, settings: IlfSettings, branches: int) -> float:
+    """Multiply-accumulates of a denoising step of end-to-end training, a mean over whole and partial ones."""
+    if not settings.partial:
+        return end_to_end_step_macs(geometry, settings.looped, branches)
+    module = 3 * geometry.block_macs
+    whole = end_to_end_step_macs(geometry, 0, branches) - module
+    running = branches if settings.branches == "both" else 1
+    part = running * (module + (geometry.depth - settings.blocks[0] + 1) / geometry.depth * whole / branches)
+    counts = settings.end_to_end_counts
+    share = sum(len(chosen_steps(settings.feedback, settings.timesteps(n))) for n in counts) / sum(counts)
+    return (1 - share) * whole + share * part
 
 
 def end_to_end_step_macs(geometry: Geometry, looped: int, branches: int) -> int:

@@ -120,7 +120,7 @@ def train(variant: Variant, pipeline: Pipeline, data: Trajectories, prompts: Seq
     else:
         module = build_module(pipeline, settings)
         student = EndToEnd(pipeline, module.requires_grad_(False), settings.grids)
-        plan = end_to_end_optimisation(variant.end_to_end_steps)
+        plan = end_to_end_optimisation(variant.end_to_end_steps, settings)
         made = train_end_to_end(student, data, settings, plan, checkpoint, latent_error)
         student.keep_solvers()
     module.save_pretrained(folder)

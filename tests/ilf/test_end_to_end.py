@@ -89,7 +89,7 @@ def test_solvers_are_saved_with_the_module_and_others_refused(pipeline: Pipeline
     data = teacher(pipeline)
     module, made = train_all(pipeline, data, PROMPTS, settings, tmp_path / "a.pt", replace(TRAINING, steps=2))
     assert made.then and made.then.then and made.settings.steps == 2
-    assert made.then.settings == made.then.then.settings == end_to_end_optimisation(2)
+    assert made.then.settings == made.then.then.settings == end_to_end_optimisation(2, OURS)
     assert made.seconds > data.seconds
     module.save_pretrained(tmp_path / "module")
     found = load_module(tmp_path / "module")

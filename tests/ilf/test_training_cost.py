@@ -22,7 +22,7 @@ from ilf.loop import InnerLoop
 from ilf.objective import Objective
 from ilf.settings import IlfSettings
 from ilf.train import build_module, train_module
-from ilf.training_cost import TrainingCost, end_to_end_step_macs, predict_training, step_macs
+from ilf.training_cost import TrainingCost, end_to_end_step_macs, mean_step_macs, predict_training, step_macs
 from ilf.transitions import collect
 from ilf_bench.stand_ins import training_offer
 from tests.conftest import PROMPTS, open_pipeline
@@ -59,15 +59,19 @@ def test_a_training_step_costs_what_was_predicted(folders: dict[str, Path], name
     assert one_step_macs(pipeline, settings) == pytest.approx(predicted, rel=0.1)
 
 
+@pytest.mark.parametrize("partial", ["", "conditional", "both"])
 @pytest.mark.parametrize("name", ["dit", "pixart"])
-def test_end_to_end_training_costs_what_was_predicted(folders: dict[str, Path], name: str) -> None:
+def test_end_to_end_training_costs_what_was_predicted(folders: dict[str, Path], name: str, partial: str) -> None:
     pipeline, settings = open_pipeline(folders[name]), IlfSettings(loop=(3, 4), grids=(4,), steps=4, power=1.5, context=False)
+    if partial:
+        form = {"partial": True, "branches": partial, "feedback": "odd", "optimiser_steps": 0, "end_to_end_steps": 1}
+        settings = replace(settings, **form)
     data = record(pipeline, PROMPTS[:2], 0, union_grid((4,), 1.5, 250))
     runs = EndToEnd(pipeline, build_module(pipeline, settings), settings.grids)
     pipeline.transformer.requires_grad_(False)
     with explicit_attention(pipeline.transformer, runs.module), FlopCounterMode(display=False) as counter:
         runs.ends(4, data, torch.arange(2)).square().mean().backward()
-    predicted = 2 * 4 * end_to_end_step_macs(pipeline.plan().backbone.geometry, 2, 2)
+    predicted = 2 * 4 * mean_step_macs(pipeline.plan().backbone.geometry, settings, 2)
     assert counter.get_total_flops() / FLOPS_PER_MAC == pytest.approx(predicted, rel=0.1)
 
 

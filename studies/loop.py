@@ -1,0 +1,224 @@
+"""Does a second pass earn its cost? Forms of the feedback module at about one cost, each trained for the same thread-minutes.
+
+    python -m studies.loop class --minutes 20 --seeds 0,1,2             # trains what is missing; resumes
+    python -m studies.loop class --minutes 20 --forms adapter,partial-4
+    python -m studies.loop page                                         # rebuilds docs/results/ilf-loop.md from the results
+
+Every training sees 2,048 trajectories of its own seed and minimises the error of the final latents, through full trajectories of
+one step count. It is judged on noise of a seed of its own, and on captions that were never trained on, against the converged
+sample (100 steps, float32), so that differences between trainings hold everything that a new training would change. Results are
+lines of docs/results/ilf-loop.jsonl; trained modules stay in the work folder.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+
+from harness.config.spec import ExperimentSpec, load_spec
+from harness.models.loading import load_pipeline
+from harness.paths import ROOT
+from harness.sampling.grids import power_grid
+from harness.sampling.pipeline import Pipeline
+from harness.storage.records import read_json, write_json
+from harness.training.learned_solver import CONVERGED_GRID, converged_trajectories, latent_error, rms_distance
+from harness.training.trajectories import Recorder, Trajectories
+from ilf.attach import running
+from ilf.checkpoint import load_module
+from ilf.end_to_end import EndToEnd, end_to_end_optimisation, train_all, train_end_to_end
+from ilf.module import FeedbackModule
+from ilf.settings import IlfSettings
+from ilf.train import seeded_module
+from metrics.context import MetricContext
+from zoo.recipes.ilf import DIT, FLOW, PIXART, IlfRecipe, teacher, training_prompts
+
+RECIPES = {"class": DIT, "text": PIXART, "flow": FLOW}
+HELD_OUT = {"class": "prompts-all.txt", "text": "prompts-held-out.txt", "flow": "prompts-held-out.txt"}
+RESULTS = ROOT / "docs" / "results" / "ilf-loop.jsonl"
+EVALUATED, EVALUATION_SEED, BATCH = 256, 2000, 64
+TRAJECTORIES = 2048
+PROBE = 3  # optimiser steps that say what a form's step costs
+PLAIN = ((7, 1.0), (7, 1.5), (20, 1.0))  # steps and spacing: rivals
+LAST = 12  # blocks of the bundled models
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of the module at ``steps`` denoising steps."""
+
+    what: str
+    settings: IlfSettings
+    steps: int
+
+
+def _form(what: str, steps: int, first: int = LAST, **changes: Any) -> Form:
+    content = {"loop": (first, LAST), "grids": (steps,), "steps": steps, "trajectories": TRAJECTORIES, "optimiser_steps": 0}
+    return Form(what, IlfSettings.of(content | {"end_to_end_steps": 1} | changes), steps)
+
+
+def _partial(what: str, steps: int, first: int, branches: str, **changes: Any) -> Form:
+    return _form(what, steps, first, **{"partial": True, "branches": branches, "feedback": "odd"} | changes)
+
+
+# 7 plain steps are 168 block evaluations, and so, within 4%, is every row.
+FORMS = {
+    "solver": _form("no module: the learned solver by itself", 7, feedback="none"),
+    "adapter": _form("no second pass: feedback is added to what leaves the last block", 7, inner_pass=False),
+    "loop-1": _form("second pass of the last block", 7),
+    "loop-4": _form("second pass of the last four blocks", 6, 9),
+    "partial-4": _partial("every second step runs the last four blocks only, both branches", 10, 9, "both"),
+    "partial-4-lr": _partial("lr", 10, 9, "both", end_to_end_lr=1e-3),
+    "adapter-lr": _form("lr", 7, inner_pass=False, end_to_end_lr=1e-3),
+    "partial-4-guided": _partial("the same on the conditional branch, guidance carried over", 12, 9, "conditional"),
+    "partial-1": _partial("every second step runs the last block only, both branches", 12, 12, "both"),
+    "partial-6": _partial("every second step runs the last six blocks only, both branches", 9, 7, "both"),
+    "partial-late": _partial(
+        "four whole steps, then every second step runs the last four blocks only", 8, 9, "both", feedback="5.7"
+    ),
+}
+
+
+def train(pipeline: Pipeline, recipe: IlfRecipe, form: Form, seed: int, minutes: float, work: Path) -> tuple[FeedbackModule, Any]:
+    """A module trained for so many minutes of one thread, the teacher's trajectories not counted; read where that was done."""
+    folder = work / "module"
+    if not (folder / "training.json").exists():
+        settings, prompts = replace(form.settings, seed=seed), training_prompts(recipe, pipeline)
+        chosen = [prompts[i % len(prompts)] for i in range(TRAJECTORIES)]
+        data = converged_trajectories(pipeline, chosen, seed, work.parent / f"trajectories-{seed}.pt")
+        step = step_seconds(pipeline, settings, data, work)
+        settings = replace(settings, end_to_end_steps=max(1, round(60 * minutes / step)))
+        before = time.process_time()
+        module, made = train_all(pipeline, data, prompts, settings, work / "training.pt")
+        module.save_pretrained(folder)
+        seconds = time.process_time() - before
+        write_json(folder / "training.json", {"seconds": seconds, "steps": settings.end_to_end_steps, "loss": made.final_loss})
+    return load_module(folder), read_json(folder / "training.json")
+
+
+def step_seconds(pipeline: Pipeline, settings: IlfSettings, data: Trajectories, work: Path) -> float:
+    """Processor seconds of an optimiser step, kept for a training that resumes."""
+    kept = work / "step.json"
+    if not kept.exists():
+        student = EndToEnd(pipeline, seeded_module(pipeline, settings, 0).requires_grad_(True), settings.grids)
+        timings = []
+        for steps in (1, 1 + PROBE):
+            before = time.process_time()
+            plan = end_to_end_optimisation(steps, settings)
+            train_end_to_end(student, data, settings, plan, work / f"probe-{steps}.pt", latent_error)
+            timings.append(time.process_time() - before)
+        write_json(kept, {"seconds": (timings[1] - timings[0]) / PROBE})
+    return float(json.loads(kept.read_text())["seconds"])
+
+
+def held_out(model: str, pipeline: Pipeline) -> list[str]:
+    """As many captions as are evaluated, none of which was trained on (classes: all of them, in turn)."""
+    assert pipeline.folder is not None
+    lines = (pipeline.folder / HELD_OUT[model]).read_text(encoding="utf-8").splitlines()
+    return [lines[i % len(lines)] for i in range(EVALUATED)]
+
+
+def ends(pipeline: Pipeline, prompts: Sequence[str], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents float32 [N, C, H, W] and images uint8 [N, 3, H, W] that the pipeline reaches from noise (seed, i)."""
+    latents, images = [], []
+    for start in range(0, len(prompts), BATCH):
+        rows = range(start, min(start + BATCH, len(prompts)))
+        recorder = Recorder(pipeline, len(rows))
+        with recorder.recording(), torch.no_grad():
+            images.append(pipeline.generate([prompts[i] for i in rows], seed, rows))
+        latents.append(recorder.states[-1])
+    return torch.cat(latents), torch.cat(images)
+
+
+class Judge:
+    """What the errors of a model's trainings are measured with, and the converged samples of a seed, made once."""
+
+    def __init__(self, model: str, work: Path) -> None:
+        spec = load_spec(RECIPES[model].preset).model_dump() | {"precision": "fp32", "batch": BATCH}
+        self.pipeline = load_pipeline(ExperimentSpec(**spec))
+        self.prompts, self.work = held_out(model, self.pipeline), work
+        self.context = MetricContext(ROOT / "zoo" / "scorers", self.pipeline.family.task)
+        self.work.mkdir(parents=True, exist_ok=True)
+
+    def converged(self, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents and images of 100 steps."""
+        kept = self.work / f"converged-{seed}.pt"
+        if not kept.exists():
+            with self.pipeline.sampling(timesteps=CONVERGED_GRID, solver="dpm++"):
+                torch.save(ends(self.pipeline, self.prompts, EVALUATION_SEED + seed), kept)
+        latents, images = torch.load(kept, weights_only=True)
+        return latents, images
+
+    def errors(self, seed: int, method: AbstractContextManager[None]) -> dict[str, float]:
+        """Mean errors of the pipeline inside ``method``, and its block evaluations per image."""
+        targets, true = self.converged(seed)
+        with self.pipeline.counting() as counter, method:
+            latents, images = ends(self.pipeline, self.prompts, EVALUATION_SEED + seed)
+        squared = (images.float() - true.float()).square().flatten(1).mean(dim=1)
+        found = {
+            "blocks": counter.rows / len(images),
+            "latent": float(rms_distance(latents, targets).mean()),
+            "rmse": float(squared.sqrt().mean()),
+        }
+        for name, network in (("distance", self.context.networks.fidelity_features), ("judge", self.context.judge)):
+            found[name] = float((network(images) - network(true)).norm(dim=-1).mean())
+        return found
+
+    def plain(self, seed: int, steps: int, power: float) -> dict[str, float]:
+        """Of plain steps of second-order DPM-Solver++ on power-spaced timesteps."""
+        grid = power_grid(steps, power, shift=self.pipeline.backbone.shift)
+        return self.errors(seed, self.pipeline.sampling(timesteps=grid, solver="dpm++"))
+
+    def module(self, seed: int, module: FeedbackModule, form: Form) -> dict[str, float]:
+        """Of a trained module."""
+        module = module.to(next(self.pipeline.transformer.parameters()).dtype).requires_grad_(False)
+        return self.errors(seed, running(self.pipeline, module, module.schedule(form.steps)))
+
+
+def rows() -> list[dict[str, Any]]:
+    """All results so far."""
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+
+
+def append(row: dict[str, Any]) -> None:
+    """Add a result."""
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def main(
+    model: Annotated[str, typer.Argument(help="class, text or flow.")],
+    minutes: Annotated[float, typer.Option(help="Of one thread, for each training.")] = 20,
+    seeds: Annotated[str, typer.Option(help="Of trainings, joined by commas.")] = "0,1,2",
+    forms: Annotated[str, typer.Option(help="Joined by commas.")] = ",".join(FORMS),
+    work: Annotated[Path, typer.Option(help="Where modules and trajectories go.")] = Path("runs/ilf-loop"),
+) -> None:
+    """Train and judge what is missing."""
+    console, recipe = Console(), RECIPES[model]
+    done = {(row["model"], row["form"], row["seed"], row["minutes"]) for row in rows()}
+    student, judge = teacher(recipe.preset, ROOT / "zoo" / recipe.model), Judge(model, work / model)
+    for seed in map(int, seeds.split(",")):
+        for steps, power in PLAIN:
+            name = f"{steps} steps" + (f" + spacing({power})" if power != 1 else "")
+            if (model, name, seed, 0) not in done:
+                append({"model": model, "form": name, "seed": seed, "minutes": 0, **judge.plain(seed, steps, power)})
+        for name in forms.split(","):
+            if (model, name, seed, minutes) in done:
+                continue
+            console.print(f"{model}: {name}, seed {seed}")
+            folder = work / model / f"{name}-{seed}-{minutes:g}"
+            module, made = train(student, recipe, FORMS[name], seed, minutes, folder)
+            found = judge.module(seed, module, FORMS[name])
+            append({"model": model, "form": name, "seed": seed, "minutes": minutes, **made, **found})
+
+
+if __name__ == "__main__":
+    typer.run(main)
