@@ -27,9 +27,9 @@ class Ilf:
 
     ``steps``: denoising steps (default: the checkpoint's). ``feedback``: the steps on which the loop runs;
     ``guidance_distilled``: those of them on which the module stands for guidance as well and only the conditional branch runs.
-    Both are ``all``, ``none``, ``odd``, ``first-4``, ``last-4``, ``paper-4``, ``above-700`` (timesteps) or 0-based step numbers joined by
-    commas in YAML (dots on the command line). ``checkpoint``: a folder with
-    config.json and safetensors, or the name of one inside the pipeline's folder (default: ``ilf``).
+    Both are ``all``, ``none``, ``odd``, ``first-4``, ``last-4``, ``paper-4``, ``above-700`` (timesteps) or 0-based step numbers
+    joined by commas in YAML (dots on the command line). ``checkpoint``: a folder with config.json and safetensors, or the name of
+    one inside the pipeline's folder (default: ``ilf``).
     """
 
     steps: int | None = None
