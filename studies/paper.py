@@ -3,7 +3,7 @@
     python -m studies.paper class --minutes 75     # trains, searches the best schedule, runs and prints the table; resumes
 
 The form is the paper's as far as it is published: one scratch block, a scale per looped block from zero, both guidance branches,
-the middle 12/28 of the blocks looped, FAD at t/2 with its denoising term on noised data, trailing timesteps, 10 steps with feedback
+the middle 12/28 of the blocks looped, FAD at t/2 with its denoising term, trailing timesteps, 10 steps with feedback
 on 4 of them. Its schedule is not published in full: beside our reading stands the best one that a search on noise and captions of
 the training finds within the same cost.
 """
