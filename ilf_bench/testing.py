@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,11 +21,16 @@ from harness.config.prompts import load_prompts
 from harness.config.spec import load_spec
 from harness.contracts import Batch, Method, Metric, Unmeasurable, takes_one_image
 from harness.cost.plan import Plan
+from harness.errors import UsageError
+from harness.execution.controls import control_batch
+from harness.execution.measuring import Pristine, measured_rows
 from harness.models.loading import load_pipeline, quiet_libraries
 from harness.paths import locate
 from harness.results import FloatArray
 from harness.sampling.pipeline import Pipeline
 from harness.sampling.restoration import changed, state_of
+from harness.statistics import mean_interval
+from harness.statistics.controls import IDENTICAL, JPEG, NULLS, SHUFFLED
 from metrics.context import MetricContext
 
 EVERY = (0, 1, 2)  # sample indices
@@ -221,16 +227,18 @@ def metric_clauses(name: str, build: Callable[[MetricContext], Metric], batch: B
     Raises what the metric raises where it cannot measure these images at all.
     """
     metric = build(context)
-    original = batch.images.clone()
+    pristine = Pristine().of(batch)
     whole = metric.measure(batch)
+    pristine.restore()
     rows = Clause("measures float32 [B, d], one finite row per image", _rows(whole, len(batch.prompts)))
     if rows.fault:
         return [rows]
     promises: dict[str, Callable[[], str]] = {
         "describes itself": lambda: _description(name, metric),
-        "leaves the images as they are": lambda: "" if torch.equal(batch.images, original) else "it changed the batch's images",
+        "leaves the images and the global random state as they are": lambda: _as_in_a_run(metric, batch),
         "measures the same images alike": lambda: _unlike(metric.measure(batch), whole, 0.0),
         "makes each row independent of its neighbours": lambda: _split_dependence(metric, batch, whole),
+        "measures null controls": lambda: _controls(metric, batch),
         "summarises to one finite value per image": lambda: _summary(metric, whole),
         "says one finite thing of each image, or nothing": lambda: _per_image(metric.per_image(whole), len(batch.prompts)),
         "refuses fewer images than its floor": lambda: _refuses(metric, whole[: metric.floor - 1]),
@@ -272,6 +280,50 @@ def _unlike(rows: FloatArray, whole: FloatArray, tolerance: float) -> str:
         return f"shape {list(rows.shape)} instead of {list(whole.shape)}"
     difference = float(np.abs(rows - whole).max(initial=0.0))
     return "" if difference <= tolerance * max(1.0, float(np.abs(whole).max(initial=0.0))) else f"they differ by {difference:.3g}"
+
+
+def _as_in_a_run(metric: Metric, batch: Batch) -> str:
+    try:
+        measured_rows(metric, batch)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def _control_rows(metric: Metric, batch: Batch, control: str) -> FloatArray:
+    """What a metric measures of a null control made from the full run's images of a batch."""
+    full = batch if batch.full is None else replace(batch, images=batch.full)
+    return metric.measure(control_batch(control, full))
+
+
+def _controls(metric: Metric, batch: Batch) -> str:
+    """Black frames, noise and the like have finite rows, or the metric says that it is undefined for them."""
+    faults = []
+    for control in (JPEG, *NULLS):
+        with suppress(Unmeasurable):
+            fault = _rows(_control_rows(metric, batch, control), len(batch.prompts))
+            faults += [f"{control}: {fault}"] if fault else []
+    return "; ".join(faults)
+
+
+def null_controls(metric: Metric, batch: Batch) -> dict[str, str]:
+    """What a metric makes of each null control beside the batch's own images, in the words of a run.
+
+    ``distinguished``: the control scores worse, by the 95% interval of the difference; ``confused``: it does not; ``not read``:
+    other prompts give the same rows.
+    """
+    found, same = {}, _control_rows(metric, batch, IDENTICAL)
+    for control in NULLS:
+        try:
+            rows = _control_rows(metric, batch, control)
+            difference = metric.summarise(rows) - metric.summarise(metric.measure(batch))
+        except Unmeasurable as error:
+            found[control] = f"not measured ({error})"
+            continue
+        worse = mean_interval(-difference if metric.direction == "higher" else difference).low > 0
+        unread = control == SHUFFLED and np.array_equal(rows, same)
+        found[control] = "not read" if unread else "distinguished" if worse else "confused"
+    return found
 
 
 def _split_dependence(metric: Metric, batch: Batch, whole: FloatArray) -> str:

@@ -92,14 +92,18 @@ def _equal(tensor: torch.Tensor, kept: torch.Tensor) -> bool:
 def _unchanged_random_state(metric: Metric) -> Iterator[None]:
     """Of torch on the CPU, NumPy and Python: a metric that draws from them gives other scores in another order of work."""
     before = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    yield
-    after = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    same_array = all(np.array_equal(a, b) for a, b in zip(before[1], after[1], strict=True))
-    if torch.equal(before[0], after[0]) and same_array and before[2] == after[2]:
+    try:
+        yield
+    finally:
+        after = torch.get_rng_state(), np.random.get_state(), random.getstate()
+        same_array = all(np.array_equal(a, b) for a, b in zip(before[1], after[1], strict=True))
+        same = torch.equal(before[0], after[0]) and same_array and before[2] == after[2]
+        if not same:
+            torch.set_rng_state(before[0])
+            np.random.set_state(before[1])
+            random.setstate(before[2])
+    if same:
         return
-    torch.set_rng_state(before[0])
-    np.random.set_state(before[1])
-    random.setstate(before[2])
     raise UsageError(
         expected=f"{metric.name} to leave the global random state as it is",
         got="another state after it",

@@ -31,7 +31,8 @@ def check(
     """Check the methods and metrics of a file against the contract, on the two bundled models; exit 1 if one breaks it.
 
     Methods: the pipeline restored bit for bit, predicted cost equal to counted cost, the same images twice, images that do not
-    depend on their neighbours. Metrics: shape, range, determinism, rows that do not depend on their neighbours, fingerprint.
+    depend on their neighbours. Metrics: shape, range, determinism, rows that do not depend on their neighbours, fingerprint, what
+    they make of null controls.
     """
     from ilf_bench.registry import Registry
 
@@ -88,7 +89,13 @@ def _metrics(registry: Registry, names: Sequence[str]) -> Iterator[tuple[str, Ca
 
 
 def _metric(registry: Registry, name: str) -> list[Clause]:
-    from ilf_bench.testing import metric_clauses, tiny_batch, tiny_context
+    from ilf_bench.testing import metric_clauses, null_controls, tiny_batch, tiny_context
 
     build, context = registry.metrics[name], tiny_context("text")
-    return metric_clauses(name, build, tiny_batch("text", max(FEWEST, build(context).floor)), context)
+    metric = build(context)
+    batch = tiny_batch("text", max(FEWEST, metric.floor))
+    clauses = metric_clauses(name, build, batch, context)
+    if not any(clause.fault for clause in clauses):
+        seen = "; ".join(f"{control} {verdict}" for control, verdict in null_controls(metric, batch).items())
+        print_line(f"  null controls beside these images: {seen}")
+    return clauses

@@ -21,7 +21,15 @@ from harness.sampling.patching import patched
 from harness.sampling.pipeline import Pipeline
 from ilf_bench.cli import main
 from ilf_bench.registry import Registry
-from ilf_bench.testing import keeps_the_contract, method_clauses, metric_clauses, tiny_batch, tiny_context, tiny_pipeline
+from ilf_bench.testing import (
+    keeps_the_contract,
+    method_clauses,
+    metric_clauses,
+    null_controls,
+    tiny_batch,
+    tiny_context,
+    tiny_pipeline,
+)
 from metrics.base import BaseMetric, to_column
 from tests.conftest import open_pipeline
 from tests.ilf_bench.test_plugins import HALF, METRIC, write
@@ -148,11 +156,17 @@ class Faulty(BaseMetric):
         rows = to_column(batch.images.float().mean(dim=(1, 2, 3)))
         if self.fault == "images":
             batch.images[0, 0, 0, 0] += 1
+        if self.fault == "full" and batch.full is not None:
+            batch.full[0, 0, 0, 0] += 1
+        if self.fault == "state":
+            torch.rand(1)
         wrong = {
             "dtype": rows.astype(np.float64),
             "shape": rows[:, 0],
             "rows": rows[:1],
             "nan": rows * np.nan,
+            "graph": torch.from_numpy(rows).requires_grad_(),
+            "black": np.where(rows == 0, np.float32(np.nan), rows),
             "random": rows + self.calls,
             "neighbours": rows - rows.mean(),
         }
@@ -173,7 +187,11 @@ METRIC_PROMISES = {
     "direction": "describes itself",
     "floor": "describes itself",
     "images": "leaves the images",
+    "full": "leaves the images",
+    "state": "global random state",
     "dtype": "float32",
+    "graph": "float32",
+    "black": "measures null controls",
     "nan": "finite row",
     "random": "same images alike",
     "neighbours": "independent of its neighbours",
@@ -211,6 +229,12 @@ def test_a_good_metric_keeps_every_promise(batch: Batch) -> None:
     assert not [c for c in metric_clauses("mean", lambda _: Faulty(""), batch, tiny_context("text")) if c.fault]
 
 
+def test_null_controls_are_told_apart_or_not(batch: Batch) -> None:
+    """The mean pixel: black is darker, noise as bright as these images, and prompts are not read."""
+    seen = null_controls(Faulty(""), batch)
+    assert seen == {"black": "distinguished", "noise": "confused", "shuffled": "not read", "constant": "confused"}
+
+
 def test_the_tiny_models_make_what_they_say() -> None:
     made = tiny_batch("class", 2)
     assert made.images.dtype == torch.uint8 and made.full is not None and made.images.shape == made.full.shape
@@ -221,7 +245,8 @@ def test_check_says_what_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["check", str(write(tmp_path / "mine.py", HALF + METRIC))]) == 0
     said = capsys.readouterr().out
     assert "half on tiny-class" in said and "half on tiny-text" in said and "brightness on images of tiny-text" in said
-    assert said.strip().endswith("20 promises kept, 0 broken")
+    assert "null controls beside these images: shuffled not read; constant " in said
+    assert said.strip().endswith("21 promises kept, 0 broken")
 
 
 def test_check_names_what_is_broken_and_leaves_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,4 +284,4 @@ def test_the_metric_of_the_docs_keeps_its_promises(tmp_path: Path, batch: Batch)
     code = page.partition("```python")[2].partition("```")[0]
     build = Registry.of([write(tmp_path / "mine.py", code)]).metrics["brightness"]
     clauses = metric_clauses("brightness", build, batch, tiny_context("text"))
-    assert len(clauses) == 10 and not [clause for clause in clauses if clause.fault]
+    assert len(clauses) == 11 and not [clause for clause in clauses if clause.fault]
