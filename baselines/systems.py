@@ -19,7 +19,7 @@ from harness.sampling.patching import patched
 if TYPE_CHECKING:
     from harness.sampling.pipeline import Pipeline
 
-Forward = Callable[..., torch.Tensor]
+Forward = Callable[..., Any]
 WARMUPS = 2  # calls of a block before it is captured: libraries choose their kernels and set up their workspaces in them
 
 
@@ -93,17 +93,17 @@ class CudaGraphs:
             raise NotMeasured(
                 expected="weights that stay where a graph reads them", got="--offload model", remedy="--offload none, or text"
             )
-        memory = _Memory()
-        graphed = below_all(pipeline, lambda forward: _graphed(forward, memory))
-        with torch.cuda.device(pipeline.device), graphed, pipeline.running("captured"):
+        memory = Memory(torch.cuda.graph_pool_handle())
+        graphs = below_all(pipeline, lambda forward: graphed(forward, memory))
+        with torch.cuda.device(pipeline.device), graphs, pipeline.running("captured"):
             yield
 
 
-class _Memory:
+class Memory:
     """What all graphs of a pipeline share: a pool for what is computed on the way, and one input and output of each kind."""
 
-    def __init__(self) -> None:
-        self.pool = torch.cuda.graph_pool_handle()
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
         self.held: dict[Any, torch.Tensor] = {}
 
     def of(self, place: Any, tensor: torch.Tensor) -> torch.Tensor:
@@ -114,11 +114,11 @@ class _Memory:
         return self.held[key]
 
 
-def _graphed(forward: Forward, memory: _Memory) -> Forward:
+def graphed(forward: Forward, memory: Memory) -> Forward:
     """A block's forward, captured for each kind of input and replayed for the next ones. Weights are read where they lie."""
     captured: dict[Any, _Graph] = {}
 
-    def call(*args: Any, **kwargs: Any) -> torch.Tensor:
+    def call(*args: Any, **kwargs: Any) -> Any:
         values, form = tree_flatten((args, kwargs))
         kind = (str(form), *(_kind(value) for value in values))
         if kind not in captured:
@@ -136,23 +136,46 @@ def _kind(value: Any) -> Any:
 class _Graph:
     """One captured call. Its input and output are overwritten by those of the next graph that is replayed."""
 
-    def __init__(self, forward: Forward, values: list[Any], form: Any, memory: _Memory) -> None:
+    def __init__(self, forward: Forward, values: list[Any], form: Any, memory: Memory) -> None:
         self.inputs = [memory.of(i, value) if isinstance(value, torch.Tensor) else value for i, value in enumerate(values)]
         args, kwargs = tree_unflatten(self.inputs, form)
-        aside, here = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(here)
-        with torch.cuda.stream(aside):
-            for _ in range(WARMUPS):
-                output = forward(*args, **kwargs)
-        here.wait_stream(aside)
-        self.output, self.graph = memory.of("output", output), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=memory.pool):
-            self.output.copy_(forward(*args, **kwargs))
 
-    def replay(self, values: list[Any]) -> torch.Tensor:
+        def run() -> list[Any]:
+            leaves, self.form = tree_flatten(forward(*args, **kwargs))
+            return leaves
+
+        made = enumerate(warmed_up(run))
+        self.outputs = [memory.of(("output", i), leaf) if isinstance(leaf, torch.Tensor) else leaf for i, leaf in made]
+        self.rerun = captured(lambda: _copy(run(), self.outputs), memory.pool)
+
+    def replay(self, values: list[Any]) -> Any:
         """The output for other inputs of this kind."""
-        for held, value in zip(self.inputs, values, strict=True):
-            if isinstance(value, torch.Tensor):
-                held.copy_(value)
-        self.graph.replay()
-        return self.output.clone()
+        _copy(values, self.inputs)
+        self.rerun()
+        return tree_unflatten([leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in self.outputs], self.form)
+
+
+def _copy(values: list[Any], held: list[Any]) -> None:
+    """Tensors into those that are held for them; other values are the same at every call of one kind."""
+    for value, place in zip(values, held, strict=True):
+        if isinstance(value, torch.Tensor):
+            place.copy_(value)
+
+
+def warmed_up(run: Callable[[], list[Any]]) -> list[Any]:
+    """What ``run`` returns, after some calls on a stream beside the present one, as a capture needs them before it."""
+    aside, here = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
+    aside.wait_stream(here)
+    with torch.cuda.stream(aside):
+        for _ in range(WARMUPS):
+            output = run()
+    here.wait_stream(aside)
+    return output
+
+
+def captured(run: Callable[[], None], pool: Any) -> Callable[[], None]:
+    """``run`` as a CUDA graph: a function that launches the same kernels again."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool):
+        run()
+    return graph.replay

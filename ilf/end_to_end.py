@@ -35,7 +35,8 @@ class EndToEnd(nn.Module):
         super().__init__()
         process = Process.of(pipeline.pipe.scheduler)
         self.pipeline, self.module = pipeline, module
-        self.solvers = nn.ModuleDict({str(n): LearnedSolver(process, module.settings.timesteps(n)) for n in grids})
+        terms = pipeline.guidance.is_linear
+        self.solvers = nn.ModuleDict({str(n): LearnedSolver(process, module.settings.timesteps(n), terms) for n in grids})
 
     def solver(self, steps: int) -> LearnedSolver:
         """The one for a step count."""

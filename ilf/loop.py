@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,6 +30,14 @@ class Passage:
     def pieces(self) -> list[torch.Tensor | None]:
         """Entered, left and null, all streams of each in one tensor [B, all tokens, width]; a stream that ended is left out."""
         return [None if streams is None else torch.cat(streams, dim=1) for streams in (self.entered, self.left, self.null)]
+
+    def as_long_as(self, state: State) -> Passage:
+        """The same on captions that are only as long as those of ``state``: what fills others up is cut off."""
+
+        def cut(streams: State) -> State:
+            return tuple(stream[:, : live.shape[1]] for stream, live in zip(streams, state, strict=False))
+
+        return Passage(cut(self.entered), cut(self.left), None if self.null is None else cut(self.null), self.conditioning)
 
 
 class InnerLoop:
@@ -92,11 +100,12 @@ class InnerLoop:
     ) -> Callable[[Run, State, Conditioning], State]:
         def call(run: Run, state: State, conditioning: Conditioning) -> State:
             left = plain(run, state, conditioning)
-            if self.stored is not None:
-                left = self.stored.left
+            stored = None if self.stored is None else self.stored.as_long_as(state)
+            if stored is not None:
+                left = stored.left
             if self.transition is None and not self.keep:
                 return left
-            passage = self._passage(site, left)
+            passage = self._passage(site, left, stored)
             self.passage = passage if self.keep else None
             if self.transition is None:
                 return left
@@ -109,11 +118,11 @@ class InnerLoop:
 
         return call
 
-    def _passage(self, site: Site, left: State) -> Passage:
+    def _passage(self, site: Site, left: State, stored: Passage | None) -> Passage:
         first, _ = self.module.settings.blocks
         told = tuple(self._told[number] for number in range(first, site.number + 1) if number in self._told)
-        if self.stored is not None:
-            return Passage(self.stored.entered, self.stored.left, self.stored.null, told)
+        if stored is not None:
+            return replace(stored, conditioning=told)
         if self._entered is None:
             raise NotMeasured(
                 expected="looped blocks that all run or are all skipped",

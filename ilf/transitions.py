@@ -8,7 +8,9 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 
+from harness.sampling.branches import captions_filled
 from harness.sampling.patching import patched
 from harness.sampling.process import Process
 from harness.sampling.transfer import to_device
@@ -69,13 +71,21 @@ class Transitions:
 
     @classmethod
     def join(cls, parts: Sequence[Transitions]) -> Transitions:
-        """All of them."""
-        return cls(**{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)})
+        """All of them; streams that are shorter, as their captions were, end in zeros."""
+        return cls(**{field.name: _joined([getattr(part, field.name) for part in parts]) for field in fields(cls)})
 
     def told(self) -> Transition:
         """As the module is told them when it samples."""
         times = (self.t.float(), self.t_next.float(), self.t_before.float())
         return Transition(*times, self.sample, self.previous, self.distilled, self.guidance)
+
+
+def _joined(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Tensors [rows, ...] one behind the other, those of streams [rows, tokens, width] filled up to the longest."""
+    if tensors[0].ndim == 3:
+        longest = max(one.shape[1] for one in tensors)
+        tensors = [F.pad(one, (0, 0, 0, longest - one.shape[1])) for one in tensors]
+    return torch.cat(list(tensors))
 
 
 class _Collector:
@@ -161,6 +171,7 @@ def collect(
                     patched(pipeline, "guidance", pipeline.guidance.at(scale)),
                     attach_module(pipeline, module, schedule, collector.see),
                     _forced(pipeline.pipe.scheduler, collector) if forced else nullcontext(),
+                    captions_filled(pipeline),
                 ):
                     pipeline.generate([prompts[i % len(prompts)] for i in numbers], seed, numbers)
                 found += [collector.parts[step] for step in sorted(schedule.feedback)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from harness.execution.experiment import Experiment
 from harness.execution.local import LocalEngine
 from harness.execution.sampler import Lent, Sampler
 from harness.execution.tasks import SCORE_BATCH, Engine
-from harness.models.families.table import family_of
+from harness.models.families.table import described, family_of
 from harness.models.identity import memory_digest
 from harness.models.loading import checked_guidance, pipeline_of, quiet_libraries
 from harness.sampling.precision import exact_float32
@@ -27,17 +27,18 @@ from harness.storage.locations import place
 from ilf_bench.console import console as terminal
 from ilf_bench.engines import NONE, make_scorer
 from ilf_bench.experiment import execute, planned, registry_for
+from ilf_bench.recognise import methods_for
 from metrics.table import MetricTable
 from reports.load import RunResults, frames
 
 IN_MEMORY = "in-memory:"  # how the names of such pipelines and prompts begin in records
 OF_THE_PIPELINE = {"pipeline", "prompts", "task", "device", "dtype", "offload", "title", "decode_dtype", "decode_tiled"}
-METHODS, METRICS = ("full", "steps:10", "steps:5", "deepcache:interval=2"), ("psnr", "ssim")
+METRICS = ("psnr", "ssim")
 
 
 def benchmark(
     pipe: Any,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] | None = None,
     prompts: Sequence[str] = (),
     metrics: Sequence[str] = METRICS,
     *,
@@ -49,13 +50,13 @@ def benchmark(
 ) -> RunResults:
     """Compare ``methods`` on a diffusers pipeline in memory, on its device and in its dtype; a run like any other is recorded.
 
-    ``prompts``: captions, or class names or indices for a class-to-image pipeline. ``methods`` and ``metrics`` as in a preset;
-    the full run is added where it is missing. ``settings`` are further fields of a preset: ``steps`` (20), ``guidance`` (the
-    pipeline's own default), ``solver`` (the pipeline's own scheduler), ``samples`` (one per prompt), ``batch`` (at most 8),
-    ``seed``, ``timing={"rounds": 3}``, ``scorers``, ``reference``. ``out`` is the folder of all runs. Calling it again with the
-    same pipeline and settings resumes; the pipeline is identified by its parameters, buffers and configurations
-    (:func:`harness.models.identity.memory_digest`), not by hooks or changed code. Afterwards the
-    pipeline has its own scheduler again.
+    ``prompts``: captions, or class names or indices for a class-to-image pipeline. ``methods`` (default: fewer steps, and caches
+    that need neither weights nor calibration) and ``metrics`` as in a preset; the full run is added where it is missing.
+    ``settings`` are further fields of a preset: ``steps`` and ``guidance`` (the family's usual ones), ``solver`` (the pipeline's
+    own scheduler), ``samples`` (one per prompt), ``batch`` (at most 8), ``seed``, ``timing={"rounds": 3}``, ``scorers``,
+    ``reference``. ``out`` is the folder of all runs. Calling it again with the same pipeline and settings resumes; the pipeline
+    is identified by its parameters, buffers and configurations (:func:`harness.models.identity.memory_digest`), not by hooks or
+    changed code. Afterwards the pipeline has its own scheduler again.
 
     Raises :class:`harness.errors.UsageError` on wrong settings, and :class:`harness.errors.ArtifactError` on a pipeline of an
     unknown family; a method or metric that fails later stops no other and says why in the tables ``methods`` and ``scores``.
@@ -93,12 +94,15 @@ def _spec(
     task: str,
     digest: str,
     prompts: PromptList,
-    methods: Sequence[str],
+    methods: Sequence[str] | None,
     metrics: Sequence[str],
     name: str,
     settings: Mapping[str, Any],
 ) -> ExperimentSpec:
     """The specification of the run; every wrong field is named in one message."""
+    usual = family_of(type(pipe).__name__).usual(described(pipe).configs)
+    usual = replace(usual, steps=settings.get("steps", usual.steps))
+    chosen = methods_for(usual) if methods is None else methods
     if own := OF_THE_PIPELINE & set(settings):
         raise UsageError(expected="settings that the pipeline does not have itself", got=sorted(own)[0], remedy="leave it out")
     content: dict[str, Any] = {
@@ -107,23 +111,18 @@ def _spec(
         "task": task,
         "pipeline": f"{IN_MEMORY}{type(pipe).__name__}-{digest}",
         "prompts": f"{IN_MEMORY}{prompts.digest}",
-        "methods": list(dict.fromkeys(["full", *methods])),
+        "methods": list(dict.fromkeys(["full", *chosen])),
         "metrics": list(metrics),
         "device": str(pipe.device),
         "dtype": str(pipe.transformer.dtype).removeprefix("torch."),
         "offload": "none",
         "solver": OWN,
-        "guidance": _default(pipe, "guidance_scale"),
+        "steps": usual.steps,
+        "guidance": usual.guidance,
         "samples": len(prompts.texts),
         "batch": min(8, settings.get("samples", len(prompts.texts))),
     }
     return build_spec(content | dict(settings), "the call")
-
-
-def _default(pipe: Any, argument: str) -> float:
-    """The default of an argument of the pipeline's call; 1.0 where it has none."""
-    parameter = inspect.signature(type(pipe).__call__).parameters.get(argument)
-    return float(parameter.default) if parameter and isinstance(parameter.default, (int, float)) else 1.0
 
 
 def _folder(pipe: Any) -> Path | None:

@@ -85,10 +85,11 @@ class DeeDiff:
 
 
 class _Exits:
-    """The rows that are still inside, and the image's stream of those that have left."""
+    """The rows that are still inside, and the image's tokens of those that have left."""
 
     def __init__(self, pipeline: Pipeline, heads: Any, threshold: float) -> None:
         self.pipeline, self.heads, self.threshold = pipeline, heads, threshold
+        self.tokens = pipeline.geometry.tokens
         self.inside: torch.Tensor | None = None  # row numbers; None: all
         self.left = torch.empty(0)
 
@@ -103,18 +104,18 @@ class _Exits:
     def _wrapped(self, site: Site, is_last: bool) -> Callable[[Run, State, Conditioning], State]:
         def call(run: Run, state: State, conditioning: Conditioning) -> State:
             if site.number == 1:
-                self.inside, self.left = None, state[0]
+                self.inside, self.left = None, site.segment.of_image(state, self.tokens)
             if self.inside is not None:
                 conditioning = site.rows(conditioning, len(self.left), self.inside)
             if len(state[0]):
                 state = run(state, conditioning)
-            return (self._merge(state[0]),) if is_last else self._leave(state, site.number - 1)
+            return self._merge(site, state) if is_last else self._leave(site, state)
 
         return call
 
-    def _leave(self, state: State, number: int) -> State:
+    def _leave(self, site: Site, state: State) -> State:
         """Only the rows that stay."""
-        hidden_states = state[0]
+        hidden_states, number = site.segment.of_image(state, self.tokens), site.number - 1
         if self.threshold == 0 or not len(hidden_states):
             return state
         t = torch.full((len(hidden_states),), float(self.pipeline.clock.t), device=hidden_states.device)
@@ -133,9 +134,14 @@ class _Exits:
         self.inside = self.inside[stay]
         return tuple(stream[stay] for stream in state)
 
-    def _merge(self, output: torch.Tensor) -> torch.Tensor:
+    def _merge(self, site: Site, state: State) -> State:
         """All rows again."""
-        return output if self.inside is None else self.left.to(output.dtype).index_copy(0, self.inside, output)
+        if self.inside is None:
+            return state
+        image = site.segment.of_image(state, self.tokens)
+        merged = self.left.to(image.dtype).index_copy(0, self.inside, image)
+        others = state[0].new_zeros(len(merged), *state[0].shape[1:])  # where captions are joined, nobody reads them any more
+        return site.segment.with_image((others,), merged)
 
 
 def find_heads(name: str | None, pipeline_folder: Path | None) -> Path:

@@ -6,7 +6,8 @@ cross-attention, MLP), is kept. Its fitness is ImageReward on 100 prompts; here 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import string
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +25,19 @@ if TYPE_CHECKING:
     from harness.sampling.pipeline import Pipeline
 
 NAME = "ecad"
-NAMES = ("attn1", "attn2", "ff")  # the parts that the digits of a schedule stand for, lowest bit first
+NAMES = ("attn1", "attn2", "ff")  # the parts that the bits of a schedule stand for where it names no others, lowest bit first
+DIGITS = string.digits + string.ascii_lowercase
 
 
-def encode(table: ReuseTable) -> list[str]:
-    """One line per step, one octal digit per block: the sum over what is re-used of 1 (``attn1``), 2 (``attn2``), 4 (``ff``)."""
-    return ["".join(str(sum(1 << NAMES.index(part) for part in block)) for block in step) for step in table.reuse]
+def encode(table: ReuseTable, names: Sequence[str] = NAMES) -> list[str]:
+    """One line per step, one digit per block (0 to 9, then letters): the sum over what is re-used of 1 for the first of
+    ``names``, 2 for the second, 4 for the third and so on; five at most."""
+    return ["".join(DIGITS[sum(1 << names.index(part) for part in block)] for block in step) for step in table.reuse]
 
 
-def decode(lines: list[str], solver: str, guidance: float) -> ReuseTable:
+def decode(lines: list[str], solver: str, guidance: float, names: Sequence[str] = NAMES) -> ReuseTable:
     """The inverse of :func:`encode`."""
-    reuse = (tuple(frozenset(n for i, n in enumerate(NAMES) if int(digit, 8) >> i & 1) for digit in line) for line in lines)
+    reuse = (tuple(frozenset(n for i, n in enumerate(names) if int(digit, 36) >> i & 1) for digit in line) for line in lines)
     return ReuseTable(tuple(reuse), solver, guidance)
 
 
@@ -95,6 +98,6 @@ class Ecad:
                     expected=f"a schedule of at most {self.budget:g}", got=f"{cheapest:.3f}", remedy="raise the budget"
                 )
             best = min(within, key=lambda found: found["error"])
-            return decode(best["reuse"], content["solver"], float(content["guidance"]))
+            return decode(best["reuse"], content["solver"], float(content["guidance"]), content.get("parts", NAMES))
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(expected="schedules as the search writes them", got=repr(error), remedy="search again") from error

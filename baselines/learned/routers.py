@@ -73,13 +73,19 @@ class MixedParts:
             output = forward(*args, **kwargs)
             several = output if isinstance(output, tuple) else (output,)
             if self.keep is not None:
-                keep = self.keep[..., block, number, None, None].to(several[0].dtype)
+                keep = self.keep[..., block, number].to(several[0].dtype)
                 pairs = zip(several, self.kept[block][number], strict=True)
-                several = tuple(keep * fresh + (1 - keep) * kept for fresh, kept in pairs)
+                several = tuple(_mixed(keep, fresh, kept) for fresh, kept in pairs)
             self.kept[block][number] = tuple(one.detach() for one in several)
             return several if isinstance(output, tuple) else several[0]
 
         return call
+
+
+def _mixed(keep: torch.Tensor, fresh: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Of what a part returns [rows, ...] the share ``keep`` (a scalar, or [rows]), and the rest of what it returned before."""
+    keep = keep.view(-1, *[1] * (fresh.ndim - 1))
+    return keep * fresh + (1 - keep) * kept
 
 
 @dataclass(frozen=True)

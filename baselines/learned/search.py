@@ -13,6 +13,7 @@ import torch
 
 from baselines.learned.ecad import encode
 from baselines.support.parts import ReuseTable, part_names
+from harness.errors import NotMeasured
 from harness.execution.environment import device_name
 from harness.execution.progress import tracked
 from harness.storage.records import read_json, write_json
@@ -21,6 +22,7 @@ from harness.timing.stages import StageTimer
 if TYPE_CHECKING:
     from harness.sampling.pipeline import Pipeline
 
+MOST_PARTS = 5
 Genome = npt.NDArray[np.bool_]  # [steps, blocks, parts]: True re-uses; the first step is all False
 Fitness = tuple[float, float]  # cost as a share of the full run's blocks, mean squared error of the images in 0..1
 
@@ -71,6 +73,12 @@ class Search:
         self.pipeline, self.settings, self.store = pipeline, settings, store
         self.prompts = [prompts[i * len(prompts) // settings.images] for i in range(settings.images)]
         self.parts = part_names(pipeline)
+        if len(self.parts) > MOST_PARTS:
+            raise NotMeasured(
+                expected=f"blocks of at most {MOST_PARTS} parts, which a schedule writes in one digit",
+                got=", ".join(self.parts),
+                remedy="leave the method out",
+            )
         self.known: dict[str, Fitness] = {}
         self.seconds = 0.0
         if store.exists():
@@ -110,7 +118,7 @@ class Search:
     def fitness(self, genome: Genome) -> Fitness:
         """Measured once a genome."""
         table = self.table(genome)
-        key = "|".join(encode(table))
+        key = "|".join(encode(table, self.parts))
         if key not in self.known:
             timer = StageTimer(self.pipeline.device)
             start, plan = timer.now(), self.pipeline.plan()
@@ -152,7 +160,8 @@ def build_schedules(settings: SearchSettings, pipeline: Pipeline, prompts: Seque
     search = Search(pipeline, prompts, settings, checkpoint)
     front = search.run()
     found = [
-        {"cost": f[0], "error": f[1], "reuse": encode(table)} for f, table in sorted(front.items(), key=lambda item: item[0])
+        {"cost": f[0], "error": f[1], "reuse": encode(table, search.parts)}
+        for f, table in sorted(front.items(), key=lambda item: item[0])
     ]
     cost = {
         "seconds": search.seconds,
@@ -164,5 +173,11 @@ def build_schedules(settings: SearchSettings, pipeline: Pipeline, prompts: Seque
     }
     write_json(
         folder / "schedules.json",
-        {"solver": pipeline.solver, "guidance": pipeline.guidance.scale, "front": found, "search": cost},
+        {
+            "solver": pipeline.solver,
+            "guidance": pipeline.guidance.scale,
+            "parts": list(search.parts),
+            "front": found,
+            "search": cost,
+        },
     )

@@ -1,4 +1,7 @@
-"""One function that trains or searches any learned rival with its default settings."""
+"""What trains or searches each learned rival with its default settings, and saves it with its cost.
+
+A training takes a pipeline, prompts, the folder of what is learned, and a checkpoint from which it resumes.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from baselines.learned.search import SearchSettings, build_schedules
 from baselines.learned.train_bespoke import BespokeSettings, build_solvers
 from baselines.learned.train_deediff import ExitSettings, build_heads
 from baselines.learned.train_routers import RouterSettings, build_router_files
-from harness.errors import UsageError
 from harness.sampling.pipeline import Pipeline
 from harness.training.fit import TrainSettings
 
@@ -31,10 +33,3 @@ TRAININGS: dict[str, Train] = {
     ),
     ecad.NAME: partial(build_schedules, SearchSettings()),
 }
-
-
-def train_method(name: str, pipeline: Pipeline, prompts: Sequence[str], folder: Path, checkpoint: Path) -> None:
-    """Train ``name`` on ``pipeline``, or resume from ``checkpoint``, and save it with its cost in ``folder``."""
-    if name not in TRAININGS:
-        raise UsageError(expected=f"a method out of {', '.join(TRAININGS)}", got=repr(name), remedy="choose one of these")
-    TRAININGS[name](pipeline, prompts, folder, checkpoint)

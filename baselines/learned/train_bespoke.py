@@ -16,7 +16,15 @@ from harness.sampling.process import Process
 from harness.storage.records import write_json
 from harness.training.attention import explicit_attention
 from harness.training.fit import TrainRecord, TrainSettings, fit, share
-from harness.training.learned_solver import Error, LearnedSolver, converged_trajectories, final_latents, image_error, latent_error
+from harness.training.learned_solver import (
+    Error,
+    LearnedSolver,
+    converged_trajectories,
+    decodes_plainly,
+    final_latents,
+    image_error,
+    latent_error,
+)
 from harness.training.trajectories import Trajectories, recorded
 
 if TYPE_CHECKING:
@@ -26,7 +34,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class BespokeSettings:
     """One solver for each of ``grids``: by ``training`` from the latents of ``runs`` converged runs of 40 steps, and then by
-    ``images`` from the images of as many finer ones. Noise of ``seed`` (below 1000) and the next."""
+    ``images`` from the images of as many finer ones, where latents can be decoded plainly. Noise of ``seed`` (below 1000) and the
+    next. Guidance terms are learned where guidance is linear in both branches."""
 
     training: TrainSettings
     images: TrainSettings
@@ -43,14 +52,16 @@ def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequen
     key = repr((texts, settings.seed, settings.power, pipeline.guidance.scale))
     process, shift = Process.of(pipeline.pipe.scheduler), pipeline.backbone.shift
     grid = whole_grid(40, settings.power, shift)
-    by_images = image_error(pipeline)  # raises before anything is recorded
     data = recorded(checkpoint.with_suffix(".runs.pt"), key, pipeline, texts, settings.seed, grid)
-    fine = converged_trajectories(pipeline, texts, settings.seed + 1, checkpoint.with_suffix(".fine.pt"))
-    seconds, tables = data.seconds + fine.seconds, {}
+    stages: list[tuple[str, TrainSettings, Trajectories, Error]] = [("pt", settings.training, data, latent_error)]
+    if decodes_plainly(pipeline):
+        fine = converged_trajectories(pipeline, texts, settings.seed + 1, checkpoint.with_suffix(".fine.pt"))
+        stages.append(("images.pt", settings.images, fine, image_error(pipeline)))
+    seconds, tables = sum(runs.seconds for _, _, runs, _ in stages), {}
     pipeline.transformer.requires_grad_(False)
-    stages = (("pt", settings.training, data, latent_error), ("images.pt", settings.images, fine, by_images))
     for steps in settings.grids:
-        solver = LearnedSolver(process, whole_grid(steps, settings.power, shift)).to(pipeline.device)
+        solver = LearnedSolver(process, whole_grid(steps, settings.power, shift), pipeline.guidance.is_linear)
+        solver = solver.to(pipeline.device)
         for suffix, training, runs, error in stages:
             store = checkpoint.with_suffix(f".{steps}.{suffix}")
             trained = _train(solver, pipeline, runs, settings.batch, training, store, error)

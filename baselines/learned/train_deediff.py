@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import torch
 from baselines.learned.denoiser import Denoiser, Tree, one_branch
 from baselines.learned.exit_heads import ExitHeads
 from harness.models.families.base import Conditioning, State
-from harness.sampling.sites import Run
+from harness.sampling.sites import Run, Site
 from harness.training.fit import TrainRecord, TrainSettings, fit
 from harness.training.trajectories import Trajectories, record
 
@@ -32,11 +33,11 @@ class ExitSettings:
 
 
 class _Blocks:
-    """The blocks as they are, with what leaves each of them recorded (the image's stream); or skipped, with given states put
+    """The blocks as they are, with what leaves each of them recorded (of the image's tokens); or skipped, with given states put
     behind the last."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self.sites = pipeline.sites
+        self.sites, self.tokens = pipeline.sites, pipeline.geometry.tokens
         self.outputs: list[torch.Tensor] = []
         self.played: torch.Tensor | None = None
 
@@ -44,14 +45,14 @@ class _Blocks:
     def attached(self) -> Iterator[None]:
         with ExitStack() as stack:
             for site in self.sites:
-                stack.enter_context(site.changed(self._change))
+                stack.enter_context(site.changed(partial(self._change, site)))
             yield
 
-    def _change(self, run: Run, state: State, conditioning: Conditioning) -> State:
+    def _change(self, site: Site, run: Run, state: State, conditioning: Conditioning) -> State:
         if self.played is not None:
-            return (self.played, *state[1:])
+            return site.segment.with_image(state, self.played) if site.number == len(self.sites) else state
         output = run(state, conditioning)
-        self.outputs.append(output[0])
+        self.outputs.append(site.segment.of_image(output, self.tokens))
         return output
 
 

@@ -45,8 +45,8 @@ class _Trainer:
         self.router = Router(steps, len(pipeline.blocks), parts, range(1, steps, self.interval)).to(pipeline.device)
         self.denoise = Denoiser(pipeline)
         self.mixed = MixedParts(pipeline, self.router.parts)
-        shares = torch.tensor([[own[name] for name in parts] for own in pipeline.geometry.shares], device=pipeline.device)
-        self.share = shares / shares.sum()
+        shares = torch.tensor([[own.get(name, 0.0) for name in parts] for own in pipeline.geometry.shares])
+        self.share = (shares / shares.sum()).to(pipeline.device)
 
     def cost(self, keep: torch.Tensor) -> torch.Tensor:
         """The mean share (0..1, scalar) of a step's work that ``keep`` [..., blocks, parts] lets run."""
@@ -108,8 +108,7 @@ class _HarmoniCaLoss(_Trainer):
 
     def _run(self, index: torch.Tensor, keep: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
         """The error at every step but the first, and the final latent, of a run with ``keep`` [steps, blocks, parts]."""
-        scheduler = self.pipeline.build_solver(self.pipeline.solver)
-        scheduler.set_timesteps(len(self.t), device=self.pipeline.device)
+        scheduler = self.pipeline.stepper()
         conditioning = self.data.guidance_batch(index, self.pipeline.guidance)
         x, branches = self.data.states[index, 0], self.data.branches
         errors = []

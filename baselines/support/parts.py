@@ -15,13 +15,8 @@ if TYPE_CHECKING:
 
 
 def part_names(pipeline: Pipeline) -> tuple[str, ...]:
-    """The parts of every block by the names of their modules. Raises :class:`NotMeasured` where blocks are of unlike kinds."""
-    names = [tuple(part.name for part, _ in site.parts()) for site in pipeline.sites]
-    if len(set(names)) > 1:
-        raise NotMeasured(
-            expected="blocks of one kind, whose parts one table names", got="several kinds", remedy="leave the method out"
-        )
-    return names[0]
+    """The parts of all blocks by the names of their modules, each once; where blocks are of several kinds, some lack some."""
+    return tuple(dict.fromkeys(part.name for site in pipeline.sites for part, _ in site.parts()))
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
-"""Running the conditional branch alone, and giving its answer to the other."""
+"""What a pipeline tells its transformer on each guidance branch: one branch alone, what it was told, captions of one length."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 
 from harness.models.families.base import Conditioning, ModelCall
 from harness.sampling.rows import copied, map_tensors, select_rows
@@ -33,6 +35,29 @@ def conditional_only(pipeline: Pipeline, where: Callable[[int], bool]) -> Iterat
         answer = predict(rows_of_call(call, guidance.chosen(len(call.sample)), shared))
         return torch.cat([answer, answer])
 
+    with model_changed(pipeline.transformer, pipeline.family, change):
+        yield
+
+
+@contextmanager
+def captions_filled(pipeline: Pipeline) -> Iterator[None]:
+    """Captions are as long as they can be inside the context, and not as the longest of their batch: filled with zeros, which the
+    model's mask leaves out. So what is kept of several batches can be joined. Enter it after whatever else changes the model.
+    Nothing changes where a family's captions always have one length, or where it keeps each as a tensor of its own."""
+    masks, tokens = pipeline.family.call.masks, pipeline.caption_tokens
+
+    def change(predict: Predict, call: ModelCall) -> torch.Tensor:
+        told = dict(call.conditioning)
+        for name, mask in masks.items():
+            caption = told[name]
+            real = caption.new_ones(caption.shape[:2]) if told.get(mask) is None else told[mask]
+            missing = tokens - caption.shape[1]
+            told |= {name: F.pad(caption, (0, 0, 0, missing)), mask: F.pad(real, (0, missing))}
+        return predict(replace(call, conditioning=told))
+
+    if not masks:
+        yield
+        return
     with model_changed(pipeline.transformer, pipeline.family, change):
         yield
 

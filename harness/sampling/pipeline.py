@@ -30,6 +30,7 @@ from harness.sampling.precision import autocast, resolve
 from harness.sampling.process import Process, is_flow
 from harness.sampling.residency import Residency
 from harness.sampling.schedulers.bespoke import guidance_terms
+from harness.sampling.schedulers.flow import set_steps
 from harness.sampling.schedulers.represent import replaced
 from harness.sampling.schedulers.solver_table import SolverTable
 from harness.sampling.settling import settle, settle_scheduler
@@ -215,6 +216,13 @@ class Pipeline:
     def build_solver(self, name: str) -> Any:
         """A fresh scheduler by its name, for this model."""
         return settle_scheduler(build_solver(name, self.own_scheduler, self.family.sigmas))
+
+    def stepper(self) -> Any:
+        """A fresh scheduler of this solver on the timesteps of a run, for steps that are taken outside the pipeline."""
+        scheduler, steps = self.build_solver(self.solver), solver_steps(self.solver, self.steps)
+        mu = self.family.mu(self.own_scheduler.config, self.geometry.tokens, steps)
+        set_steps(scheduler, steps, self.family.sigmas(steps), mu)
+        return scheduler
 
     @contextmanager
     def _learned(self, table: SolverTable) -> Iterator[None]:

@@ -31,13 +31,13 @@ class LearnedSolver(nn.Module):
 
     Parameters: the gaps between timesteps, and what is added to DPM-Solver++'s coefficients on them, so that a timestep that
     moves takes its coefficients along. Timesteps are whole numbers in the forward pass and free in the backward pass. The
-    first stays the last training step: there the sample is noise.
+    first stays the last training step: there the sample is noise. ``terms``: whether guidance terms are learned, too.
     """
 
     log_snr: torch.Tensor
     start: torch.Tensor
 
-    def __init__(self, process: Process, timesteps: Sequence[int]) -> None:
+    def __init__(self, process: Process, timesteps: Sequence[int], terms: bool = True) -> None:
         super().__init__()
         self.process, self.steps = process.to("cpu"), len(timesteps)
         times = torch.arange(TRAINED, dtype=torch.float64)
@@ -53,7 +53,7 @@ class LearnedSolver(nn.Module):
         self.gaps = nn.Parameter(torch.zeros(steps))
         self.keep = nn.Parameter(torch.zeros(steps))
         self.clean = nn.Parameter(torch.zeros(steps, steps))
-        self.guidance = nn.Parameter(torch.zeros(steps, steps))
+        self.guidance = nn.Parameter(torch.zeros(steps, steps), requires_grad=terms)
 
     def timesteps(self) -> torch.Tensor:
         """Float64 [steps], high to low, each at least one apart and whole."""
@@ -130,15 +130,20 @@ def latent_error(ends: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return rms_distance(ends, targets).mean()
 
 
+def decodes_plainly(pipeline: Pipeline) -> bool:
+    """Whether latents are a grid with one scaling factor: not where they are packed, or normalised channel by channel."""
+    return len(pipeline.geometry.latent) == 3 and getattr(pipeline.pipe.vae.config, "scaling_factor", None) is not None
+
+
 def image_error(pipeline: Pipeline) -> Error:
     """The error of the images that latents decode to, as fidelity is measured: root mean squares over values in 0..1.
 
     A decoder shows some errors of a latent more than others; this counts them as they are seen. Raises :class:`UsageError` where
-    latents are packed or normalised channel by channel.
+    :func:`decodes_plainly` says no.
     """
     vae = pipeline.pipe.vae.requires_grad_(False)
     scale, moved = getattr(vae.config, "scaling_factor", None), getattr(vae.config, "shift_factor", None) or 0.0
-    if scale is None or len(pipeline.geometry.latent) != 3:
+    if scale is None or not decodes_plainly(pipeline):
         raise UsageError(
             expected="latents on a grid with one scaling factor, for training by decoded images",
             got=f"those of {type(pipeline.pipe).__name__}",

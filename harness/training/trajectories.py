@@ -14,7 +14,7 @@ import torch
 
 from harness.cost.guidance import Guidance
 from harness.execution.progress import tracked
-from harness.sampling.branches import Told
+from harness.sampling.branches import Told, captions_filled
 from harness.sampling.grids import whole_grid
 from harness.sampling.patching import patched
 from harness.sampling.rows import join_rows, map_tensors, repeated, select_rows
@@ -48,10 +48,10 @@ def union_grid(
 class Trajectories:
     """What n runs of the teacher went through.
 
-    ``states`` float32 [n, K + 1, C, H, W] at ``timesteps`` (int64 [K + 1], the last is -1). ``conditioning`` and ``null``:
-    the transformer's keyword arguments on the conditional branch (tensors [n, ...]) and on the null one (tensors [1, ...];
-    empty without guidance). ``guidance``: the scale of each run, float32 [n]. ``seconds``: what recording them took. ``common``:
-    the arguments that have no row for each image, the same on both branches.
+    ``states`` float32 [n, K + 1, C, H, W] at ``timesteps`` ([K + 1], the last is -1; int64, or float32 on a flow's own grid).
+    ``conditioning`` and ``null``: the transformer's keyword arguments on the conditional branch (tensors [n, ...]) and on the
+    null one (tensors [1, ...]; empty without guidance). ``guidance``: the scale of each run, float32 [n]. ``seconds``: what
+    recording them took. ``common``: the arguments that have no row for each image, the same on both branches.
     """
 
     timesteps: torch.Tensor
@@ -155,15 +155,22 @@ def record(
             indices = range(number * batch, min((number + 1) * batch, len(prompts)))
             recorder = Recorder(pipeline, len(indices))
             scale = guidances[number % len(guidances)] if guidances else pipeline.guidance.scale
-            with patched(pipeline, "guidance", pipeline.guidance.at(scale)), recorder.recording():
+            chosen = pipeline.guidance.at(scale)
+            with patched(pipeline, "guidance", chosen), recorder.recording(), captions_filled(pipeline):
                 pipeline.generate([prompts[i] for i in indices], seed, indices)
             states.append(torch.stack(recorder.states, dim=1).clone())
             conditions.append(recorder.conditioning)
             scales += [scale] * len(indices)
-        grid = torch.tensor([*(int(t) for t in pipeline.clock.timesteps), -1])
+        grid = _whole(torch.tensor([*pipeline.clock.timesteps, -1]))
     told, null = join_rows(conditions), join_rows([recorder.null])
     common = map_tensors(join_rows([recorder.told.common]), lambda x: x.cpu())
     return Trajectories(grid, torch.cat(states), told, null, torch.tensor(scales), time.perf_counter() - started, common)
+
+
+def _whole(timesteps: torch.Tensor) -> torch.Tensor:
+    """Timesteps as integers, where they all are."""
+    whole = timesteps.long()
+    return whole if bool((whole == timesteps).all()) else timesteps
 
 
 def batches(prompts: Sequence[str], batch: int) -> int:

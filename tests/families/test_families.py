@@ -18,7 +18,7 @@ from harness.sampling.pipeline import Pipeline, without_variances
 from harness.sampling.restoration import Restoration
 from harness.sampling.sites import Predict, model_changed
 from ilf_bench.testing import EVERY, images
-from studies.families import ARCHITECTURES, CASES, FAST, LEARNED, METHODS, WORDS, Opened, recorded, why_not
+from studies.families import ARCHITECTURES, CASES, EVERY_METHOD, FAST, LEARNED, WORDS, Opened, recorded, why_not
 
 FLOW = [name for name in CASES if name not in ("DiT", "PixArt-alpha", "PixArt-Sigma")]
 
@@ -77,7 +77,7 @@ def test_a_method_keeps_the_contract(families: dict[str, Opened], name: str, tex
 
 @pytest.mark.families
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("text", (*METHODS, *LEARNED))
+@pytest.mark.parametrize("text", EVERY_METHOD)
 def test_the_document_says_what_every_method_does(families: dict[str, Opened], name: str, text: str) -> None:
     assert why_not(families[name], text) == recorded()[text, name]
 
@@ -92,6 +92,17 @@ def test_a_cache_changes_the_images_and_runs_less(families: dict[str, Opened], n
     pipeline = families[name].pipeline
     plain = images(pipeline, EVERY)
     with pipeline.counting() as counter, families[name].method(text).attach(pipeline):
+        assert not torch.equal(images(pipeline, EVERY), plain)
+    assert 0 < counter.rows < len(EVERY) * pipeline.plan().block_evaluations
+
+
+@pytest.mark.families
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("text", LEARNED)
+def test_what_is_learned_on_a_family_runs_less_and_changes_the_images(families: dict[str, Opened], name: str, text: str) -> None:
+    pipeline = families[name].pipeline
+    method, plain = families[name].method(text), images(pipeline, EVERY)
+    with pipeline.counting() as counter, method.attach(pipeline):
         assert not torch.equal(images(pipeline, EVERY), plain)
     assert 0 < counter.rows < len(EVERY) * pipeline.plan().block_evaluations
 

@@ -14,7 +14,7 @@ from studies.families import CASES
 from tests.fake_hub import serve
 
 
-@pytest.mark.parametrize("name", ["Qwen-Image", "Z-Image"])
+@pytest.mark.parametrize("name", ["Qwen-Image", "Z-Image", "Chroma"])
 def test_shards_from_the_hub_make_the_same_images_as_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

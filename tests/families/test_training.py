@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from harness.errors import UsageError
+from harness.models.families.table import described
 from harness.sampling.grids import whole_grid
 from harness.training.fit import TrainSettings
 from harness.training.learned_solver import image_error
@@ -60,3 +61,21 @@ def test_errors_of_decoded_images_need_latents_that_can_be_decoded_plainly(name:
         return
     latents = torch.randn(2, *pipeline.geometry.latent)
     assert float(image_error(pipeline)(latents, latents)) == 0 < float(image_error(pipeline)(latents, -latents))
+
+
+@pytest.mark.parametrize("name", ["Qwen-Image", "Z-Image"])
+def test_captions_of_unequal_length_train_together(name: str, tmp_path: Path) -> None:
+    """One is padded to the longest of its batch, the other kept at a length of its own: batches differ in their shapes."""
+    pipeline = opened(name, tmp_path).pipeline
+    pipeline.pipe.tokenizer.model_max_length = 128
+    pipeline.described = described(pipeline.pipe, *pipeline.image_size)
+    prompts = [*["red cat", "dog", "red red dog"] * 22, "blue dog " * 20]
+    plain = pipeline.backbone
+    settings = IlfSettings.of(OURS | {"form": "ours", "trajectories": 67}).resolved(plain.depth, shift=plain.shift)
+    settings = replace(settings, end_to_end_steps=2, end_to_end_batch=67)
+    data = record(pipeline, prompts, 0, whole_grid(3, settings.power, settings.shift), 64)
+    _, training = train_all(pipeline, data, prompts, settings, tmp_path / "training.pt", ONE_STEP)
+    assert torch.isfinite(torch.tensor(training.final_loss))
+    with pipeline.sampling(timesteps=data.timesteps[:-1].tolist(), solver="dpm++"):
+        alone = record(pipeline, prompts[:2], 0, batch=1)
+    torch.testing.assert_close(data.states[:2], alone.states, rtol=0, atol=2e-3)

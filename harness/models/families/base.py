@@ -72,6 +72,19 @@ class Segment:
     image: Callable[[int, int], slice] = lambda tokens, all_tokens: slice(None)
     timed: Callable[[Any, Conditioning, int], Conditioning] = lambda transformer, timed, place: timed
 
+    def of_image(self, state: State, tokens: int) -> torch.Tensor:
+        """The image's ``tokens`` of the image stream, [rows, tokens, width]."""
+        return state[0][:, self.image(tokens, state[0].shape[1])]
+
+    def with_image(self, state: State, image: torch.Tensor) -> State:
+        """The image stream with others in the place of the image's tokens. The caption's stream ends: what the image's tokens are
+        given from outside is what leaves the last block."""
+        stream = state[0]
+        start, stop, _ = self.image(image.shape[1], stream.shape[1]).indices(stream.shape[1])
+        if stop - start == stream.shape[1]:
+            return (image,)
+        return (torch.cat([stream[:, :start], image, stream[:, stop:]], dim=1),)
+
     def streams(self, settings: Mapping[str, Any]) -> int:
         """How many streams leave a block of these settings."""
         return self.leaving(settings) if self.leaving else max(1, len(self.outputs))
@@ -113,7 +126,8 @@ class ModelIO:
 
     ``time``: the model's time from the scheduler's timesteps. ``sign``: -1 where the pipeline negates what the model returns.
     ``shared``: arguments that have no row for each image. ``listed``: samples and predictions are lists of one image each,
-    [channels, 1, height, width].
+    [channels, 1, height, width]. ``masks``: arguments [rows, tokens, width] that are only as long as the longest caption of a
+    batch, each with the name of the argument [rows, tokens] that says which of its tokens are real (None: all).
     """
 
     sample: str = "hidden_states"
@@ -122,6 +136,7 @@ class ModelIO:
     sign: int = 1
     shared: frozenset[str] = frozenset()
     listed: bool = False
+    masks: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[ModelCall, bool]:
         """A call of ``model``, and whether its answer is wanted as a dataclass."""

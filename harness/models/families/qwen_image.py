@@ -155,7 +155,11 @@ FAMILY = Family(
     geometry=geometry,
     conditioning_at=conditioning_at,
     usual=lambda configs: Usual(50, 4.0),
-    call=ModelIO(time=lambda t: t / 1000, shared=frozenset({"img_shapes", "attention_kwargs"})),
+    call=ModelIO(
+        time=lambda t: t / 1000,
+        shared=frozenset({"img_shapes", "attention_kwargs"}),
+        masks={"encoder_hidden_states": "encoder_hidden_states_mask"},
+    ),
     sigmas=even_sigmas,
     side=lambda model: 128 * model.scale,
     patches=lambda config: (0, config["in_channels"]),

@@ -30,12 +30,18 @@ TOLD = (
 )
 
 
+def set_steps(scheduler: Any, steps: int, sigmas: Sequence[float] | None, mu: float | None) -> None:
+    """Tell a scheduler its steps as a pipeline does: with its sigmas and its shift by resolution, where it takes them."""
+    takes = inspect.signature(scheduler.set_timesteps).parameters
+    given = {"sigmas": sigmas, "mu": mu}
+    scheduler.set_timesteps(steps, **{name: value for name, value in given.items() if value is not None and name in takes})
+
+
 class FlowGrid:
     """Sigmas and timesteps as a flow-matching checkpoint's own scheduler makes them."""
 
     def __init__(self, own: Any, sigmas: Sigmas) -> None:
         self.own, self.sigmas = type(own).from_config(own.config), sigmas
-        self._takes = set(inspect.signature(self.own.set_timesteps).parameters)
 
     def make(
         self, steps: int, sigmas: Sequence[float] | None, mu: float | None, trailing: bool = False
@@ -47,9 +53,7 @@ class FlowGrid:
         told = self.sigmas(steps) if sigmas is None else sigmas
         if told is None and trailing:
             told = [1 - i / steps for i in range(steps)]
-        given = {"sigmas": told, "mu": mu}
-        passed = {name: value for name, value in given.items() if value is not None and name in self._takes}
-        self.own.set_timesteps(steps, **passed)
+        set_steps(self.own, steps, told, mu)
         return self.own.sigmas.float().cpu(), self.own.timesteps.float().cpu()
 
 
