@@ -9,7 +9,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.errors import NotMeasured
+from harness.errors import NotMeasured, UsageError
 from harness.execution.fitting import predict, predict_methods
 from harness.models.families.base import ModelCall
 from harness.models.random_weights import describe
@@ -223,6 +223,12 @@ def test_every_architecture_can_be_made_tiny() -> None:
         family, _ = describe(architecture)
         small = architecture.shrunk(family.tiny).empty("transformer")
         assert sum(weight.numel() for weight in small.parameters()) < 350_000, name  # Z-Image's time takes 270,000
+
+
+@pytest.mark.families
+def test_one_step_that_a_scheduler_cannot_make_is_refused(families: dict[str, Opened]) -> None:
+    with families["Qwen-Image"].pipeline.sampling(steps=1), pytest.raises(UsageError, match="at least 2 steps"):
+        images(families["Qwen-Image"].pipeline, [0])
 
 
 def test_a_method_that_does_not_apply_says_why_before_it_runs(families: dict[str, Opened]) -> None:

@@ -15,6 +15,7 @@ import torch
 from harness.cost.flops import Geometry
 from harness.cost.guidance import Guidance
 from harness.cost.macs import BlockCost, Part, attention, linear
+from harness.errors import UsageError
 from harness.models.architecture import Architecture, Tiny
 from harness.models.families.base import Conditioning, Configs, Described, Family, ModelCall, ModelIO, Segment, State, Usual
 from harness.models.families.shapes import TIME_CHANNELS, even_sigmas, packed
@@ -58,7 +59,12 @@ def caption_tokens(model: Described) -> int:
 
 
 def arguments(pipeline: Any, prompts: Sequence[str]) -> dict[str, Any]:
-    """Without a negative prompt the pipeline runs no guidance, whatever its scale."""
+    """Without a negative prompt the pipeline runs no guidance, whatever its scale.
+
+    Raises :class:`UsageError` on one step where the scheduler stretches its sigmas to a given last one: it divides by zero then.
+    """
+    if pipeline.steps < 2 and not pipeline.timesteps and pipeline.own_scheduler.config.get("shift_terminal"):
+        raise UsageError(expected="at least 2 steps for Qwen-Image", got=str(pipeline.steps), remedy="--steps 2")
     negative = {"negative_prompt": [pipeline.negative_prompt or " "] * len(prompts)} if pipeline.guidance.on else {}
     scale, tokens = pipeline.guidance.scale, pipeline.caption_tokens
     return {"prompt": list(prompts), "true_cfg_scale": scale, **negative, "max_sequence_length": tokens}
