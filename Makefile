@@ -10,6 +10,7 @@
 # make test-site     builds the site, then checks its links, its search and its pages in Chromium
 # make lint   style, types and the direction of imports
 # make audit  looks the locked packages up in the public advisories; needs a network, and fails without one
+# WORKERS=N   the processes that share the files of `make test`; 0: none beside pytest's own
 # make clean  removes all environments and every cache; runs/ stays
 
 PYTHON ?= python3
@@ -17,6 +18,7 @@ VENV ?= .venv
 VENV_METRICS ?= .venv-metrics
 VENV_SITE ?= .venv-site
 ARGS ?=
+WORKERS ?= 2
 CONSTRAINTS := constraints/light-cpu.txt
 FULL := constraints/full-metrics.txt
 PIP := python -m pip install --disable-pip-version-check
@@ -44,7 +46,7 @@ run: $(VENV)/.core
 	$(BIN)/ilf-bench run $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q --durations=10 -m "$(SHORT)" $(ARGS)
+	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist loadfile --durations=10 -m "$(SHORT)" $(ARGS)
 
 test-all: test test-families test-low-bit test-documents test-simulated test-notebooks test-site test-metrics
 

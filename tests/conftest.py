@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -34,6 +35,7 @@ DEPTH = 6
 PROMPTS = ["red cat", "blue dog", "red dog", "blue cat", "cat"]
 
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start: `make test` is two processes already
 quiet_libraries()
 
 

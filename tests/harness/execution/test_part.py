@@ -6,10 +6,12 @@ import os
 import stat
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from benchmarks.trials import ended, forked
 from harness.errors import UsageError
 from harness.execution.part import Part
 from harness.paths import ROOT
@@ -24,10 +26,9 @@ def only_run(out: Path) -> Path:
     return folder
 
 
-def started(preset: Path, *options: object) -> subprocess.Popen[str]:
-    """``ilf-bench run`` in a process of its own, all with the same number of threads."""
-    command = [sys.executable, "-m", "ilf_bench", "run", str(preset), *map(str, options)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+def run_part(preset: Path, out: Path, part: str) -> None:
+    """``ilf-bench run --part``, and leave by its exit code."""
+    sys.exit(main(["run", str(preset), "--out", str(out), "--part", part]))
 
 
 @pytest.mark.parametrize("text", ["", "0/3", "4/3", "1", "1/0", "-1/3", "1/3/3", "a/b", "1/9999999"])
@@ -46,17 +47,17 @@ def test_parts_share_a_folder_that_a_whole_run_wants_alone(tmp_path: Path) -> No
 
 def test_parts_at_the_same_time_give_the_files_of_one_process(folders: dict[str, Path], tmp_path: Path) -> None:
     preset, whole, shared = write_preset(tmp_path, folders["pixart"]), tmp_path / "whole", tmp_path / "shared"
-    called = [started(preset, "--out", whole), *(started(preset, "--out", shared, "--part", f"{i}/2") for i in (2, 1))]
-    _, *said = [process.communicate()[0] for process in called]
-    assert [process.returncode for process in called] == [0, 0, 0]
-    assert "part 2/2: its images are stored" in said[0] and "part 1/2" in said[1]
+    logs = {part: tmp_path / f"part-{part[0]}.txt" for part in ("2/2", "1/2")}
+    processes = [forked(partial(run_part, preset, shared, part), log) for part, log in logs.items()]
+    assert main(["run", str(preset), "--out", str(whole)]) == 0
+    assert [ended(process) for process in processes] == [0, 0]
+    assert "part 2/2: its images are stored" in logs["2/2"].read_text() and "part 1/2" in logs["1/2"].read_text()
     parts = only_run(shared)
     made = {name: content for name, content in files(parts).items() if name.endswith(".png")}
     assert made == {name: content for name, content in files(only_run(whole)).items() if name.endswith(".png")}
     assert not read_run(parts).complete and not (shared / "history.sqlite").exists()
     before = {path: path.stat().st_mtime_ns for path in parts.rglob("*.png")}
-    rest = started(preset, "--out", shared)
-    assert rest.communicate() and rest.returncode == 0
+    assert main(["run", str(preset), "--out", str(shared)]) == 0
     assert {path: path.stat().st_mtime_ns for path in parts.rglob("*.png") if "samples" in path.parts} == before
     assert files(parts) == files(only_run(whole)) and read_run(parts).complete
 
