@@ -1,4 +1,6 @@
-"""Does the device ever wait for the product? ``python -m benchmarks.device_never_waits [--seconds 30] [--only store score]``
+"""Does the device ever wait for the product?
+
+    python -m benchmarks.device_never_waits [--seconds 30] [--only store score] [--sides 256]
 
 ``store``: the sampling stage with a device that sleeps, as long per image as a fast GPU computes, held against the device's own
 time and against encoding alone. In its second mode the device spends a fifth of its time in Python bytecode, as a host does that
@@ -259,10 +261,11 @@ def spreading(
     return Bar("workers", name, taken / device, WORKERS_LIMIT, {"stage": taken, "device": device})
 
 
-def bars(parts: Sequence[str], device_s: float, images: int) -> Iterator[Bar]:
-    """Each bar when it has been measured."""
+def bars(parts: Sequence[str], device_s: float, images: int, sides: Sequence[int]) -> Iterator[Bar]:
+    """Each bar when it has been measured; of ``store`` those of some ``sides``."""
     if "store" in parts:
-        for share, (side, seconds), faster in itertools.product((0.0, PYTHON_SHARE), DEVICES, FASTER):
+        chosen = [(side, seconds) for side, seconds in DEVICES if side in sides]
+        for share, (side, seconds), faster in itertools.product((0.0, PYTHON_SHARE), chosen, FASTER):
             yield storing(side, seconds / faster, share, device_s)
     if "loop" in parts:
         yield from (looping(preset, images) for preset in ("tiny-class", "tiny-text"))
@@ -289,12 +292,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="device time of each bar")
     parser.add_argument("--images", type=int, default=800, help="of the bare loop, in each round")
     parser.add_argument("--only", nargs="+", default=list(PARTS), choices=PARTS)
+    sides = [side for side, _ in DEVICES]
+    parser.add_argument("--sides", nargs="+", type=int, default=sides, choices=sides, help="pixels of the images of `store`")
     parser.add_argument("--out", type=Path, help="a file for each bar as a line of JSON, written anew")
     arguments = parser.parse_args()
     console = Console(width=150)
     conditions = {"machine": machine(), "command": " ".join(["python -m benchmarks.device_never_waits", *sys.argv[1:]])}
     table = Table("part", "bar", "measured", "allowed", "", "made from", "load")
-    for number, bar in enumerate(bars(arguments.only, arguments.seconds, arguments.images)):
+    for number, bar in enumerate(bars(arguments.only, arguments.seconds, arguments.images, arguments.sides)):
         row = show(bar, number, arguments.out, conditions)
         table.add_row(*row)
         print(*row, sep=" | ", flush=True)

@@ -21,7 +21,7 @@ WITH_ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
 def encode_png(image: Pixels) -> bytes:
     """uint8 [3, H, W] RGB to lossless PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(buffer, "PNG", compress_level=1)
+    from_planes(image).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +20,7 @@ from harness.storage.layout import slug
 from harness.storage.records import read_json, read_run
 from ilf_bench.engines import EngineMaker, cluster_engine, local_engine
 from ilf_bench.experiment import prepare
+from tests.harness.execution.stand_ins import Doomed, Neighbour, Sleeper, Storing
 from tests.harness.execution.test_dispatch import assert_same_images, check_failures, failing_preset
 from tests.harness.execution.test_runner import files, write_preset
 
@@ -172,25 +171,6 @@ def test_workers_share_a_gpu_only_where_that_is_asked_for(per_gpu: int, room: in
         many.start()
 
 
-class Storing:
-    """What it makes is stored when it has made the next thing, but for the last; sample 3 ends its process the first time."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.made: list[tuple[Task, Future[TaskResult]]] = []
-
-    def do(self, task: Task) -> Future[TaskResult]:
-        (self.folder / f"{task.start}-{len(list(self.folder.glob(f'{task.start}-*')))}").touch()
-        if task.start == 3 and not (self.folder / "3-1").exists():
-            time.sleep(1)  # so that the driver has heard of sample 1
-            os._exit(1)
-        self.made.append((task, Future()))
-        for earlier, future in self.made[: None if task.start == 5 else -1]:
-            if not future.done():
-                future.set_result(TaskResult(earlier))
-        return self.made[-1][1]
-
-
 def test_what_was_being_stored_by_a_lost_worker_is_made_again_and_not_blamed(tmp_path: Path) -> None:
     """Sample 2 was being stored, and 4 waited, when 3 ended the process."""
     pool = Pool(partial(Storing, tmp_path), 1, 0.0, 60.0)
@@ -238,19 +218,6 @@ def test_failures_stop_nothing_else(folders: dict[str, Path], tmp_path: Path) ->
     check_failures(preset, plugin, tmp_path / "runs", "--engine", "ray", "--workers", "1")
 
 
-class Sleeper:
-    """Hangs on sample 3 the first time."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def do(self, task: Task) -> TaskResult:
-        if task.start == 3 and not self.marker.exists():
-            self.marker.touch()
-            time.sleep(3600)
-        return TaskResult(task)
-
-
 def test_a_worker_that_ray_ends_for_memory_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(reference: object) -> object:
         monkeypatch.undo()
@@ -285,35 +252,6 @@ def test_a_worker_that_hangs_is_replaced_and_little_waits(tmp_path: Path) -> Non
     assert sorted(ends) == [(i, i == 3) for i in range(12)]
     assert 2 <= most <= 2 * AT_MOST and len(pool.idle) == 2
     pool.shrink(0)
-
-
-class Neighbour:
-    """Writes its process down; on a timed task it says who of them is still there, which it gives some seconds to change."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def facts(self) -> Facts:
-        (self.folder / str(os.getpid())).touch()
-        return Facts({}, 1)
-
-    def do(self, task: Task) -> TaskResult:
-        others = {int(path.name) for path in self.folder.iterdir()} - {os.getpid()}
-        for _ in range(100):
-            if not (there := {pid for pid in others if Path(f"/proc/{pid}").exists()}):
-                break
-            time.sleep(0.1)
-        return TaskResult(task, error=f"{len(others)} others, there: {there}")
-
-
-class Doomed:
-    """Its process ends when it is asked anything."""
-
-    def facts(self) -> Facts:
-        os._exit(1)
-
-    def do(self, task: Task) -> TaskResult:
-        os._exit(1)
 
 
 def test_workers_that_cannot_start_are_an_error_with_a_remedy() -> None:

@@ -195,7 +195,7 @@ left = tasks(samples)
 try:
     print("started", flush=True)
     for outcome in engine.run("sampler", lambda: next(left, None)):
-        print("stored", outcome.task.start, flush=True)
+        print(f"stored {outcome.task.start}", flush=True)
 except KeyboardInterrupt:
     engine.close()
     print("interrupted", flush=True)
