@@ -52,9 +52,29 @@ def interval_text(interval: Interval, signed: bool = False) -> str:
     return f"{value:{sign}.{places}f} [{low:{sign}.{places}f}, {high:{sign}.{places}f}]".replace("-", "−")
 
 
+def times_text(ratio: Interval) -> str:
+    """``1.52× [1.48, 1.57]``: how many times as fast.
+
+    >>> times_text(Interval(1.52, 1.48, 1.57))
+    '1.520× [1.480, 1.570]'
+    """
+    value, bounds = interval_text(ratio).split(" ", 1)
+    return f"{value}× {bounds}"
+
+
 def count(value: float) -> str:
     """A whole number with thin grouping, or one decimal where it is none."""
     return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds up to two minutes, then minutes up to two hours, then hours.
+
+    >>> duration(1.5), duration(201), duration(10835)
+    ('1.50 s', '3.35 min', '3.01 h')
+    """
+    size, unit = (1, "s") if seconds < 120 else (60, "min") if seconds < 7200 else (3600, "h")
+    return f"{number(seconds / size)} {unit}"
 
 
 def megabytes(value: float) -> str:

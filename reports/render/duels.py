@@ -32,11 +32,11 @@ class Reason:
 
 @dataclass(frozen=True)
 class Duel:
-    """One accelerator's answer, ready to print."""
+    """One accelerator's answer, ready to print; ``mark`` says why it is provisional, or is empty."""
 
     label: str
     headline: str
-    text: str
+    mark: str
     cost: str
     sentence: str
     reasons: tuple[Reason, ...]
@@ -62,7 +62,8 @@ def _duel(run: Run, answer: Answer) -> Duel:
     else:
         cost = f"{number(answer.cost.value)} s" if answer.unit == SECONDS else f"{count(answer.cost.value)} blocks"
     reasons = tuple(_reason(run, metric, answer.rulings[metric]) for metric in metric_order(run))
-    return Duel(answer.label, answer.headline, answer.text, cost, explain(run, answer), reasons)
+    mark = f"provisional: {answer.provisional}" if answer.text != answer.headline else ""
+    return Duel(answer.label, answer.headline, mark, cost, explain(run, answer), reasons)
 
 
 def _reason(run: Run, metric: str, ruling: Ruling) -> Reason:

@@ -33,7 +33,6 @@ from reports.render.svg import mark, plot_svg, shorten, stages_svg, symbols
 from reports.render.words import TINY_WARNING, facts, failures, stage_sentence, throttle_sentence, title_of
 
 MARKS = {Verdict.BETTER: "▲", Verdict.WORSE: "▼", Verdict.INDISTINGUISHABLE: "≈", Verdict.NOT_COMPARABLE: "–"}
-OPEN_UP_TO = 3  # with more accelerators than this, the reasons of the answer start folded
 INLINE_BYTES = 6_000_000  # more thumbnails than this lie beside the page instead of inside it
 PROMPT_LETTERS = 120
 
@@ -115,7 +114,6 @@ def _tables(
         "headlines": headlines,
         "standing": standing_matrix(run),
         "fronts": front_matrices(run),
-        "unfolded": len(found[0].rows) <= OPEN_UP_TO,
         "warning": TINY_WARNING if has_tiny_scorers(run) else "",
         "table": table,
         "nulls": null_matrix(run),
@@ -181,7 +179,7 @@ def unbroken(column: Column) -> str:
 
 
 def breakable(label: str) -> Markup:
-    """A label that a narrow column breaks before its options."""
+    """A label that a narrow column breaks before its options and between them, and nowhere in a word."""
     return Markup(str(escape(label)).replace("(", "<wbr>("))
 
 

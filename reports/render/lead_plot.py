@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 from markupsafe import Markup
 
 from harness.results import BASELINE, Score
@@ -14,18 +15,15 @@ from harness.storage.records import Run
 from reports.analysis.overview import Line, Overview
 from reports.analysis.select import noise_spread, plain_pipeline, score_of
 from reports.render.cells import Column
+from reports.render.label_places import Labels, as_boxes
 from reports.render.style import Look, looks
-from reports.render.svg import LINE, RADIUS, Box, Scale, mark, overlap, shorten, tick_text
+from reports.render.svg import Box, Scale, mark, shorten, tick_text
 from reports.render.tables import score_cell
 
 LEFT, RIGHT, TOP, BOTTOM = 54, 14, 26, 40
-TURNS = 16  # directions in which a label is tried
-REACHES = (11, 18, 28, 42, 60, 84, 112, 150)  # distances in pixels from the marker, nearest first
-LEADER = 17  # a label farther away than this has a line to its marker
 MOST = 30  # accelerators, and rows of plain steps, that are drawn at most: the fastest
 LETTERS = 26
-TRACES = 12  # points along a piece of a curve
-WIDE = 7.4  # width of an average bold letter
+NEAR = 42  # pixels between the marker and the label of a row of fewer steps at most: lines of such rows say what they are
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def lead_plot(run: Run, found: Overview, metric: Column, numbers: Mapping[str, i
     curves = _curves(run, points)
     body = [_axes(metric, across, upward, found.timed, frame), _band(run, across, found.timed, frame), _drawn(curves)]
     body += [_point(point) for point in sorted(points, key=lambda point: not point.is_plain)]
-    body.append(_labels(points, _traces(curves), frame))
+    body.append(_labels(points, curves, frame))
     alt = f"{metric.title} against speed-up for {len(points)} methods. " + "; ".join(p.text.replace("\n", ", ") for p in points)
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         frame.width, frame.height, alt, Markup().join(body)
@@ -164,82 +162,38 @@ def _drawn(curves: Sequence[Sequence[Named]]) -> Markup:
     return Markup().join(Markup('<path class="curve" d="{}"/>').format(path) for path in paths)
 
 
-def _traces(curves: Sequence[Sequence[Named]]) -> list[Box]:
-    """Small boxes along the curves, which labels avoid where they can."""
-    shares = [(i + 0.5) / TRACES for i in range(TRACES)]
-    pairs = [pair for row in curves for pair in pairwise(row)]
-    spots = [(a.x + share * (b.x - a.x), a.y + share * (b.y - a.y)) for a, b in pairs for share in shares]
-    return [(x, y, x, y) for x, y in spots]
-
-
 def _point(point: Named) -> Markup:
     bars = "".join(f"M{left:.1f} {top:.1f}L{right:.1f} {bottom:.1f}" for left, top, right, bottom in point.bars)
-    css = " plain" if point.is_plain and point.label != BASELINE else ""
+    css = " plain" if _is_fewer(point) else ""
     return Markup('<g class="pt h{}{}" data-m="{}"><title>{}</title><path class="ci" d="{}"/>{}</g>').format(
         point.look.hue, css, point.number, point.text, bars, mark(point.look, point.x, point.y)
     )
 
 
-def _labels(points: Sequence[Named], curves: Sequence[Box], frame: Frame) -> Markup:
-    """Accelerators first: each label where it meets no marker and no other label, with a leader line where it is far away."""
-    taken: list[Box] = [(p.x - RADIUS - 1, p.y - RADIUS - 1, p.x + RADIUS + 1, p.y + RADIUS + 1) for p in points]
-    bars = [bar for point in points for bar in point.bars] + list(curves)
+def _labels(points: Sequence[Named], curves: Sequence[Sequence[Named]], frame: Frame) -> Markup:
+    """Accelerators first, each label where it can be read, with a leader line where its marker is not plainly the nearest."""
+    pieces = [(a.x, a.y, b.x, b.y) for row in curves for a, b in pairwise(row)]
+    labels = Labels(
+        np.array([(point.x, point.y) for point in points]),
+        as_boxes([bar for point in points for bar in point.bars]),
+        as_boxes(pieces),
+        (LEFT + 2, TOP, frame.width - 2, frame.floor),
+    )
     found = Markup()
-    for point in sorted(points, key=lambda point: (point.is_plain and point.label != BASELINE, -point.x)):
-        text = shorten(point.label, LETTERS)
-        place = _place(point, text, taken, bars, frame)
+    for index in sorted(range(len(points)), key=lambda i: (_is_fewer(points[i]), -points[i].x)):
+        point, text = points[index], shorten(points[index].label, LETTERS)
+        place = labels.place(index, text, *([NEAR] if _is_fewer(points[index]) else []))
         if place is None:
             continue  # no room: its tooltip and the table name it
-        box, distance = place
-        taken.append(box)
-        if distance > LEADER or _is_doubtful(point, box, points):
-            found += _leader(point, box)
-        css = "lb plain" if point.is_plain and point.label != BASELINE else f"lb h{point.look.hue}"
+        if place.leader is not None:
+            line = Markup('<path class="leader" data-m="{}" d="M{:.1f} {:.1f}L{:.1f} {:.1f}"/>')
+            found += line.format(point.number, *place.leader)
+        css = "lb plain" if _is_fewer(point) else f"lb h{point.look.hue}"
         label = Markup('<text class="{}" data-m="{}" x="{:.1f}" y="{:.1f}">{}</text>')
-        found += label.format(css, point.number, box[0], box[3] - 3, text)
+        found += label.format(css, point.number, place.box[0], place.box[3] - 3, text)
     return found
 
 
-def _place(point: Named, text: str, taken: Sequence[Box], bars: Sequence[Box], frame: Frame) -> tuple[Box, float] | None:
-    """The nearest free box for a label; of several at one distance, the one that crosses the fewest intervals."""
-    for reach in REACHES:
-        free = []
-        for turn in range(TURNS):
-            angle = 2 * math.pi * turn / TURNS
-            box = _box(point.x + reach * math.cos(angle), point.y + reach * math.sin(angle), math.cos(angle), text)
-            if _inside(box, frame) and not any(overlap(box, other) for other in taken):
-                free.append((sum(overlap(box, bar) for bar in bars), turn, box))
-        if free:
-            return min(free)[2], float(reach)
-    return None
-
-
-def _box(x: float, y: float, toward: float, text: str) -> Box:
-    """The box of a label whose side that faces the marker is at (x, y)."""
-    width = WIDE * len(text) + 2
-    left = x if toward > 0.3 else x - width if toward < -0.3 else x - width / 2
-    return left, y - LINE / 2 - 1, left + width, y + LINE / 2 + 2
-
-
-def _inside(box: Box, frame: Frame) -> bool:
-    return box[0] >= LEFT + 2 and box[1] >= TOP and box[2] <= frame.width - 2 and box[3] <= frame.floor
-
-
-def _is_doubtful(point: Named, box: Box, points: Sequence[Named]) -> bool:
-    """Whether another marker lies about as near to the label as its own."""
-    near = 1.6 * _gap(box, point) + 5
-    return any(_gap(box, other) < near for other in points if other is not point)
-
-
-def _gap(box: Box, point: Named) -> float:
-    """Pixels from a label to a marker's middle."""
-    return math.hypot(max(0.0, box[0] - point.x, point.x - box[2]), max(0.0, box[1] - point.y, point.y - box[3]))
-
-
-def _leader(point: Named, box: Box) -> Markup:
-    """A thin line from the marker's edge to the nearest side of the label."""
-    x, y = min(max(point.x, box[0]), box[2]), min(max(point.y, box[1]), box[3])
-    length = math.hypot(x - point.x, y - point.y) or 1.0
-    start = (point.x + (x - point.x) * RADIUS / length, point.y + (y - point.y) * RADIUS / length)
-    line = Markup('<path class="leader" data-m="{}" d="M{:.1f} {:.1f}L{:.1f} {:.1f}"/>')
-    return line.format(point.number, *start, x, y)
+def _is_fewer(point: Named) -> bool:
+    """Whether it is a row of fewer steps, which stands back behind the full run and the accelerators."""
+    return point.is_plain and point.label != BASELINE

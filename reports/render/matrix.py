@@ -47,12 +47,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A table of methods and metrics. ``note`` is a warning that holds for every metric alike, or empty."""
+    """A table of methods (or what ``rows_are``) and metrics. ``note`` is a warning for every metric alike, or empty."""
 
     caption: str
     note: str
     heads: tuple[Head, ...]
     lines: tuple[Line, ...]
+    rows_are: str = "Method"
 
 
 def standing_matrix(run: Run) -> Matrix | None:
@@ -108,7 +109,7 @@ def _fronts(run: Run, axis: CostAxis) -> Matrix | None:
             lines.append(Line(label, tuple(Entry(text="" if share is None else _percent(share)) for share in shares)))
     caption = (
         f"Probability of being on the Pareto front against {axis.short}, over bootstrap draws of images and rounds. Hypervolume: "
-        "the dominated share of the box between the dearest and worst and the cheapest and best"
+        "the dominated share of the box between the most expensive and worst and the cheapest and best"
     )
     return Matrix(caption, "", heads, tuple(lines))
 

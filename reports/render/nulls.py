@@ -14,6 +14,12 @@ from reports.render.matrix import Entry, Head, Line, Matrix
 from reports.render.words import title_of
 
 WARNING = "does not distinguish a method from a null control: its scores mean nothing in this run"
+MEANINGS = {
+    "distinguished": "every method scores better than the control",
+    "confused": "some method does not",
+    "the same": "untouched copies, scored alike",
+    "not read": "the metric does not look at what the control changes",
+}
 
 
 def null_matrix(run: Run) -> Matrix | None:
@@ -22,14 +28,13 @@ def null_matrix(run: Run) -> Matrix | None:
         return None
     found = _separations(run)
     heads = tuple(Head(m, title_of(run, m), warning=WARNING if is_insensitive(seen) else "") for m, seen in found.items())
-    lines = (Line(f"control: {name}", tuple(_entry(name, seen) for seen in found.values())) for name in CONTROLS)
+    lines = (Line(name, tuple(_entry(name, seen) for seen in found.values())) for name in CONTROLS)
     caption = (
         "Null controls, made from the full run's first images: how much worse each scores than the same images untouched, with "
-        "its 95% interval. A metric must tell shuffled prompts, constant colours, noise and black from every method. Told apart: "
-        "every method scores better than the control. Confused: some method does not. The same: untouched copies, scored alike. "
-        "Not read: the metric does not look at what the control changes"
-    )
-    return Matrix(caption, "", heads, tuple(lines))
+        "its 95% interval. A metric must distinguish shuffled prompts, constant colours, noise and black from every method. "
+        + " ".join(f"{word.capitalize()}: {meaning}." for word, meaning in MEANINGS.items())
+    ).removesuffix(".")
+    return Matrix(caption, "", heads, tuple(lines), "Null control")
 
 
 def insensitive_metrics(run: Run) -> Mapping[str, str]:
@@ -50,4 +55,4 @@ def _entry(name: str, seen: tuple[Separation, ...]) -> Entry:
     shown = found.harm is not None and math.isfinite(found.harm.low) and found.verdict not in ("the same", "not read")
     text = "" if found.harm is None or not shown else interval_text(found.harm, signed=True)
     confused = f"confused with {', '.join(found.confused_with)}" if found.confused_with else ""
-    return Entry(found.verdict, text, found.reason or confused)
+    return Entry(found.verdict, text, found.reason or confused or MEANINGS.get(found.verdict, ""))

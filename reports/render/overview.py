@@ -10,9 +10,9 @@ from harness.storage.records import Run
 from reports.analysis.answers import Outcome
 from reports.analysis.compare import Difference
 from reports.analysis.evidence import SECONDS
-from reports.analysis.overview import Contrast, Line, Overview, images_needed
+from reports.analysis.overview import Line, Overview, images_needed
 from reports.analysis.select import accelerators, has_tiny_scorers, noise_spread, throttled_calls
-from reports.format import interval_text, megabytes, number
+from reports.format import duration, interval_text, megabytes, number
 from reports.render.grid import Sheet, Thumbnail
 from reports.render.style import families
 from reports.render.words import explain, title_of
@@ -20,6 +20,13 @@ from reports.render.words import explain, title_of
 ACRONYMS = {"ilf", "fora", "pab", "ecad", "lcm", "tgate", "deis", "ddim", "bdia", "ghvb"}
 NAMED = 3  # methods named in the title, and in each part of the sentence
 STRIP_PROMPTS, STRIP_METHODS = 3, 6
+LOSSES = (
+    (Outcome.WORSE, "is worse than fewer steps", "are worse than fewer steps"),
+    (Outcome.NO_GAIN, "costs more than fewer steps without being better", "cost more than fewer steps without being better"),
+)
+ORDER = (Outcome.CANNOT_TELL, Outcome.NO_GAIN, Outcome.WORSE, Outcome.NOT_MEASURED)
+ORDER = (Outcome.CANNOT_TELL, Outcome.NO_GAIN, Outcome.WORSE, Outcome.NOT_MEASURED)
+SHOWN_FIRST = (Outcome.YES.value, "mixed", *(outcome.value for outcome in ORDER))  # of the accelerators beside the plot
 QUIET = 0.05  # timing noise above this share of the time is a warning
 
 
@@ -33,17 +40,26 @@ class Chip:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A number with its interval below it; ``bounds`` and ``tone`` are empty where it has none."""
+
+    value: str
+    bounds: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True)
 class OverviewRow:
     """One method, ready to print. ``verdict`` and ``reasons`` are empty for rows that the question is not asked of."""
 
     label: str
     is_plain: bool
-    speed_up: str
+    speed_up: Shown
     verdict: str
     text: str
     reasons: str
     rival: str
-    contrasts: tuple[tuple[str, str, str, str], ...]  # to full with its tone, to the rival with its tone
+    contrasts: tuple[tuple[Shown, Shown], ...]  # for each main score, the difference to full and to the rival
     memory: str
     training: str
 
@@ -121,9 +137,10 @@ def sentence(run: Run, found: Overview) -> str:
     if len(best) > 1:
         parts.append(f"{_some(best[1:])} {'beats' if len(best) == 2 else 'beat'} them too.")
     parts += [_mixed(line) for line in lines if by[line.label] == "mixed"][:NAMED]
-    losing = [line for line in lines if by[line.label] in (Outcome.WORSE.value, Outcome.NO_GAIN.value)]
-    if losing:
-        parts.append(f"{_some(losing)} {'does' if len(losing) == 1 else 'do'} not.")
+    for outcome, singular, plural in LOSSES:
+        losing = [line for line in lines if by[line.label] == outcome.value]
+        if losing:
+            parts.append(f"{_some(losing)} {singular if len(losing) == 1 else plural}.")
     open_ = [line for line in lines if by[line.label] == Outcome.CANNOT_TELL.value]
     if open_:
         tests, verb = len(lines) * _metrics(open_[0]), "is" if len(open_) == 1 else "are"
@@ -169,7 +186,8 @@ def _some(lines: Sequence[Line]) -> str:
 
 
 def _times(line: Line) -> str:
-    return "1×" if line.label == BASELINE else f"{number(line.speed_up.value)}×" if line.speed_up else "not timed"
+    """The speed-up as precise as its interval allows, the same in the sentence, below the images and in the table."""
+    return _speed(line).value
 
 
 def _would_take(run: Run, line: Line, tests: int) -> str:
@@ -194,7 +212,7 @@ def rows(run: Run, found: Overview) -> list[OverviewRow]:
 def _row(run: Run, line: Line) -> OverviewRow:
     answer = line.answer
     spent = (line.training_s or 0.0) + (line.calibration_s or 0.0)
-    training = f"{number(spent)} s" if spent else "none"
+    training = duration(spent) if spent else "none"
     return OverviewRow(
         line.label,
         line.is_plain,
@@ -203,31 +221,28 @@ def _row(run: Run, line: Line) -> OverviewRow:
         answer.text if answer else "",
         explain(run, answer) if answer else "",
         line.rival or "",
-        tuple(_cells(contrast) for contrast in line.contrasts),
+        tuple((_difference(contrast.to_full), _difference(contrast.to_rival)) for contrast in line.contrasts),
         megabytes(line.memory_bytes) if line.memory_bytes is not None else "–",
         training,
     )
 
 
-def _speed(line: Line) -> str:
+def _speed(line: Line) -> Shown:
     if line.label == BASELINE:
-        return "1 (reference)"
+        return Shown("1×", "reference")
     if line.speed_up is None:
-        return "not timed"
+        return Shown("not timed")
     if line.speed_up.low == line.speed_up.high:
-        return f"{number(line.speed_up.value)}×"
+        return Shown(f"{number(line.speed_up.value)}×")
     value, bounds = interval_text(line.speed_up).split(" ", 1)
-    return f"{value}× {bounds}"
+    return Shown(f"{value}×", bounds)
 
 
-def _cells(contrast: Contrast) -> tuple[str, str, str, str]:
-    return (*_difference(contrast.to_full), *_difference(contrast.to_rival))
-
-
-def _difference(difference: Difference | None) -> tuple[str, str]:
+def _difference(difference: Difference | None) -> Shown:
     if difference is None or difference.interval is None:
-        return "–", difference.verdict.name.lower() if difference else ""
-    return interval_text(difference.interval, signed=True), difference.verdict.name.lower()
+        return Shown("–", tone=difference.verdict.name.lower() if difference else "")
+    value, bounds = interval_text(difference.interval, signed=True).split(" ", 1)
+    return Shown(value, bounds, difference.verdict.name.lower())
 
 
 def strip(found: Overview, sheet: Sheet | None) -> Strip | None:
@@ -244,9 +259,8 @@ def strip(found: Overview, sheet: Sheet | None) -> Strip | None:
 
 def _shown(found: Overview, stored: Mapping[str, object]) -> list[str]:
     """The full run, then accelerators in the order of what the page says of them, each rival before its accelerator."""
-    order = [outcome.value for outcome in Outcome]
     lines = [line for line in found.accelerators if line.label in stored]
-    lines.sort(key=lambda line: order.index(line.answer.headline) if line.answer and line.answer.headline in order else 0)
+    lines.sort(key=lambda line: SHOWN_FIRST.index(line.answer.headline) if line.answer else 0)  # then by speed
     rival = next((line.rival for line in lines if line.rival in stored and line.rival != BASELINE), None)
     chosen = [BASELINE, *([rival] if rival else []), *(line.label for line in lines)]
     if not lines:

@@ -25,7 +25,7 @@ from reports.analysis.select import (
     untimed,
 )
 from reports.analysis.upfront_cost import LedgerRow, ledger_row
-from reports.format import count, interval_text, megabytes, number, plus_minus
+from reports.format import count, duration, interval_text, megabytes, plus_minus
 from reports.render.cells import (
     COST_COLUMNS,
     THROTTLED,
@@ -119,7 +119,7 @@ def _ledger_cells(run: Run, label: str, failure: str) -> dict[str, Cell]:
     cells = {}
     spent = (("training_s", row.training_s), ("calibration_s", row.calibration_s), ("compile_s", row.compile_s))
     for key, seconds in spent:
-        text = f"{number(seconds)} s" if seconds else "none"
+        text = duration(seconds) if seconds else "none"
         cells[key] = Cell(key, "s", text, seconds or 0.0, direction="lower")
     extra, memory = row.extra_parameters, row.extra_memory_bytes
     text = count(extra) if extra else "none"

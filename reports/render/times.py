@@ -16,7 +16,7 @@ from reports.analysis.select import (
     stage_seconds,
     throttled_calls,
 )
-from reports.format import interval_text, megabytes, number
+from reports.format import megabytes, number, times_text
 from reports.render.cells import STAGE_COLUMNS, THROTTLED, TIME_COLUMNS, Cell, failed
 
 
@@ -48,7 +48,7 @@ def _speed_up(run: Run, label: str, n: int, key: str = "speed_up", quantity: str
     ratio = same_round_ratio(run, BASELINE, label, quantity)
     if ratio is None:
         return failed(key, "×", "no round timed both this method and full", "higher")
-    return Cell(key, "×", interval_text(ratio) + " ×", ratio.value, ratio.low, ratio.high, n, "higher")
+    return Cell(key, "×", times_text(ratio), ratio.value, ratio.low, ratio.high, n, "higher")
 
 
 def _throttled(run: Run, label: str, n: int) -> Cell:
@@ -72,7 +72,9 @@ def stage_cells(run: Run, label: str, reason: str) -> dict[str, Cell]:
     for stage, seconds in stages.items():
         share = f" ({seconds / total:.0%})" if total > 0 else ""
         apart = ", timed once, apart" if stage == "text" and any(call.text_apart for call in calls) else ""
-        cells[f"{stage}_s"] = Cell(f"{stage}_s", "s per image", f"{number(seconds)} s{share}{apart}", seconds, direction="lower")
+        cells[f"{stage}_s"] = Cell(
+            f"{stage}_s", "s per image", f"{number(1e3 * seconds)} ms{share}{apart}", seconds, direction="lower"
+        )
     cells["denoise_speed_up"] = _speed_up(run, label, len(calls), "denoise_speed_up", "denoise_s")
     energy = energy_per_image(run, label)
     cells["energy_j"] = (

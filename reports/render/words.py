@@ -31,6 +31,16 @@ from reports.analysis.select import (
 from reports.analysis.verdicts import ANCHOR_STEPS, trials
 from reports.format import count, interval_text, number
 
+NAMES = {
+    "code": "Digest of the code",
+    "cpu_capability": "CPU instructions",
+    "cpu_count": "CPU cores",
+    "machine_key": "Machine key",
+    "precision": "Precision in use",
+    "weights": "Digest of the weights",
+    "weights_dtype": "Dtype of the weights",
+}
+PACKAGES = {"diffusers", "ilf-bench", "numpy", "torch", "torchmetrics", "transformers"}
 LEAST_SHARE = 0.005  # of the full run: less bounds no method
 TINY_WARNING = "tiny scorers bundled with ilf-bench: comparable within this report only, not with published numbers"
 
@@ -169,7 +179,20 @@ def facts(run: Run) -> list[tuple[str, str]]:
         "image_pixels",
         "notes",
     }
-    return rows + notes + [(key, str(value)) for key, value in sorted(env.items()) if key not in used]
+    return rows + notes + [(_name_of(key), _plain(value)) for key, value in sorted(env.items()) if key not in used]
+
+
+def _name_of(key: str) -> str:
+    """A key of the environment record in words; names of packages stay as they are."""
+    words = NAMES.get(key, key.replace("_", " "))
+    return words if key in PACKAGES else words[:1].upper() + words[1:]
+
+
+def _plain(value: Any) -> str:
+    """A recorded value without the brackets and quotes of its record."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key.replace('_', ' ')} {_plain(one)}" for key, one in value.items())
+    return ", ".join(map(_plain, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _sizes(run: Run) -> str:
@@ -190,7 +213,7 @@ def stage_sentence(run: Run) -> str:
     share = beside_denoising(run)
     if share is None:
         return "The stages were not timed."
-    most = f", so that no faster denoiser gains more than {number(1 / share)} × end to end" if share >= LEAST_SHARE else ""
+    most = f", so that no faster denoiser gains more than {number(1 / share)}× end to end" if share >= LEAST_SHARE else ""
     return f"Text, decoding and copying take {share:.0%} of the full run{most}."
 
 

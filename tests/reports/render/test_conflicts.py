@@ -63,7 +63,7 @@ def test_the_page_says_when_training_has_paid_back(make_run: Make) -> None:
     """900 s of training at half a second saved an image: 1,800 images."""
     page = build_report(make_run(noise=0.0).path).read_text()
     upfront_cost = page.split("Upfront cost:")[2]
-    assert "Calibration" in upfront_cost and "900 s" in upfront_cost and "1,800 [1,800, 1,800]" in upfront_cost
+    assert "Calibration" in upfront_cost and "15.0 min" in upfront_cost and "1,800 [1,800, 1,800]" in upfront_cost
 
 
 def test_published_numbers_stand_apart(make_run: Make) -> None:

@@ -29,14 +29,14 @@ def with_controls(run: Run, harm: float) -> Run:
     return replace(run, controls=found)
 
 
-def test_controls_that_are_told_apart(make_run: Make) -> None:
+def test_controls_that_are_distinguished(make_run: Make) -> None:
     run = with_controls(make_run(), 50.0)
     matrix = null_matrix(run)
     assert matrix is not None and insensitive_metrics(run) == {}
     words = {line.label: [entry.word for entry in line.entries] for line in matrix.lines}
-    assert words["control: identical"] == ["the same", "not measured"] and words["control: black"][0] == "distinguished"
+    assert words["identical"] == ["the same", "not measured"] and words["black"][0] == "distinguished"
     texts = {line.label: line.entries[0].text for line in matrix.lines}
-    assert texts["control: identical"] == "" and texts["control: black"].startswith("+52.")
+    assert texts["identical"] == "" and texts["black"].startswith("+52.")
     assert matrix.lines[0].entries[1].reason == "no network for it"
 
 

@@ -112,10 +112,10 @@ def test_a_method_without_a_score_file_says_so(make_run: Make) -> None:
 
 def test_stages_noise_and_training(make_run: Make) -> None:
     run = make_run(noise=0.0)
-    assert cells(run, "full")["denoise_s"].text == "0.800 s (80%)"
+    assert cells(run, "full")["denoise_s"].text == "800 ms (80%)"
     assert comparison_table(run).rows[-1].label == A_A
     assert cells(run, A_A)["speed_up"].value == pytest.approx(1.0)
-    assert cells(run, "ilf(steps=10)")["training_s"].text == "900 s"
+    assert cells(run, "ilf(steps=10)")["training_s"].text == "15.0 min"
     assert cells(run, "full")["training_s"].text == "none"
 
 

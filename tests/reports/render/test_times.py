@@ -105,13 +105,13 @@ def staged(run: Run, **changes: object) -> Run:
 def test_denoising_alone_stands_beside_end_to_end(make_run: Make) -> None:
     run = staged(make_run(noise=0.0), energy_j=80.0)
     cells = {row.label: row.cells for row in comparison_table(run).rows}
-    assert cells["full"]["copy_s"].text == "0.100 s (10%)" and cells["full"]["denoise_s"].text == "0.600 s (60%)"
+    assert cells["full"]["copy_s"].text == "100 ms (10%)" and cells["full"]["denoise_s"].text == "600 ms (60%)"
     assert cells["12 steps"]["speed_up"].value == pytest.approx(1 / 0.6)
     assert cells["12 steps"]["denoise_speed_up"].value == pytest.approx(3.0)
     assert cells["12 steps"]["energy_j"].value == pytest.approx(20.0) and cells["12 steps"]["energy_j"].text.endswith(" J")
     for shown in (page_of(run), markdown_report(run)):
         assert "denoising only" in shown and "end to end" in shown
-        assert "Text, decoding and copying take 40% of the full run, so that no faster denoiser gains more than 2.50 ×" in shown
+        assert "Text, decoding and copying take 40% of the full run, so that no faster denoiser gains more than 2.50×" in shown
     rows = {(r["method"], r["quantity"]): r for r in csv.DictReader(io.StringIO(csv_report(comparison_table(run))))}
     assert float(rows["12 steps", "denoise_speed_up"]["value"]) == pytest.approx(3.0)
     assert rows["12 steps", "energy_j"]["unit"] == "J per image"
