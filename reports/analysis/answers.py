@@ -61,7 +61,7 @@ class Ruling:
 
 
 @dataclass(frozen=True)
-class Opponent:
+class Neighbour:
     """A fewer-steps row (or the full run) beside an accelerator, with a plain paired difference for each metric."""
 
     label: str
@@ -84,8 +84,8 @@ class Answer:
     unit: str
     cost: Interval | None
     rulings: Mapping[str, Ruling]
-    costlier: Opponent | None = None
-    cheaper: Opponent | None = None
+    costlier: Neighbour | None = None
+    cheaper: Neighbour | None = None
     failure: str = ""
     provisional: str = ""
 
@@ -144,14 +144,14 @@ def _answer(evidence: Evidence, label: str, unit: str, costs: dict[str, Cost], r
     costlier = min((name for name in rows if rows[name] >= cost), key=lambda name: rows[name], default=None)
     cheaper = max((name for name in rows if rows[name] < cost), key=lambda name: rows[name], default=None)
     mine = {metric: rulings[label, metric] for metric in evidence.metrics}
-    above, below = (_opponent(evidence, label, name, rows) for name in (costlier, cheaper))
+    above, below = (_neighbour(evidence, label, name, rows) for name in (costlier, cheaper))
     return Answer(label, unit, evidence.cost_interval(label, unit), mine, above, below, provisional=provisional(run, unit))
 
 
-def _opponent(evidence: Evidence, label: str, other: str | None, costs: dict[str, float]) -> Opponent | None:
+def _neighbour(evidence: Evidence, label: str, other: str | None, costs: dict[str, float]) -> Neighbour | None:
     if other is None:
         return None
-    return Opponent(other, costs[other], {m: compare_within(evidence, label, other, m) for m in evidence.metrics})
+    return Neighbour(other, costs[other], {m: compare_within(evidence, label, other, m) for m in evidence.metrics})
 
 
 def _against_curves(evidence: Evidence, label: str, metric: str, costs: dict[str, Cost]) -> Ruling:

@@ -46,14 +46,15 @@ def field_page(runs: Sequence[FieldRun], command: str) -> str:
 
 HOW = """\
 How to read it. Each row answers one question for each metric: is the method better than taking fewer steps at equal cost? The
-cost is block evaluations per image, counted while sampling; the opponent is the fewer-steps curve of the solver that is
-hardest to beat, better spaced timesteps among them, mixed to just that cost. The number is the method's advantage (positive
-is better) with its 95% interval, which stands alone; yes and no hold for all methods and metrics of a model together (Holm).
-Solvers are judged by their own rows and are part of the curve. A method that costs more than every fewer-steps row gets a no
-unless it is better than the most expensive of them.
+cost is block evaluations per image, counted while sampling. The rival is the plain pipeline with fewer steps, with the solver
+that is hardest to beat (better spaced timesteps count as one); where no step count costs exactly as much, the images of two
+are mixed. The number is the method's advantage (positive is better) with the 95% interval of that one comparison; the outcomes
+hold for all methods and metrics of a model together (Holm).
+Solvers are judged by their own rows and are part of the rival. A method that costs more than every fewer-steps row and is not
+better than the most expensive of them is "not better, more expensive".
 
-How the knobs were set. Every rival, ILF among them, was tried in six settings on training prompts and a tuning seed
-({tuned}), with the same number of images each ({images} a rival). For each of two budgets (60% and 40% of the full run's
+How the settings were chosen. Every method, ILF among them, was tried in six settings on training prompts and a tuning seed
+({tuned}), with the same number of images each ({images} per method). For each of two budgets (60% and 40% of the full run's
 blocks) the setting whose images are nearest to the full run's (mean squared distance of the pixels) was kept; where no
 setting stays within a budget, the cheapest was. What was tried, and with what result, is in field-tuning-text.json and
 field-tuning-class.json beside this page. The images judged here come from another seed ({judged}) and, for text, from
@@ -63,7 +64,7 @@ What is not equal. Trainings, searches and calibrations are charged in the table
 of one busy thread on a shared machine, so upper bounds. Learned rivals were trained on these models for minutes, less than in
 their papers (HarmoniCa for 40 iterations), ILF for two to three hours. ILF's form and timesteps were designed on these two models
 (ilf-study.md); the rivals came with their papers' forms. So that ILF is not the only one with better spaced timesteps, four
-caches run on the same ones, with fewer steps, as rivals of their own. Rivals that were published for 20 to 250 steps of
+caches run on the same ones, with fewer steps, as methods of their own. Methods that were published for 20 to 250 steps of
 models with 28 blocks may fare better there: this page says nothing about large models.
 
 Two things to keep in mind. Three scores measure the distance to the full run's own images: a method that is better than the

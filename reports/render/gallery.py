@@ -56,7 +56,7 @@ def gallery_page(run: Run, stored: Mapping[str, Mapping[int, Sample]], folder: P
         "pair": [methods.index(label) for label in pair],
     }
     context: dict[str, Any] = {
-        "title": f"Gallery of {run.spec.get('title') or run.spec['name']}",
+        "title": f"Gallery: {run.spec['name']}",
         "run": run,
         "methods": methods,
         "left_out": len(stored) - len(methods),

@@ -26,12 +26,36 @@ def errors(browser: Any) -> list[str]:
 
 
 def violations(browser: Any) -> list[str]:
-    """What axe-core finds of serious or critical impact, as ``rule: element``."""
+    """What axe-core finds, of any impact, as ``rule: element``."""
     from axe_core_python.selenium import Axe
 
-    found = Axe().run(browser)["violations"]
-    grave = [rule for rule in found if rule["impact"] in ("serious", "critical")]
-    return [f"{rule['id']}: {node['html'][:200]}" for rule in grave for node in rule["nodes"]]
+    return [f"{rule['id']}: {node['html'][:200]}" for rule in Axe().run(browser)["violations"] for node in rule["nodes"]]
+
+
+def requests(browser: Any) -> list[str]:
+    """Everything that the page loaded from beyond itself and the files beside it."""
+    script = "return performance.getEntriesByType('resource').map(entry => entry.name)"
+    return [name for name in browser.execute_script(script) if not name.startswith(("data:", "file:"))]
+
+
+def hidden_texts(browser: Any, scrollers: str) -> list[str]:
+    """Texts that reach beyond the page or an ancestor that hides what overflows; in ``scrollers`` one may scroll to the rest."""
+    script = """
+    const bad = new Set(), texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+      const node = texts.currentNode, parent = node.parentElement;
+      if (!node.textContent.trim() || !parent.getClientRects().length || parent.closest('.quiet, script, style')) continue;
+      const scroller = arguments[0] && parent.closest(arguments[0]), range = document.createRange();
+      range.selectNodeContents(node);
+      for (const box of range.getClientRects()) {
+        let frames = scroller ? [] : [{left: 0, right: innerWidth}];
+        for (let outer = parent; outer && outer !== document.body && outer !== scroller; outer = outer.parentElement)
+          if (['hidden', 'clip'].includes(getComputedStyle(outer).overflowX)) frames.push(outer.getBoundingClientRect());
+        if (frames.some(frame => box.right > frame.right + 1 || box.left < frame.left - 1)) bad.add(node.textContent.trim());
+      }
+    }
+    return [...bad];"""
+    return [str(found) for found in browser.execute_script(script, scrollers)]
 
 
 def cut_texts(browser: Any, figures: str) -> list[str]:

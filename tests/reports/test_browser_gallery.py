@@ -76,7 +76,7 @@ def test_three_methods_side_by_side_and_a_difference(browser: Any, report_folder
     tags = browser.execute_script("return [...document.querySelectorAll('.card:first-child .tag')].map(t => t.textContent)")
     assert tags == ["A", "B", "C"] and violations(browser) == []
     choose(browser, "third", "none")
-    choose(browser, "view", "difference of A and B, 4 times")
+    choose(browser, "view", "difference × 4")
     blend = "return getComputedStyle(document.querySelector('.card .second')).mixBlendMode"
     assert browser.execute_script(blend) == "difference"
     assert "view=difference" in browser.execute_script("return location.hash") and errors(browser) == []
@@ -96,7 +96,7 @@ def test_order_by_a_methods_own_values(browser: Any, gallery_folder: Path) -> No
     texts = [value.text for value in browser.find_elements("css selector", ".card .values")]
     own = [float(text.split(" and ")[1].split(";")[0].replace("−", "-")) for text in texts]
     assert len(own) == 4 and own == sorted(own)
-    choose(browser, "order", "second best first")
+    choose(browser, "order", "best B first")
     texts = [value.text for value in browser.find_elements("css selector", ".card .values")]
     assert [float(text.split(" and ")[1].split(";")[0].replace("−", "-")) for text in texts] == own[::-1]
 
@@ -108,7 +108,7 @@ def test_filter_and_methods(browser: Any, report_folder: Path) -> None:
     choose(browser, "first", "8 steps")
     source = browser.execute_script("return document.querySelector('img.first').src")
     assert "/samples/8-steps-" in source and source.endswith("/000003.png")
-    assert "8 steps (left), ilf(steps=10) (right)" in browser.find_element("id", "state").text
+    assert ": A 8 steps, B ilf(steps=10)" in browser.find_element("id", "state").text
     browser.find_element("id", "filter").send_keys("zzz")
     assert headings(browser) == [] and browser.find_element("id", "state").text == "No prompt fits."
 
@@ -119,7 +119,7 @@ def test_the_address_chooses_and_worst_comes_first(browser: Any, gallery_folder:
     texts = [value.text for value in browser.find_elements("css selector", ".card .values")]
     differences = [float(text.split("difference ")[1].replace("−", "-")) for text in texts]
     assert len(differences) == 4 and differences == sorted(differences)
-    choose(browser, "order", "second gains most")
+    choose(browser, "order", "B gains most")
     texts = [value.text for value in browser.find_elements("css selector", ".card .values")]
     gains = [float(text.split("difference ")[1].replace("−", "-")) for text in texts]
     assert gains == differences[::-1]

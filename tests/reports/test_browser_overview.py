@@ -10,7 +10,7 @@ import pytest
 
 from reports.render.build import build_report
 from tests.reports.conftest import Fake, write_fake
-from tests.reports.pages import SCHEMES, cut_texts, errors, open_page, violations
+from tests.reports.pages import SCHEMES, cut_texts, errors, hidden_texts, open_page, requests, violations
 
 pytestmark = pytest.mark.browser
 WIDTHS = [((1280, 900), 900), ((820, 1180), 900), ((390, 844), 1700)]
@@ -62,7 +62,8 @@ def test_it_is_accessible_and_nothing_is_cut(
 ) -> None:
     open_page(browser, first_page, size, scheme)
     assert violations(browser) == []
-    assert cut_texts(browser, ".lead-plot svg") == []
+    assert cut_texts(browser, ".lead-plot svg") == [] and hidden_texts(browser, ".scroll, .contents, pre") == []
+    assert requests(browser) == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0]
 
 
@@ -108,7 +109,7 @@ def test_nothing_is_cut_in_print(browser: Any, first_page: Path) -> None:
     return [...document.querySelectorAll('table')].filter(t => t.getClientRects().length)
       .map(t => [t.caption ? t.caption.textContent.slice(0, 40) : '', t.getBoundingClientRect().right])
       .filter(([, right]) => right > innerWidth + 1);"""
-    cut = browser.execute_script(script)
+    cut = browser.execute_script(script) + hidden_texts(browser, "")
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"landscape": True, "printBackground": True})
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert cut == []

@@ -51,7 +51,10 @@ function rows(choice) {
   return keyed.sort(([a, i], [b, j]) => (a === null) - (b === null) || sign * (a - b) || i - j).map(([, row]) => row);
 }
 
-const text = (value) => (value == null ? "no value" : String(+value.toPrecision(4)).replace("-", "−"));
+const named = ({ first, second, third }) =>
+  [first, second, third].map((method, i) => (method >= 0 ? `${"ABC"[i]} ${data.methods[method].label}` : "")).filter(Boolean).join(", ");
+const number = (value) => (Math.abs(value) < 1e4 ? value.toPrecision(4) : String(Math.round(value)));
+const text = (value) => (value == null ? "no value" : number(value).replaceAll("-", "−"));
 
 function values(choice, row) {
   const { first, second, third, metric } = choice;
@@ -97,7 +100,7 @@ function show() {
   const shown = found.slice(start, start + data.page);
   list.replaceChildren(...shown.map((row) => card(choice, row)));
   byId("state").textContent = shown.length
-    ? `${start + 1} to ${start + shown.length} of ${found.length} prompts: ${data.methods[choice.first].label} (left), ${data.methods[choice.second].label} (right)`
+    ? `${start + 1} to ${start + shown.length} of ${found.length} prompts: ${named(choice)}`
     : "No prompt fits.";
   byId("back").disabled = page === 0;
   byId("next").disabled = start + data.page >= found.length;
