@@ -7,8 +7,8 @@ such scores may be subtracted (:func:`reports.analysis.evidence.comparability`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.results import A_A, BASELINE, MethodRecord, Score
@@ -22,6 +22,7 @@ from reports.analysis.overview import speed_up
 from reports.analysis.select import method_order, metric_order, score_of
 
 SPEED = "speed_up"
+NAMED, SHORT = 2, 40  # facts, and characters of one, that distinguish boards of the same title
 Facts = tuple[tuple[str, str], ...]
 
 
@@ -171,7 +172,15 @@ def boards(found: Iterable[Entry]) -> tuple[Board, ...]:
     for entry in found:
         grouped.setdefault(entry.facts, []).append(entry)
     made = [Board(group[0].title, group[0].device, facts, _rankings(group)) for facts, group in grouped.items()]
-    return tuple(sorted(made, key=lambda board: (board.title, board.facts)))
+    return tuple(sorted((_named_apart(board, made) for board in made), key=lambda board: (board.title, board.facts)))
+
+
+def _named_apart(board: Board, all_boards: Sequence[Board]) -> Board:
+    """A board whose title says what distinguishes it from others of the same title, as far as a few short facts can."""
+    others = [dict(other.facts) for other in all_boards if other.title == board.title and other is not board]
+    differing = [f"{name} {value}" for name, value in board.facts if any(other[name] != value for other in others)]
+    short = [text for text in differing if len(text) <= SHORT][:NAMED]
+    return replace(board, title=f"{board.title} ({', '.join(short)})") if short else board
 
 
 def _rankings(found: Iterable[Entry]) -> tuple[Ranking, ...]:
@@ -187,4 +196,5 @@ def _ranked(measure: Measure, rows: list[Standing]) -> tuple[tuple[int, Standing
     worst = sorted(min(sign * row.value.low, sign * row.value.high) for row in rows)
     ordered = sorted(rows, key=lambda row: (-sign * row.value.value, row.method, row.source.digest))
     best = [max(sign * row.value.low, sign * row.value.high) for row in ordered]
-    return tuple((1 + sum(low > high for low in worst), row) for high, row in zip(best, ordered, strict=True))
+    ranked = [(1 + sum(low > high for low in worst), row) for high, row in zip(best, ordered, strict=True)]
+    return tuple(sorted(ranked, key=lambda pair: pair[0]))  # a wide interval may share a better rank than a larger value
