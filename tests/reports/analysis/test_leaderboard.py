@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from harness.results import Score
+from harness.statistics import Interval
 from harness.storage.records import Run
 from reports.analysis.leaderboard import SPEED, Board, boards, entries, source_of
 from tests.reports.synthetic import synthetic_run
@@ -57,8 +58,20 @@ def test_runs_of_one_experiment_share_every_table(tmp_path: Path) -> None:
 )
 def test_another_experiment_has_a_board_of_its_own(tmp_path: Path, other: dict[str, Any]) -> None:
     found = made(one(tmp_path), one(tmp_path, **other))
-    assert len(found) == 2
+    assert len(found) == 2 == len({board.title for board in found})
     assert all(len({row.source.run_id for ranking in board.rankings for _, row in ranking.rows}) == 1 for board in found)
+
+
+def test_ranks_never_fall_down_a_table(tmp_path: Path) -> None:
+    """A row whose interval reaches above all others shares the first rank, and stands with it, though its value is the least."""
+    run = one(tmp_path)
+    found = [entry for entry in entries(run, source_of(run, "0" * 64, "a.zip", "a")) if entry.measure.name == SPEED]
+    slowest = min(found, key=lambda entry: entry.standing.value.value)
+    wide = replace(slowest.standing, value=Interval(0.5, 0.01, 99.0))
+    (board,) = boards([entry if entry is not slowest else replace(entry, standing=wide) for entry in found])
+    rows = board.rankings[0].rows
+    assert [rank for rank, _ in rows] == sorted(rank for rank, _ in rows) and rows[-1][0] > 1
+    assert next(rank for rank, row in rows if row.method == wide.method) == 1
 
 
 def test_what_is_not_recorded_agrees_with_nothing(tmp_path: Path) -> None:
