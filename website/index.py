@@ -19,7 +19,7 @@ def sections(index: str) -> dict[str, dict[str, str]]:
 
 def navigation(index: str, generated: list[str]) -> list[dict[str, Any]]:
     """mkdocs' navigation; ``generated`` pages come first in the reference. A section of one page is that page."""
-    nav: list[dict[str, Any]] = [{"Home": ["README.md", "overview.md"]}]
+    nav: list[dict[str, Any]] = [{"Home": [{"All pages": "README.md"}, {"Overview": "overview.md"}]}]
     for title, rows in sections(index).items():
         pages: list[Any] = [{name: PAGES.get(path.removeprefix("../"), path)} for name, path in rows.items()]
         pages = [*generated, *pages] if title == REFERENCE else pages

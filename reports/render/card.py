@@ -116,6 +116,6 @@ def _result(run: Run) -> list[str]:
         f"**{markdown_text(sentence(run, found))}**",
         *(["\n".join(marks)] if marks else []),
         escaped_table(
-            HEAD, [(row.label, row.speed_up, row.verdict or "–", row.memory, row.training) for row in rows(run, found)]
+            HEAD, [(row.label, row.speed_up.text, row.verdict or "–", row.memory, row.training) for row in rows(run, found)]
         ),
     ]

@@ -116,6 +116,7 @@ def _tables(
         "fronts": front_matrices(run),
         "warning": TINY_WARNING if has_tiny_scorers(run) else "",
         "table": table,
+        "without_difference": without_difference(table),
         "nulls": null_matrix(run),
         "insensitive": insensitive_metrics(run),
         "training": TRAINING_COLUMNS,
@@ -163,6 +164,17 @@ def _drawn(style: Mapping[str, Look], table: Table, plots: list[Plot]) -> Mappin
     """The looks of which the tables show a mark: all, or, with very many methods, those of methods that a plot draws."""
     drawn = {point.label for plot in plots for point in plot.points}
     return style if len(table.rows) <= DRAWN else {label: look for label, look in style.items() if label in drawn}
+
+
+def without_difference(table: Table) -> dict[str, str]:
+    """The metrics of which no method has a difference to the full run, with the reason where it is the same for all of them."""
+    found = {}
+    for metric in table.metrics:
+        cells = [row.differences[metric.key] for row in table.rows if metric.key in row.differences and not row.failure]
+        reasons = {cell.failure for cell in cells}
+        if len(cells) > 1 and len(reasons) == 1 and "" not in reasons:
+            found[metric.key] = reasons.pop()
+    return found
 
 
 def legend(run: Run) -> Mapping[str, list[str]]:

@@ -98,8 +98,7 @@ def crossed(boxes: Boxes, lines: Boxes) -> Flags:
         first, last = np.minimum(low / slope, high / slope), np.maximum(low / slope, high / slope)
         enter = np.maximum(enter, np.where(flat, np.where(inside, 0.0, 2.0), first))
         leave = np.minimum(leave, np.where(flat, 1.0, last))
-    found: Flags = enter <= leave
-    return found
+    return np.asarray(enter <= leave)
 
 
 def _meet(a: Boxes, b: Boxes) -> Flags:

@@ -47,6 +47,11 @@ class Shown:
     bounds: str = ""
     tone: str = ""
 
+    @property
+    def text(self) -> str:
+        """Both on one line."""
+        return f"{self.value} {self.bounds}".rstrip()
+
 
 @dataclass(frozen=True)
 class OverviewRow:

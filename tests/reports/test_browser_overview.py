@@ -110,6 +110,8 @@ def test_nothing_is_cut_in_print(browser: Any, first_page: Path) -> None:
       .map(t => [t.caption ? t.caption.textContent.slice(0, 40) : '', t.getBoundingClientRect().right])
       .filter(([, right]) => right > innerWidth + 1);"""
     cut = browser.execute_script(script) + hidden_texts(browser, "")
+    high = "return [...document.querySelectorAll('figure')].map(f => f.offsetHeight).filter(h => h > innerHeight)"
+    cut += browser.execute_script(high)
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"landscape": True, "printBackground": True})
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert cut == []
