@@ -103,8 +103,8 @@ def crossed(boxes: Boxes, lines: Boxes) -> Flags:
 
 def _meet(a: Boxes, b: Boxes) -> Flags:
     """Which boxes overlap, [a, b]."""
-    found: Flags = ((a[:, None, :2] <= b[None, :, 2:]) & (b[None, :, :2] <= a[:, None, 2:])).all(2)
-    return found
+    within = (a[:, None, :2] <= b[None, :, 2:]) & (b[None, :, :2] <= a[:, None, 2:])
+    return np.asarray(within.all(2))
 
 
 def _around(spot: Boxes, text: str) -> tuple[Boxes, Boxes]:
