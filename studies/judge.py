@@ -30,7 +30,7 @@ from studies.study import JUDGE, Study, ours, spaced, standard
 from studies.study_tables import Rows, percent, put_tables, table
 
 DOC = ROOT / "docs" / "results" / "judge.md"
-SAMPLES = 64
+SAMPLES = 300
 METHODS = (
     "full",
     *(f"steps:{n}" for n in (20, 8, 7, 6, 5)),
