@@ -11,12 +11,12 @@ from harness.statistics import Interval
 from harness.statistics.intervals import normal_quantile
 from harness.storage.records import Run
 from reports.analysis.answers import LEVEL, Answer, Outcome, answers, provisional
-from reports.analysis.compare import Difference, compare_within
+from reports.analysis.compare import Difference, compare_within, is_constant
 from reports.analysis.evidence import BLOCKS, evidence_of
 from reports.analysis.roles import role_of
 from reports.analysis.select import method_order, metric_order, peak_memory, plain_pipeline, record_of, same_round_ratio, score_of
 from reports.analysis.upfront_cost import ledger_row
-from reports.analysis.verdicts import trials
+from reports.analysis.verdicts import Standing, Trial, trials
 
 # The plot's metric: a preference model where there is one, then how well the prompt is met, then fidelity, then distributions.
 PREFERRED = ("image_reward", "hpsv3", "hpsv2", "pickscore", "vqa_score", "clip_score", "clip_iqa", "lpips", "psnr", "ssim", "fid")
@@ -112,6 +112,44 @@ def speed_up(run: Run, label: str) -> Interval | None:
         return None
     ratio = costs[BASELINE].value / costs[label].value
     return Interval(ratio, ratio, ratio)
+
+
+@dataclass(frozen=True)
+class Lossless:
+    """The fastest method without a measurable loss of quality against the full run.
+
+    ``shown``: in every score that can see a loss it is shown not to be inferior; else only no loss was found. Distances to
+    the full run's images do not count: an image that differs need not be worse.
+    """
+
+    line: Line
+    shown: bool
+
+
+def lossless(run: Run, found: Overview) -> Lossless | None:
+    """The fastest one that is shown to be not inferior, else the fastest on which no loss was found; None without any faster."""
+    tested: dict[str, list[Trial]] = {}
+    for trial in trials(run).rows:
+        if trial.gain is not None and trial.standing is not Standing.INSENSITIVE and not _is_distance(run, trial.metric):
+            tested.setdefault(trial.method, []).append(trial)
+    faster = [line for line in found.lines if line.speed_up and line.speed_up.value > 1 and line.label in tested]
+    passing = {Standing.NON_INFERIOR, Standing.SUPERIOR}
+    shown = next((line for line in faster if all(trial.standing in passing for trial in tested[line.label])), None)
+    if shown is not None:
+        return Lossless(shown, True)
+    unhurt = next((line for line in faster if not any(_lost(trial) for trial in tested[line.label])), None)
+    return Lossless(unhurt, False) if unhurt is not None else None
+
+
+def _is_distance(run: Run, metric: str) -> bool:
+    """To the full run's images: by its name, or because the full run's own are all the same."""
+    full = score_of(run, BASELINE, metric)
+    return role_of(metric) == "fidelity" or (isinstance(full, Score) and is_constant(full))
+
+
+def _lost(trial: Trial) -> bool:
+    """As the table marks it: the paired 95% interval of the difference, by itself, has a loss only."""
+    return trial.gain is not None and trial.gain.high < 0
 
 
 def _line(run: Run, label: str, answer: Answer | None, shown: Sequence[str]) -> Line:

@@ -10,8 +10,9 @@ from harness.storage.records import Run
 from reports.analysis.answers import Outcome
 from reports.analysis.compare import Difference
 from reports.analysis.evidence import SECONDS
-from reports.analysis.overview import Line, Overview, images_needed
+from reports.analysis.overview import Line, Overview, images_needed, lossless
 from reports.analysis.select import accelerators, has_tiny_scorers, noise_spread, throttled_calls
+from reports.analysis.verdicts import ANCHOR_STEPS, SHARE
 from reports.format import duration, interval_text, megabytes, number
 from reports.render.grid import Sheet, Thumbnail
 from reports.render.style import families
@@ -55,12 +56,13 @@ class Shown:
 
 @dataclass(frozen=True)
 class OverviewRow:
-    """One method, ready to print. ``verdict`` and ``reasons`` are empty for rows that the question is not asked of."""
+    """One method, ready to print. ``verdict``, ``tally`` and ``reasons`` are empty for rows that the question is not asked of."""
 
     label: str
     is_plain: bool
     speed_up: Shown
     verdict: str
+    tally: str
     text: str
     reasons: str
     rival: str
@@ -76,6 +78,8 @@ class Strip:
     heads: tuple[tuple[str, str], ...]  # label, speed-up
     rows: tuple[tuple[str, int, tuple[Thumbnail, ...]], ...]  # prompt, sample index, a thumbnail for each method
     small: bool
+    rival: str = ""  # the row of fewer steps, and whose cost it is nearest to
+    accelerator: str = ""
 
 
 def title(run: Run) -> str:
@@ -135,7 +139,10 @@ def sentence(run: Run, found: Overview) -> str:
     """The answer in plain words: who beats fewer steps and by how much, who does not, and what it would take to tell."""
     lines = found.accelerators
     if not lines:
-        return "This run has no accelerator in it, only step counts and solvers, so there is nothing to compare with fewer steps."
+        nothing = (
+            "This run has no accelerator in it, only step counts and solvers, so there is nothing to compare with fewer steps."
+        )
+        return " ".join(filter(None, [nothing, _fastest(run, found)]))
     by = {line.label: line.answer.headline for line in lines if line.answer}
     best = [line for line in lines if by[line.label] == Outcome.YES.value]
     parts = [_winner(run, found, best[0])] if best else [_none_better(found)]
@@ -153,7 +160,7 @@ def sentence(run: Run, found: Overview) -> str:
     missing = [line for line in lines if by[line.label] == Outcome.NOT_MEASURED.value]
     if missing:
         parts.append(f"{_some(missing)} {'was' if len(missing) == 1 else 'were'} not measured.")
-    return " ".join(parts)
+    return " ".join(filter(None, [*parts, _fastest(run, found)]))
 
 
 def _winner(run: Run, found: Overview, line: Line) -> str:
@@ -163,6 +170,28 @@ def _winner(run: Run, found: Overview, line: Line) -> str:
     unit = "time" if line.answer.unit == SECONDS else "block evaluations"
     worse_text = "is worse on none" if worse == 0 else f"is worse on {worse}"
     return f"{line.label} {speed}, beats fewer steps at equal {unit} on {better} of {_metrics(line)} metrics and {worse_text}."
+
+
+def _fastest(run: Run, found: Overview) -> str:
+    """Who is fastest without a measurable loss, accelerator or not, and whether that it loses nothing is shown."""
+    best = lossless(run, found)
+    if best is None:
+        return ""
+    name = f"{best.line.label} ({_times(best.line)})"
+    if best.shown:
+        return f"Fastest method shown to lose at most {SHARE:.0%} of what {ANCHOR_STEPS} steps lose, in every score: {name}."
+    return (
+        f"Fastest method without a measurable loss against the full run in any score: {name}; that it loses nothing is not shown."
+    )
+
+
+def _tally(line: Line) -> str:
+    """On how many metrics it is better, worse and undecided, as far as there are any."""
+    if line.answer is None or not _metrics(line):
+        return ""
+    better, worse = _counts(line)
+    counted = {"better": better, "worse": worse, "undecided": _metrics(line) - better - worse}
+    return ", ".join(f"{word} on {count}" for word, count in counted.items() if count) + f" of {_metrics(line)}"
 
 
 def _none_better(found: Overview) -> str:
@@ -200,7 +229,7 @@ def _would_take(run: Run, line: Line, tests: int) -> str:
     if needed is None:
         return ""
     metric, images = needed
-    return f" (about {_rounded(images):,} images would settle {title_of(run, metric)} for {line.label})"
+    return f" (about {_rounded(images):,} images would decide it for {line.label} in {title_of(run, metric)})"
 
 
 def _rounded(images: int) -> int:
@@ -223,6 +252,7 @@ def _row(run: Run, line: Line) -> OverviewRow:
         line.is_plain,
         _speed(line),
         answer.headline if answer else "",
+        _tally(line),
         answer.text if answer else "",
         explain(run, answer) if answer else "",
         line.rival or "",
@@ -259,7 +289,10 @@ def strip(found: Overview, sheet: Sheet | None) -> Strip | None:
     heads = tuple((label, speeds[label]) for label in shown)
     columns = sheet.columns[:STRIP_PROMPTS]
     body = tuple((s.prompt, s.index, tuple(sheet.rows[label][i] for label in shown)) for i, s in enumerate(columns))
-    return Strip(heads, body, sheet.small)
+    against = next((line for line in found.accelerators if line.rival in shown and line.label in shown), None)
+    return Strip(
+        heads, body, sheet.small, *((against.rival or "", against.label) if against and against.rival != BASELINE else ())
+    )
 
 
 def _shown(found: Overview, stored: Mapping[str, object]) -> list[str]:

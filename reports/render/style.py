@@ -18,7 +18,7 @@ LIGHT = ("#0072b2", "#e56716", "#00805c", "#b8578f", "#7f5c00", "#349dce", "#7d7
 DARK = ("#5db0f5", "#ff8b4a", "#2fc79a", "#e59ac6", "#f0b429", "#8dcff5", "#d3c944", "#b795e0", "#c9978c")
 INK_LIGHT = "#1b1f24"
 STAGE_COLOURS = {"text": LIGHT[4], "denoise": LIGHT[0], "decode": LIGHT[2], "copy": LIGHT[5]}
-MARKERS = ("s", "^", "D", "v", "P", "X", "h", "<", ">", "p", "d", "*")
+MARKERS = ("s", "D", "P", "X", "p", "<", "*", ">", "h", "d")  # up and down triangles say better and worse in tables
 BASELINE_MARKER = "o"
 PUBLISHED_MARKER = "x"  # no method has it
 INK = -1  # the full run is always drawn in ink: it is the reference
@@ -59,7 +59,7 @@ def families(run: Run) -> dict[str, list[str]]:
 
 
 def looks(run: Run) -> dict[str, Look]:
-    """The look of every method by its place in the spec. A hue has 24 different marks; only then does one return."""
+    """The look of every method by its place in the spec. A hue has 20 different marks; only then does one return."""
     marks = [cycle((marker, hollow) for hollow, marker in product((False, True), _turned(hue))) for hue in range(len(LIGHT))]
     chosen = {BASELINE: Look(INK, BASELINE_MARKER), A_A: Look(INK, BASELINE_MARKER, hollow=True)}
     for i, labels in enumerate(families(run).values()):
