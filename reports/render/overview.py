@@ -179,10 +179,8 @@ def _fastest(run: Run, found: Overview) -> str:
         return ""
     name = f"{best.line.label} ({_times(best.line)})"
     if best.shown:
-        return f"Fastest method shown to lose at most {SHARE:.0%} of what {ANCHOR_STEPS} steps lose, in every score: {name}."
-    return (
-        f"Fastest method without a measurable loss against the full run in any score: {name}; that it loses nothing is not shown."
-    )
+        return f"Fastest with at most {SHARE:.0%} of {ANCHOR_STEPS} steps' loss in every score: {name}."
+    return f"Fastest without a measurable loss in any score (not proof of none): {name}."
 
 
 def _tally(line: Line) -> str:

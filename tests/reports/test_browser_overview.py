@@ -94,7 +94,7 @@ def test_labels_never_lie_about_their_marker(browser: Any, first_page: Path, siz
 def test_a_row_opens_its_reasons(browser: Any, first_page: Path) -> None:
     open_page(browser, first_page, (1280, 900), "light")
     first = browser.find_element("css selector", ".why-row")
-    assert first.text == "yes"
+    assert first.find_element("css selector", ".answer").text == "yes"
     first.find_element("css selector", "summary").click()
     assert "It costs" in first.text and "Against" in first.text
 
