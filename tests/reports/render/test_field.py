@@ -40,7 +40,7 @@ def test_every_rival_has_its_answer_its_interval_and_its_ledger(make_run: Callab
     assert ilf[7].startswith("yes: +1.400 [+1.3")
     assert fora[5:7] == ["–", "–"] and fora[7].startswith("worse: ") and fora[4] == "worse"
     assert (
-        "(96 a rival)" in page
+        "(96 per method)" in page
         and "tuning seed (500)" in " ".join(page.split())
         and "Written by `python -m studies.field --samples 64`" in page
     )
