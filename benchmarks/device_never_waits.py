@@ -113,7 +113,7 @@ def encoding(images: Pixels, count: int, folder: Path) -> float:
     for start in range(0, count, BATCH):
         chunk = writer.chunk()
         indices = range(start, min(start + BATCH, count))
-        chunk.add(images[: len(indices)], {i: folder / f"{i:06d}.png" for i in indices})
+        chunk.add(images[: len(indices)], indices, lambda i: folder / f"{i:06d}.png")
         stored.append(chunk.close(lambda digests: None))
     for whole in stored:
         whole.result()

@@ -36,7 +36,7 @@ from harness.storage.images import Pixels
 from harness.storage.layout import Layout
 from harness.storage.listing import list_images
 from harness.storage.records import has_run, read_method, write_method
-from harness.storage.samples import chunks
+from harness.storage.samples import SampleSet, chunks
 from harness.storage.writing import Writer
 from harness.timing.rounds import Rounds
 
@@ -62,6 +62,7 @@ class Sampler:
         self.batches: dict[str, int] = {}  # what memory allowed, where it was less than the preset's
         self.rounds: Rounds | None = None
         self.writer = Writer()
+        self.sets: dict[str, SampleSet] = {}
         self.leaks: list[Failure] = []
         self.changed_by = ""  # the method that left a lent pipeline changed
         self.since = 0.0
@@ -163,7 +164,7 @@ class Sampler:
         return TaskResult(task, tuple(failures), tuple(faults), leaks=leaks)
 
     def _generate(self, task: Task) -> TaskResult | Future[TaskResult]:
-        samples = self.experiment.samples(self.folder, task.method)
+        samples = self._samples(task.method)
         if samples.is_done(task.indices):
             return TaskResult(task)
         allowed = min(task.batch, self.placed.batch, self.batches.get(task.method, task.batch))
@@ -184,6 +185,12 @@ class Sampler:
             return after(stored, self._done(task))
         self.batches[task.method] = batch
         return after(stored, self._done(task, faults=[task.fault(batch, f"out of memory at {allowed} images at a time")]))
+
+    def _samples(self, label: str) -> SampleSet:
+        """The images of one method; a range of them is a batch, so this is asked often."""
+        if label not in self.sets:
+            self.sets[label] = self.experiment.samples(self.folder, label)
+        return self.sets[label]
 
     def _encode_ahead(self, task: Task, size: int) -> None:
         """Where the text encoders leave the device: encode all prompts that are kept together, so that they come and go once."""

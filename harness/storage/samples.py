@@ -75,6 +75,8 @@ class SampleSet:
 
     def is_done(self, indices: range) -> bool:
         """Whether the chunk's receipt is there and every file still has the digest that the receipt names."""
+        if not self._receipt(indices.start).exists():
+            return False
         try:
             found = self._read_receipt(indices).digests
             return all(digest(self.image_path(i).read_bytes()) == found[i] for i in indices)
@@ -102,7 +104,7 @@ class SampleSet:
         try:
             for part in (indices[i : i + size] for i in range(0, len(indices), size)):
                 images = generate([self.prompts[i] for i in part], part)
-                chunk.add(images, {i: self.image_path(i) for i in part})
+                chunk.add(images, part, self.image_path)
         except BaseException:
             chunk.abandon()
             raise

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -21,7 +22,8 @@ class Writer:
     """A few threads, and the memory that images may take while they wait for one."""
 
     def __init__(self, threads: int = THREADS, waiting_bytes: int = WAITING_BYTES) -> None:
-        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="images", initializer=_yield_to_others)
+        started = itertools.count()
+        self.pool = ThreadPoolExecutor(threads, "images", lambda: _yield_to_others(idle=next(started) % 2 == 1))
         self.most, self.waiting = waiting_bytes, 0
         self.room = threading.Condition()
 
@@ -53,8 +55,8 @@ class Chunk:
         self.writer = writer
         self.images: dict[int, Future[str]] = {}
 
-    def add(self, images: Pixels, paths: Mapping[int, Path]) -> None:
-        """Hand over uint8 [B, 3, H, W] for the ``paths`` of their sample indices; waits where too many images wait already.
+    def add(self, images: Pixels, indices: Sequence[int], path_of: Callable[[int], Path]) -> None:
+        """Hand over uint8 [B, 3, H, W] of sample ``indices``, and where each lies; waits where too many images wait already.
 
         Raises what an earlier image of the chunk could not be stored for.
         """
@@ -73,8 +75,8 @@ class Chunk:
             if last:
                 self.writer.give(size)
 
-        for image, (index, path) in zip(images, paths.items(), strict=True):
-            self.images[index] = self.writer.pool.submit(_store, image, path)
+        for image, index in zip(images, indices, strict=True):
+            self.images[index] = self.writer.pool.submit(_store, image, index, path_of)
             self.images[index].add_done_callback(stored)
 
     def close(self, receipt: Callable[[dict[int, str]], None]) -> Future[None]:
@@ -105,14 +107,19 @@ class Chunk:
         wait(self.images.values())
 
 
-def _yield_to_others() -> None:
-    """Let the thread that feeds the device go first wherever both could run. Linux alone has priorities of single threads."""
+def _yield_to_others(*, idle: bool) -> None:
+    """Let the thread that feeds the device go first wherever both could run. Linux alone has priorities of single threads.
+
+    An ``idle`` thread takes only time that nobody wants, and gives way at once; the others go on where the machine is busy.
+    """
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        if idle:
+            os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
 
 
-def _store(image: Pixels, path: Path) -> str:
+def _store(image: Pixels, index: int, path_of: Callable[[int], Path]) -> str:
     """The digest of the file that was written."""
     content = encode_png(image)
-    write_bytes(path, content)
+    write_bytes(path_of(index), content)
     return digest(content)

@@ -69,6 +69,29 @@ def test_the_receipt_comes_after_its_images_and_names_them(
     assert '"block_evaluations": 24.0' in samples._receipt(0).read_text() and '"batch": 3' in samples._receipt(0).read_text()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has priorities of single threads")
+def test_every_second_thread_takes_only_time_that_nobody_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others have a low priority, so that storing goes on where the machine is busy; the feeding thread keeps its own."""
+    together, seen = threading.Barrier(2), list[tuple[int, int]]()
+    mine = os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)
+
+    def look(image: Pixels, index: int, path_of: Callable[[int], Path]) -> str:
+        together.wait(20)
+        thread = threading.get_native_id()
+        seen.append((os.sched_getscheduler(thread), os.getpriority(os.PRIO_PROCESS, thread)))
+        return ""
+
+    monkeypatch.setattr(writing, "_store", look)
+    made = Writer(threads=2)
+    chunk = made.chunk()
+    chunk.add(draw([], range(2)), range(2), lambda index: Path(str(index)))
+    chunk.close(lambda digests: None).result(20)
+    made.close()
+    assert sorted(policy for policy, _ in seen) == [os.SCHED_OTHER, os.SCHED_IDLE]
+    assert {nice for policy, nice in seen if policy == os.SCHED_OTHER} == {writing.NICE}
+    assert (os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)) == mine
+
+
 def test_images_that_wait_are_bounded(samples: SampleSet, monkeypatch: pytest.MonkeyPatch) -> None:
     go, made = threading.Event(), []
     late(monkeypatch, go)
