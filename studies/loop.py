@@ -2,7 +2,7 @@
 
     python -m studies.loop class --minutes 20 --seeds 0,1,2             # trains what is missing; resumes
     python -m studies.loop class --minutes 20 --forms adapter,partial-4
-    python -m studies.loop page                                         # rebuilds docs/results/ilf-loop.md from the results
+    python -m studies.loop page                                         # rebuilds docs/results/ilf-loop.md alone
 
 Every training sees 2,048 trajectories of its own seed and minimises the error of the final latents, through full trajectories of
 one step count. It is judged on noise of a seed of its own, and on captions that were never trained on, against the converged
@@ -20,13 +20,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import typer
 from rich.console import Console
+from scipy.special import stdtrit
 
 from harness.config.spec import ExperimentSpec, load_spec
 from harness.models.loading import load_pipeline
 from harness.paths import ROOT
+from harness.results import FloatArray
 from harness.sampling.grids import power_grid
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json, write_json
@@ -39,11 +42,14 @@ from ilf.module import FeedbackModule
 from ilf.settings import IlfSettings
 from ilf.train import seeded_module
 from metrics.context import MetricContext
+from studies.study_tables import put_tables, table
 from zoo.recipes.ilf import DIT, FLOW, PIXART, IlfRecipe, teacher, training_prompts
 
 RECIPES = {"class": DIT, "text": PIXART, "flow": FLOW}
 HELD_OUT = {"class": "prompts-all.txt", "text": "prompts-held-out.txt", "flow": "prompts-held-out.txt"}
 RESULTS = ROOT / "docs" / "results" / "ilf-loop.jsonl"
+DOC = RESULTS.with_suffix(".md")
+ERRORS = {"latent": 4, "rmse": 2, "distance": 3, "judge": 3}  # and decimals
 EVALUATED, EVALUATION_SEED, BATCH = 256, 2000, 64
 TRAJECTORIES = 2048
 PROBE = 3  # optimiser steps that say what a form's step costs
@@ -194,23 +200,54 @@ def append(row: dict[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def main(
-    model: Annotated[str, typer.Argument(help="class, text or flow.")],
-    minutes: Annotated[float, typer.Option(help="Of one thread, for each training.")] = 20,
-    seeds: Annotated[str, typer.Option(help="Of trainings, joined by commas.")] = "0,1,2",
-    forms: Annotated[str, typer.Option(help="Joined by commas.")] = ",".join(FORMS),
-    work: Annotated[Path, typer.Option(help="Where modules and trajectories go.")] = Path("runs/ilf-loop"),
-) -> None:
+def page() -> str:
+    """A table for each model and length of training: means over trainings, and how much less error than the adapter's."""
+    found, parts = rows(), []
+    head = ("form", "description", "trainings", "block evaluations", *ERRORS, "latent error lower than the adapter's by")
+    plain = dict.fromkeys(row["form"] for row in found if not row["minutes"])
+    for model, minutes in sorted({(row["model"], row["minutes"]) for row in found if row["minutes"]}):
+        names = [name for name in (*FORMS, *plain) if _of(found, model, name, minutes)]
+        lines = [_line(found, model, name, minutes) for name in names]
+        parts += [f"## {RECIPES[model].model}, {minutes:g} min of one thread", table(*head, rows=lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _of(found: Sequence[dict[str, Any]], model: str, form: str, minutes: float) -> dict[int, dict[str, Any]]:
+    """The trainings of a form by their seed; rows of plain steps belong to every length of training."""
+    lengths = (0, minutes) if form not in FORMS else (minutes,)
+    return {row["seed"]: row for row in found if (row["model"], row["form"]) == (model, form) and row["minutes"] in lengths}
+
+
+def _line(found: Sequence[dict[str, Any]], model: str, form: str, minutes: float) -> list[str]:
+    mine, adapters = (_of(found, model, name, minutes) for name in (form, f"adapter{form.partition('-9')[1]}"))
+    means = {name: float(np.mean([row[name] for row in mine.values()])) for name in ("blocks", *ERRORS)}
+    ratios = np.array([np.log(mine[seed]["latent"] / adapters[seed]["latent"]) for seed in mine if seed in adapters])
+    gain = "" if form.startswith("adapter") or not len(ratios) else _gain(ratios)
+    what = FORMS[form].what if form in FORMS else "plain steps"
+    errors = [f"{means[name]:.{digits}f}" for name, digits in ERRORS.items()]
+    return [form, what, str(len(mine)) if form in FORMS else "", f"{means['blocks']:.0f}", *errors, gain]
+
+
+def _gain(ratios: FloatArray) -> str:
+    """Of independent trainings' log ratios [n]: with Student's 95% interval over trainings, where there are several."""
+    mean, n = float(ratios.mean()), len(ratios)
+    if n == 1:
+        return f"{1 - np.exp(mean):.0%} (one training)"
+    half = float(stdtrit(n - 1, 0.975)) * float(ratios.std(ddof=1)) / n**0.5
+    return f"{1 - np.exp(mean):.0%} ({1 - np.exp(mean + half):.0%}..{1 - np.exp(mean - half):.0%})"
+
+
+def complete(model: str, minutes: float, seeds: Sequence[int], forms: Sequence[str], work: Path) -> None:
     """Train and judge what is missing."""
     console, recipe = Console(), RECIPES[model]
     done = {(row["model"], row["form"], row["seed"], row["minutes"]) for row in rows()}
     student, judge = teacher(recipe.preset, ROOT / "zoo" / recipe.model), Judge(model, work / model)
-    for seed in map(int, seeds.split(",")):
+    for seed in seeds:
         for steps, power in PLAIN:
             name = f"{steps} steps" + (f" + spacing({power})" if power != 1 else "")
             if (model, name, seed, 0) not in done:
                 append({"model": model, "form": name, "seed": seed, "minutes": 0, **judge.plain(seed, steps, power)})
-        for name in forms.split(","):
+        for name in forms:
             if (model, name, seed, minutes) in done:
                 continue
             console.print(f"{model}: {name}, seed {seed}")
@@ -218,6 +255,19 @@ def main(
             module, made = train(student, recipe, FORMS[name], seed, minutes, folder)
             found = judge.module(seed, module, FORMS[name])
             append({"model": model, "form": name, "seed": seed, "minutes": minutes, **made, **found})
+
+
+def main(
+    model: Annotated[str, typer.Argument(help="class, text or flow; page: only rebuild the page.")],
+    minutes: Annotated[float, typer.Option(help="Of one thread, for each training.")] = 20,
+    seeds: Annotated[str, typer.Option(help="Of trainings, joined by commas.")] = "0,1,2",
+    forms: Annotated[str, typer.Option(help="Joined by commas.")] = ",".join(FORMS),
+    work: Annotated[Path, typer.Option(help="Where modules and trajectories go.")] = Path("runs/ilf-loop"),
+) -> None:
+    """Train and judge what is missing, then write the page."""
+    if model != "page":
+        complete(model, minutes, [int(seed) for seed in seeds.split(",")], forms.split(","), work)
+    put_tables(DOC, page())
 
 
 if __name__ == "__main__":
