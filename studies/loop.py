@@ -68,7 +68,7 @@ class Form:
 
 def _form(what: str, steps: int, first: int = LAST, **changes: Any) -> Form:
     content = {"loop": (first, LAST), "grids": (steps,), "steps": steps, "trajectories": TRAJECTORIES, "optimiser_steps": 0}
-    return Form(what, IlfSettings.of(content | {"end_to_end_steps": 1} | changes), steps)
+    return Form(what, IlfSettings.of(content | {"end_to_end_steps": 1, "end_to_end_lr": 1e-3} | changes), steps)
 
 
 def _partial(what: str, steps: int, first: int, branches: str, **changes: Any) -> Form:
@@ -88,7 +88,7 @@ FORMS = {
     "partial-late": _partial(
         "four whole steps, then every second step runs the last four blocks only", 8, 9, "both", feedback="5.7"
     ),
-    "adapter-9": _form("no second pass, at 9 steps", 9, inner_pass=False, end_to_end_lr=1e-3),
+    "adapter-9": _form("no second pass, at 9 steps", 9, inner_pass=False),
     "solver-9": _form("no module, at 9 steps", 9, feedback="none"),
 }
 
