@@ -34,6 +34,7 @@ from harness.sampling.grids import power_grid
 from harness.sampling.pipeline import Pipeline
 from harness.storage.records import read_json, write_json
 from harness.training.learned_solver import CONVERGED_GRID, converged_trajectories, latent_error, rms_distance
+from harness.training.states import read_state, write_state
 from harness.training.trajectories import Recorder, Trajectories
 from ilf.attach import running
 from ilf.checkpoint import load_module
@@ -122,7 +123,7 @@ def step_seconds(pipeline: Pipeline, settings: IlfSettings, data: Trajectories, 
             train_end_to_end(student, data, settings, plan, work / f"probe-{steps}.pt", latent_error)
             timings.append(time.process_time() - before)
         write_json(kept, {"seconds": (timings[1] - timings[0]) / PROBE})
-    return float(json.loads(kept.read_text())["seconds"])
+    return float(read_json(kept)["seconds"])
 
 
 def held_out(model: str, pipeline: Pipeline) -> list[str]:
@@ -159,9 +160,10 @@ class Judge:
         kept = self.work / f"converged-{seed}.pt"
         if not kept.exists():
             with self.pipeline.sampling(timesteps=CONVERGED_GRID, solver="dpm++"):
-                torch.save(ends(self.pipeline, self.prompts, EVALUATION_SEED + seed), kept)
-        latents, images = torch.load(kept, weights_only=True)
-        return latents, images
+                latents, images = ends(self.pipeline, self.prompts, EVALUATION_SEED + seed)
+            write_state(kept, {"latents": latents, "images": images})
+        found = read_state(kept)
+        return found["latents"], found["images"]
 
     def errors(self, seed: int, method: AbstractContextManager[None]) -> dict[str, float]:
         """Mean errors of the pipeline inside ``method``, and its block evaluations per image."""
@@ -191,12 +193,12 @@ class Judge:
 
 def rows() -> list[dict[str, Any]]:
     """All results so far."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
 
 
 def append(row: dict[str, Any]) -> None:
     """Add a result."""
-    with RESULTS.open("a") as file:
+    with RESULTS.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 
 

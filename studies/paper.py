@@ -10,7 +10,6 @@ the training finds within the same cost.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from rich.console import Console
 
 from harness.paths import ROOT
 from harness.sampling.pipeline import Pipeline
-from harness.storage.records import write_json
+from harness.storage.records import read_json, write_json
 from harness.training.trajectories import Trajectories, record
 from ilf.checkpoint import load_module
 from ilf.search import search
@@ -50,7 +49,7 @@ def train(recipe: IlfRecipe, pipeline: Pipeline, minutes: float, work: Path) -> 
     settings = recipe.settings.resolved(pipeline.plan().backbone.depth)
     if not (work / "steps.json").exists():
         write_json(work / "steps.json", {"steps": round(60 * minutes / step_seconds(pipeline, settings, data, prompts, work))})
-    steps = json.loads((work / "steps.json").read_text())["steps"]
+    steps = read_json(work / "steps.json")["steps"]
     plan = replace(optimisation(replace(settings, optimiser_steps=steps)), steps=steps)
     module, made = train_module(pipeline, data, prompts, settings, work / "training.pt", plan)
     module.save_pretrained(folder)

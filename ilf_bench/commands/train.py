@@ -16,7 +16,7 @@ from ilf_bench.options import WRITTEN, ModelOptions, given, split
 class TrainOptions(ModelOptions):
     """The model, and fields of a preset's ``training``; None leaves what the preset says."""
 
-    form: Annotated[str | None, typer.Option(help="ours, adapter (no second pass) or paper.")] = None
+    form: Annotated[str | None, typer.Option(help="ours, adapter (no second pass), partial (steps) or paper.")] = None
     trajectories: Annotated[int | None, typer.Option(help="Trajectories of the teacher, recorded once.")] = None
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None
     batch: Annotated[int | None, typer.Option(help="Transitions per optimizer step, over all processes together.")] = None
