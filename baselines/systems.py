@@ -178,4 +178,4 @@ def captured(run: Callable[[], None], pool: Any) -> Callable[[], None]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, pool=pool):
         run()
-    return graph.replay
+    return lambda: graph.replay()

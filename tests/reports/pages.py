@@ -25,11 +25,12 @@ def errors(browser: Any) -> list[str]:
     return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
-def violations(browser: Any) -> list[str]:
-    """What axe-core finds, of any impact, as ``rule: element``."""
+def violations(browser: Any, *, grave: bool = False) -> list[str]:
+    """What axe-core finds, of any impact or of serious or critical impact alone, as ``rule: element``."""
     from axe_core_python.selenium import Axe
 
-    return [f"{rule['id']}: {node['html'][:200]}" for rule in Axe().run(browser)["violations"] for node in rule["nodes"]]
+    found = [rule for rule in Axe().run(browser)["violations"] if not grave or rule["impact"] in ("serious", "critical")]
+    return [f"{rule['id']}: {node['html'][:200]}" for rule in found for node in rule["nodes"]]
 
 
 def requests(browser: Any) -> list[str]:

@@ -61,7 +61,7 @@ def test_a_module_trains_as_on_the_cpu(pairs: Pairs, form: str, name: str, tmp_p
 @pytest.mark.parametrize("name", MODELS)
 def test_end_to_end_training(pairs: Pairs, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learned_solver, "CONVERGED_GRID", (999, 666, 333, 0))
-    monkeypatch.setattr(end_to_end, "end_to_end_optimisation", lambda steps: replace(PLAN, steps=steps))
+    monkeypatch.setattr(end_to_end, "end_to_end_optimisation", lambda steps, settings: replace(PLAN, steps=steps))
     settings = replace(FORMS["ours"], end_to_end_steps=2, image_steps=2, end_to_end_batch=2, image_targets=3)
     made: list[TrainRecord] = []
     for pipeline in pairs[name]:

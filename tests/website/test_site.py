@@ -104,7 +104,7 @@ def test_the_main_pages_in_a_browser(browser: Any, address: str, size: tuple[int
         open_page(browser, f"{address}/{name}.html", size, scheme)
         wide = browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
         asked = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
-        problems = [*violations(browser), *errors(browser), *[url for url in asked if not url.startswith(address)]]
+        problems = [*violations(browser, grave=True), *errors(browser), *[url for url in asked if not url.startswith(address)]]
         found += [f"{name}: {problem}" for problem in problems] + [f"{name}: {wide} px too wide"] * (wide > 0)
     assert not found
 
