@@ -101,14 +101,11 @@ class FeedbackForward:
             loop.transition = None
 
     def _transition(self, sample: torch.Tensor, distilled: bool) -> Transition:
-        def full(value: float) -> torch.Tensor:
-            return torch.full((sample.shape[0],), float(value), device=sample.device)
-
         before, previous = self._previous or (NO_STEP_BEFORE, sample)
         if previous.shape[0] != sample.shape[0]:  # both branches loop, from the same guided history
             previous = torch.cat([previous, previous])
-        times = full(self.clock.t), full(self.clock.t_next), full(before)
-        return Transition(*times, sample, previous, full(distilled).bool(), full(self.guidance.scale))
+        times = self.clock.t, self.clock.t_next, before
+        return Transition.same(times, sample, previous, self.guidance.scale, distilled=distilled)
 
 
 def check_guidance(module: FeedbackModule, guidance: float) -> None:

@@ -36,6 +36,24 @@ class Transition:
     distilled: torch.Tensor
     guidance: torch.Tensor
 
+    @classmethod
+    def same(
+        cls,
+        times: tuple[float, float, float],
+        sample: torch.Tensor,
+        previous: torch.Tensor,
+        guidance: float,
+        *,
+        distilled: bool = False,
+    ) -> Transition:
+        """Of rows that all take the same step; ``times``: ``t``, ``t_next`` and ``t_before``."""
+
+        def full(value: float) -> torch.Tensor:
+            return torch.full((len(sample),), float(value), device=sample.device)
+
+        t, t_next, t_before = map(full, times)
+        return cls(t, t_next, t_before, sample, previous, full(distilled).bool(), full(guidance))
+
 
 class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Reads the streams that leave the looped blocks; returns what is added to each looped block's input.

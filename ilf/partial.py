@@ -137,11 +137,8 @@ class PartialSteps:
         return rows_of(tuple(torch.roll(stream, half, 0) for stream in whole.left), rows)
 
     def _transition(self, whole: Whole, sample: torch.Tensor, rows: slice) -> Transition:
-        def full(value: float) -> torch.Tensor:
-            return torch.full((len(sample),), float(value), device=sample.device)
-
-        times = full(self.clock.t), full(self.clock.t_next), full(whole.t)
-        return Transition(*times, sample, whole.sample[rows], full(0).bool(), full(self.guidance.scale))
+        times = self.clock.t, self.clock.t_next, whole.t
+        return Transition.same(times, sample, whole.sample[rows], self.guidance.scale)
 
     def _before(self, site: Site) -> Change:
         def call(run: Run, state: State, conditioning: Conditioning) -> State:

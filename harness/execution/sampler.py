@@ -219,7 +219,7 @@ class Sampler:
             return self._done(task)
         text, plugins = self.experiment.planned[label].spec, self.experiment.plugins
         record = describe_method(label, text, method, self.pipeline.plan(), plugins)
-        counted = self.experiment.samples(self.folder, label).finish(label)
+        counted = self._samples(label).finish(label)
         if record.is_plain and self._changes_networks(touched):
             record = replace(record, kind="other", parts=tuple(replace(part, kind="other") for part in record.parts))
         identity = {**self._begun(label), CALIBRATIONS: self._identity(label)[CALIBRATIONS]}

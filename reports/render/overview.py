@@ -26,7 +26,6 @@ LOSSES = (
     (Outcome.NO_GAIN, "costs more than fewer steps without being better", "cost more than fewer steps without being better"),
 )
 ORDER = (Outcome.CANNOT_TELL, Outcome.NO_GAIN, Outcome.WORSE, Outcome.NOT_MEASURED)
-ORDER = (Outcome.CANNOT_TELL, Outcome.NO_GAIN, Outcome.WORSE, Outcome.NOT_MEASURED)
 SHOWN_FIRST = (Outcome.YES.value, "mixed", *(outcome.value for outcome in ORDER))  # of the accelerators beside the plot
 QUIET = 0.05  # timing noise above this share of the time is a warning
 

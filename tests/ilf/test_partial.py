@@ -18,23 +18,15 @@ from ilf.attach import attach_module
 from ilf.checkpoint import load_module
 from ilf.end_to_end import EndToEnd, train_all, train_end_to_end
 from ilf.method import Ilf
-from ilf.module import FeedbackModule
 from ilf.settings import IlfSettings
 from ilf.train import build_module
 from tests.conftest import PROMPTS
+from tests.ilf.test_end_to_end import module_of
 from tests.ilf.test_loop import record_outputs
 
 FORM = {"form": "partial", "loop": (5, 6), "grids": (4,), "steps": 4, "power": 1.0, "end_to_end_steps": 2, "end_to_end_batch": 3}
 BOTH = IlfSettings.of(FORM | {"branches": "both"})
 CONDITIONAL = IlfSettings.of(FORM)
-
-
-def stirred(pipeline: Pipeline, settings: IlfSettings) -> FeedbackModule:
-    torch.manual_seed(3)
-    module = build_module(pipeline, settings)
-    for parameter in module.parameters():
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    return module
 
 
 def test_a_loop_over_all_blocks_without_feedback_is_the_backbone(pipeline: Pipeline) -> None:
@@ -47,7 +39,7 @@ def test_a_loop_over_all_blocks_without_feedback_is_the_backbone(pipeline: Pipel
 
 def test_a_partial_step_equals_a_hand_written_one(pipeline: Pipeline) -> None:
     """Step 1 of a pipeline whose blocks are called by hand, on what step 0 left behind."""
-    module = stirred(pipeline, BOTH)
+    module = module_of(pipeline, BOTH)
     fed: list[Any] = []
     module.register_forward_hook(lambda m, args, output: fed.append((args, output)))
     entered: dict[int, list[Any]] = {5: [], 6: []}
@@ -80,7 +72,7 @@ def test_a_partial_step_equals_a_hand_written_one(pipeline: Pipeline) -> None:
 
 
 def test_on_one_branch_the_difference_of_both_is_the_last_whole_steps(pipeline: Pipeline) -> None:
-    module = stirred(pipeline, CONDITIONAL)
+    module = module_of(pipeline, CONDITIONAL)
     with attach_module(pipeline, module, module.schedule(4)):
         whole, partial, *_ = record_outputs(pipeline)
     (conditional, null), (after, null_after) = pipeline.guidance.halves(whole), pipeline.guidance.halves(partial)
@@ -91,7 +83,7 @@ def test_on_one_branch_the_difference_of_both_is_the_last_whole_steps(pipeline: 
 def test_counted_work_is_predicted_and_an_image_does_not_depend_on_its_batch(
     pipeline: Pipeline, settings: IlfSettings, tmp_path: Path
 ) -> None:
-    stirred(pipeline, settings).save_pretrained(tmp_path)
+    module_of(pipeline, settings).save_pretrained(tmp_path)
     method, plain = Ilf(checkpoint=str(tmp_path)), pipeline.generate(PROMPTS[:3], 0, range(3))
     branches = 2 if settings.branches == "both" else 1
     assert method.plan(pipeline.plan()).block_evaluations == 2 * 2 * 6 + 2 * branches * 3
@@ -107,7 +99,7 @@ def test_counted_work_is_predicted_and_an_image_does_not_depend_on_its_batch(
 
 @pytest.mark.parametrize("settings", [BOTH, CONDITIONAL], ids=["both", "conditional"])
 def test_the_pipeline_ends_where_training_did(pipeline: Pipeline, settings: IlfSettings) -> None:
-    module, data = stirred(pipeline, settings), record(pipeline, PROMPTS, 7, (999, 500, 200))
+    module, data = module_of(pipeline, settings), record(pipeline, PROMPTS, 7, (999, 500, 200))
     runs = EndToEnd(pipeline, module, (4,))
     for parameter in runs.solver(4).parameters():
         torch.nn.init.normal_(parameter, std=0.005)
@@ -122,7 +114,7 @@ def test_the_pipeline_ends_where_training_did(pipeline: Pipeline, settings: IlfS
 
 def test_training_lowers_the_error_and_is_saved(pipeline: Pipeline, tmp_path: Path) -> None:
     data = record(pipeline, PROMPTS, 7, (999, 500, 200))
-    student = EndToEnd(pipeline, stirred(pipeline, BOTH).requires_grad_(True), (4,))
+    student = EndToEnd(pipeline, module_of(pipeline, BOTH).requires_grad_(True), (4,))
     plan = TrainSettings(steps=12, lr=2e-3, warmup=2, ema=0.5, checkpoint_every=6)
     made = train_end_to_end(student, data, BOTH, plan, tmp_path / "a.pt", latent_error)
     assert made.loss_curve[-1][1] < made.loss_curve[0][1]
@@ -141,7 +133,7 @@ def test_settings_that_partial_steps_cannot_have(wrong: dict[str, Any]) -> None:
 
 
 def test_a_first_step_that_is_partial_is_not_measured(pipeline: Pipeline) -> None:
-    module = stirred(pipeline, BOTH)
+    module = module_of(pipeline, BOTH)
     schedule = replace(module.schedule(4), feedback=frozenset({0}))
     with attach_module(pipeline, module, schedule), pytest.raises(NotMeasured, match="whole step"):
         pipeline.generate(PROMPTS[:3], 0, range(3))
