@@ -218,7 +218,8 @@ def check_devices() -> list[CheckResult]:
         return [CheckResult("cpu", "broken", f"cannot ask torch: {error}", REINSTALL)]
     auto = resolve("auto", "cpu")
     native = "native bfloat16" if auto == "bf16" else "no native bfloat16"
-    threads = f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"
+    count = torch.get_num_threads()
+    threads = f"{count} thread{'s' * (count != 1)} on {os.cpu_count()} cores"
     findings = [
         CheckResult("cpu", "ok", f"{threads}, {torch.backends.cpu.get_cpu_capability()}, {native}: --precision auto is {auto}")
     ]

@@ -18,6 +18,7 @@ from reports.analysis.select import Sample, has_tiny_scorers, metric_order, thro
 from reports.render.cells import STAGE_COLUMNS, TRAINING_COLUMNS, Column, Table
 from reports.render.conflicts import conflicts
 from reports.render.duels import Duels, duels, headlines
+from reports.render.glossary import explained, meaning
 from reports.render.grid import Sheet, Thumbnail
 from reports.render.lead_plot import NARROW_FRAME, WIDE_FRAME, lead_plot
 from reports.render.markdown import heading
@@ -94,6 +95,8 @@ def _first_screen(run: Run, table: Table, sheet: Sheet | None, numbers: Mapping[
         "overview": rows(run, first),
         "lead_plots": [drawing for frame in frames if (drawing := lead_plot(run, first, main[0], numbers, frame))],
         "main": main,
+        "explained": explained(run, first),
+        "meaning": lambda label: meaning(run, label),
         "strip": strip(first, sheet),
         "thumb": lambda thumbnail: _source(thumbnail, sheet) if sheet else "",
     }

@@ -1,4 +1,7 @@
-"""The large plot of a report: speed-up against one metric, every drawn point named beside it or by a leader line."""
+"""The large plot of a report: speed-up against one metric, every drawn point named beside it or by a leader line.
+
+Along a curve of fewer steps each point shows its number of steps, and only the last one its whole name.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ class Frame:
         return self.height - BOTTOM
 
 
-WIDE_FRAME, NARROW_FRAME = Frame(620, 330), Frame(390, 300)
+WIDE_FRAME, NARROW_FRAME = Frame(620, 300), Frame(390, 276)
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def lead_plot(run: Run, found: Overview, metric: Column, numbers: Mapping[str, i
     curves = _curves(run, points)
     body = [_axes(metric, across, upward, found.timed, frame), _band(run, across, found.timed, frame), _drawn(curves)]
     body += [_point(point) for point in sorted(points, key=lambda point: not point.is_plain)]
-    body.append(_labels(points, curves, frame))
+    body.append(_labels(points, curves, _names(run, points, curves), frame))
     alt = f"{metric.title} against speed-up for {len(points)} methods. " + "; ".join(p.text.replace("\n", ", ") for p in points)
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         frame.width, frame.height, alt, Markup().join(body)
@@ -170,7 +173,18 @@ def _point(point: Named) -> Markup:
     )
 
 
-def _labels(points: Sequence[Named], curves: Sequence[Sequence[Named]], frame: Frame) -> Markup:
+def _names(run: Run, points: Sequence[Named], curves: Sequence[Sequence[Named]]) -> dict[str, str]:
+    """What stands beside each marker."""
+    names = {point.label: shorten(point.label, LETTERS) for point in points}
+    for curve in curves:
+        for point in curve[:-1]:
+            plain = plain_pipeline(run, point.label)
+            if plain is not None and point.label != BASELINE:
+                names[point.label] = str(plain.steps)
+    return names
+
+
+def _labels(points: Sequence[Named], curves: Sequence[Sequence[Named]], names: Mapping[str, str], frame: Frame) -> Markup:
     """Accelerators first, each label where it can be read, with a leader line where its marker is not plainly the nearest."""
     pieces = [(a.x, a.y, b.x, b.y) for row in curves for a, b in pairwise(row)]
     labels = Labels(
@@ -181,7 +195,7 @@ def _labels(points: Sequence[Named], curves: Sequence[Sequence[Named]], frame: F
     )
     found = Markup()
     for index in sorted(range(len(points)), key=lambda i: (_is_fewer(points[i]), -points[i].x)):
-        point, text = points[index], shorten(points[index].label, LETTERS)
+        point, text = points[index], names[points[index].label]
         place = labels.place(index, text, *([NEAR] if _is_fewer(points[index]) else []))
         if place is None:
             continue  # no room: its tooltip and the table name it
