@@ -65,6 +65,7 @@ test-site: site
 
 site: $(VENV_SITE)/.installed
 	NO_MKDOCS_2_WARNING=1 $(VENV_SITE)/bin/python -m mkdocs build --strict --quiet --config-file website/mkdocs.yml
+	@echo "build/site: its search needs a server, for example: python -m http.server --directory build/site"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

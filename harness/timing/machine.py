@@ -23,6 +23,7 @@ FACTS = {  # of an environment record, with the words of a reader
     "max_clock_mhz": "clock limit in MHz",
     "offload": "offload",
 }
+UNSAID = {"offload": "none"}  # what a record means that lacks the key
 
 
 def differing_facts(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -30,8 +31,8 @@ def differing_facts(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     keys = [str(record.get("machine_key")) for record in (then, now)]
     if keys[0] == keys[1]:
         return ""
-    differing = [name for name in FACTS if then.get(name) != now.get(name)]
-    shown = [f"{FACTS[name]}: {_value(then.get(name))} -> {_value(now.get(name))}" for name in differing]
+    before, after = ({name: record.get(name, UNSAID.get(name)) for name in FACTS} for record in (then, now))
+    shown = [f"{FACTS[name]}: {_value(before[name])} -> {_value(after[name])}" for name in FACTS if before[name] != after[name]]
     return ", ".join(shown) or f"machine key: {keys[0]} -> {keys[1]}"
 
 

@@ -30,6 +30,7 @@ def test_the_fact_that_differs_is_named() -> None:
     assert differing_facts(one, one | {"machine_key": "b", "threads": 1}) == "threads: 2 -> 1"
     both = differing_facts(one, one | {"machine_key": "b", "tf32": True, "device_name": "NVIDIA H200"})
     assert both == "device: unknown -> NVIDIA H200, TF32: off -> on"
+    assert differing_facts(one, one | {"machine_key": "b", "offload": "text"}) == "offload: none -> text"
     assert differing_facts(one, one | {"machine_key": "b"}) == "machine key: a -> b"
 
 
