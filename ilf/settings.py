@@ -246,6 +246,16 @@ class IlfSettings:
 FORMS: dict[str, dict[str, Any]] = {
     "ours": {},
     "adapter": {"inner_pass": False},
+    # no second pass, end to end for one step count: minutes for a small model
+    "short": {
+        "inner_pass": False,
+        "grids": (9,),
+        "steps": 9,
+        "trajectories": 2_048,
+        "optimiser_steps": 0,
+        "end_to_end_steps": 180,
+        "end_to_end_lr": 1e-3,
+    },
     # every second step runs the last third of the blocks only
     "partial": {"loop": "last-third", "partial": True, "feedback": "odd", "optimiser_steps": 0, "end_to_end_steps": 3_200},
     # one block from scratch, a scale per looped block, both branches, FAD at t/2, trailing timesteps

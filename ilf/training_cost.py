@@ -13,8 +13,8 @@ from math import prod
 from harness.cost.device_speed import Speed
 from harness.cost.flops import FLOPS_PER_MAC, Geometry
 from harness.training.learned_solver import CONVERGED_GRID
-from harness.training.trajectories import union_grid
 from ilf.settings import HIDDEN_STATE_BYTES, IlfSettings, chosen_steps
+from ilf.teacher import teacher_grid
 
 STATE_BYTES = 4  # latents are stored as float32
 CAPTION_BYTES = 4  # per value of a caption's embedding, at most
@@ -53,7 +53,7 @@ def predict_training(geometry: Geometry, settings: IlfSettings, branches: int, p
     needs no stored hidden states: each of its optimiser steps runs the whole model, and its teacher.
     """
     looped, after = settings.looped, geometry.depth - settings.blocks[1]
-    teacher_steps = len(union_grid(settings.grids, settings.power, shift=settings.shift))
+    teacher_steps = len(teacher_grid(settings))
     converged = settings.image_targets if settings.image_steps else 0
     teacher = (settings.trajectories * teacher_steps + converged * len(CONVERGED_GRID)) * branches * geometry.forward_macs
     on_policy = settings.target != "fad"
@@ -68,7 +68,8 @@ def predict_training(geometry: Geometry, settings: IlfSettings, branches: int, p
     hidden = stored * 3 * geometry.state_values * HIDDEN_STATE_BYTES
     latent = prod(geometry.latent) * STATE_BYTES
     caption = geometry.caption_tokens * geometry.caption_width * CAPTION_BYTES
-    recordings = settings.trajectories * ((teacher_steps + 1) * latent + caption) + converged * (2 * latent + caption)
+    kept = teacher_steps + 1 if settings.optimiser_steps else 2
+    recordings = settings.trajectories * (kept * latent + caption) + converged * (2 * latent + caption)
     checkpoint = OPTIMISER_COPIES * STATE_BYTES * parameters
     return TrainingCost(float(FLOPS_PER_MAC * teacher), float(FLOPS_PER_MAC * training), recordings + hidden + checkpoint)
 

@@ -26,11 +26,12 @@ from harness.storage.locks import held_alone
 from harness.storage.records import read_json, write_json
 from harness.training.fit import TrainRecord
 from harness.training.processes import own_device
-from harness.training.trajectories import record, recorded, union_grid
+from harness.training.trajectories import record, union_grid
 from ilf.end_to_end import train_all
 from ilf.module import FeedbackModule
 from ilf.search import Tried, choices, search
 from ilf.settings import IlfSettings
+from ilf.teacher import teacher_trajectories
 from ilf_bench.console import print_line
 
 TUNING = 64  # trajectories on which schedules are compared
@@ -84,14 +85,12 @@ def _input_notes(pipeline: Pipeline, listed: PromptList) -> list[str]:
 def _train(
     spec: ExperimentSpec, pipeline: Pipeline, prompts: Sequence[str], settings: IlfSettings, out: Path, console: Console
 ) -> None:
-    grid = union_grid(settings.grids, settings.power, shift=settings.shift)
-    key = repr((spec.pipeline, spec.prompts, settings.trajectories, grid, settings.seed, *pipeline.guidance.scales))
-    texts = [prompts[i % len(prompts)] for i in range(settings.trajectories)]
-    data = recorded(out / "work" / "trajectories.pt", key, pipeline, texts, settings.seed, grid, spec.batch)
+    store, key = out / "work" / "trajectories.pt", (spec.pipeline, spec.prompts)
+    data = teacher_trajectories(store, key, pipeline, prompts, settings, spec.batch)
     module, made = train_all(pipeline, data, prompts, settings, out / "work" / "training.pt")
     if PartialState().is_main_process:
         if settings.budget is not None:
-            found = searched(pipeline, module, texts[:TUNING], spec, grid, settings.budget)
+            found = searched(pipeline, module, prompts, spec, settings.budget)
             write_json(out / "schedules.json", [asdict(one) for one in found])
             print_line(described(found), console)
         module.save_pretrained(out)
@@ -115,10 +114,12 @@ def claim(path: Path, options: dict[str, Any]) -> None:
 
 
 def searched(
-    pipeline: Pipeline, module: FeedbackModule, texts: Sequence[str], spec: ExperimentSpec, grid: Sequence[int], budget: float
+    pipeline: Pipeline, module: FeedbackModule, prompts: Sequence[str], spec: ExperimentSpec, budget: float
 ) -> list[Tried]:
     """Schedules of the module by their error on runs of a seed that is neither trained nor judged on, best first."""
-    seed = module.settings.seed + 2
+    seed, settings = module.settings.seed + 2, module.settings
+    texts = [prompts[i % len(prompts)] for i in range(min(TUNING, settings.trajectories))]
+    grid = union_grid(settings.grids, settings.power, shift=settings.shift)
     return search(pipeline, module, record(pipeline, texts, seed, grid, spec.batch), texts, seed, budget)
 
 

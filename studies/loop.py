@@ -2,6 +2,7 @@
 
     python -m studies.loop class --minutes 20 --seeds 0,1,2             # trains what is missing; resumes
     python -m studies.loop class --minutes 20 --forms adapter,partial-4
+    python -m studies.loop deep --minutes 4                             # on tiny-dit-28, built by python -m zoo.recipes.deep
     python -m studies.loop page                                         # rebuilds docs/results/ilf-loop.md alone
 
 Every training sees 2,048 trajectories of its own seed and minimises the error of the final latents, through full trajectories of
@@ -46,8 +47,7 @@ from metrics.context import MetricContext
 from studies.study_tables import put_tables, table
 from zoo.recipes.ilf import DIT, FLOW, PIXART, IlfRecipe, teacher, training_prompts
 
-RECIPES = {"class": DIT, "text": PIXART, "flow": FLOW}
-HELD_OUT = {"class": "prompts-all.txt", "text": "prompts-held-out.txt", "flow": "prompts-held-out.txt"}
+ZOO = ROOT / "zoo"
 RESULTS = ROOT / "docs" / "results" / "ilf-loop.jsonl"
 DOC = RESULTS.with_suffix(".md")
 ERRORS = {"latent": 4, "rmse": 2, "distance": 3, "judge": 3}  # and decimals
@@ -55,7 +55,6 @@ EVALUATED, EVALUATION_SEED, BATCH = 256, 2000, 64
 TRAJECTORIES = 2048
 PROBE = 3  # optimiser steps that say what a form's step costs
 PLAIN = ((7, 1.0), (7, 1.5), (9, 1.5), (20, 1.0))  # steps and spacing: rivals
-LAST = 12  # blocks of the bundled models
 
 
 @dataclass(frozen=True)
@@ -67,30 +66,74 @@ class Form:
     steps: int
 
 
-def _form(what: str, steps: int, first: int = LAST, **changes: Any) -> Form:
-    content = {"loop": (first, LAST), "grids": (steps,), "steps": steps, "trajectories": TRAJECTORIES, "optimiser_steps": 0}
-    return Form(what, IlfSettings.of(content | {"end_to_end_steps": 1, "end_to_end_lr": 1e-3} | changes), steps)
+class Forms:
+    """Makes forms for a transformer of ``blocks`` blocks, whose loops end at the last one."""
+
+    def __init__(self, blocks: int) -> None:
+        self.blocks = blocks
+
+    def form(self, what: str, steps: int, length: int = 1, **changes: Any) -> Form:
+        """A form whose loop is the last ``length`` blocks."""
+        loop = (self.blocks - length + 1, self.blocks)
+        content = {"loop": loop, "grids": (steps,), "steps": steps, "trajectories": TRAJECTORIES, "optimiser_steps": 0}
+        return Form(what, IlfSettings.of(content | {"end_to_end_steps": 1, "end_to_end_lr": 1e-3} | changes), steps)
+
+    def partial(self, what: str, steps: int, length: int, branches: str = "both", **changes: Any) -> Form:
+        """A form whose second steps run the last ``length`` blocks only."""
+        return self.form(what, steps, length, **{"partial": True, "branches": branches, "feedback": "odd"} | changes)
+
+    def common(self) -> dict[str, Form]:
+        """Those that cost the same at every depth."""
+        return {
+            "solver": self.form("no module: the learned solver by itself", 7, feedback="none"),
+            "adapter": self.form("no second pass: feedback is added to what leaves the last block", 7, inner_pass=False),
+            "loop-1": self.form("second pass of the last block", 7),
+            "loop-4": self.form("second pass of the last four blocks", 6, 4),
+        }
 
 
-def _partial(what: str, steps: int, first: int, branches: str, **changes: Any) -> Form:
-    return _form(what, steps, first, **{"partial": True, "branches": branches, "feedback": "odd"} | changes)
+def shallow(forms: Forms) -> dict[str, Form]:
+    """At 12 blocks: 7 plain steps are 168 block evaluations, and so is every row within 13%, most of them above; rows of 9 steps
+    are for twice the speed of 20."""
+    second = "every second step runs the last"
+    return forms.common() | {
+        "partial-4": forms.partial(f"{second} four blocks only, both branches", 10, 4),
+        "partial-4-guided": forms.partial("the same on the conditional branch, guidance carried over", 12, 4, "conditional"),
+        "partial-1": forms.partial(f"{second} block only, both branches", 12, 1),
+        "partial-6": forms.partial(f"{second} six blocks only, both branches", 9, 6),
+        "partial-late": forms.partial(f"four whole steps, then {second} four blocks only", 8, 4, feedback="5.7"),
+        "adapter-9": forms.form("no second pass, at 9 steps", 9, inner_pass=False),
+        "solver-9": forms.form("no module, at 9 steps", 9, feedback="none"),
+    }
 
 
-# 7 plain steps are 168 block evaluations, and so, within 8%, is every row; those of 9 steps are for twice the speed of 20.
-FORMS = {
-    "solver": _form("no module: the learned solver by itself", 7, feedback="none"),
-    "adapter": _form("no second pass: feedback is added to what leaves the last block", 7, inner_pass=False),
-    "loop-1": _form("second pass of the last block", 7),
-    "loop-4": _form("second pass of the last four blocks", 6, 9),
-    "partial-4": _partial("every second step runs the last four blocks only, both branches", 10, 9, "both"),
-    "partial-4-guided": _partial("the same on the conditional branch, guidance carried over", 12, 9, "conditional"),
-    "partial-1": _partial("every second step runs the last block only, both branches", 12, 12, "both"),
-    "partial-6": _partial("every second step runs the last six blocks only, both branches", 9, 7, "both"),
-    "partial-late": _partial(
-        "four whole steps, then every second step runs the last four blocks only", 8, 9, "both", feedback="5.7"
-    ),
-    "adapter-9": _form("no second pass, at 9 steps", 9, inner_pass=False),
-    "solver-9": _form("no module, at 9 steps", 9, feedback="none"),
+def deep(forms: Forms) -> dict[str, Form]:
+    """At 28 blocks: 7 plain steps are 392 block evaluations, and so is every row within 6%."""
+    second = "every second step runs the last"
+    return forms.common() | {
+        "loop-12": forms.form("second pass of the last twelve blocks", 5, 12),
+        "loop-12-middle": forms.form("second pass of blocks 9 to 20, which is where the paper loops", 5, 12, loop=(9, 20)),
+        "partial-1": forms.partial(f"{second} block only, both branches", 13, 1),
+        "partial-4": forms.partial(f"{second} four blocks only, both branches", 12, 4),
+        "partial-12": forms.partial(f"{second} twelve blocks only, both branches", 10, 12),
+    }
+
+
+@dataclass(frozen=True)
+class Model:
+    """A frozen backbone in ``folder``, what its modules are trained on, and the file of captions that they are judged on."""
+
+    recipe: IlfRecipe
+    folder: Path
+    held_out: str
+    forms: dict[str, Form]
+
+
+MODELS = {
+    "class": Model(DIT, ZOO / DIT.model, "prompts-all.txt", shallow(Forms(12))),
+    "text": Model(PIXART, ZOO / PIXART.model, "prompts-held-out.txt", shallow(Forms(12))),
+    "flow": Model(FLOW, ZOO / FLOW.model, "prompts-held-out.txt", shallow(Forms(12))),
+    "deep": Model(DIT, Path("runs/tiny-dit-28"), "prompts-all.txt", deep(Forms(28))),
 }
 
 
@@ -129,7 +172,7 @@ def step_seconds(pipeline: Pipeline, settings: IlfSettings, data: Trajectories, 
 def held_out(model: str, pipeline: Pipeline) -> list[str]:
     """As many captions as are evaluated, none of which was trained on (classes: all of them, in turn)."""
     assert pipeline.folder is not None
-    lines = (pipeline.folder / HELD_OUT[model]).read_text(encoding="utf-8").splitlines()
+    lines = (pipeline.folder / MODELS[model].held_out).read_text(encoding="utf-8").splitlines()
     return [lines[i % len(lines)] for i in range(EVALUATED)]
 
 
@@ -149,7 +192,8 @@ class Judge:
     """What the errors of a model's trainings are measured with, and the converged samples of a seed, made once."""
 
     def __init__(self, model: str, work: Path) -> None:
-        spec = load_spec(RECIPES[model].preset).model_dump() | {"precision": "fp32", "batch": BATCH}
+        found = MODELS[model]
+        spec = load_spec(found.recipe.preset).model_dump() | {"precision": "fp32", "batch": BATCH, "pipeline": str(found.folder)}
         self.pipeline = load_pipeline(ExperimentSpec(**spec))
         self.prompts, self.work = held_out(model, self.pipeline), work
         self.context = MetricContext(ROOT / "zoo" / "scorers", self.pipeline.family.task)
@@ -208,15 +252,15 @@ def page() -> str:
     head = ("form", "description", "trainings", "block evaluations", *ERRORS, "latent error lower than the adapter's by")
     plain = dict.fromkeys(row["form"] for row in found if not row["minutes"])
     for model, minutes in sorted({(row["model"], row["minutes"]) for row in found if row["minutes"]}):
-        names = [name for name in (*FORMS, *plain) if _of(found, model, name, minutes)]
+        names = [name for name in (*MODELS[model].forms, *plain) if _of(found, model, name, minutes)]
         lines = [_line(found, model, name, minutes) for name in names]
-        parts += [f"## {RECIPES[model].model}, {minutes:g} min of one thread", table(*head, rows=lines)]
+        parts += [f"## {MODELS[model].folder.name}, {minutes:g} min of one thread", table(*head, rows=lines)]
     return "\n\n".join(parts) + "\n"
 
 
 def _of(found: Sequence[dict[str, Any]], model: str, form: str, minutes: float) -> dict[int, dict[str, Any]]:
     """The trainings of a form by their seed; rows of plain steps belong to every length of training."""
-    lengths = (0, minutes) if form not in FORMS else (minutes,)
+    lengths = (minutes,) if form in MODELS[model].forms else (0, minutes)
     return {row["seed"]: row for row in found if (row["model"], row["form"]) == (model, form) and row["minutes"] in lengths}
 
 
@@ -225,9 +269,10 @@ def _line(found: Sequence[dict[str, Any]], model: str, form: str, minutes: float
     means = {name: float(np.mean([row[name] for row in mine.values()])) for name in ("blocks", *ERRORS)}
     ratios = np.array([np.log(mine[seed]["latent"] / adapters[seed]["latent"]) for seed in mine if seed in adapters])
     gain = "" if form.startswith("adapter") or not len(ratios) else _gain(ratios)
-    what = FORMS[form].what if form in FORMS else "plain steps"
+    forms = MODELS[model].forms
+    what = forms[form].what if form in forms else "plain steps"
     errors = [f"{means[name]:.{digits}f}" for name, digits in ERRORS.items()]
-    return [form, what, str(len(mine)) if form in FORMS else "", f"{means['blocks']:.0f}", *errors, gain]
+    return [form, what, str(len(mine)) if form in forms else "", f"{means['blocks']:.0f}", *errors, gain]
 
 
 def _gain(ratios: FloatArray) -> str:
@@ -241,9 +286,9 @@ def _gain(ratios: FloatArray) -> str:
 
 def complete(model: str, minutes: float, seeds: Sequence[int], forms: Sequence[str], work: Path) -> None:
     """Train and judge what is missing."""
-    console, recipe = Console(), RECIPES[model]
+    console, chosen = Console(), MODELS[model]
     done = {(row["model"], row["form"], row["seed"], row["minutes"]) for row in rows()}
-    student, judge = teacher(recipe.preset, ROOT / "zoo" / recipe.model), Judge(model, work / model)
+    student, judge = teacher(chosen.recipe.preset, chosen.folder), Judge(model, work / model)
     for seed in seeds:
         for steps, power in PLAIN:
             name = f"{steps} steps" + (f" + spacing({power})" if power != 1 else "")
@@ -254,21 +299,27 @@ def complete(model: str, minutes: float, seeds: Sequence[int], forms: Sequence[s
                 continue
             console.print(f"{model}: {name}, seed {seed}")
             folder = work / model / f"{name}-{seed}-{minutes:g}"
-            module, made = train(student, recipe, FORMS[name], seed, minutes, folder)
-            found = judge.module(seed, module, FORMS[name])
+            module, made = train(student, chosen.recipe, chosen.forms[name], seed, minutes, folder)
+            found = judge.module(seed, module, chosen.forms[name])
             append({"model": model, "form": name, "seed": seed, "minutes": minutes, **made, **found})
 
 
 def main(
-    model: Annotated[str, typer.Argument(help="class, text or flow; page: only rebuild the page.")],
+    model: Annotated[str, typer.Argument(help="class, text, flow or deep; page: only rebuild the page.")],
     minutes: Annotated[float, typer.Option(help="Of one thread, for each training.")] = 20,
     seeds: Annotated[str, typer.Option(help="Of trainings, joined by commas.")] = "0,1,2",
-    forms: Annotated[str, typer.Option(help="Joined by commas.")] = ",".join(FORMS),
+    forms: Annotated[str, typer.Option(help="Joined by commas; all of the model's if empty.")] = "",
     work: Annotated[Path, typer.Option(help="Where modules and trajectories go.")] = Path("runs/ilf-loop"),
 ) -> None:
     """Train and judge what is missing, then write the page."""
     if model != "page":
-        complete(model, minutes, [int(seed) for seed in seeds.split(",")], forms.split(","), work)
+        complete(
+            model,
+            minutes,
+            [int(seed) for seed in seeds.split(",")],
+            forms.split(",") if forms else list(MODELS[model].forms),
+            work,
+        )
     put_tables(DOC, page())
 
 

@@ -27,7 +27,7 @@ from ilf.search import search
 from ilf.settings import IlfSettings
 from ilf.train import optimisation, train_module
 from ilf_bench.experiment import execute, prepare
-from studies.loop import RECIPES
+from studies.loop import MODELS
 from studies.study import SCORES, Study
 from studies.study_tables import table, times
 from zoo.recipes.ilf import IlfRecipe, teacher, training_prompts, trajectories
@@ -101,7 +101,7 @@ def main(
     work: Annotated[Path, typer.Option(help="Where module, trajectories and runs go.")] = Path("runs/ilf-paper"),
 ) -> None:
     """Train what is missing, run the methods and print the table."""
-    recipe, folder = replace(RECIPES[model], settings=PAPER), work / f"{model}-{minutes:g}"
+    recipe, folder = replace(MODELS[model].recipe, settings=PAPER), work / f"{model}-{minutes:g}"
     pipeline = teacher(recipe.preset, ROOT / "zoo" / recipe.model)
     module = train(recipe, pipeline, minutes, folder)
     best = best_schedule(module, pipeline, training_prompts(recipe, pipeline), folder)

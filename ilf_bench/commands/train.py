@@ -16,9 +16,12 @@ from ilf_bench.options import WRITTEN, ModelOptions, given, split
 class TrainOptions(ModelOptions):
     """The model, and fields of a preset's ``training``; None leaves what the preset says."""
 
-    form: Annotated[str | None, typer.Option(help="ours, adapter (no second pass), partial (steps) or paper.")] = None
+    form: Annotated[
+        str | None,
+        typer.Option(help="ours, adapter (no second pass), short (adapter for one step count), partial (steps) or paper."),
+    ] = None
     trajectories: Annotated[int | None, typer.Option(help="Trajectories of the teacher, recorded once.")] = None
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps on single transitions.")] = None
     batch: Annotated[int | None, typer.Option(help="Transitions per optimizer step, over all processes together.")] = None
     rounds: Annotated[int | None, typer.Option(help="How often the module's own trajectories are collected.")] = None
     grids: Annotated[str | None, typer.Option(help="Step counts to train for, comma-separated.")] = None

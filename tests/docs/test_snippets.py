@@ -32,6 +32,7 @@ from tests.docs.snippets import PAGES, Fence, commands, fences
 BUNDLED = ("tiny-text", "tiny-class", "tiny-flow")
 RUN = ["--samples", "6", "--rounds", "2", "--warmup", "0", "--batches", "2", "--steps", "4"]
 TRAIN = ["--trajectories", "4", "--steps", "2", "--batch", "2", "--rounds", "1", "--grids", "4"]
+TRAIN += ["--set", "training.end_to_end_steps=2", "--set", "training.end_to_end_batch=2"]
 CODES = {"gate": {0, 1, 2, 3}, "score": {0, 4}, "doctor": {0, 1}}
 PROGRAMS = {"make", "python", "accelerate", ".ci/run", "pip"}
 

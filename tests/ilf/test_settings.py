@@ -49,7 +49,7 @@ def test_what_is_left_open_follows_from_the_backbone() -> None:
         ({"batch": 0, "lr": -1}, r"training\.lr.*training\.batch"),
         ({"grids": []}, r"training\.grids"),
         ({"stepps": 3}, r"training\.stepps"),
-        ({"form": "best"}, "ours, adapter, partial, paper"),
+        ({"form": "best"}, "ours, adapter, short, partial, paper"),
         ({"loop": "first"}, r"training\.loop"),
         ({"feedback": "often"}, "above-T"),
         ({"guidance_distilled": "often"}, "above-T"),

@@ -25,6 +25,10 @@ ABOUT = {
         "The autoencoder is tiny-pixart's.",
         "As tiny-pixart's.",
     ),
+    "tiny-dit-28": (
+        "The deep sibling of tiny-dit: 28 blocks of width 64. All else is tiny-dit's.",
+        "As tiny-dit's.",
+    ),
     "tiny-dit-small": (
         "The smaller sibling of tiny-dit, for T-Stitch: the transformer alone, 6 blocks of width 64. Latents, classes and noise "
         "schedule are tiny-dit's.",
@@ -44,11 +48,11 @@ ABOUT = {
 }
 
 
-def write_card(folder: Path) -> None:
-    """(Re)write README.md of a zoo folder from its training and quality records."""
+def write_card(folder: Path, recipe: str = "zoo.recipes.build {}") -> None:
+    """(Re)write README.md of a zoo folder from its training and quality records; ``recipe`` is the module that builds it."""
     what, data = ABOUT[folder.name]
     lines = [f"# {folder.name}", "", what, "", f"**Data and licence.** {data} The weights are under the project's licence.", ""]
-    lines += ["**Recipe.** " + f"`python -m zoo.recipes.build {folder.name}` (seeded, resumable).", ""]
+    lines += [f"**Recipe.** `python -m {recipe.format(folder.name)}` (seeded, resumable).", ""]
     lines += ["| training | steps | seconds | machine | threads | final loss |", "|---|---|---|---|---|---|"]
     for path in sorted([*folder.glob("training*.json"), *folder.glob("*/training.json")]):
         record = json.loads(path.read_text(encoding="utf-8"))

@@ -10,9 +10,10 @@ from harness.config.spec import ExperimentSpec, load_spec
 from harness.models.loading import load_pipeline
 from harness.sampling.pipeline import Pipeline
 from harness.storage.files import write_bytes
-from harness.training.trajectories import Trajectories, recorded, union_grid
+from harness.training.trajectories import Trajectories
 from ilf.end_to_end import train_all
 from ilf.settings import IlfSettings
+from ilf.teacher import teacher_trajectories
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,7 @@ def training_prompts(recipe: IlfRecipe, pipeline: Pipeline) -> list[str]:
 
 def trajectories(recipe: IlfRecipe, pipeline: Pipeline, store: Path) -> Trajectories:
     """The teacher's runs, recorded once and kept in ``store``."""
-    settings, prompts = recipe.settings, training_prompts(recipe, pipeline)
-    grid = union_grid(settings.grids, settings.power, shift=settings.shift)
-    chosen = [prompts[i % len(prompts)] for i in range(settings.trajectories)]
-    key = repr((recipe.prompts, settings.trajectories, grid, settings.seed, *pipeline.guidance.scales))
-    return recorded(store, key, pipeline, chosen, settings.seed, grid)
+    return teacher_trajectories(store, recipe.prompts, pipeline, training_prompts(recipe, pipeline), recipe.settings)
 
 
 def build_ilf(name: str, work: Path, out: Path) -> None:

@@ -16,6 +16,7 @@ import yaml
 
 from harness.storage.locks import held_alone
 from harness.storage.records import read_json, read_run
+from harness.training.states import read_state
 from ilf_bench.cli import main
 from tests.ilf_bench.test_cli import preset as preset
 
@@ -83,6 +84,18 @@ def test_a_training_goes_on_with_its_own_prompts_and_model_alone(
         assert what in capsys.readouterr().err
         file.write_text(before)
     assert main(command) == 0
+
+
+def test_the_short_form_learns_from_converged_samples(preset: Callable[..., str], tmp_path: Path) -> None:
+    """End to end alone, for one step count, on the ends of trajectories; a schedule is searched as with any other form."""
+    path, out = preset("class"), tmp_path / "module"
+    few = ["--trajectories", "6", "--grids", "3", "--set", "training.end_to_end_steps=2", "--set", "training.end_to_end_batch=2"]
+    assert main(["train", path, "--form", "short", *few, "--budget", "40", "--out", str(out)]) == 0
+    settings, record = settings_in(out), read_json(out / "training.json")
+    assert (settings["inner_pass"], settings["steps"], settings["grids"]) == (False, 3, [3])
+    assert record["settings"]["steps"] == 2 and read_json(out / "schedules.json")
+    states = read_state(out / "work" / "trajectories.pt")["states"]
+    assert states.shape[:2] == (6, 2), "noise and converged latents"
 
 
 @pytest.mark.parametrize("form", ["adapter", "paper"])
