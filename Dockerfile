@@ -22,14 +22,13 @@ FROM base AS core
 ARG DEVICE=cpu
 COPY constraints/light-cpu.txt constraints/
 # torch by itself: it is by far the largest layer and seldom changes. The package index has CUDA builds only, PyTorch's has both.
-SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # hadolint ignore=DL3013
 RUN case "${DEVICE}" in \
-        cpu) index=(--index-url https://download.pytorch.org/whl/cpu) ;; \
-        cuda) index=() ;; \
+        cpu) set -- --index-url https://download.pytorch.org/whl/cpu ;; \
+        cuda) set -- ;; \
         *) echo "DEVICE is cpu or cuda, not ${DEVICE}" >&2; exit 2 ;; \
     esac \
-    && pip install "${index[@]}" "$(grep '^torch==' constraints/light-cpu.txt)"
+    && pip install "$@" "$(grep '^torch==' constraints/light-cpu.txt)"
 COPY . .
 RUN pip install --constraint constraints/light-cpu.txt ".[parquet,gpu,tensorboard,wandb]"
 WORKDIR /runs
