@@ -1,6 +1,6 @@
 """Does the device ever wait for the product?
 
-    python -m benchmarks.device_never_waits [--seconds 30] [--only store score] [--sides 256]
+    python -m benchmarks.device_never_waits [--seconds 30] [--only store score] [--sides 256] [--presets tiny-text]
 
 ``store``: the sampling stage with a device that sleeps, as long per image as a fast GPU computes, held against the device's own
 time and against encoding alone. In its second mode the device spends a fifth of its time in Python bytecode, as a host does that
@@ -59,6 +59,7 @@ T_95 = 2.447  # Student's t for 7 rounds, two-sided
 SCORED_SIDE, NETWORK_S = 512, 0.001  # pixels, and seconds of the network per image
 WORKERS, ENCODING_S = 8, 0.02  # and seconds that an image's compression sleeps
 PARTS = ("store", "loop", "score", "workers")
+PRESETS = ("tiny-class", "tiny-text")  # of the bare loop
 
 
 @dataclass(frozen=True)
@@ -261,14 +262,16 @@ def spreading(
     return Bar("workers", name, taken / device, WORKERS_LIMIT, {"stage": taken, "device": device})
 
 
-def bars(parts: Sequence[str], device_s: float, images: int, sides: Sequence[int]) -> Iterator[Bar]:
-    """Each bar when it has been measured; of ``store`` those of some ``sides``."""
+def bars(
+    parts: Sequence[str], device_s: float, images: int, sides: Sequence[int], presets: Sequence[str] = PRESETS
+) -> Iterator[Bar]:
+    """Each bar when it has been measured; of ``store`` those of some ``sides``, of ``loop`` those of some ``presets``."""
     if "store" in parts:
         chosen = [(side, seconds) for side, seconds in DEVICES if side in sides]
         for share, (side, seconds), faster in itertools.product((0.0, PYTHON_SHARE), chosen, FASTER):
             yield storing(side, seconds / faster, share, device_s)
     if "loop" in parts:
-        yield from (looping(preset, images) for preset in ("tiny-class", "tiny-text"))
+        yield from (looping(preset, images) for preset in presets)
     if "score" in parts:
         yield scoring(8 * SCORE_BATCH)
     if "workers" in parts:
@@ -294,12 +297,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=list(PARTS), choices=PARTS)
     sides = [side for side, _ in DEVICES]
     parser.add_argument("--sides", nargs="+", type=int, default=sides, choices=sides, help="pixels of the images of `store`")
+    parser.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS, help="pipelines of `loop`")
     parser.add_argument("--out", type=Path, help="a file for each bar as a line of JSON, written anew")
     arguments = parser.parse_args()
     console = Console(width=150)
     conditions = {"machine": machine(), "command": " ".join(["python -m benchmarks.device_never_waits", *sys.argv[1:]])}
     table = Table("part", "bar", "measured", "allowed", "", "made from", "load")
-    for number, bar in enumerate(bars(arguments.only, arguments.seconds, arguments.images, arguments.sides)):
+    measured = bars(arguments.only, arguments.seconds, arguments.images, arguments.sides, arguments.presets)
+    for number, bar in enumerate(measured):
         row = show(bar, number, arguments.out, conditions)
         table.add_row(*row)
         print(*row, sep=" | ", flush=True)
