@@ -19,6 +19,8 @@ LEAST_ROUNDS = 3  # for an interval that says anything
 STAGES = ("text", "denoise", "decode", "copy")
 TIMING = "timing"  # what a failure to time is filed under; at a further batch size, _batch_ and the size follow
 
+LAUNCHES = "at batch 1 a GPU often waits for Python to launch its kernels: such times measure the launches as much as the method"
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -207,11 +209,14 @@ def samples_of(run: Run, label: str) -> list[Sample]:
 
 
 def run_notes(run: Run) -> list[str]:
-    """What a reader must know beside the numbers: random weights, a replaced scheduler, prompts that were cut."""
+    """What a reader must know beside the numbers: random weights, a replaced scheduler, prompts that were cut, launches."""
     recorded = run.environment.get("notes")
     notes = [str(note) for note in recorded] if isinstance(recorded, list | tuple) else []
     busy = run.environment.get("busy")
     if isinstance(busy, list | tuple) and busy and run.timings:
         notes.append(f"the machine was busy when this run was measured, so times are disturbed: {'; '.join(map(str, busy))}")
+    on_gpu = str(run.environment.get("device", "")).startswith("cuda")
+    if on_gpu and any(sample.batch == 1 for sample in (*run.timings, *run.other_batches)):
+        notes.append(LAUNCHES)
     scores = [f"{score.title}: {score.note}" for score in run.scores.values() if isinstance(score, Score) and score.note]
     return list(dict.fromkeys([*notes, *scores]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -12,6 +14,7 @@ from rich.console import Console
 
 from benchmarks import gpu_first_day as plan
 from benchmarks.gpu_first_day import FAILED, LATE, PARTLY, PASSED, STAGES, UNREACHED, Setting, Stage
+from harness.paths import ROOT
 
 QUIET = Console(quiet=True)
 
@@ -62,10 +65,26 @@ def test_the_plan_fits_ten_minutes_and_toy_results_are_no_results(tmp_path: Path
     assert plan.finished(real, tmp_path / "results.jsonl") == {}
 
 
-@pytest.mark.slow
+def test_the_estimate_of_the_whole_table_is_printed_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(plan, "run_all", lambda setting, seconds, console: [])
+    monkeypatch.setattr("sys.argv", ["gpu_first_day", "--out", str(tmp_path / "day")])
+    assert plan.main() == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith(plan.WHOLE_TABLE) and "25 to 30 minutes, not hours" in plan.WHOLE_TABLE
+
+
+@pytest.mark.documents
 def test_every_stage_runs_at_toy_size(tmp_path: Path) -> None:
-    found = plan.run_all(Setting("cpu", True, tmp_path / "day"), 900, QUIET)
+    """The command of docs/gpu.md, on a CPU."""
+    words = ["--minutes", "10", "--device", "cpu", "--out", str(tmp_path / "day")]
+    command = [sys.executable, "-m", "benchmarks.gpu_first_day", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = [plan.Result(**json.loads(line)) for line in (tmp_path / "day" / "results.jsonl").read_text().splitlines()]
     states = {result.name: result.state for result in found}
+    assert list(states) == [stage.name for stage in STAGES]
     assert states == dict.fromkeys(states, PASSED) | {"7-systems": PARTLY}, "on a CPU there are neither graphs nor FP8"
     timed = {result.name for result in found if any("ms_per_image" in row for row in result.rows)}
     assert timed == {s.name for s in STAGES} - {"0-stack", "2-tests", "5-training"}

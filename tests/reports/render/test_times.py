@@ -11,7 +11,7 @@ import pytest
 
 from harness.results import Failure
 from harness.storage.records import Run
-from reports.analysis.select import metric_order
+from reports.analysis.select import LAUNCHES, metric_order, run_notes
 from reports.render.html import html_report
 from reports.render.markdown import csv_report, markdown_report
 from reports.render.plots import speed_plots, stage_plot
@@ -89,6 +89,15 @@ def test_without_a_clock_nothing_is_claimed(make_run: Make) -> None:
     assert dict(facts(run))["Throttling"] == "not known: the clock was not recorded"
     assert comparison_table(run).rows[0].cells["throttled"].failure == "no clock was watched"
     assert "Throttled" not in page_of(run)
+
+
+def test_a_gpus_times_at_batch_one_are_said_to_measure_launches(make_run: Make) -> None:
+    run = at_batch_one(make_run())
+    there = replace(run, environment=run.environment | {"device": "cuda:1"})
+    for shown in (page_of(there), markdown_report(there)):
+        assert LAUNCHES in shown
+    assert LAUNCHES not in run_notes(replace(run, environment=run.environment | {"device": "cpu"}))
+    assert LAUNCHES not in run_notes(replace(there, other_batches=()))
 
 
 def staged(run: Run, **changes: object) -> Run:
