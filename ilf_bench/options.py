@@ -122,6 +122,19 @@ def flat(work: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
+def chosen_preset(overrides: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Where no preset is named: the bundled text-to-image model, or what suits the family of the pipeline that is named, below
+    the options. Returns the preset and the fields that replace its own."""
+    if overrides.get("pipeline") is None:
+        return "tiny-text", overrides
+    from ilf_bench.recognise import without_preset
+
+    steps = str(overrides.get("steps", ""))  # one that is no number is refused with the specification
+    preset, found = without_preset(overrides["pipeline"], int(steps) if steps.isdecimal() else None)
+    timing = found["timing"] | (overrides.get("timing") or {})
+    return preset, found | overrides | {"timing": timing}
+
+
 def split(text: str | None) -> tuple[str, ...] | None:
     """Comma-separated words, or None."""
     return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,26 +37,46 @@ from ilf_bench.console import print_line
 TUNING = 64  # trajectories on which schedules are compared
 
 
-def train(preset: str, overrides: dict[str, Any], out: Path, console: Console) -> Path:
-    """Record the teacher's trajectories once, train, save module and record; the same command resumes an interrupted training.
+@dataclass(frozen=True)
+class Teacher:
+    """A pipeline that something is trained on, what was asked for, and the prompts."""
 
-    ``overrides`` replaces fields of the preset, those of its ``training`` one by one. Returns the module's folder; trajectories
-    and checkpoints lie in its ``work``. What can be refused is refused before the first trajectory.
-    """
+    spec: ExperimentSpec
+    pipeline: Pipeline
+    listed: PromptList
+
+
+def teacher(preset: str, overrides: Mapping[str, Any], console: Console, check: Callable[[ExperimentSpec], None]) -> Teacher:
+    """The pipeline of a preset on this process's device; ``check`` refuses a specification before anything is loaded."""
     quiet_libraries()
-    spec = load_spec(preset, overrides)
+    spec = load_spec(preset, dict(overrides))
     spec = spec.model_copy(update={"device": own_device(spec.device)})
-    chosen = IlfSettings.of(spec.training, spec.task)
+    check(spec)
+    listed = load_prompts(spec.prompts)
+    pipeline = load_pipeline(spec)
+    for note in _input_notes(pipeline, listed) if PartialState().is_main_process else ():
+        print_line(note, console)
+    return Teacher(spec, pipeline, listed)
+
+
+def _check_seed(spec: ExperimentSpec, chosen: IlfSettings) -> None:
     if chosen.seed <= spec.seed <= chosen.seed + 2:  # trajectories, converged ones, and the search of a schedule
         raise UsageError(
             expected=f"a training seed that is not evaluated on: {spec.seed} is the preset's, and training uses three",
             got=f"seed {chosen.seed}",
             remedy="choose another --seed",
         )
-    listed = load_prompts(spec.prompts)
-    pipeline = load_pipeline(spec)
-    for note in _input_notes(pipeline, listed) if PartialState().is_main_process else ():
-        print_line(note, console)
+
+
+def train(preset: str, overrides: dict[str, Any], out: Path, console: Console) -> Path:
+    """Record the teacher's trajectories once, train, save module and record; the same command resumes an interrupted training.
+
+    ``overrides`` replaces fields of the preset, those of its ``training`` one by one. Returns the module's folder; trajectories
+    and checkpoints lie in its ``work``. What can be refused is refused before the first trajectory.
+    """
+    known = teacher(preset, overrides, console, lambda spec: _check_seed(spec, IlfSettings.of(spec.training, spec.task)))
+    spec, pipeline, listed = known.spec, known.pipeline, known.listed
+    chosen = IlfSettings.of(spec.training, spec.task)
     backbone = pipeline.plan().backbone
     geometry = backbone.geometry
     settings = chosen.resolved(len(pipeline.blocks), geometry.state_values, backbone.shift)

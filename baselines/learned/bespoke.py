@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baselines.learned.folder import learned_folder
+from baselines.learned.folder import check_transformer, learned_folder
 from harness.cost.plan import Backbone, Plan
 from harness.errors import UsageError
 from harness.models.reading import reading
@@ -40,12 +40,13 @@ class Bespoke:
 
     def plan(self, plan: Plan) -> Plan:
         """The cost of one step, ``steps`` times."""
+        check_transformer(self.folder(plan.backbone.folder), plan.backbone)
         table = self.table(plan.backbone.folder, plan.guidance.scale)
         return plan.scheduled((plan.step_cost,) * self.steps, NAME, table.timesteps)
 
     def reads(self, plan: Plan) -> list[Path]:
         """The learned solvers."""
-        return [learned_folder(self.solvers, plan.backbone.folder, NAME, "solvers", FILE, "learned solvers") / FILE]
+        return [self.folder(plan.backbone.folder) / FILE]
 
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """The seconds of training; its few coefficients are no parameters of a network."""
@@ -71,6 +72,9 @@ class Bespoke:
         )
 
     def _read(self, pipeline_folder: Path | None) -> dict[str, Any]:
-        folder = learned_folder(self.solvers, pipeline_folder, NAME, "solvers", FILE, "learned solvers")
-        content: dict[str, Any] = read_json(folder / FILE)
+        content: dict[str, Any] = read_json(self.folder(pipeline_folder) / FILE)
         return content
+
+    def folder(self, pipeline_folder: Path | None) -> Path:
+        """Where the solvers lie: the named folder, or one of the method's name in the pipeline's."""
+        return learned_folder(self.solvers, pipeline_folder, NAME, "solvers", FILE, "learned solvers")

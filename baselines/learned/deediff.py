@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from baselines.learned.folder import learned_folder
+from baselines.learned.folder import check_transformer, learned_folder
 from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, UsageError
 from harness.models.families.base import Conditioning, State
@@ -55,7 +55,7 @@ class DeeDiff:
 
     def plan(self, plan: Plan) -> Plan:
         """At most the full cost."""
-        find_heads(self.heads, plan.backbone.folder)
+        check_transformer(find_heads(self.heads, plan.backbone.folder), plan.backbone)
         return plan.at_most()
 
     def reads(self, plan: Plan) -> list[Path]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baselines.learned.folder import learned_folder
+from baselines.learned.folder import check_transformer, learned_folder
 from baselines.support.parts import ReuseTable
 from harness.cost.plan import Backbone, Plan
 from harness.errors import ArtifactError, NotMeasured, UsageError
@@ -63,12 +63,12 @@ class Ecad:
 
     def plan(self, plan: Plan) -> Plan:
         """The cost without the re-used parts."""
+        check_transformer(self.folder(plan.backbone.folder), plan.backbone)
         return self.table(plan.backbone.folder).plan(plan, NAME)
 
     def reads(self, plan: Plan) -> list[Path]:
         """The searched schedules."""
-        folder = learned_folder(self.schedules, plan.backbone.folder, NAME, "schedules", "schedules.json", "searched schedules")
-        return [folder / "schedules.json"]
+        return [self.folder(plan.backbone.folder) / "schedules.json"]
 
     def upfront_cost(self, backbone: Backbone) -> UpfrontCost:
         """The seconds of the search; no parameters."""
@@ -83,9 +83,12 @@ class Ecad:
             yield
 
     def _read(self, pipeline_folder: Path | None) -> dict[str, Any]:
-        folder = learned_folder(self.schedules, pipeline_folder, NAME, "schedules", "schedules.json", "searched schedules")
-        content: dict[str, Any] = read_json(folder / "schedules.json")
+        content: dict[str, Any] = read_json(self.folder(pipeline_folder) / "schedules.json")
         return content
+
+    def folder(self, pipeline_folder: Path | None) -> Path:
+        """Where the schedules lie: the named folder, or one of the method's name in the pipeline's."""
+        return learned_folder(self.schedules, pipeline_folder, NAME, "schedules", "schedules.json", "searched schedules")
 
     def table(self, pipeline_folder: Path | None) -> ReuseTable:
         """The schedule of least error within the budget. Raises :class:`NotMeasured` where all are more expensive."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import nn
 
-from baselines.learned.folder import learned_folder
+from baselines.learned.folder import check_transformer, learned_folder
 from baselines.support.caching import parts_replaced
 from baselines.support.parts import ReuseTable
 from harness.cost.macs import KINDS, Part
@@ -108,6 +108,7 @@ class _Routed:
 
     def plan(self, plan: Plan) -> Plan:
         """The cost without the re-used parts."""
+        check_transformer(self.folder(plan.backbone.folder), plan.backbone)
         return self.table(plan.backbone.folder).plan(plan, self.name)
 
     def reads(self, plan: Plan) -> list[Path]:

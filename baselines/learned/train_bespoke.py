@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class BespokeSettings:
     """One solver for each of ``grids``: by ``training`` from the latents of ``runs`` converged runs of 40 steps, and then by
     ``images`` from the images of as many finer ones, where latents can be decoded plainly. Noise of ``seed`` (below 1000) and the
-    next. Guidance terms are learned where guidance is linear in both branches."""
+    next; ``at_once`` runs are sampled at once. Guidance terms are learned where guidance is linear in both branches."""
 
     training: TrainSettings
     images: TrainSettings
@@ -44,6 +44,7 @@ class BespokeSettings:
     batch: int = 32
     power: float = 1.5
     seed: int = 1
+    at_once: int = 64
 
 
 def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequence[str], folder: Path, checkpoint: Path) -> None:
@@ -52,10 +53,10 @@ def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequen
     key = repr((texts, settings.seed, settings.power, pipeline.guidance.scale))
     process, shift = Process.of(pipeline.pipe.scheduler), pipeline.backbone.shift
     grid = whole_grid(40, settings.power, shift)
-    data = recorded(checkpoint.with_suffix(".runs.pt"), key, pipeline, texts, settings.seed, grid)
+    data = recorded(checkpoint.with_suffix(".runs.pt"), key, pipeline, texts, settings.seed, grid, settings.at_once)
     stages: list[tuple[str, TrainSettings, Trajectories, Error]] = [("pt", settings.training, data, latent_error)]
     if decodes_plainly(pipeline):
-        fine = converged_trajectories(pipeline, texts, settings.seed + 1, checkpoint.with_suffix(".fine.pt"))
+        fine = converged_trajectories(pipeline, texts, settings.seed + 1, checkpoint.with_suffix(".fine.pt"), settings.at_once)
         stages.append(("images.pt", settings.images, fine, image_error(pipeline)))
     seconds, tables = sum(runs.seconds for _, _, runs, _ in stages), {}
     pipeline.transformer.requires_grad_(False)

@@ -16,7 +16,7 @@ from baselines.learned.exit_heads import ExitHeads
 from harness.models.families.base import Conditioning, State
 from harness.sampling.sites import Run, Site
 from harness.training.fit import TrainRecord, TrainSettings, fit
-from harness.training.trajectories import Trajectories, record
+from harness.training.trajectories import Trajectories, own_trajectories
 
 if TYPE_CHECKING:
     from harness.sampling.pipeline import Pipeline
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExitSettings:
-    """``batch``: single branches per training step; ``trajectories``: prompts in all."""
+    """``batch``: single branches per training step; ``trajectories``: prompts in all, of which ``at_once`` are sampled at once.
+    ``seed`` (below 1000): of their noise."""
 
     training: TrainSettings
     batch: int = 32
     trajectories: int = 96
     seed: int = 0
+    at_once: int = 64
 
 
 class _Blocks:
@@ -100,7 +102,8 @@ def train_heads(
     geometry = pipeline.geometry
     heads: Any = ExitHeads(geometry.depth, geometry.width).to(pipeline.device)
     chosen = [prompts[i % len(prompts)] for i in range(settings.trajectories)]
-    data = record(pipeline, chosen, settings.seed).to(pipeline.device)
+    store = checkpoint.with_suffix(".runs.pt")
+    data = own_trajectories(store, pipeline, chosen, settings.seed, settings.at_once).to(pipeline.device)
     loss = ExitLoss(pipeline, heads, data, settings.batch)
     with loss.blocks.attached():
         made = fit(heads, loss, settings.training, checkpoint, "deediff")

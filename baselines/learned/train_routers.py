@@ -12,8 +12,9 @@ import torch
 from baselines.learned.denoiser import Denoiser, one_branch
 from baselines.learned.routers import HarmoniCa, LearningToCache, MixedParts, Router
 from baselines.support.parts import part_names
+from harness.timing.stages import StageTimer
 from harness.training.fit import TrainRecord, TrainSettings, fit
-from harness.training.trajectories import Trajectories, record
+from harness.training.trajectories import Trajectories, own_trajectories
 
 if TYPE_CHECKING:
     from harness.sampling.pipeline import Pipeline
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 class RouterSettings:
     """``price``: what a full block evaluation may cost in error, relative to the error of re-using everything.
 
-    ``batch``: prompts (HarmoniCa) or single branches (Learning-to-Cache) per training step. ``trajectories``: prompts in all.
+    ``batch``: prompts (HarmoniCa) or single branches (Learning-to-Cache) per training step. ``trajectories``: prompts in all,
+    of which ``at_once`` are sampled at once. ``seed`` (below 1000): of their noise.
     """
 
     training: TrainSettings
@@ -31,12 +33,14 @@ class RouterSettings:
     batch: int
     trajectories: int = 96
     seed: int = 0
+    at_once: int = 64
 
 
 class _Trainer:
     """What both losses need: the frozen model, its trajectories, the mixed parts, and the price of what runs."""
 
     interval = 1  # every how many steps one is routed
+    measured_s = 0.0  # what it took to measure something before the first training step
 
     def __init__(self, pipeline: Pipeline, data: Trajectories, settings: RouterSettings) -> None:
         self.pipeline, self.data, self.settings = pipeline, data, settings
@@ -96,8 +100,11 @@ class _HarmoniCaLoss(_Trainer):
 
     def __init__(self, pipeline: Pipeline, data: Trajectories, settings: RouterSettings) -> None:
         super().__init__(pipeline, data, settings)
+        timer = StageTimer(pipeline.device)
+        start = timer.now()
         with self.mixed.attached():
             self.proxy, self.worst = self._measure_proxy(torch.arange(min(8, len(data.states))))
+        self.measured_s = timer.now() - start
 
     def __call__(self, generator: torch.Generator) -> torch.Tensor:
         index = torch.randint(len(self.data.states), (self.settings.batch,), generator=generator)
@@ -149,11 +156,12 @@ def train_router(
 ) -> tuple[Router, TrainRecord]:
     """Train the router of ``learning-to-cache`` or ``harmonica`` on a pipeline, which is left as it was."""
     chosen = [prompts[i % len(prompts)] for i in range(settings.trajectories)]
-    data = record(pipeline, chosen, settings.seed).to(pipeline.device)
+    store = checkpoint.with_suffix(".runs.pt")
+    data = own_trajectories(store, pipeline, chosen, settings.seed, settings.at_once).to(pipeline.device)
     loss = LOSSES[name](pipeline, data, settings)
     with loss.mixed.attached():
         made = fit(loss.router, loss, settings.training, checkpoint, name)
-    return loss.router, replace(made, seconds=made.seconds + data.seconds)
+    return loss.router, replace(made, seconds=made.seconds + data.seconds + loss.measured_s)
 
 
 def build_router_files(

@@ -158,10 +158,10 @@ def image_error(pipeline: Pipeline) -> Error:
     return lambda ends, targets: rms_distance(images(ends), images(targets)).mean()
 
 
-def converged_trajectories(pipeline: Pipeline, prompts: Sequence[str], seed: int, store: Path) -> Trajectories:
+def converged_trajectories(pipeline: Pipeline, prompts: Sequence[str], seed: int, store: Path, batch: int = 64) -> Trajectories:
     """Noise and final latents of converged trajectories of ``seed``: what decoded images are compared with. Recorded once."""
     key = repr((prompts, seed, CONVERGED_GRID, *pipeline.guidance.scales))
-    return recorded(store, key, pipeline, prompts, seed, CONVERGED_GRID, keep=Trajectories.ends)
+    return recorded(store, key, pipeline, prompts, seed, CONVERGED_GRID, batch, keep=Trajectories.ends)
 
 
 def denoiser(pipeline: Pipeline, data: Trajectories, rows: torch.Tensor, clock: StepClock) -> Predict:

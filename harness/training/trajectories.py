@@ -184,7 +184,7 @@ def recorded(
     pipeline: Pipeline,
     prompts: Sequence[str],
     seed: int,
-    timesteps: Sequence[int],
+    timesteps: Sequence[int] | None,
     batch: int = 64,
     keep: Callable[[Trajectories], Trajectories] = lambda data: data,
 ) -> Trajectories:
@@ -197,6 +197,12 @@ def recorded(
         return vars(keep(record(pipeline, prompts, seed, timesteps, batch, numbers=numbers)))
 
     return Trajectories(**kept_together(store, key, pieces, make, lambda parts: vars(_joined(parts))))
+
+
+def own_trajectories(store: Path, pipeline: Pipeline, prompts: Sequence[str], seed: int, batch: int = 64) -> Trajectories:
+    """On the pipeline's own timesteps and with its own solver, made once and kept in ``store``."""
+    key = repr((list(prompts), seed, batch, pipeline.steps, pipeline.solver, *pipeline.guidance.scales))
+    return recorded(store, key, pipeline, prompts, seed, None, batch)
 
 
 def _joined(parts: Sequence[dict[str, Any]]) -> Trajectories:

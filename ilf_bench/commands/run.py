@@ -23,6 +23,7 @@ from ilf_bench.options import (
     Reference,
     Scorers,
     Track,
+    chosen_preset,
     given,
     split,
     timing_overrides,
@@ -137,7 +138,7 @@ def run(
 
     overrides = options.overrides()
     if preset is None:
-        preset, overrides = _without_preset(overrides)
+        preset, overrides = chosen_preset(overrides)
     spec = load_spec(preset, overrides)  # what is wrong in it is said at once, before torch is loaded
     print_line(f"{spec.name}: {len(spec.methods)} methods, {spec.samples} images each; loading torch and diffusers")
 
@@ -167,17 +168,6 @@ def _generated(prepared: Prepared, out: Path, part: Part, make_engine: EngineMak
     failures = experiment.generate_part(prepared, out, part, console, make_engine, command=command)
     outcome.print_part(part, failures, console)
     return EXIT_PARTIAL if failures else 0
-
-
-def _without_preset(overrides: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The bundled text-to-image model, or the settings of the family of the pipeline that is named, below the options."""
-    if overrides.get("pipeline") is None:
-        return "tiny-text", overrides
-    from ilf_bench.recognise import without_preset
-
-    preset, found = without_preset(overrides["pipeline"], overrides.get("steps"))
-    timing = found["timing"] | (overrides.get("timing") or {})
-    return preset, found | overrides | {"timing": timing}
 
 
 def _opened(tracker: str | None, out: Path) -> Tracker | None:

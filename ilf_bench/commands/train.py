@@ -1,4 +1,4 @@
-"""``ilf-bench train``: a feedback module for the pipeline of a preset."""
+"""``ilf-bench train``: a feedback module, or a learned rival, for the pipeline of a preset."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.errors import UsageError
 from ilf_bench.console import console, print_line
-from ilf_bench.options import WRITTEN, ModelOptions, given, split
+from ilf_bench.options import WRITTEN, ModelOptions, chosen_preset, given, split
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class TrainOptions(ModelOptions):
         bool, typer.Option("--gradient-checkpointing", help="Recompute activations in the backward pass: less memory, more time.")
     ] = False
 
-    def values(self) -> dict[str, Any]:
-        """The fields of a preset that these options replace, those of its ``training`` among them, but for ``--set``."""
+    def training(self) -> dict[str, Any]:
+        """The fields of a preset's ``training`` that these options replace."""
         training = {
             "form": self.form,
             "trajectories": self.trajectories,
@@ -50,20 +51,51 @@ class TrainOptions(ModelOptions):
             "gradient_checkpointing": self.gradient_checkpointing or None,
             "budget": self.budget,
         }
-        chosen = given(training)
+        return given(training)
+
+    def values(self) -> dict[str, Any]:
+        """The fields of a preset that these options replace, those of its ``training`` among them, but for ``--set``."""
+        chosen = self.training()
         return super().values() | ({"training": chosen} if chosen else {})
 
 
 def train(
     options: TrainOptions,
-    preset: Annotated[str, typer.Argument(help="The preset whose pipeline gets a feedback module.")],
-    out: Annotated[Path, typer.Option(**WRITTEN, help="The module's folder.")] = Path("runs/ilf"),
+    preset: Annotated[
+        str | None, typer.Argument(help="Whose pipeline it is trained on; default: tiny-text, or what suits --pipeline.")
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME[:SETTING=VALUE...]",
+            help="ilf, bespoke, learning-to-cache, harmonica, ecad or deediff; the options below"
+            " are of ilf; settings of the others follow their name.",
+        ),
+    ] = "ilf",
+    out: Annotated[Path | None, typer.Option(**WRITTEN, help="What is trained; default: runs/ and the method's name.")] = None,
 ) -> None:
-    """Train a feedback module; resumes where it was interrupted. Defaults: the preset's `training` section.
+    """Train a feedback module or a learned rival; resumes where it was interrupted. Defaults: the preset's `training` section.
 
-    On several devices: accelerate launch -m ilf_bench train PRESET.
+    A feedback module on several devices: accelerate launch -m ilf_bench train PRESET.
     """
-    from ilf_bench.training import train as work
+    name = method.partition(":")[0]
+    overrides = options.overrides()
+    of_ilf = sorted({*options.training(), *overrides.get("training", {})})
+    if method != "ilf" and of_ilf:
+        raise UsageError(
+            expected=f"settings of {name} behind its name",
+            got=f"options of ilf ({', '.join(of_ilf)})",
+            remedy=f"{name}:seed=2:...",
+        )
+    known, overrides = (preset, overrides) if preset is not None else chosen_preset(overrides)
+    folder = out or Path("runs") / name
+    if method == "ilf":
+        from ilf_bench.training import train as work
 
-    folder = work(preset, options.overrides(), out, console)
-    print_line(f"use it: ilf-bench run {preset} --methods full,steps:10,ilf:checkpoint={folder}")
+        text = f"ilf:checkpoint={work(known, overrides, folder, console)}"
+    else:
+        from ilf_bench.rival_training import train_rival
+
+        text = train_rival(method, known, overrides, folder, console)
+    named = "".join(f" {word}" for word in (preset, options.pipeline and f"--pipeline {options.pipeline}") if word)
+    print_line(f"use it: ilf-bench run{named} --methods full,steps:10,{text}")
