@@ -93,7 +93,7 @@ class Forms:
 
 
 def shallow(forms: Forms) -> dict[str, Form]:
-    """At 12 blocks: 7 plain steps are 168 block evaluations, and so is every row within 13%, most of them above; rows of 9 steps
+    """At 12 blocks: 7 plain steps are 168 block evaluations, and so is every row within 9%; rows of 9 steps
     are for twice the speed of 20."""
     second = "every second step runs the last"
     return forms.common() | {
