@@ -68,6 +68,11 @@ class Overview:
         """The lines that the question is asked of."""
         return tuple(line for line in self.lines if line.answer is not None)
 
+    @property
+    def faster(self) -> tuple[Line, ...]:
+        """The lines with a speed-up above 1, the fastest first."""
+        return tuple(line for line in self.lines if line.speed_up and line.speed_up.value > 1)
+
 
 def overview(run: Run) -> Overview:
     """Every method that ran or was asked for, the full run among them."""
@@ -116,29 +121,40 @@ def speed_up(run: Run, label: str) -> Interval | None:
 
 @dataclass(frozen=True)
 class Lossless:
-    """The fastest method without a measurable loss of quality against the full run.
+    """The fastest method without a measurable loss of quality against the full run, or what comes nearest to it.
 
     ``shown``: in every score that can see a loss it is shown not to be inferior; else only no loss was found. Distances to
-    the full run's images do not count: an image that differs need not be worse.
+    the full run's images do not count: an image that differs need not be worse. ``lost``: which of its ``asked`` scores have a
+    loss; ``small``: each of these losses is shown to be within the margin.
     """
 
     line: Line
     shown: bool
+    small: bool
+    lost: tuple[str, ...]
+    asked: int
+
+    @property
+    def rank(self) -> int:
+        """The less, the better: not inferior in every score, no loss found, small losses only, few losses."""
+        return 0 if self.shown else 1 if not self.lost else 2 if self.small else 2 + len(self.lost)
 
 
 def lossless(run: Run, found: Overview) -> Lossless | None:
-    """The fastest one that is shown to be not inferior, else the fastest on which no loss was found; None without any faster."""
+    """The fastest of the best :attr:`Lossless.rank`; None where no faster method has a score that could show a loss."""
     tested: dict[str, list[Trial]] = {}
     for trial in trials(run).rows:
         if trial.gain is not None and trial.standing is not Standing.INSENSITIVE and not _is_distance(run, trial.metric):
             tested.setdefault(trial.method, []).append(trial)
-    faster = [line for line in found.lines if line.speed_up and line.speed_up.value > 1 and line.label in tested]
+    asked = [_lossless(line, tested[line.label]) for line in found.faster if line.label in tested]
+    return min(asked, key=lambda one: one.rank, default=None)
+
+
+def _lossless(line: Line, tested: Sequence[Trial]) -> Lossless:
     passing = {Standing.NON_INFERIOR, Standing.SUPERIOR}
-    shown = next((line for line in faster if all(trial.standing in passing for trial in tested[line.label])), None)
-    if shown is not None:
-        return Lossless(shown, True)
-    unhurt = next((line for line in faster if not any(_lost(trial) for trial in tested[line.label])), None)
-    return Lossless(unhurt, False) if unhurt is not None else None
+    lost = [trial for trial in tested if _lost(trial)]
+    shown, small = (all(trial.standing in passing for trial in some) for some in (tested, lost))
+    return Lossless(line, shown, small, tuple(trial.metric for trial in lost), len(tested))
 
 
 def _is_distance(run: Run, metric: str) -> bool:

@@ -172,14 +172,24 @@ def _winner(run: Run, found: Overview, line: Line) -> str:
 
 
 def _fastest(run: Run, found: Overview) -> str:
-    """Who is fastest without a measurable loss, accelerator or not, and whether that it loses nothing is shown."""
+    """Who is fastest without a measurable loss, accelerator or not, and whether that it loses nothing is shown; or why nobody."""
     best = lossless(run, found)
     if best is None:
-        return ""
+        untold = "No score here can say whether a faster method loses quality."
+        return untold if found.faster else "No method is faster than the full run."
     name = f"{best.line.label} ({_times(best.line)})"
+    margin = f"{SHARE:.0%} of {ANCHOR_STEPS} steps' loss"
     if best.shown:
-        return f"Fastest with at most {SHARE:.0%} of {ANCHOR_STEPS} steps' loss in every score: {name}."
-    return f"Fastest without a measurable loss in any score (not proof of none): {name}."
+        return f"Fastest with at most {margin} in every score: {name}."
+    if not best.lost:
+        return f"Fastest without a measurable loss in any score (not proof of none): {name}."
+    titles = [title_of(run, metric) for metric in best.lost]
+    scores = _listed(titles if len(titles) <= NAMED else [*titles[:NAMED], f"{len(titles) - NAMED} more"])
+    if best.small:
+        told = f"the fastest whose losses are shown to be small (at most {margin}) is {name}, in {scores}"
+    else:
+        told = f"{name} has it in the fewest scores, {len(titles)} of {best.asked}: {scores}"
+    return f"Every faster method has a measurable loss; {told}."
 
 
 def _tally(line: Line) -> str:

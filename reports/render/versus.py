@@ -16,6 +16,7 @@ from harness.terminal import terminal_text
 from harness.text import one_line
 from reports.analysis.changes import MEMORY, METHOD, SPEED, WALL, Change, Missing
 from reports.analysis.findings import Finding, findings, interval_of
+from reports.analysis.gate import Limits
 from reports.analysis.select import method_order, metric_order
 from reports.analysis.spread import Spreads
 from reports.format import interval_text, number
@@ -23,7 +24,9 @@ from reports.render.grouped import joined, reason_lines, some
 
 SUMMARY = ("method", "speed", "memory", "scores")
 COLUMNS = ("method", "check", "A", "B", "B to A, 95% interval", "verdict")
+NOISE = Limits().memory  # assumed of a ratio that has no interval: the share that the gate tolerates
 BETTER, WORSE, SAME, UNKNOWN, UP, DOWN = "better", "worse", "the same", "can't tell", "up", "down"
+WITHIN = f"within {NOISE:.0%}"
 JUDGED = (
     "Ratios for speed and memory, differences for scores. Better and worse: 5% one-sided, with Holm's correction over all"
     " checks and the history's own A/A spread."
@@ -83,8 +86,10 @@ def normalised_lines(rows: Rows) -> list[str]:
     """How each kind of number was compared: against what times were held, and on which images scores were."""
     changes = [row.change for row in rows if isinstance(row, Finding)]
     lines = [f"{check}: B's seconds per image over A's; {how}" for check, how in _ways(changes, (SPEED, WALL))]
-    if any(change.check == MEMORY for change in changes):
-        lines.append("memory: B's peak over A's; the highest of all rounds")
+    memory = [change for change in changes if change.check == MEMORY]
+    if memory:
+        limit = f"; without an interval, only more than {NOISE:.0%} is called up or down" if any(map(_is_bare, memory)) else ""
+        lines.append(f"memory: B's peak over A's; the highest of all rounds{limit}")
     scores = [change for change in changes if not change.is_ratio]
     for how, images in dict.fromkeys((change.how, change.images) for change in scores):
         names = dict.fromkeys(change.check for change in scores if (change.how, change.images) == (how, images))
@@ -116,14 +121,17 @@ def closing_sentence(rows: Rows, details: bool) -> str:
     """How many checks are better and worse, and which."""
     found = [row for row in rows if isinstance(row, Finding) and row.change.counted]
     parts = []
-    for judged in (WORSE, BETTER):
+    for judged in (WORSE, BETTER, UP, DOWN):
         names = [f"{row.change.check} of {row.change.method}" for row in found if word(row) == judged]
         if names:
-            parts.append(f"{judged} in {some(names)}")
-    same = sum(word(row) == SAME for row in found)
-    rest = sum(word(row) == UNKNOWN for row in found)
+            parts.append(f"{judged} in {some(names)}{' (no interval)' if judged in (UP, DOWN) else ''}")
+    same, near, rest = (sum(word(row) == one for row in found) for one in (SAME, WITHIN, UNKNOWN))
     told = f"B is {'; '.join(parts)}" if parts else "No difference from A to B can be told from noise"
-    counts = [f"{same} checks are exactly the same" if same else "", f"of {rest} nothing can be told" if rest else ""]
+    counts = [
+        f"{same} checks are exactly the same" if same else "",
+        f"{near} without an interval are {WITHIN}" if near else "",
+        f"of {rest} nothing can be told" if rest else "",
+    ]
     more = "" if details else " --details shows every check with its interval."
     return f"{told}{'. ' if parts else ': ' if any(counts) else ''}{joined([c for c in counts if c])}.{more}".replace("..", ".")
 
@@ -171,10 +179,15 @@ def _cells(row: Finding | Missing) -> list[str]:
 
 
 def word(row: Finding) -> str:
-    """Better, worse, the same, or can't tell; where the error is unknown (memory measured once), up or down."""
+    """Better, worse, the same, or can't tell; a ratio without an interval (memory) is up or down beyond :data:`NOISE` only."""
     change = row.change
     if change.harm == 0 and change.error == 0:
         return SAME
-    if change.error == 0 and change.is_ratio:
-        return UP if change.value > 0 else DOWN
+    if _is_bare(change):
+        return WITHIN if abs(change.value) <= np.log1p(NOISE) else UP if change.value > 0 else DOWN
     return WORSE if row.is_loss else BETTER if row.is_gain else UNKNOWN
+
+
+def _is_bare(change: Change) -> bool:
+    """Whether it is a ratio of which no noise is known."""
+    return change.is_ratio and change.error == 0

@@ -25,8 +25,30 @@ def test_slower_and_worse_are_named(make_run: Make) -> None:
     a, b = make_run("a"), make_run("b", slowdown=1.2, shift=-1.0, timing_seed=1)
     assert words(a, b, "speed") == {"worse"} and words(b, a, "speed") == {"better"}
     assert words(a, a, "memory") == {"the same"} and words(a, a, "speed") == {"can't tell"}
-    heavy = replace(b, timings=tuple(replace(t, peak_memory_bytes=2_000_000) for t in b.timings))
-    assert words(a, heavy, "memory") == {"up"}
+    assert words(a, _with_memory(b, 2_000_000), "memory") == {"up"}
+
+
+def _with_memory(run: Run, size: int) -> Run:
+    return replace(run, timings=tuple(replace(t, peak_memory_bytes=size) for t in run.timings))
+
+
+def test_memory_without_an_interval_changes_beyond_the_gates_tolerance_only(make_run: Make) -> None:
+    """In either direction, in the table, in what is said of how it was compared, and in the closing sentence."""
+    a, b = _with_memory(make_run("a"), 1_000_000), make_run("b")
+    for size, said in (
+        (996_800, "within 5%"),
+        (1_049_000, "within 5%"),
+        (953_000, "within 5%"),
+        (1_051_000, "up"),
+        (951_000, "down"),
+    ):
+        assert words(a, _with_memory(b, size), "memory") == {said}
+    text = " ".join(shown(a, _with_memory(b, 996_800)).split())
+    assert "×0.9968 within 5%" in text and "down" not in text.replace("up or down", "")
+    assert "without an interval, only more than 5% is called up or down" in text
+    assert "No difference from A to B can be told from noise" in text and "4 without an interval are within 5%" in text
+    text = " ".join(shown(a, _with_memory(b, 2_000_000)).split())
+    assert "B is up in memory of full," in text and "(no interval)" in text and "No difference" not in text
 
 
 def test_mixed_machines_and_fingerprints_are_refused(make_run: Make) -> None:
