@@ -101,15 +101,17 @@ def train_all(
     settings: IlfSettings,
     checkpoint: Path,
     training: TrainSettings | None = None,
+    sampled: int = 64,
 ) -> tuple[FeedbackModule, TrainRecord]:
     """:func:`train_module`, then the end-to-end training that the settings ask for: by final latents, then by decoded images.
 
-    A stage of 0 steps is left out. Resumes in any of the three. Uses noise of ``settings.seed`` and the next seed.
+    A stage of 0 steps is left out. Resumes in any of the three. Uses noise of ``settings.seed`` and the next seed. At most
+    ``sampled`` images are sampled at once.
     """
     by_images = image_error(pipeline) if settings.image_steps else latent_error  # raises before anything is trained
     stages = []
     if settings.optimiser_steps:
-        module, made = train_module(pipeline, data, prompts, settings, checkpoint, training)
+        module, made = train_module(pipeline, data, prompts, settings, checkpoint, training, sampled)
         stages.append(made)
     else:
         module = seeded_module(pipeline, settings, settings.seed)
@@ -123,7 +125,7 @@ def train_all(
     if settings.image_steps:
         seed, plain = settings.seed + 1, settings.image_targets - settings.recombined
         texts = [*(prompts[i % len(prompts)] for i in range(plain)), *recombined(prompts, settings.recombined, seed)]
-        fine = converged_trajectories(pipeline, texts, seed, checkpoint.with_suffix(".converged.pt"))
+        fine = converged_trajectories(pipeline, texts, seed, checkpoint.with_suffix(".converged.pt"), sampled)
         plan, store = end_to_end_optimisation(settings.image_steps, settings), checkpoint.with_suffix(".images.pt")
         last = train_end_to_end(student, fine, settings, plan, store, by_images)
         stages.append(replace(last, seconds=last.seconds + fine.seconds))

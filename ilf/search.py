@@ -73,19 +73,32 @@ def _positions(steps: int) -> Iterator[str]:
 
 
 def search(
-    pipeline: Pipeline, module: FeedbackModule, data: Trajectories, prompts: Sequence[str], seed: int, budget: float
+    pipeline: Pipeline,
+    module: FeedbackModule,
+    data: Trajectories,
+    prompts: Sequence[str],
+    seed: int,
+    budget: float,
+    batch: int = 64,
 ) -> list[Tried]:
     """Run every choice from the noise (``seed``, i) of trajectory i, on prompt i, best first, and put the best into the
-    module's configuration. The trajectories should be none that the module was trained on."""
+    module's configuration; ``batch`` are sampled at once. The trajectories should be none that the module was trained on."""
     tried = []
     for choice in choices(module.settings, module.config.solvers, pipeline.plan(), budget):
         settings = replace(module.settings, power=choice.power)
         schedule = Schedule.of(settings, module.config.solvers, choice.steps, choice.feedback)
-        recorder = Recorder(pipeline, len(data.states))
-        with running(pipeline, module, schedule), recorder.recording(), torch.no_grad():
-            pipeline.generate(list(prompts), seed, range(len(data.states)))
-        tried.append(Tried(choice, float(rms_distance(recorder.states[-1], data.states[:, -1]).mean())))
+        with running(pipeline, module, schedule), torch.no_grad():
+            ends = [_ends(pipeline, prompts, seed, rows) for rows in torch.arange(len(data.states)).split(batch)]
+        tried.append(Tried(choice, float(rms_distance(torch.cat(ends), data.states[:, -1]).mean())))
     tried.sort(key=lambda one: (one.error, one.choice.cost))
     best = tried[0].choice
     module.reschedule(steps=best.steps, feedback=best.feedback, power=best.power)
     return tried
+
+
+def _ends(pipeline: Pipeline, prompts: Sequence[str], seed: int, rows: torch.Tensor) -> torch.Tensor:
+    """The final latents, float32 on the CPU, of ``rows`` (int64 [B])."""
+    numbers, recorder = rows.tolist(), Recorder(pipeline, len(rows))
+    with recorder.recording():
+        pipeline.generate([prompts[i] for i in numbers], seed, numbers)
+    return recorder.states[-1]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.sampling.pipeline import Pipeline
-from harness.training.learned_solver import CONVERGED_GRID
+from harness.training.learned_solver import CONVERGED_GRID, converged_trajectories
 from harness.training.trajectories import Trajectories, recorded, union_grid
 from ilf.settings import IlfSettings
 
@@ -21,11 +21,11 @@ def teacher_trajectories(
 ) -> Trajectories:
     """As many as ``settings`` say, on ``prompts`` in turn, recorded once in ``store`` under ``key`` and what they depend on.
 
-    Where no single transition is trained, only their ends are kept.
+    Where no single transition is trained, they are :func:`converged_trajectories`. ``batch`` of them are sampled at once.
     """
+    texts = [prompts[i % len(prompts)] for i in range(settings.trajectories)]
+    if not settings.optimiser_steps:
+        return converged_trajectories(pipeline, texts, settings.seed, store, batch)
     grid = teacher_grid(settings)
     whole = repr((key, settings.trajectories, grid, settings.seed, *pipeline.guidance.scales))
-    texts = [prompts[i % len(prompts)] for i in range(settings.trajectories)]
-    if settings.optimiser_steps:
-        return recorded(store, whole, pipeline, texts, settings.seed, grid, batch)
-    return recorded(store, whole, pipeline, texts, settings.seed, grid, batch, keep=Trajectories.ends)
+    return recorded(store, whole, pipeline, texts, settings.seed, grid, batch)

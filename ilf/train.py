@@ -25,7 +25,7 @@ from ilf.loop import InnerLoop
 from ilf.module import FeedbackModule
 from ilf.objective import Objective
 from ilf.settings import IlfSettings
-from ilf.transitions import COLLECTED, Transitions, collect
+from ilf.transitions import Transitions, collect
 
 if TYPE_CHECKING:
     from harness.sampling.pipeline import Pipeline
@@ -93,20 +93,21 @@ def train_module(
     settings: IlfSettings,
     checkpoint: Path,
     training: TrainSettings | None = None,
+    sampled: int = 64,
 ) -> tuple[FeedbackModule, TrainRecord]:
     """Train on trajectories of ``prompts`` recorded from noise of ``settings.seed``; the backbone is frozen and left as it was.
 
     ``training``: default :func:`optimisation`. One learning-rate schedule over all rounds. At the start of each round the
-    module, as it then is, runs on the next ``settings.runs`` trajectories at every step count of ``settings.grids``; the
-    transitions are stored beside ``checkpoint``, so that an interrupted training goes on with the very same data. The
-    record's seconds include the teacher's and the module's sampling.
+    module, as it then is, runs on the next ``settings.runs`` trajectories, ``sampled`` of them at once, at every step count of
+    ``settings.grids``; the transitions are stored beside ``checkpoint``, so that an interrupted training goes on with the very
+    same data. The record's seconds include the teacher's and the module's sampling.
     """
     training = training or optimisation(settings)
     module = seeded_module(pipeline, settings, training.seed)
     pipeline.transformer.requires_grad_(False)
     loop = InnerLoop(pipeline.transformer, pipeline.family, module)
     objective = Objective(pipeline, loop, data, settings.target, settings.teacher_steps)
-    replay = ReplayBuffer(pipeline, module, data, prompts, settings, checkpoint)
+    replay = ReplayBuffer(pipeline, module, data, prompts, settings, checkpoint, sampled)
 
     present = 0
 
@@ -151,9 +152,10 @@ class ReplayBuffer:
         prompts: Sequence[str],
         settings: IlfSettings,
         checkpoint: Path,
+        sampled: int = 64,
     ) -> None:
         self.pipeline, self.module, self.data, self.settings = pipeline, module, data, settings
-        self.prompts, self.checkpoint = prompts, checkpoint
+        self.prompts, self.checkpoint, self.sampled = prompts, checkpoint, sampled
         self.key = repr(settings)
         self.number = -1
         self.transitions: Transitions
@@ -173,23 +175,26 @@ class ReplayBuffer:
         remedy = f"delete it and {self.checkpoint} and train again, from the first step"
         if not begins and not path.exists():
             raise ArtifactError(expected=f"the transitions of round {number} at {path}", got="no such file", remedy=remedy)
-        return Transitions(**kept_together(path, self.key, len(self._pieces(number)), self._collected(number), _joined, remedy))
+        pieces = self._pieces(number)
+        made = self._collected(number, list(pieces.values()))
+        return Transitions(**kept_together(path, self.key, list(pieces), made, _joined, remedy))
 
-    def _pieces(self, number: int) -> list[tuple[int, torch.Tensor]]:
-        """What the processes share: a step count, and the trajectories (int64) that the module runs on with it."""
-        runs = self.settings.runs
+    def _pieces(self, number: int) -> dict[str, tuple[int, torch.Tensor]]:
+        """What the processes share, by name: a step count, and the trajectories (int64) that the module runs on with it."""
+        runs, count = self.settings.runs, len(self.data.states)
         assert runs is not None, "resolved settings have a count"
-        rows = torch.arange(number * runs, (number + 1) * runs) % len(self.data.states)
-        return [(steps, some) for steps in self.settings.grids for some in torch.split(rows, COLLECTED)]
+        numbers = torch.arange(number * runs, (number + 1) * runs).split(self.sampled)
+        return {
+            f"{steps}-steps-{some[0]}-to-{some[-1]}": (steps, some % count) for steps in self.settings.grids for some in numbers
+        }
 
-    def _collected(self, number: int) -> Callable[[int], dict[str, Any]]:
-        settings, pieces = self.settings, self._pieces(number)
+    def _collected(self, number: int, pieces: Sequence[tuple[int, torch.Tensor]]) -> Callable[[int], dict[str, Any]]:
+        settings, told = self.settings, (self.data, self.prompts, self.settings.seed)
         forced = settings.forced or (settings.target == "first-order" and number == 0)
 
         def collected(piece: int) -> dict[str, Any]:
             steps, rows = pieces[piece]
-            found = collect(self.pipeline, self.module, steps, self.data, self.prompts, settings.seed, rows, forced=forced)
-            return vars(found)
+            return vars(collect(self.pipeline, self.module, steps, *told, rows, forced=forced, batch=self.sampled))
 
         return collected
 

@@ -23,8 +23,6 @@ from ilf.module import FeedbackModule, Transition
 if TYPE_CHECKING:
     from harness.sampling.pipeline import Pipeline
 
-COLLECTED = 64  # trajectories that the module runs on at a time
-
 
 @dataclass(frozen=True)
 class Transitions:
@@ -155,11 +153,12 @@ def collect(
     rows: torch.Tensor,
     *,
     forced: bool = False,
-    batch: int = COLLECTED,
+    batch: int = 64,
 ) -> Transitions:
     """Sample ``steps`` steps with the module on trajectories ``rows`` (int64) and keep every step with feedback.
 
-    ``forced``: each step starts from the teacher's state (off-policy); else from where the step before landed.
+    ``batch`` of them are sampled at once. ``forced``: each step starts from the teacher's state (off-policy); else from where
+    the step before landed.
     """
     schedule, found = module.schedule(steps), list[Transitions]()
     with pipeline.sampling(timesteps=schedule.timesteps, solver=module.settings.solver):

@@ -107,7 +107,7 @@ def _train(
 ) -> None:
     store, key = out / "work" / "trajectories.pt", (spec.pipeline, spec.prompts)
     data = teacher_trajectories(store, key, pipeline, prompts, settings, spec.batch)
-    module, made = train_all(pipeline, data, prompts, settings, out / "work" / "training.pt")
+    module, made = train_all(pipeline, data, prompts, settings, out / "work" / "training.pt", sampled=spec.batch)
     if PartialState().is_main_process:
         if settings.budget is not None:
             found = searched(pipeline, module, prompts, spec, settings.budget)
@@ -140,7 +140,7 @@ def searched(
     seed, settings = module.settings.seed + 2, module.settings
     texts = [prompts[i % len(prompts)] for i in range(min(TUNING, settings.trajectories))]
     grid = union_grid(settings.grids, settings.power, shift=settings.shift)
-    return search(pipeline, module, record(pipeline, texts, seed, grid, spec.batch), texts, seed, budget)
+    return search(pipeline, module, record(pipeline, texts, seed, grid, spec.batch), texts, seed, budget, spec.batch)
 
 
 def described(found: Sequence[Tried]) -> str:

@@ -69,7 +69,7 @@ def crowding(fitness: Sequence[Fitness]) -> list[float]:
 
 
 class Search:
-    """One search on one pipeline. Every measured fitness is kept in ``store``, so that an interrupted search continues."""
+    """One search on one pipeline. Every fitness is kept in ``store`` once measured, so that an interrupted search continues."""
 
     def __init__(self, pipeline: Pipeline, prompts: Sequence[str], settings: SearchSettings, store: Path) -> None:
         self.pipeline, self.settings, self.store = pipeline, settings, store
@@ -97,7 +97,6 @@ class Search:
         genomes = self.first()
         for _ in tracked(range(self.settings.generations), "ecad search"):
             genomes = self._survivors([*genomes, *self._children(genomes)])
-            write_json(self.store, {"known": self.known, "seconds": self.seconds})
         fitness = [self.fitness(genome) for genome in genomes]
         return {f: self.table(g) for f, g, rank in zip(fitness, genomes, ranks(fitness), strict=True) if rank == 0}
 
@@ -131,6 +130,7 @@ class Search:
                 error = float((self._sample() - self.full).square().mean())
             self.known[key] = table.plan(plan, "a candidate").block_evaluations / plan.block_evaluations, error
             self.seconds += timer.now() - start
+            write_json(self.store, {"known": self.known, "seconds": self.seconds})
         return self.known[key]
 
     def _sample(self) -> torch.Tensor:

@@ -24,6 +24,12 @@ def interrupted() -> bool:
     return bool(_asked)
 
 
+def end_if_asked() -> None:
+    """Raise ``KeyboardInterrupt`` if this process was asked to end: for between two pieces of work."""
+    if interrupted():
+        raise KeyboardInterrupt
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     _asked.append(number)
     raise KeyboardInterrupt

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from harness.execution.interrupts import end_if_asked
 from harness.terminal import make_console
 
 T = TypeVar("T")
@@ -59,11 +60,12 @@ def stage(name: str, console: Console | None = None) -> Iterator[None]:
 
 
 def tracked(items: Collection[T], name: str, console: Console | None = None) -> Iterator[T]:
-    """The items, one after the other, as a stage."""
+    """The items, one after the other, as a stage; none after this process was asked to end."""
     with following(console) as followed:
         number = followed.add(name, len(items))
         followed.begin(number)
         for item in items:
+            end_if_asked()
             yield item
             followed.advance(number)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import torch
 
 from harness.errors import DeviceLost, HarnessError
-from harness.execution.interrupts import interrupted
+from harness.execution.interrupts import end_if_asked, interrupted
 from harness.results import Failure, Fault
 
 Role = Literal["sampler", "scorer"]
@@ -154,8 +154,7 @@ def attempt(worker: Worker, task: Task) -> Future[TaskResult]:
     What is returned is done when what the task made is on disk; :func:`outcome_of` reads it. Raises :class:`DeviceLost` where
     the GPU's context is broken: every later task of this process would fail, too.
     """
-    if interrupted():
-        raise KeyboardInterrupt
+    end_if_asked()
     try:
         made = worker.do(task)
     except Exception as error:

@@ -15,6 +15,7 @@ from torch import nn
 
 from harness.errors import ArtifactError
 from harness.execution.environment import device_name
+from harness.execution.interrupts import end_if_asked
 from harness.execution.progress import following
 from harness.storage.records import write_json
 from harness.training.states import read_state, write_state
@@ -154,6 +155,7 @@ def fit(
         progress.begin(task)
         running = state.curve[-1][1] if state.curve else math.nan
         while state.step < settings.steps:
+            end_if_asked()
             started = time.perf_counter()
             before(state.step)
             running = _advance(state, loss, running)

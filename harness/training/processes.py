@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -35,28 +36,29 @@ def own_device(device: str) -> str:
 def kept_together(
     path: Path,
     key: str,
-    pieces: int,
+    pieces: Sequence[str],
     make: Callable[[int], dict[str, Any]],
     join: Callable[[Sequence[dict[str, Any]]], dict[str, Any]],
     remedy: str = REMEDY,
 ) -> dict[str, Any]:
     """Made once and kept in ``path``, as by :func:`kept`; every process makes its share of the ``pieces``, which are then joined.
 
-    The pieces lie beside ``path`` until they have been joined, so that a training that was killed continues after the last one.
+    The pieces lie beside ``path``, each under its name, until they have been joined, so that a training that was killed continues
+    after the last one: the name says what is in it, so that one that was begun with other pieces takes none of them for its own.
     What is made does not depend on how many processes make it.
     """
     state = PartialState()
     if not path.exists():
-        parts = [path.with_suffix(f".part-{piece}-of-{pieces}{path.suffix}") for piece in range(pieces)]
-        for piece in range(state.process_index, pieces, state.num_processes):
+        parts = [path.with_suffix(f".part-{name}{path.suffix}") for name in pieces]
+        for piece in range(state.process_index, len(pieces), state.num_processes):
             kept(parts[piece], key, lambda piece=piece: make(piece), remedy)  # type: ignore[misc]
         state.wait_for_everyone()
         if state.is_main_process:
             found = [kept(part, key, lambda piece=piece: make(piece), remedy) for piece, part in enumerate(parts)]  # type: ignore[misc]
             made = kept(path, key, lambda: join(found), remedy)
-            for part in parts:
+            for part in path.parent.glob(f"{escape(path.stem)}.part-*"):
                 part.unlink()
         state.wait_for_everyone()
         if state.is_main_process:
             return made
-    return kept(path, key, lambda: join([make(piece) for piece in range(pieces)]), remedy)
+    return kept(path, key, lambda: join([make(piece) for piece in range(len(pieces))]), remedy)

@@ -190,13 +190,14 @@ def recorded(
 ) -> Trajectories:
     """What ``keep`` leaves of :func:`record`, made once by all processes together and kept in ``store``."""
     count = batches(prompts, batch)
-    pieces = min(PIECES, count)
+    edges = [piece * count // PIECES for piece in range(PIECES + 1)] if count > PIECES else range(count + 1)
+    pieces = [range(*pair) for pair in itertools.pairwise(edges)]
+    names = [f"{piece.start * batch}-to-{min(piece.stop * batch, len(prompts))}" for piece in pieces]
 
     def make(piece: int) -> dict[str, Any]:
-        numbers = range(piece * count // pieces, (piece + 1) * count // pieces)
-        return vars(keep(record(pipeline, prompts, seed, timesteps, batch, numbers=numbers)))
+        return vars(keep(record(pipeline, prompts, seed, timesteps, batch, numbers=pieces[piece])))
 
-    return Trajectories(**kept_together(store, key, pieces, make, lambda parts: vars(_joined(parts))))
+    return Trajectories(**kept_together(store, key, names, make, lambda parts: vars(_joined(parts))))
 
 
 def own_trajectories(store: Path, pipeline: Pipeline, prompts: Sequence[str], seed: int, batch: int = 64) -> Trajectories:

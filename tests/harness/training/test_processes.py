@@ -79,11 +79,11 @@ def test_pieces_are_shared_and_joined_alike(count: int, tmp_path: Path, monkeypa
     def join(parts: Any) -> dict[str, Any]:
         return {"rows": torch.cat([part["rows"] for part in parts])}
 
-    found = ranks.run(lambda: kept_together(tmp_path / "x.pt", "key", 5, make, join))
+    found = ranks.run(lambda: kept_together(tmp_path / "x.pt", "key", "abcde", make, join))
     assert sorted(made) == sorted((piece % count, piece) for piece in range(5)), "each piece once, by turns"
     assert all(each["rows"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4] for each in found)
     assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
-    again = ranks.run(lambda: kept_together(tmp_path / "x.pt", "key", 5, lambda piece: pytest.fail("again"), join))
+    again = ranks.run(lambda: kept_together(tmp_path / "x.pt", "key", "abcde", lambda piece: pytest.fail("again"), join))
     assert all(torch.equal(each["rows"], found[0]["rows"]) for each in again)
 
 
@@ -99,12 +99,29 @@ def test_a_killed_recording_goes_on_after_its_last_piece(tmp_path: Path) -> None
     for _ in range(2):
         with pytest.MonkeyPatch.context():
             try:
-                whole = kept_together(tmp_path / "x.pt", "key", 3, make, lambda parts: {"all": [p["piece"] for p in parts]})
+                whole = kept_together(tmp_path / "x.pt", "key", "abc", make, lambda parts: {"all": [p["piece"] for p in parts]})
             except KeyboardInterrupt:
                 made.append(-1)
     assert made == [0, 1, -1, 2] and whole["all"] == [0, 1, 2]
     with pytest.raises(ArtifactError, match="made for other"):
-        kept_together(tmp_path / "x.pt", "other", 3, make, lambda parts: {})
+        kept_together(tmp_path / "x.pt", "other", "abc", make, lambda parts: {})
+
+
+def test_a_recording_begun_in_other_pieces_takes_none_of_those(tmp_path: Path) -> None:
+    """Of another batch: rows 0 to 3 are in both, and each row is kept once."""
+
+    def killed(piece: int) -> dict[str, Any]:
+        if piece:
+            raise KeyboardInterrupt
+        return {"rows": torch.arange(4)}
+
+    def join(parts: Any) -> dict[str, Any]:
+        return {"rows": torch.cat([part["rows"] for part in parts])}
+
+    with pytest.raises(KeyboardInterrupt):
+        kept_together(tmp_path / "x.pt", "key", ["0-to-4", "4-to-6"], killed, join)
+    whole = kept_together(tmp_path / "x.pt", "key", ["0-to-3", "3-to-6"], lambda n: {"rows": torch.arange(3) + 3 * n}, join)
+    assert whole["rows"].tolist() == [0, 1, 2, 3, 4, 5] and [path.name for path in tmp_path.iterdir()] == ["x.pt"]
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])

@@ -7,13 +7,14 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from harness.sampling.pipeline import Pipeline
 from harness.storage.locks import held_alone
 from harness.storage.records import read_json, read_run
 from harness.training.states import read_state
@@ -116,6 +117,33 @@ def test_a_schedule_is_searched_within_a_budget(
     best = tried[0]["choice"]
     assert {name: config[name] for name in ("steps", "feedback", "power")} == {k: v for k, v in best.items() if k != "cost"}
     assert all(one["choice"]["cost"] <= 30 and one["error"] >= tried[0]["error"] for one in tried)
+
+
+IMAGES = ["--set", "training.image_steps=2", "--set", "training.image_targets=5", "--set", "training.recombined=0"]
+OF_RIVALS = ["learning-to-cache:steps=2:trajectories=5", "bespoke:steps=2:runs=5:grids=2", "ecad:population=4:generations=1"]
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        [*SHORT, *IMAGES, "--budget", "30"],
+        ["--form", "short", "--trajectories", "5", "--grids", "3", "--set", "training.end_to_end_steps=2", "--budget", "40"],
+        *(["--method", rival] for rival in OF_RIVALS),
+    ],
+)
+def test_no_more_images_are_sampled_at_once_than_the_preset_says(
+    preset: Callable[..., str], chosen: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that fits a GPU's memory does so in every training: at 1,024 px 64 images at once do not."""
+    sizes, generate = [], Pipeline.generate
+
+    def counted(self: Pipeline, prompts: Sequence[str], *args: Any, **kwargs: Any) -> Any:
+        sizes.append(len(prompts))
+        return generate(self, prompts, *args, **kwargs)
+
+    monkeypatch.setattr(Pipeline, "generate", counted)
+    assert main(["train", preset("class"), *chosen, "--out", str(tmp_path / "made")]) == 0
+    assert max(sizes) == 2 and sum(sizes) >= 5
 
 
 def test_what_cannot_be_done_is_refused_before_the_first_trajectory(
