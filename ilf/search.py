@@ -88,7 +88,7 @@ def search(
         settings = replace(module.settings, power=choice.power)
         schedule = Schedule.of(settings, module.config.solvers, choice.steps, choice.feedback)
         with running(pipeline, module, schedule), torch.no_grad():
-            ends = [_ends(pipeline, prompts, seed, rows) for rows in torch.arange(len(data.states)).split(batch)]
+            ends = [_ends(pipeline, prompts, seed, rows) for rows in torch.split(torch.arange(len(data.states)), batch)]
         tried.append(Tried(choice, float(rms_distance(torch.cat(ends), data.states[:, -1]).mean())))
     tried.sort(key=lambda one: (one.error, one.choice.cost))
     best = tried[0].choice

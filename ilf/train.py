@@ -183,7 +183,7 @@ class ReplayBuffer:
         """What the processes share, by name: a step count, and the trajectories (int64) that the module runs on with it."""
         runs, count = self.settings.runs, len(self.data.states)
         assert runs is not None, "resolved settings have a count"
-        numbers = torch.arange(number * runs, (number + 1) * runs).split(self.sampled)
+        numbers = torch.split(torch.arange(number * runs, (number + 1) * runs), self.sampled)
         return {
             f"{steps}-steps-{some[0]}-to-{some[-1]}": (steps, some % count) for steps in self.settings.grids for some in numbers
         }
