@@ -95,6 +95,7 @@ def _first_screen(run: Run, table: Table, sheet: Sheet | None, numbers: Mapping[
         "overview": rows(run, first),
         "lead_plots": [drawing for frame in frames if (drawing := lead_plot(run, first, main[0], numbers, frame))],
         "main": main,
+        "scored": len(table.metrics),
         "explained": explained(run, first),
         "meaning": lambda label: meaning(run, label),
         "strip": strip(first, sheet),

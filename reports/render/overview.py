@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from harness.storage.records import Run
 from reports.analysis.answers import Outcome
 from reports.analysis.compare import Difference
 from reports.analysis.evidence import SECONDS
-from reports.analysis.overview import Line, Overview, images_needed, lossless
+from reports.analysis.overview import Line, Lossless, Overview, images_needed, lossless
 from reports.analysis.select import accelerators, has_tiny_scorers, noise_spread, throttled_calls
 from reports.analysis.verdicts import ANCHOR_STEPS, SHARE
 from reports.format import duration, interval_text, megabytes, number
@@ -104,11 +105,13 @@ def subtitle(run: Run) -> list[str]:
     """Model, steps, N, machine, threads and date, each one a few words."""
     spec, env = run.spec, run.environment
     threads = env.get("threads")
-    device = str(env.get("device_name") or env.get("device") or "device not recorded")
+    device = re.sub(
+        r"\((R|TM)\)| (Processor|CPU)\b", "", str(env.get("device_name") or env.get("device") or "device not recorded")
+    )
     return [
         str(spec.get("title") or spec.get("pipeline", "model not recorded")),
         f"{spec['steps']} steps of {spec['solver']}, guidance {spec['guidance']:g}",
-        f"N = {spec['samples']}",
+        f"{spec['samples']} images each",
         device + (f", {threads} thread{'s' * (threads != 1)}" if threads else ""),
         str(env.get("created") or "date not recorded")[:10],
     ]
@@ -182,14 +185,25 @@ def _fastest(run: Run, found: Overview) -> str:
     if best.shown:
         return f"Fastest with at most {margin} in every score: {name}."
     if not best.lost:
-        return f"Fastest without a measurable loss in any score (not proof of none): {name}."
-    titles = [title_of(run, metric) for metric in best.lost]
-    scores = _listed(titles if len(titles) <= NAMED else [*titles[:NAMED], f"{len(titles) - NAMED} more"])
+        told = f"Fastest without a measurable loss in any score (not proof of none): {name}"
+        return f"{told}{_but(run, best.faster)}."
+    scores = _titles(run, best.lost)
     if best.small:
         told = f"the fastest whose losses are shown to be small (at most {margin}) is {name}, in {scores}"
     else:
-        told = f"{name} has it in the fewest scores, {len(titles)} of {best.asked}: {scores}"
+        told = f"{name} has it in the fewest scores, {len(best.lost)} of {best.asked}: {scores}"
     return f"Every faster method has a measurable loss; {told}."
+
+
+def _but(run: Run, faster: Sequence[Lossless]) -> str:
+    """Why the fastest accelerator is not the one, which two columns of scores may not show."""
+    first = next((one for one in faster if one.line.answer), None)
+    return f"; {first.line.label} is faster but loses in {_titles(run, first.lost)}" if first else ""
+
+
+def _titles(run: Run, metrics: Sequence[str]) -> str:
+    titles = [title_of(run, metric) for metric in metrics]
+    return _listed(titles if len(titles) <= NAMED else [*titles[:NAMED], f"{len(titles) - NAMED} more"])
 
 
 def _tally(line: Line) -> str:
