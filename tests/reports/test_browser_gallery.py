@@ -75,8 +75,12 @@ def test_three_methods_side_by_side_and_a_difference(browser: Any, report_folder
     assert first < second < third
     tags = browser.execute_script("return [...document.querySelectorAll('.card:first-child .tag')].map(t => t.textContent)")
     assert tags == ["A", "B", "C"] and violations(browser) == []
+    view, every = browser.find_element("id", "view"), browser.find_element("id", "every")
+    assert not view.is_enabled() and not every.is_enabled(), "three images have no border between two"
     choose(browser, "third", "none")
+    assert view.is_enabled() and every.is_enabled()
     choose(browser, "view", "difference × 4")
+    assert not every.is_enabled()
     blend = "return getComputedStyle(document.querySelector('.card .second')).mixBlendMode"
     assert browser.execute_script(blend) == "difference"
     assert "view=difference" in browser.execute_script("return location.hash") and errors(browser) == []

@@ -91,6 +91,21 @@ def test_labels_never_lie_about_their_marker(browser: Any, first_page: Path, siz
     assert bad == [] and named == 5  # the full run and every accelerator
 
 
+def test_a_wide_table_fades_where_more_follows_and_keeps_its_first_column(browser: Any, first_page: Path) -> None:
+    """Its heading, too, so that no other heading stands over the names of the methods; at the end nothing fades."""
+    open_page(browser, first_page, (390, 844), "light")
+    script = """
+    const box = document.querySelector('.overview > .scroll');
+    box.scrollLeft = arguments[0] ? box.scrollWidth : 0;
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+    const lefts = ['thead th', 'tbody th'].map(s => Math.round(box.querySelector(s).getBoundingClientRect().left));
+    return [getComputedStyle(box).maskImage, ...lefts];"""
+    fading, *at_start = browser.execute_script(script, False)
+    whole, *at_end = browser.execute_script(script, True)
+    assert "linear-gradient" in fading and whole == "none"
+    assert at_start == at_end and at_end[0] == at_end[1]
+
+
 def test_a_row_opens_its_reasons(browser: Any, first_page: Path) -> None:
     open_page(browser, first_page, (1280, 900), "light")
     first = browser.find_element("css selector", ".why-row")

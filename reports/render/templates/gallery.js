@@ -102,6 +102,8 @@ function show() {
   byId("state").textContent = shown.length
     ? `${start + 1} to ${start + shown.length} of ${found.length} prompts: ${named(choice)}`
     : "No prompt fits.";
+  byId("view").disabled = choice.third !== NOBODY;
+  byId("every").disabled = choice.view !== "slider";
   byId("back").disabled = page === 0;
   byId("next").disabled = start + data.page >= found.length;
 }
