@@ -41,34 +41,46 @@ class FeedbackForward:
         self.loop, self.schedule, self.clock, self.guidance, self.seen = loop, schedule, clock, guidance, seen
         self._previous: tuple[float, torch.Tensor] | None = None
         self._loops = False
+        self._difference: torch.Tensor | None = None  # conditional minus null prediction of the last step with both
         self._first: tuple[torch.Tensor, Transition, Passage | None] | None = None  # of the conditional call, until the null one
 
     def change(self, predict: Predict, call: ModelCall) -> torch.Tensor:
-        """The prediction of a call. On a guidance-distilled step both branches get the answer, so that guidance keeps it."""
+        """The prediction of a call. On a guidance-distilled step both branches get the answer, so that guidance keeps it.
+
+        Where guidance is carried, the null branch's is what the difference of the last step with both makes it.
+        """
         step, guidance = self.clock.step, self.guidance
         if step == 0 and self.clock.call == 0:
-            self._previous = None
+            self._previous = self._difference = None
         self._loops = step in self.schedule().feedback
         distilled = guidance.on and step in self.schedule().distilled
+        carried = guidance.on and step in self.schedule().carried
         if guidance.on and guidance.layout == "calls":
-            return self._of_two_calls(predict, call, distilled)
+            return self._of_two_calls(predict, call, distilled, carried)
         rows, shared = len(call.sample), self.loop.family.call.shared
         looping = guidance.chosen(rows)
         sample = call.sample[looping]
-        told = self._transition(sample, distilled)
-        if distilled:
+        told = self._transition(sample, distilled or carried)
+        if distilled or carried:
             answer = self._run(predict, rows_of_call(call, looping, shared), told, None, None)
-            prediction = torch.cat([answer, answer])
+            prediction = torch.cat(guidance.ordered(answer, answer if distilled else self._carried(answer)))
         elif guidance.on and self.loop.module.settings.branches == "conditional":
             prediction = self._run(predict, call, told, looping, guidance.chosen(rows, conditional=False))
         else:
             prediction = self._run(predict, call, self._transition(call.sample, False), None, None)
+        if guidance.on and not (distilled or carried):
+            conditional, null = guidance.halves(prediction)
+            self._difference = conditional - null
         conditional, null = guidance.halves(without_variances(prediction, sample))
         self._finish(told, self.loop.passage, conditional, null)
         return prediction
 
-    def _of_two_calls(self, predict: Predict, call: ModelCall, distilled: bool) -> torch.Tensor:
-        told = self._transition(call.sample, distilled)
+    def _carried(self, conditional: torch.Tensor) -> torch.Tensor:
+        assert self._difference is not None, "the first step runs both branches"
+        return conditional - self._difference
+
+    def _of_two_calls(self, predict: Predict, call: ModelCall, distilled: bool, carried: bool) -> torch.Tensor:
+        told = self._transition(call.sample, distilled or carried)
         if self.clock.call == 0:
             answer = self._run(predict, call, told, None, None)
             self._first = answer, told, self.loop.passage
@@ -77,9 +89,12 @@ class FeedbackForward:
         conditional, first_told, passage = self._first
         if distilled:
             null = conditional
+        elif carried:
+            null = self._carried(conditional)
         else:
             both = self.loop.module.settings.branches == "both"
             null = self._run(predict, call, told if both else None, None, None)
+            self._difference = conditional - null
         self._first = None
         self._finish(first_told, passage, *(without_variances(x, call.sample) for x in (conditional, null)))
         return null
@@ -100,12 +115,12 @@ class FeedbackForward:
         finally:
             loop.transition = None
 
-    def _transition(self, sample: torch.Tensor, distilled: bool) -> Transition:
+    def _transition(self, sample: torch.Tensor, alone: bool) -> Transition:
         before, previous = self._previous or (NO_STEP_BEFORE, sample)
         if previous.shape[0] != sample.shape[0]:  # both branches loop, from the same guided history
             previous = torch.cat([previous, previous])
         times = self.clock.t, self.clock.t_next, before
-        return Transition.same(times, sample, previous, self.guidance.scale, distilled=distilled)
+        return Transition.same(times, sample, previous, self.guidance.scale, alone=alone)
 
 
 def check_guidance(module: FeedbackModule, guidance: float) -> None:

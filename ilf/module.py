@@ -24,8 +24,8 @@ class Transition:
 
     ``t``, ``t_next``, ``t_before``: float timesteps of this step, of where it lands (-1: the clean image) and of the step before
     (1000: there was none). ``sample`` and ``previous``: the noisy latent, and the guided prediction of the step before (this
-    step's own sample where there was none), [B, C, H, W] or packed [B, tokens, channels]. ``distilled``: True where only the
-    conditional branch runs and the module stands for guidance. ``guidance``: the scale, float [B].
+    step's own sample where there was none), [B, C, H, W] or packed [B, tokens, channels]. ``alone``: True where only the
+    conditional branch runs. ``guidance``: the scale, float [B].
     """
 
     t: torch.Tensor
@@ -33,7 +33,7 @@ class Transition:
     t_before: torch.Tensor
     sample: torch.Tensor
     previous: torch.Tensor
-    distilled: torch.Tensor
+    alone: torch.Tensor
     guidance: torch.Tensor
 
     @classmethod
@@ -44,7 +44,7 @@ class Transition:
         previous: torch.Tensor,
         guidance: float,
         *,
-        distilled: bool = False,
+        alone: bool = False,
     ) -> Transition:
         """Of rows that all take the same step; ``times``: ``t``, ``t_next`` and ``t_before``."""
 
@@ -52,7 +52,7 @@ class Transition:
             return torch.full((len(sample),), float(value), device=sample.device)
 
         t, t_next, t_before = map(full, times)
-        return cls(t, t_next, t_before, sample, previous, full(distilled).bool(), full(guidance))
+        return cls(t, t_next, t_before, sample, previous, full(alone).bool(), full(guidance))
 
 
 class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -102,7 +102,7 @@ class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if chosen.context:
             self.read = nn.Linear(2 * width, width)
             self.patches = _patches(2 * channels, width, patch_size)
-            self.mode = nn.Embedding(2, width)  # both branches, or guidance-distilled
+            self.mode = nn.Embedding(2, width)  # both branches, or the conditional one alone
         self.strength = _mlp(width, width) if chosen.guidance_input else None
         if chosen.gating == "time":
             self.gates = _zero(_mlp(times * width, self.fed * width))
@@ -163,7 +163,7 @@ class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
             hidden = hidden + seen
         else:
             hidden = torch.cat([hidden[:, : place.start], hidden[:, place] + seen, hidden[:, place.stop :]], dim=1)
-        mode: torch.Tensor = self.mode(transition.distilled.long())[:, None]
+        mode: torch.Tensor = self.mode(transition.alone.long())[:, None]
         return hidden + mode
 
     def _where(self, transition: Transition) -> torch.Tensor:

@@ -14,9 +14,10 @@ from ilf.settings import IlfSettings, chosen_steps
 
 @dataclass(frozen=True)
 class Schedule:
-    """``timesteps`` from high to low; ``feedback`` and ``distilled`` are 0-based step numbers.
+    """``timesteps`` from high to low; ``feedback``, ``distilled`` and ``carried`` are 0-based step numbers.
 
-    ``distilled``: steps on which the module stands for guidance as well; they all carry feedback. ``table``: the solver that
+    ``distilled``: steps on which the module stands for guidance as well; they all carry feedback. ``carried``: steps whose
+    guidance is the difference of both branches on the last step that ran both. ``table``: the solver that
     was learned for this step count; None: the settings' named solver.
     """
 
@@ -24,6 +25,7 @@ class Schedule:
     feedback: frozenset[int]
     distilled: frozenset[int]
     table: SolverTable | None = None
+    carried: frozenset[int] = frozenset()
 
     @classmethod
     def of(
@@ -54,7 +56,8 @@ class Schedule:
                 expected="a whole first step", got="a partial one", remedy="use feedback=odd, last-K or step numbers from 1 on"
             )
         distilled = chosen_steps(guidance_distilled or settings.guidance_distilled, timesteps)
-        return cls(timesteps, looped, distilled & looped, table)
+        carried = chosen_steps(settings.guidance_carried, timesteps) - {0}  # the first step has no difference to carry over
+        return cls(timesteps, looped, distilled & looped, table, carried)
 
     def plan(self, settings: IlfSettings, plan: Plan) -> tuple[StepCost, ...]:
         """The cost of each step: every block on each branch, and the looped blocks and the module's where there is feedback."""
@@ -67,7 +70,7 @@ class Schedule:
         looping = plain.branches if settings.branches == "both" else 1
         costs = []
         for i in range(len(self.timesteps)):
-            branches = 1 if i in self.distilled else plain.branches
+            branches = 1 if i in self.distilled | self.carried else plain.branches
             blocks = plain.blocks + (extra * min(looping, branches) / branches if i in self.feedback else 0)
             costs.append(StepCost(branches, blocks))
         return tuple(costs)

@@ -40,7 +40,8 @@ class IlfSettings:
     - ``steps``: denoising steps that the module is used with. ``power``: spacing of the timesteps, and ``shift`` that of
       flow matching, see :func:`harness.sampling.grids.power_grid`. ``feedback``: the steps
       with feedback. ``guidance_distilled``: the steps with feedback on which the module stands for guidance as well, so that
-      only the conditional branch runs.
+      only the conditional branch runs. ``guidance_carried``: steps on which only the conditional branch runs, and the difference
+      of both predictions is that of the last step with both; they need end-to-end training.
 
     Training on single transitions from one timestep to the next:
 
@@ -80,6 +81,7 @@ class IlfSettings:
     shift: Positive | None = None
     feedback: str = "all"
     guidance_distilled: str = "none"
+    guidance_carried: str = "none"
     grids: Annotated[tuple[Count, ...], Field(min_length=1)] = (5, 6, 8, 10)
     optimiser_steps: NonNegative = 8_000
     lr: Positive = 2e-3
@@ -103,7 +105,7 @@ class IlfSettings:
     budget: Positive | None = None
 
     def __post_init__(self) -> None:
-        for text in (self.feedback, self.guidance_distilled):
+        for text in (self.feedback, self.guidance_distilled, self.guidance_carried):
             chosen_steps(text, self.timesteps(max(self.all_grids)))
         if (self.end_to_end_steps or self.image_steps) and self.guidance_input:  # a learned solver belongs to one scale
             raise UsageError(
@@ -129,6 +131,8 @@ class IlfSettings:
                 got="feedback on both branches",
                 remedy="use target=fad for the paper's form",
             )
+        if self.guidance_carried != "none":
+            self._check_carried()
         if self.recombined > self.image_targets:
             raise UsageError(
                 expected=f"at most all {self.image_targets} image_targets recombined",
@@ -137,19 +141,31 @@ class IlfSettings:
             )
 
     def _check_partial(self) -> None:
-        needed = {"inner_pass": True, "guidance_distilled": "none", "inner_time": "same", "optimiser_steps": 0}
+        needed: dict[str, Any] = {"inner_pass": True, "guidance_distilled": "none", "guidance_carried": "none"}
+        self._need("partial", needed | {"inner_time": "same", "optimiser_steps": 0})
+        self._need_whole_start("feedback", "partial")
+
+    def _check_carried(self) -> None:
+        needed = {"branches": "conditional", "guidance_distilled": "none", "optimiser_steps": 0}
+        self._need("guidance_carried", needed)
+        self._need_whole_start("guidance_carried", "guidance_carried")
+
+    def _need(self, what: str, needed: Mapping[str, Any]) -> None:
         wrong = {name: getattr(self, name) for name, value in needed.items() if getattr(self, name) != value}
         if wrong:
             raise UsageError(
-                expected="partial with " + ", ".join(f"{name}={value}" for name, value in needed.items()),
+                expected=f"{what} with " + ", ".join(f"{name}={value}" for name, value in needed.items()),
                 got=", ".join(f"{name}={value}" for name, value in wrong.items()),
                 remedy="edit these fields",
             )
-        if any(0 in chosen_steps(self.feedback, self.timesteps(n)) for n in self.end_to_end_counts):
+
+    def _need_whole_start(self, field: str, what: str) -> None:
+        text = getattr(self, field)
+        if any(0 in chosen_steps(text, self.timesteps(n)) for n in self.end_to_end_counts):
             raise UsageError(
-                expected="feedback without the first step, which is whole, with partial",
-                got=f"feedback={self.feedback}",
-                remedy="use feedback=odd, last-K or step numbers from 1 on",
+                expected=f"{field} without the first step, which is whole, with {what}",
+                got=f"{field}={text}",
+                remedy=f"use {field}=odd, last-K or step numbers from 1 on",
             )
 
     @classmethod

@@ -75,15 +75,16 @@ def predict_training(geometry: Geometry, settings: IlfSettings, branches: int, p
 
 
 def mean_step_macs(geometry: Geometry, settings: IlfSettings, branches: int) -> float:
-    """Multiply-accumulates of a denoising step of end-to-end training, a mean over whole and partial ones."""
-    if not settings.partial:
-        return end_to_end_step_macs(geometry, settings.looped, branches)
-    module = 3 * geometry.block_macs
-    whole = end_to_end_step_macs(geometry, 0, branches) - module
-    running = branches if settings.branches == "both" else 1
-    part = running * (module + (geometry.depth - settings.blocks[0] + 1) / geometry.depth * whole / branches)
+    """Multiply-accumulates of a denoising step of end-to-end training, a mean over whole and cheaper ones."""
+    cheaper, whole = settings.guidance_carried, float(end_to_end_step_macs(geometry, settings.looped, branches))
+    part = float(end_to_end_step_macs(geometry, settings.looped, 1))
+    if settings.partial:
+        module = 3 * geometry.block_macs
+        cheaper, whole = settings.feedback, end_to_end_step_macs(geometry, 0, branches) - module
+        running = branches if settings.branches == "both" else 1
+        part = running * (module + (geometry.depth - settings.blocks[0] + 1) / geometry.depth * whole / branches)
     counts = settings.end_to_end_counts
-    share = sum(len(chosen_steps(settings.feedback, settings.timesteps(n))) for n in counts) / sum(counts)
+    share = sum(len(chosen_steps(cheaper, settings.timesteps(n))) for n in counts) / sum(counts)
     return (1 - share) * whole + share * part
 
 

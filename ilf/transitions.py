@@ -111,7 +111,7 @@ class _Collector:
                 t,
                 t_next,
                 before,
-                transition.distilled.cpu(),
+                transition.alone.cpu(),
                 sample,
                 previous,
                 clean,

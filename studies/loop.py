@@ -89,7 +89,15 @@ class Forms:
             "adapter": self.form("no second pass: feedback is added to what leaves the last block", 7, inner_pass=False),
             "loop-1": self.form("second pass of the last block", 7),
             "loop-4": self.form("second pass of the last four blocks", 6, 4),
+            "adapter-carried": self.carried("no second pass; every second step carries guidance over", "odd", inner_pass=False),
+            "adapter-carried-late": self.carried("the same on the last four steps", "last-4", inner_pass=False),
+            "solver-carried": self.carried("no module; every second step carries guidance over", "odd", feedback="none"),
+            "loop-1-carried": self.carried("second pass of the last block; every second step carries guidance over", "odd"),
         }
+
+    def carried(self, what: str, carried: str, steps: int = 9, **changes: Any) -> Form:
+        """A form some of whose steps run the conditional branch alone, with the guidance of the step before."""
+        return self.form(what, steps, guidance_carried=carried, **changes)
 
 
 def shallow(forms: Forms) -> dict[str, Form]:

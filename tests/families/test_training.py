@@ -24,16 +24,19 @@ pytestmark = pytest.mark.families
 ONE_STEP = TrainSettings(steps=2, lr=1e-3, warmup=1, ema=0.5, checkpoint_every=2)
 OURS = {"loop": "last", "grids": (3,), "steps": 3, "optimiser_steps": 2, "batch": 2, "trajectories": 4, "runs": 4, "rounds": 1}
 
+END_TO_END = {"optimiser_steps": 0, "end_to_end_steps": 2, "end_to_end_batch": 2}
+FORMS = {
+    "partial": END_TO_END | {"form": "partial", "loop": "last-third"},
+    "carried": END_TO_END | {"form": "adapter", "guidance_carried": "odd"},
+}
 
-@pytest.mark.parametrize("form", ["ours", "adapter", "partial", "paper"])
+
+@pytest.mark.parametrize("form", ["ours", "adapter", "carried", "partial", "paper"])
 @pytest.mark.parametrize("name", CASES)
 def test_the_module_learns_and_nothing_else_does(name: str, form: str, tmp_path: Path) -> None:
     pipeline = opened(name, tmp_path).pipeline
     backbone = pipeline.plan().backbone
-    whole = (
-        {"optimiser_steps": 0, "end_to_end_steps": 2, "end_to_end_batch": 2, "loop": "last-third"} if form == "partial" else {}
-    )
-    settings = IlfSettings.of(OURS | {"form": form} | whole).resolved(backbone.depth, shift=backbone.shift)
+    settings = IlfSettings.of(OURS | FORMS.get(form, {"form": form})).resolved(backbone.depth, shift=backbone.shift)
     if form == "ours":
         settings = replace(settings, end_to_end_steps=2, end_to_end_batch=2)
     before = {key: value.clone() for key, value in pipeline.transformer.state_dict().items()}
@@ -41,7 +44,7 @@ def test_the_module_learns_and_nothing_else_does(name: str, form: str, tmp_path:
     data = record(pipeline, prompts, 0, whole_grid(3, settings.power, settings.shift), 4)
     module, training = train_all(pipeline, data, prompts, settings, tmp_path / "training.pt", ONE_STEP)
     assert torch.isfinite(torch.tensor(training.final_loss)) and training.loss_curve
-    torch.manual_seed(settings.seed if form == "partial" else ONE_STEP.seed)
+    torch.manual_seed(settings.seed if form in FORMS else ONE_STEP.seed)
     untrained = build_module(pipeline, settings).state_dict()
     assert any(not torch.equal(value, untrained[key]) for key, value in module.state_dict().items())
     assert all(p.isfinite().all() for p in module.parameters())

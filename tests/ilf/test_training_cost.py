@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -59,13 +60,15 @@ def test_a_training_step_costs_what_was_predicted(folders: dict[str, Path], name
     assert one_step_macs(pipeline, settings) == pytest.approx(predicted, rel=0.1)
 
 
-@pytest.mark.parametrize("partial", ["", "conditional", "both"])
+@pytest.mark.parametrize("cheaper", ["", "partial, conditional", "partial, both", "carried"])
 @pytest.mark.parametrize("name", ["dit", "pixart"])
-def test_end_to_end_training_costs_what_was_predicted(folders: dict[str, Path], name: str, partial: str) -> None:
+def test_end_to_end_training_costs_what_was_predicted(folders: dict[str, Path], name: str, cheaper: str) -> None:
     pipeline, settings = open_pipeline(folders[name]), IlfSettings(loop=(3, 4), grids=(4,), steps=4, power=1.5, context=False)
-    if partial:
-        form = {"partial": True, "branches": partial, "feedback": "odd", "optimiser_steps": 0, "end_to_end_steps": 1}
-        settings = replace(settings, **form)
+    if cheaper:
+        branches = cheaper.removeprefix("partial, ")
+        partial: dict[str, Any] = {"partial": True, "branches": branches, "feedback": "odd"}
+        form = {"guidance_carried": "odd"} if cheaper == "carried" else partial
+        settings = replace(settings, **form, optimiser_steps=0, end_to_end_steps=1)
     data = record(pipeline, PROMPTS[:2], 0, union_grid((4,), 1.5, 250))
     runs = EndToEnd(pipeline, build_module(pipeline, settings), settings.grids)
     pipeline.transformer.requires_grad_(False)
