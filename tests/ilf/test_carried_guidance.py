@@ -10,11 +10,12 @@ import torch
 
 from harness.errors import UsageError
 from harness.sampling.pipeline import Pipeline
+from harness.training.fit import TrainSettings
 from harness.training.learned_solver import latent_error
 from harness.training.trajectories import Recorder, record
 from ilf.attach import attach_module
 from ilf.checkpoint import load_module
-from ilf.end_to_end import EndToEnd, end_to_end_optimisation, train_end_to_end
+from ilf.end_to_end import EndToEnd, train_end_to_end
 from ilf.method import Ilf
 from ilf.settings import IlfSettings
 from tests.conftest import PROMPTS
@@ -77,7 +78,8 @@ def test_the_pipeline_ends_where_training_did(pipeline: Pipeline, settings: IlfS
 def test_training_lowers_the_error_and_is_saved(pipeline: Pipeline, tmp_path: Path) -> None:
     data = record(pipeline, PROMPTS, 7, (999, 500, 200))
     student = EndToEnd(pipeline, module_of(pipeline, ADAPTER).requires_grad_(True), (4,))
-    made = train_end_to_end(student, data, ADAPTER, end_to_end_optimisation(12, ADAPTER), tmp_path / "a.pt", latent_error)
+    plan = TrainSettings(steps=24, lr=5e-4, warmup=2, ema=0.5, checkpoint_every=6)
+    made = train_end_to_end(student, data, ADAPTER, plan, tmp_path / "a.pt", latent_error)
     assert made.loss_curve[-1][1] < made.loss_curve[0][1]
     student.module.save_pretrained(tmp_path / "module")
     assert load_module(tmp_path / "module").schedule(4).carried == {1, 3}
