@@ -90,6 +90,9 @@ class Forms:
             "loop-1": self.form("second pass of the last block", 7),
             "loop-4": self.form("second pass of the last four blocks", 6, 4),
             "adapter-carried": self.carried("no second pass; every second step carries guidance over", "odd", inner_pass=False),
+            "adapter-carried-6": self.carried("the same at 6 steps", "odd", 6, inner_pass=False),
+            "adapter-carried-7": self.carried("the same at 7 steps, the last on one branch, too", "1.3.5.6", 7, inner_pass=False),
+            "adapter-carried-8": self.carried("the same at 8 steps", "odd", 8, inner_pass=False),
             "adapter-carried-late": self.carried("the same on the last four steps", "last-4", inner_pass=False),
             "solver-carried": self.carried("no module; every second step carries guidance over", "odd", feedback="none"),
             "loop-1-carried": self.carried("second pass of the last block; every second step carries guidance over", "odd"),
@@ -273,10 +276,12 @@ def _of(found: Sequence[dict[str, Any]], model: str, form: str, minutes: float) 
 
 
 def _line(found: Sequence[dict[str, Any]], model: str, form: str, minutes: float) -> list[str]:
-    mine, adapters = (_of(found, model, name, minutes) for name in (form, f"adapter{form.partition('-9')[1]}"))
+    rival = f"adapter{form.partition('-9')[1]}"
+    mine, adapters = (_of(found, model, name, minutes) for name in (form, rival))
     means = {name: float(np.mean([row[name] for row in mine.values()])) for name in ("blocks", *ERRORS)}
-    ratios = np.array([np.log(mine[seed]["latent"] / adapters[seed]["latent"]) for seed in mine if seed in adapters])
-    gain = "" if form.startswith("adapter") or not len(ratios) else _gain(ratios)
+    alike = [seed for seed in mine if seed in adapters and form != rival]
+    ratios = np.array([np.log(mine[seed]["latent"] / adapters[seed]["latent"]) for seed in alike])
+    gain = _gain(ratios) if len(ratios) else ""
     forms = MODELS[model].forms
     what = forms[form].what if form in forms else "plain steps"
     errors = [f"{means[name]:.{digits}f}" for name, digits in ERRORS.items()]
