@@ -9,6 +9,7 @@ from baselines.delta_dit import DeltaDiT
 from baselines.encoder_propagation import EncoderPropagation
 from baselines.first_block_cache import FirstBlockCache
 from baselines.fora import Fora
+from baselines.guidance_reuse import GuidanceReuse
 from baselines.learned.bespoke import Bespoke
 from baselines.learned.deediff import DeeDiff
 from baselines.learned.ecad import Ecad
@@ -44,6 +45,7 @@ BASELINES: MethodTable = {
     "smoothcache": SmoothCache,
     "pab": PAB,
     "t-gate": TGate,
+    "guidance-reuse": GuidanceReuse,
     "first-block": FirstBlockCache,
     "teacache": TeaCache,
     "magcache": MagCache,

@@ -123,7 +123,7 @@ CACHES = (
     "magcache:0.5:retention=0.3",
     "budcache:0.5",
 )
-OTHERS = ("t-gate:0.3", "t-stitch:fraction=0.5", "solver:dpm+++bottleneck:first=0.2")
+OTHERS = ("t-gate:0.3", "guidance-reuse", "t-stitch:fraction=0.5", "solver:dpm+++bottleneck:first=0.2")
 ILF = (
     "ilf:checkpoint={ilf}",
     "ilf-untrained:steps=3:feedback=first-2",

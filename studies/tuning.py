@@ -47,6 +47,7 @@ GRIDS: Mapping[str, tuple[str, ...]] = {
         *(f"pab:attention={n}:cross={2 * n}:low=0:high=1000" for n in (2, 3, 4, 5)),
     ),
     "t-gate": tuple(f"t-gate:{x}" for x in (0.8, 0.7, 0.6, 0.5, 0.4, 0.3)),
+    "guidance-reuse": tuple(f"guidance-reuse:interval={n}:first={k}" for n in (2, 3, 4) for k in (1, 3)),
     "first-block": tuple(f"first-block:{x}" for x in (0.05, 0.1, 0.15, 0.2, 0.3, 0.4)),
     "teacache": tuple(f"teacache:{x}" for x in (0.05, 0.1, 0.2, 0.3, 0.5, 0.8)),
     "magcache": tuple(f"magcache:threshold={x}:most={n}" for x in (0.06, 0.15, 0.3) for n in (2, 4)),

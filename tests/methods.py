@@ -36,6 +36,7 @@ TEXTS = (
     "smoothcache:alpha=9:most=1",
     "pab:attention=3:cross=2:low=0:high=1000",
     "t-gate:0.3",
+    "guidance-reuse:2",
     "t-stitch:fraction=0.5",
     "deediff:0.5",
     "bottleneck:first=0.2",
@@ -61,6 +62,8 @@ COMPOSED = (
     "steps:6+fora",
     "spacing:1.5",
     "solver:ghvb+spacing:1.5",
+    "steps:6+spacing:1.5+guidance-reuse:interval=3:first=2",
+    "bespoke:3+guidance-reuse",
     "spacing:1.5+pab:low=0:high=900",
     "spacing:1.5+magcache:0.5",
     "bespoke:3",
@@ -90,7 +93,10 @@ COMPOSED = (
 
 def applies(text: str, pipeline: Pipeline) -> bool:
     """Whether the method can work on this backbone; a test shows that it says so where it cannot."""
-    return not (text.startswith(("t-gate", "bottleneck")) and pipeline.is_class_conditional)
+    needs_guidance = "guidance-reuse" in text
+    return not (text.startswith(("t-gate", "bottleneck")) and pipeline.is_class_conditional) and not (
+        needs_guidance and not pipeline.guidance.on
+    )
 
 
 def save_random_module(pipeline: Pipeline, folder: Path, scale: float = 0.3, guidance_distilled: str = "none") -> Path:

@@ -159,6 +159,8 @@ SAME = (
     "smoothcache:alpha=9:most=0",
     "pab:attention=1:cross=1",
     "t-gate:1",
+    "guidance-reuse:1",
+    "guidance-reuse:first=4",
     "first-block:0",
     "teacache:0",
     "magcache:threshold=0",

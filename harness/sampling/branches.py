@@ -40,6 +40,41 @@ def conditional_only(pipeline: Pipeline, where: Callable[[int], bool]) -> Iterat
 
 
 @contextmanager
+def guidance_reused(pipeline: Pipeline, where: Callable[[int], bool]) -> Iterator[None]:
+    """Only the conditional branch runs at steps where ``where(step)`` says so, never at the first: the null branch's prediction
+    is then the conditional one minus the difference of both at the last step that ran both. Nothing changes without guidance."""
+    guidance, clock, shared = pipeline.guidance, pipeline.clock, pipeline.family.call.shared
+    first: list[torch.Tensor] = []  # the conditional call's answer, until the null call's
+    difference: list[torch.Tensor] = []
+
+    def of_two_calls(predict: Predict, call: ModelCall) -> torch.Tensor:
+        if clock.call == 0:
+            first[:] = [predict(call)]
+            return first[0]
+        if where(clock.step):
+            return first[0] - difference[0]
+        null = predict(call)
+        difference[:] = [first[0] - null]
+        return null
+
+    def change(predict: Predict, call: ModelCall) -> torch.Tensor:
+        if not guidance.on:
+            return predict(call)
+        if guidance.layout == "calls":
+            return of_two_calls(predict, call)
+        if where(clock.step):
+            conditional = predict(rows_of_call(call, guidance.chosen(len(call.sample)), shared))
+            return torch.cat(guidance.ordered(conditional, conditional - difference[0]))
+        prediction = predict(call)
+        conditional, null = guidance.split(prediction)
+        difference[:] = [conditional - null]
+        return prediction
+
+    with model_changed(pipeline.transformer, pipeline.family, change):
+        yield
+
+
+@contextmanager
 def captions_filled(pipeline: Pipeline) -> Iterator[None]:
     """Captions are as long as they can be inside the context, and not as the longest of their batch: filled with zeros, which the
     model's mask leaves out. So what is kept of several batches can be joined. Enter it after whatever else changes the model.

@@ -25,6 +25,7 @@ MEANINGS: Mapping[str, str] = {
     "smoothcache": "reuses each layer's output for as long as it hardly changes",
     "pab": "reuses attention for several steps",
     "t-gate": "freezes cross-attention after some of the steps",
+    "guidance-reuse": "runs the null branch of guidance on some of the steps only",
     "first-block": "skips the other blocks where the first one's output hardly changes",
     "teacache": "skips all blocks until the accumulated change is too large",
     "magcache": "skips all blocks while the accumulated error is small",

@@ -29,7 +29,7 @@ SPEC = load_spec("tiny-text", {})
 PLAN = find_plan(SPEC)
 SAVERS = (
     "deepcache", "delta-dit", "encoder", "step-rehash", "fora", "taylorseer", "smoothcache", "pab", "t-gate", "first-block",
-    "teacache", "magcache", "deediff", "t-stitch", "bottleneck",
+    "teacache", "magcache", "deediff", "t-stitch", "bottleneck", "guidance-reuse",
 )  # fmt: skip
 
 
@@ -102,6 +102,8 @@ def pipeline() -> Pipeline:
         "ilf:steps=6+deepcache:interval=2",
         "bespoke:6+taylorseer:interval=2",
         "steps:5+t-gate",
+        "steps:7+spacing:1.5+guidance-reuse",
+        "bespoke:8+guidance-reuse",
     ],
 )
 def test_a_composition_costs_what_its_parts_promise(pipeline: Pipeline, text: str) -> None:
@@ -112,7 +114,10 @@ def test_a_composition_costs_what_its_parts_promise(pipeline: Pipeline, text: st
     assert counter.rows / 2 == pytest.approx(method.plan(pipeline.plan()).block_evaluations)
 
 
-@pytest.mark.parametrize("text", ["ilf:steps=8+t-gate", "bespoke:8+t-gate", "ilf:steps=8+bottleneck", "bespoke:8+bottleneck"])
+@pytest.mark.parametrize(
+    "text",
+    ["ilf:steps=8+t-gate", "bespoke:8+t-gate", "ilf:steps=8+guidance-reuse", "ilf:steps=8+bottleneck", "bespoke:8+bottleneck"],
+)
 def test_what_needs_both_branches_or_another_solver_says_so_before_it_runs(text: str) -> None:
     with pytest.raises(NotMeasured, match="leave one of the two out"):
         parse_method(text, BUILT_IN).plan(PLAN)
