@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from harness.models.reading import read_seconds
 from harness.sampling.clock import StepClock
 from harness.sampling.process import Process
+from harness.sampling.schedulers.solver_table import SolverTable
 from harness.training.attention import explicit_attention
 from harness.training.fit import TrainRecord, TrainSettings, fit, share
 from harness.training.learned_solver import Error, LearnedSolver, converged_trajectories, final_latents, image_error, latent_error
 from harness.training.trajectories import Trajectories
 from ilf.attach import feedback_attached
+from ilf.checkpoint import find_checkpoint
 from ilf.module import FeedbackModule
 from ilf.settings import IlfSettings
 from ilf.train import checkpointed, seeded_module, train_module
@@ -36,7 +39,14 @@ class EndToEnd(nn.Module):
         process = Process.of(pipeline.pipe.scheduler)
         self.pipeline, self.module = pipeline, module
         terms = pipeline.guidance.is_linear
-        self.solvers = nn.ModuleDict({str(n): LearnedSolver(process, module.settings.timesteps(n), terms) for n in grids})
+        known = {count: SolverTable.read(table) for count, table in (module.config.solvers or {}).items()}
+        found = {str(n): known.get(str(n)) for n in grids}  # of a module that this one started from
+        self.solvers = nn.ModuleDict(
+            {
+                n: LearnedSolver(process, table.timesteps if table else module.settings.timesteps(int(n)), terms, table)
+                for n, table in found.items()
+            }
+        )
 
     def solver(self, steps: int) -> LearnedSolver:
         """The one for a step count."""
@@ -105,9 +115,30 @@ def train_all(
 ) -> tuple[FeedbackModule, TrainRecord]:
     """:func:`train_module`, then the end-to-end training that the settings ask for: by final latents, then by decoded images.
 
+<<<<<<< HEAD
     A stage of 0 steps is left out. Resumes in any of the three. Uses noise of ``settings.seed`` and the next seed. At most
     ``sampled`` images are sampled at once.
+=======
+    A stage of 0 steps is left out. Resumes in any of the three. Uses noise of ``settings.seed`` and the next seed. The record of
+    a training that started from a module has that one's seconds as well.
+>>>>>>> 07ebf55 (Training can start from a trained module; forms of the study that do)
     """
+    module, made = _train_stages(pipeline, data, prompts, settings, checkpoint, training)
+    if settings.start is None:
+        return module, made
+    folder = find_checkpoint(settings.start, pipeline.folder)
+    module.reschedule(start=folder.name)
+    return module, replace(made, seconds=made.seconds + read_seconds(folder / "training.json"))
+
+
+def _train_stages(
+    pipeline: Pipeline,
+    data: Trajectories,
+    prompts: Sequence[str],
+    settings: IlfSettings,
+    checkpoint: Path,
+    training: TrainSettings | None,
+) -> tuple[FeedbackModule, TrainRecord]:
     by_images = image_error(pipeline) if settings.image_steps else latent_error  # raises before anything is trained
     stages = []
     if settings.optimiser_steps:

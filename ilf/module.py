@@ -116,7 +116,7 @@ class FeedbackModule(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return Schedule.of(self.settings, self.config.solvers, steps, feedback, guidance_distilled)
 
     def reschedule(self, **changes: Any) -> None:
-        """Change ``steps``, ``feedback`` or ``power`` of the settings, in the configuration that is saved as well."""
+        """Change ``steps``, ``feedback``, ``power`` or ``start`` of the settings, in the configuration that is saved as well."""
         self.settings = replace(self.settings, **changes)
         self.register_to_config(settings=self.settings.content())
 

@@ -60,6 +60,9 @@ class IlfSettings:
       converged trajectories of the teacher. The last ``recombined`` of these have captions of words drawn from all captions, so
       that the module does not memorise a few.
 
+    ``start``: a trained module of the same architecture, a folder or the name of one inside the pipeline's, whose weights and
+    learned solvers this training starts from; it then counts with its own training time.
+
     ``budget``: block evaluations per image within which the schedule is searched after training. How much training gives
     good quality at full size is not known.
     """
@@ -102,6 +105,7 @@ class IlfSettings:
     image_steps: NonNegative = 0
     image_targets: Count = 2_048
     recombined: NonNegative = 0
+    start: str | None = None
     budget: Positive | None = None
 
     def __post_init__(self) -> None:
@@ -133,6 +137,12 @@ class IlfSettings:
             )
         if self.guidance_carried != "none":
             self._check_carried()
+        if self.start is not None and not (self.end_to_end_steps or self.image_steps):
+            raise UsageError(
+                expected="end-to-end training from a start, which also learns its solvers",
+                got="none of end_to_end_steps and image_steps",
+                remedy="edit them",
+            )
         if self.recombined > self.image_targets:
             raise UsageError(
                 expected=f"at most all {self.image_targets} image_targets recombined",

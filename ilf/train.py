@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from harness.cost.plan import Backbone
-from harness.errors import ArtifactError
+from harness.errors import ArtifactError, UsageError
 from harness.models.families.table import families
 from harness.sampling.patching import patched
 from harness.training.ahead import Ahead
@@ -21,6 +21,7 @@ from harness.training.attention import explicit_attention
 from harness.training.fit import TrainRecord, TrainSettings, fit, share, step_generator
 from harness.training.processes import kept_together
 from harness.training.trajectories import Trajectories
+from ilf.checkpoint import find_checkpoint, load_module
 from ilf.loop import InnerLoop
 from ilf.module import FeedbackModule
 from ilf.objective import Objective
@@ -59,10 +60,26 @@ def build_module(pipeline: Pipeline, settings: IlfSettings) -> FeedbackModule:
 
 
 def seeded_module(pipeline: Pipeline, settings: IlfSettings, seed: int) -> FeedbackModule:
-    """:func:`build_module` on the pipeline's device, the same for the same seed."""
+    """:func:`build_module` on the pipeline's device, the same for the same seed; or what the settings start from."""
     torch.manual_seed(seed)
     module: FeedbackModule = build_module(pipeline, settings).to(pipeline.device)
+    if settings.start is not None:
+        _start_from(module, find_checkpoint(settings.start, pipeline.folder))
     return module
+
+
+def _start_from(module: FeedbackModule, folder: Path) -> None:
+    """Take over the weights and learned solvers of a trained module. Raises :class:`UsageError` on another architecture."""
+    trained = load_module(folder)
+    own, given = ({name: x.shape for name, x in m.state_dict().items()} for m in (module, trained))
+    if own != given or module.config.block_settings != trained.config.block_settings:
+        raise UsageError(
+            expected="a module of the same architecture to start from",
+            got=f"{folder}, made with {trained.settings.content()}",
+            remedy="choose the same loop, depth, gating and context, or another start",
+        )
+    module.load_state_dict(trained.state_dict())
+    module.register_to_config(solvers=trained.config.solvers)
 
 
 def optimisation(settings: IlfSettings) -> TrainSettings:

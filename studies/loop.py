@@ -53,6 +53,7 @@ DOC = RESULTS.with_suffix(".md")
 ERRORS = {"latent": 4, "rmse": 2, "distance": 3, "judge": 3}  # and decimals
 EVALUATED, EVALUATION_SEED, BATCH = 256, 2000, 64
 TRAJECTORIES = 2048
+TUNED: dict[str, Any] = {"inner_pass": False, "start": "ilf-adapter", "end_to_end_lr": 5e-4}
 PROBE = 3  # optimiser steps that say what a form's step costs
 PLAIN = ((7, 1.0), (7, 1.5), (9, 1.5), (20, 1.0))  # steps and spacing: rivals
 
@@ -113,6 +114,8 @@ def shallow(forms: Forms) -> dict[str, Form]:
         "partial-1": forms.partial(f"{second} block only, both branches", 12, 1),
         "partial-6": forms.partial(f"{second} six blocks only, both branches", 9, 6),
         "partial-late": forms.partial(f"four whole steps, then {second} four blocks only", 8, 4, feedback="5.7"),
+        "tuned-7": forms.carried("the bundled adapter, trained on with carried guidance", "1.3.5.6", 7, **TUNED),
+        "tuned-8": forms.carried("the same at 8 steps", "odd", 8, **TUNED),
         "adapter-9": forms.form("no second pass, at 9 steps", 9, inner_pass=False),
         "solver-9": forms.form("no module, at 9 steps", 9, feedback="none"),
     }
@@ -279,13 +282,17 @@ def _line(found: Sequence[dict[str, Any]], model: str, form: str, minutes: float
     rival = f"adapter{form.partition('-9')[1]}"
     mine, adapters = (_of(found, model, name, minutes) for name in (form, rival))
     means = {name: float(np.mean([row[name] for row in mine.values()])) for name in ("blocks", *ERRORS)}
-    alike = [seed for seed in mine if seed in adapters and form != rival]
+    alike = [seed for seed in mine if seed in adapters and form != rival and _at_one_cost(mine[seed], adapters[seed])]
     ratios = np.array([np.log(mine[seed]["latent"] / adapters[seed]["latent"]) for seed in alike])
     gain = _gain(ratios) if len(ratios) else ""
     forms = MODELS[model].forms
     what = forms[form].what if form in forms else "plain steps"
     errors = [f"{means[name]:.{digits}f}" for name, digits in ERRORS.items()]
     return [form, what, str(len(mine)) if form in forms else "", f"{means['blocks']:.0f}", *errors, gain]
+
+
+def _at_one_cost(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return abs(float(one["blocks"]) / float(other["blocks"]) - 1) < 0.1
 
 
 def _gain(ratios: FloatArray) -> str:

@@ -32,12 +32,13 @@ class LearnedSolver(nn.Module):
     Parameters: the gaps between timesteps, and what is added to DPM-Solver++'s coefficients on them, so that a timestep that
     moves takes its coefficients along. Timesteps are whole numbers in the forward pass and free in the backward pass. The
     first stays the last training step: there the sample is noise. ``terms``: whether guidance terms are learned, too.
+    ``table``: it starts as this solver on these timesteps instead.
     """
 
     log_snr: torch.Tensor
     start: torch.Tensor
 
-    def __init__(self, process: Process, timesteps: Sequence[int], terms: bool = True) -> None:
+    def __init__(self, process: Process, timesteps: Sequence[int], terms: bool = True, table: SolverTable | None = None) -> None:
         super().__init__()
         self.process, self.steps = process.to("cpu"), len(timesteps)
         times = torch.arange(TRAINED, dtype=torch.float64)
@@ -54,6 +55,16 @@ class LearnedSolver(nn.Module):
         self.keep = nn.Parameter(torch.zeros(steps))
         self.clean = nn.Parameter(torch.zeros(steps, steps))
         self.guidance = nn.Parameter(torch.zeros(steps, steps), requires_grad=terms)
+        if table is not None:
+            self._start_as(table)
+
+    @torch.no_grad()
+    def _start_as(self, table: SolverTable) -> None:
+        keep, clean = self.coefficients()
+        self.keep += (torch.tensor(table.keep) - keep) / RATE
+        for i, (row, terms) in enumerate(zip(table.clean, table.guidance, strict=True)):
+            self.clean[i, : i + 1] += (torch.tensor(row) - clean[i, : i + 1]) / RATE
+            self.guidance[i, : i + 1] = torch.tensor(terms) / RATE
 
     def timesteps(self) -> torch.Tensor:
         """Float64 [steps], high to low, each at least one apart and whole."""

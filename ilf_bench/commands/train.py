@@ -32,6 +32,9 @@ class TrainOptions(ModelOptions):
     budget: Annotated[
         float | None, typer.Option(help="Afterwards, search the best schedule within this many block evaluations per image.")
     ] = None
+    start: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="A trained module whose weights and solvers this training starts from.")
+    ] = None
     seed: Annotated[int | None, typer.Option(help="Seed of noise and training; must differ from the preset's.")] = None
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Recompute activations in the backward pass: less memory, more time.")
@@ -47,6 +50,7 @@ class TrainOptions(ModelOptions):
             "rounds": self.rounds,
             "grids": split(self.grids),
             "guidance_distilled": self.guidance_distilled,
+            "start": self.start,
             "seed": self.seed,
             "gradient_checkpointing": self.gradient_checkpointing or None,
             "budget": self.budget,
