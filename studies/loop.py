@@ -147,6 +147,7 @@ MODELS = {
     "class": Model(DIT, ZOO / DIT.model, "prompts-all.txt", shallow(Forms(12))),
     "text": Model(PIXART, ZOO / PIXART.model, "prompts-held-out.txt", shallow(Forms(12))),
     "flow": Model(FLOW, ZOO / FLOW.model, "prompts-held-out.txt", shallow(Forms(12))),
+    "sibling": Model(FLOW, Path("runs/tiny-sd3-grey"), "prompts-held-out.txt", {}),
     "deep": Model(DIT, Path("runs/tiny-dit-28"), "prompts-all.txt", deep(Forms(28))),
 }
 

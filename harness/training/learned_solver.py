@@ -61,10 +61,10 @@ class LearnedSolver(nn.Module):
     @torch.no_grad()
     def _start_as(self, table: SolverTable) -> None:
         keep, clean = self.coefficients()
-        self.keep += (torch.tensor(table.keep) - keep) / RATE
+        self.keep.add_((torch.tensor(table.keep) - keep) / RATE)
         for i, (row, terms) in enumerate(zip(table.clean, table.guidance, strict=True)):
-            self.clean[i, : i + 1] += (torch.tensor(row) - clean[i, : i + 1]) / RATE
-            self.guidance[i, : i + 1] = torch.tensor(terms) / RATE
+            self.clean[i, : i + 1].add_((torch.tensor(row) - clean[i, : i + 1]) / RATE)
+            self.guidance[i, : i + 1].copy_(torch.tensor(terms) / RATE)
 
     def timesteps(self) -> torch.Tensor:
         """Float64 [steps], high to low, each at least one apart and whole."""

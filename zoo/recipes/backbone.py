@@ -25,7 +25,8 @@ CACHE_SEED = 7  # the held-out reference sets use other seeds
 
 
 @torch.no_grad()
-def _encode(vae: AutoencoderKL, images: torch.Tensor) -> torch.Tensor:
+def encode_latents(vae: AutoencoderKL, images: torch.Tensor) -> torch.Tensor:
+    """Scaled latents float32 [n, 4, 8, 8] of images uint8 [n, 3, 32, 32]."""
     with autocast():
         means = [vae.encode(to_model(chunk)).latent_dist.mean.float() for chunk in torch.split(images, 256)]
     return torch.cat(means) * float(vae.config.scaling_factor)
@@ -42,7 +43,7 @@ def cache_latents(data: str, vae: AutoencoderKL) -> tuple[torch.Tensor, torch.Te
         else:
             originals, index = digits.split("train")
             images = digits.render(originals, 2 * torch.rand(len(originals), 2, generator=generator) - 1)
-        latents.append(_encode(vae, images))
+        latents.append(encode_latents(vae, images))
         conditions.append(index)
     return torch.cat(latents), torch.cat(conditions)
 

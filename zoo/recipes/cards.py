@@ -29,6 +29,10 @@ ABOUT = {
         "The deep sibling of tiny-dit: 28 blocks of width 64. All else is tiny-dit's.",
         "As tiny-dit's.",
     ),
+    "tiny-sd3-grey": (
+        "A fine-tuned sibling of tiny-sd3: a merged change of rank 8 of its blocks' linear layers. All else is tiny-sd3's.",
+        "As tiny-sd3's, without colours.",
+    ),
     "tiny-dit-small": (
         "The smaller sibling of tiny-dit, for T-Stitch: the transformer alone, 6 blocks of width 64. Latents, classes and noise "
         "schedule are tiny-dit's.",
