@@ -115,15 +115,10 @@ def train_all(
 ) -> tuple[FeedbackModule, TrainRecord]:
     """:func:`train_module`, then the end-to-end training that the settings ask for: by final latents, then by decoded images.
 
-<<<<<<< HEAD
     A stage of 0 steps is left out. Resumes in any of the three. Uses noise of ``settings.seed`` and the next seed. At most
-    ``sampled`` images are sampled at once.
-=======
-    A stage of 0 steps is left out. Resumes in any of the three. Uses noise of ``settings.seed`` and the next seed. The record of
-    a training that started from a module has that one's seconds as well.
->>>>>>> 07ebf55 (Training can start from a trained module; forms of the study that do)
+    ``sampled`` images are sampled at once. The record of a training that started from a module has that one's seconds as well.
     """
-    module, made = _train_stages(pipeline, data, prompts, settings, checkpoint, training)
+    module, made = _train_stages(pipeline, data, prompts, settings, checkpoint, training, sampled)
     if settings.start is None:
         return module, made
     folder = find_checkpoint(settings.start, pipeline.folder)
@@ -138,6 +133,7 @@ def _train_stages(
     settings: IlfSettings,
     checkpoint: Path,
     training: TrainSettings | None,
+    sampled: int,
 ) -> tuple[FeedbackModule, TrainRecord]:
     by_images = image_error(pipeline) if settings.image_steps else latent_error  # raises before anything is trained
     stages = []
