@@ -125,9 +125,14 @@ def test_nothing_is_cut_in_print(browser: Any, first_page: Path) -> None:
       .map(t => [t.caption ? t.caption.textContent.slice(0, 40) : '', t.getBoundingClientRect().right])
       .filter(([, right]) => right > innerWidth + 1);"""
     cut = browser.execute_script(script) + hidden_texts(browser, "")
+    closed = """
+    return [...document.querySelectorAll('details:not(.why-row)')].filter(d => d.querySelector('summary').checkVisibility())
+      .map(d => d.lastElementChild.checkVisibility({contentVisibilityProperty: true}));"""
+    told = browser.execute_script(closed)
     high = "return [...document.querySelectorAll('figure')].map(f => f.offsetHeight).filter(h => h > innerHeight)"
     cut += browser.execute_script(high)
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"landscape": True, "printBackground": True})
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
-    assert cut == []
+    assert cut == [] and all(told) and len(told) > 2, "what is folded on a screen is printed"
+    assert not all(browser.execute_script(closed))
     assert base64.b64decode(printed["data"]).startswith(b"%PDF")
