@@ -73,6 +73,8 @@ class ModelOptions:
         str | None, typer.Option(help="A .txt, .csv, .tsv, .json, .jsonl or .parquet, hub:OWNER/NAME/FILE, classes:N.")
     ] = None
 
+    height: Annotated[int | None, typer.Option(help="Of the images, in pixels, with --width; default: the model's own.")] = None
+    width: Annotated[int | None, typer.Option(help="Of the images, in pixels, with --height.")] = None
     assigned: Assigned = None
 
     def overrides(self) -> dict[str, Any]:
@@ -81,7 +83,8 @@ class ModelOptions:
 
     def values(self) -> dict[str, Any]:
         """The fields of a preset that these options replace, but for ``--set``."""
-        return given({"device": self.device, "pipeline": self.pipeline, "dtype": self.dtype, "prompts": self.prompts})
+        names = ("device", "pipeline", "dtype", "prompts", "height", "width")
+        return given({name: getattr(self, name) for name in names})
 
 
 def with_assigned(values: dict[str, Any], assignments: Sequence[str] | None) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class ExperimentSpec(BaseModel):
     @model_validator(mode="after")
     def _both_sides(self) -> ExperimentSpec:
         if bool(self.height) != bool(self.width):
-            raise ValueError("height and width: name both, or neither")
+            raise ValueError("height and width are named both, in pixels, or neither")
         return self
 
     def identity(self) -> dict[str, Any]:
@@ -169,10 +169,10 @@ def build_spec(content: dict[str, Any], origin: str) -> ExperimentSpec:
         return ExperimentSpec(**content)
     except ValidationError as error:
         wrong = error.errors()
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'fields'}: {e['msg']}" for e in wrong]
+        lines = [": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")))) for e in wrong]
         known = [*ExperimentSpec.model_fields, *TimingSpec.model_fields]
         hints = [did_you_mean(str(e["loc"][-1]), known) for e in wrong if e["type"] == "extra_forbidden"]
         remedy = f"{''.join(hints)}edit {origin} or the option"
-        raise UsageError(
-            expected=f"fields out of {', '.join(ExperimentSpec.model_fields)}", got="; ".join(lines), remedy=remedy
-        ) from error
+        unknown = any(e["type"] == "extra_forbidden" for e in wrong)
+        expected = f"fields out of {', '.join(ExperimentSpec.model_fields)}" if unknown else "valid settings"
+        raise UsageError(expected=expected, got="; ".join(lines), remedy=remedy) from error

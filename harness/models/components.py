@@ -62,6 +62,12 @@ def check_present(folder: Path) -> None:
                 got="none" if index.get(name) in (None, [None, None]) else repr(index[name]),
                 remedy="restore that file; a pipeline that was saved without it cannot be measured",
             )
+        if name != "transformer" and not (folder / name).is_dir():  # a transformer may lie elsewhere
+            raise ArtifactError(
+                expected=f"a folder {name} in {folder}, as {INDEX} says",
+                got="none",
+                remedy="restore or download the folder again",
+            )
         _check_class(folder, name, str(index[name][1]))
     for name, kind in tokenizers(folder).items():
         check_tokenizer_files(folder / name, kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from harness.sampling.pipeline import Pipeline
 from harness.sampling.precision import exact_float32, resolve_device
 from harness.sampling.solvers import build_solver
 
+PACKED = 2  # latents on a side of a packed token
 SETTINGS = ("*.json", "*/*.json", "*/*.model", "*/*.txt", "*/*.jinja")
 
 
@@ -126,7 +128,7 @@ def describe_folder(located: Located, height: int = 0, width: int = 0) -> Descri
 
 def checked_guidance(family: Family, model: Described, spec: ExperimentSpec) -> Guidance:
     """The guidance of a spec. Raises :class:`UsageError` where a model would leave the spec's size, guidance or prompt unused."""
-    check_size(family, spec)
+    check_size(family, model, spec)
     guidance = family.guidance(model.configs, spec.guidance, spec.true_guidance)
     unused = {
         "true_guidance": spec.true_guidance != 1 and guidance == family.guidance(model.configs, spec.guidance, 1.0),
@@ -138,13 +140,24 @@ def checked_guidance(family: Family, model: Described, spec: ExperimentSpec) -> 
     return guidance
 
 
-def check_size(family: Family, spec: ExperimentSpec) -> None:
-    """Raise :class:`UsageError` where a size is asked for that the family's models do not take."""
-    if spec.height and not family.any_size:
+def check_size(family: Family, model: Described, spec: ExperimentSpec) -> None:
+    """Raise :class:`UsageError` where a size is asked for that the family's models do not take, or would round without a word."""
+    if not spec.height:
+        return
+    if not family.any_size:
         raise UsageError(
             expected=f"no height and width for a {family.title}, which makes one size",
             got=f"{spec.height} x {spec.width}",
             remedy="leave them out",
+        )
+    with reading(f"settings of a {family.title}", "restore the folder"):
+        side = model.scale * (family.patches(model.transformer)[0] or PACKED)
+    if spec.height % side or spec.width % side:
+        rounded = " x ".join(str(max(side, side * round(pixels / side))) for pixels in (spec.height, spec.width))
+        raise UsageError(
+            expected=f"a height and width in multiples of {side} pixels, one token of this {family.title}",
+            got=f"{spec.height} x {spec.width}",
+            remedy=f"{rounded} is the nearest",
         )
 
 
@@ -187,6 +200,7 @@ def quiet_libraries() -> None:
     transformers.utils.logging.set_verbosity(logging.CRITICAL)
     transformers.utils.logging.disable_progress_bar()
     huggingface_hub.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")  # of float32 weights under autocast
 
 
 def load_pipeline(spec: ExperimentSpec, offload: Offload = "none") -> Pipeline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -101,5 +102,14 @@ def train(
         from ilf_bench.rival_training import train_rival
 
         text = train_rival(method, known, overrides, folder, console)
-    named = "".join(f" {word}" for word in (preset, options.pipeline and f"--pipeline {options.pipeline}") if word)
-    print_line(f"use it: ilf-bench run{named} --methods full,steps:10,{text}")
+    from harness.config.spec import load_spec
+
+    methods = f"full,steps:{max(1, load_spec(known, overrides).steps // 2)},{text}"
+    print_line(f"use it: {shlex.join(['ilf-bench', 'run', *_of_the_model(preset, options), '--methods', methods])}")
+
+
+def _of_the_model(preset: str | None, options: TrainOptions) -> list[str]:
+    """The words of the command that say what was trained on: a run has to be told the same."""
+    fields = [word for name, value in ModelOptions.values(options).items() for word in (f"--{name}", str(value))]
+    others = [text for text in options.assigned or () if not text.startswith("training.")]
+    return [*([preset] if preset else []), *fields, *(word for text in others for word in ("--set", text))]

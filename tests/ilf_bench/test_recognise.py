@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from harness.config.spec import build_spec
 from harness.errors import ArtifactError, UsageError
 from harness.models.families import table
+from harness.models.loading import find_plan
 from harness.results import Failure
 from harness.storage.records import read_run
 from ilf_bench.cli import main
@@ -64,6 +67,33 @@ def test_a_run_of_a_folder_needs_no_preset(tmp_path: Path, capsys: pytest.Captur
     (found,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir())
     run = read_run(found)
     assert [method.block_evaluations for method in run.methods] == [36.0, 24.0] and "mine" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["DiT", "PixArt-alpha", "SD3", "FLUX.1-dev", "Sana", "FLUX.2-klein", "Qwen-Image", "Z-Image"])
+def test_a_size_that_no_model_of_the_family_makes_is_refused(name: str) -> None:
+    """FLUX.1 made 28 x 64 of 30 x 64 without a word, and the run said 30 x 64."""
+    content = {"name": "x", "task": CASES[name].family.task, "pipeline": f"random:{CASES[name].architecture}", "prompts": "x"}
+    content |= {"methods": ["full"], "metrics": [], "steps": 2}
+    for height, width in ((1001, 1024), (1024, 2)):
+        with pytest.raises(UsageError, match=r"one size|nearest"):
+            find_plan(build_spec(content | {"height": height, "width": width}, "here"))
+    if CASES[name].family.any_size:
+        plan = find_plan(build_spec(content | {"height": 992, "width": 1056}, "here"))
+        assert plan.backbone.geometry.tokens in (992 * 1056 // side**2 for side in (16, 32))
+
+
+@pytest.mark.parametrize("size", [("0", "64"), ("64", "0"), ("64", None)])
+def test_one_side_alone_is_refused(size: tuple[str, str | None], capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = [word for side, pixels in zip(("--height", "--width"), size, strict=True) if pixels for word in (side, pixels)]
+    assert main(["run", "--pipeline", "random:flux.1-dev", *chosen, "--dry-run"]) == 64
+    assert "height and width are named both" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_without_a_part_is_told_which(tmp_path: Path) -> None:
+    folder = CASES["FLUX.1-dev"].save(tmp_path / "mine")
+    shutil.rmtree(folder / "vae")
+    with pytest.raises(ArtifactError, match="a folder vae in"):
+        find_plan(CASES["FLUX.1-dev"].spec(folder))
 
 
 def test_a_run_of_random_weights_shows_no_quality(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -94,8 +95,10 @@ def test_no_preset_is_needed_for_a_folder(folders: dict[str, Path], tmp_path: Pa
         str(out),
     ]
     assert main([*command, "--set", "steps=3", "--device", "cpu"]) == 0
-    assert f"ilf-bench run --pipeline {folders['dit']} --methods" in capsys.readouterr().out.replace("\n", " ")
-    assert (out / "router.json").exists()
+    _, _, said = capsys.readouterr().out.replace("\n", "").partition("use it: ilf-bench ")
+    assert said.endswith(f"--methods full,steps:1,harmonica:router={out}") and (out / "router.json").exists()
+    assert main([*shlex.split(said), "--dry-run"]) == 0
+    assert "NOT-MEASURED" not in capsys.readouterr().out, "what it says to use runs: a router belongs to its steps"
 
 
 @pytest.mark.parametrize(
