@@ -158,8 +158,17 @@ FAST = ("solver:dpm++", "fora:3", "deepcache:interval=3:first=2:last=4", "first-
 
 MISSING = (
     ("HunyuanImage 2.1", "two lists of blocks as FLUX.1 has; a second text encoder for glyphs, and a guider object of diffusers"),
-    ("Lumina 2", "its refiners are no segments, as in Z-Image; one list of blocks on joined streams"),
-    ("CogView4", "two streams as SD3; the batch of guidance is one call for each branch"),
+    (
+        "Lumina 2",
+        "refiners as in Z-Image and one list of blocks on joined streams; the image begins behind each caption's own length, so"
+        " its place in the stream differs from row to row",
+    ),
+    (
+        "CogView4",
+        "two streams as SD3 and a second call; its transformer is told evenly spaced times beside shifted sigmas, where a time"
+        " stands for its sigma in every other family, and captions are padded to the longest of a batch without a mask, so that"
+        " an image depends on its neighbours",
+    ),
     ("Wan 2.x", "video: latents of five dimensions, two transformers that take turns, and metrics by frame"),
     ("LTX", "video: packed latents of three dimensions, and metrics by frame"),
 )

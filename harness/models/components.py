@@ -64,8 +64,8 @@ def check_present(folder: Path) -> None:
             )
         if name != "transformer" and not (folder / name).is_dir():  # a transformer may lie elsewhere
             raise ArtifactError(
-                expected=f"a folder {name} in {folder}, as {INDEX} says",
-                got="none",
+                expected=f"intact weights that fit their config in {folder / name}",
+                got="no such folder",
                 remedy="restore or download the folder again",
             )
         _check_class(folder, name, str(index[name][1]))

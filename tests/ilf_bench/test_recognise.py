@@ -92,7 +92,7 @@ def test_one_side_alone_is_refused(size: tuple[str, str | None], capsys: pytest.
 def test_a_folder_without_a_part_is_told_which(tmp_path: Path) -> None:
     folder = CASES["FLUX.1-dev"].save(tmp_path / "mine")
     shutil.rmtree(folder / "vae")
-    with pytest.raises(ArtifactError, match="a folder vae in"):
+    with pytest.raises(ArtifactError, match=r"/vae; got no such folder"):
         find_plan(CASES["FLUX.1-dev"].spec(folder))
 
 
