@@ -54,7 +54,7 @@ def _class(library: str, name: str) -> Any:
 def check_present(folder: Path) -> None:
     """Raise :class:`ArtifactError` where the index lacks a component that its pipeline needs, a component has no folder, its
     settings are of another class, or a tokenizer lacks files. Needs no weights."""
-    index = check_index(folder)
+    index, elsewhere = check_index(folder), {"transformer", *tokenizers(folder)}  # what has checks of its own
     for name in needed(getattr(diffusers, index["_class_name"])):
         if not isinstance(index.get(name), list) or index[name] == [None, None]:
             raise ArtifactError(
@@ -62,7 +62,7 @@ def check_present(folder: Path) -> None:
                 got="none" if index.get(name) in (None, [None, None]) else repr(index[name]),
                 remedy="restore that file; a pipeline that was saved without it cannot be measured",
             )
-        if name != "transformer" and not (folder / name).is_dir():  # a transformer may lie elsewhere
+        if name not in elsewhere and not (folder / name).is_dir():
             raise ArtifactError(
                 expected=f"intact weights that fit their config in {folder / name}",
                 got="no such folder",
