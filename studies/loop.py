@@ -43,6 +43,7 @@ from ilf.end_to_end import EndToEnd, end_to_end_optimisation, train_all, train_e
 from ilf.module import FeedbackModule
 from ilf.settings import IlfSettings
 from ilf.train import seeded_module
+from ilf.training_cost import mean_step_macs
 from metrics.context import MetricContext
 from studies.study_tables import put_tables, table
 from zoo.recipes.ilf import DIT, FLOW, PIXART, IlfRecipe, teacher, training_prompts
@@ -54,7 +55,7 @@ ERRORS = {"latent": 4, "rmse": 2, "distance": 3, "judge": 3}  # and decimals
 EVALUATED, EVALUATION_SEED, BATCH = 256, 2000, 64
 TRAJECTORIES = 2048
 TUNED: dict[str, Any] = {"inner_pass": False, "start": "ilf-adapter", "end_to_end_lr": 5e-4}
-PROBE = 3  # optimiser steps that say what a form's step costs
+PROBE = 3  # optimiser steps that say how fast the machine is
 PLAIN = ((7, 1.0), (7, 1.5), (9, 1.5), (20, 1.0))  # steps and spacing: rivals
 
 
@@ -170,8 +171,12 @@ def train(pipeline: Pipeline, recipe: IlfRecipe, form: Form, seed: int, minutes:
 
 
 def step_seconds(pipeline: Pipeline, settings: IlfSettings, data: Trajectories, work: Path) -> float:
-    """Processor seconds of an optimiser step, kept for a training that resumes."""
-    kept = work / "step.json"
+    """Seconds of an optimiser step, for which the model's first form was timed: the others' are in proportion to counted work.
+
+    So all forms of a model get the same multiply-accumulates, whatever else the machine does when they are trained.
+    """
+    backbone, kept = pipeline.plan().backbone, work.parent / "speed.json"
+    macs = sum(settings.grids) * mean_step_macs(backbone.geometry, settings, pipeline.guidance.branches)
     if not kept.exists():
         student = EndToEnd(pipeline, seeded_module(pipeline, settings, 0).requires_grad_(True), settings.grids)
         timings = []
@@ -180,8 +185,8 @@ def step_seconds(pipeline: Pipeline, settings: IlfSettings, data: Trajectories, 
             plan = end_to_end_optimisation(steps, settings)
             train_end_to_end(student, data, settings, plan, work / f"probe-{steps}.pt", latent_error)
             timings.append(time.process_time() - before)
-        write_json(kept, {"seconds": (timings[1] - timings[0]) / PROBE})
-    return float(read_json(kept)["seconds"])
+        write_json(kept, {"seconds per multiply-accumulate": (timings[1] - timings[0]) / PROBE / macs})
+    return macs * float(read_json(kept)["seconds per multiply-accumulate"])
 
 
 def held_out(model: str, pipeline: Pipeline) -> list[str]:
