@@ -1,0 +1,65 @@
+"""The study of the loop: its table's gains and intervals, and equal work for all forms."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from harness.sampling.pipeline import Pipeline
+from harness.storage.records import write_json
+from harness.training.trajectories import record
+from ilf.settings import IlfSettings
+from studies import loop
+from studies.loop import ERRORS, MODELS, step_seconds
+from tests.conftest import PROMPTS
+
+
+def result(form: str, seed: int, latent: float, blocks: float = 175.0) -> dict[str, object]:
+    return {"model": "class", "form": form, "seed": seed, "minutes": 4.0, "blocks": blocks} | dict.fromkeys(ERRORS, latent)
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    rows = [result("adapter", seed, error) for seed, error in enumerate((0.020, 0.022, 0.019))]
+    rows += [result("adapter-carried", seed, error) for seed, error in enumerate((0.016, 0.018, 0.016))]
+    rows += [result("loop-1", 0, 0.020), result("adapter-carried-6", 0, 0.030, blocks=114)]
+    rows += [{"model": "class", "form": "20 steps", "seed": 0, "minutes": 0, "blocks": 480} | dict.fromkeys(ERRORS, 0.025)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(loop, "RESULTS", tmp_path / "rows.jsonl")
+    lines = [line.strip("| ").split(" | ") for line in loop.page().splitlines() if line.startswith("| ")]
+    return {cells[0]: cells for cells in lines}
+
+
+def test_a_gain_has_students_interval_over_trainings(table: dict[str, list[str]]) -> None:
+    ratios = np.log(np.array([0.016 / 0.020, 0.018 / 0.022, 0.016 / 0.019]))
+    interval = ttest_1samp(ratios, 0).confidence_interval(0.95)
+    wanted = f"{1 - np.exp(ratios.mean()):.0%} ({1 - np.exp(interval.high):.0%}..{1 - np.exp(interval.low):.0%})"
+    assert table["adapter-carried"][-1] == wanted and table["adapter-carried"][2] == "3"
+    assert table["loop-1"][-1] == "0% (one training)"
+
+
+def test_only_forms_of_one_cost_are_compared(table: dict[str, list[str]]) -> None:
+    assert len(table["adapter-carried-6"]) == len(table["loop-1"]) - 1, "an empty last cell"
+    assert "adapter" in table and len(table["adapter"]) == len(table["loop-1"]) - 1, "no gain over itself"
+    assert table["20 steps"][1] == "plain steps"
+
+
+def test_a_form_gets_as_much_work_as_the_models_first(pipeline: Pipeline, tmp_path: Path) -> None:
+    data = record(pipeline, PROMPTS, 7, (999, 500, 200))
+    content = {"loop": (6, 6), "grids": (4,), "steps": 4, "inner_pass": False, "optimiser_steps": 0, "end_to_end_steps": 1}
+    plain, carried = IlfSettings.of(content), IlfSettings.of(content | {"guidance_carried": "odd"})
+    measured = step_seconds(pipeline, plain, data, tmp_path / "a")
+    assert measured > 0 and step_seconds(pipeline, plain, data, tmp_path / "b") == measured, "timed once for a model"
+    assert 0.7 < step_seconds(pipeline, carried, data, tmp_path / "c") / measured < 0.8, "half of the steps cost half"
+    write_json(tmp_path / "speed.json", {"seconds per multiply-accumulate": 0.0})
+    assert step_seconds(pipeline, plain, data, tmp_path / "d") == 0.0
+
+
+def test_every_form_is_one_that_can_be_trained() -> None:
+    for model in MODELS.values():
+        for form in model.forms.values():
+            assert form.settings.end_to_end_counts == (form.steps,)
