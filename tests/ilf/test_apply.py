@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,19 @@ def sample(pipe: Any, guidance: float, steps: int = 4) -> np.ndarray[Any, Any]:
         return np.asarray(pipe(prompt=PROMPTS[:2], **text, **settings).images)
 
 
-@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("cheaper", ["distilled", "distilled, learned solver", "carried"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_lines_do_what_the_harness_does_and_leave_no_trace(
-    kind: str, learned: bool, folders: dict[str, Path], tmp_path: Path
+    kind: str, cheaper: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     harness = open_pipeline(folders[kind], steps=4)
-    folder = save_random_module(harness, tmp_path / "module", guidance_distilled="first-2")
-    if learned:
+    folder = save_random_module(harness, tmp_path / "module", guidance_distilled="none" if cheaper == "carried" else "first-2")
+    if cheaper != "distilled":
         module = load_module(folder)
         module.register_to_config(solvers={"4": random_table(4).content()})
+        if cheaper == "carried":
+            changes = {"guidance_carried": "odd", "optimiser_steps": 0, "end_to_end_steps": 1}
+            module.register_to_config(settings=replace(module.settings, **changes).content())
         module.save_pretrained(folder)
     prompts = ["0", "1"] if kind == "dit" else PROMPTS[:2]
     with Ilf(checkpoint=str(folder)).attach(harness):
