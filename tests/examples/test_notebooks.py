@@ -27,6 +27,8 @@ def test_it_is_committed_as_executed(path: Path) -> None:
     assert {"text/html", "image/png"} <= kinds
     assert not [output for cell in code for output in cell.outputs if output.output_type == "error"]
     assert str(ROOT) not in path.read_text() and "/tmp/" not in path.read_text()
+    warned = [output for cell in code for output in cell.outputs if output.get("name") == "stderr"]
+    assert warned == [], "warnings name folders of the machine: remove them from the stored outputs"
 
 
 def kinds(cell: Any) -> list[str]:
