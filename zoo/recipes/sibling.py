@@ -78,7 +78,7 @@ def change(pipe: StableDiffusion3Pipeline, work: Path, steps: int) -> None:
 def build_sibling(work: Path, out: Path, steps: int) -> None:
     """Save the changed transformer inside a copy of tiny-sd3's pipeline, without its modules and solvers."""
     shutil.copytree(SIBLING, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("ilf*", "bespoke", "SHA256SUMS", "quality*"))
-    pipe = StableDiffusion3Pipeline.from_pretrained(SIBLING, torch_dtype=torch.float32)
+    pipe = StableDiffusion3Pipeline.from_pretrained(SIBLING, dtype=torch.float32)
     for name in ("vae", *PARTS):
         getattr(pipe, name).float().eval()
     change(pipe, work, steps)
