@@ -90,7 +90,7 @@ def build_sibling(work: Path, out: Path, steps: int) -> None:
 def main(
     work: Annotated[Path, typer.Option(help="The checkpoint of the training; delete it to start over.")] = Path("zoo-work"),
     out: Annotated[Path, typer.Option(help="Where the finished pipeline goes.")] = Path("runs/tiny-sd3-grey"),
-    steps: Annotated[int, typer.Option(help="Optimiser steps, at 96 images each.")] = 600,
+    steps: Annotated[int, typer.Option(help="Optimiser steps, at 96 images each.")] = 500,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
 ) -> None:
     """Train and save tiny-sd3-grey."""
