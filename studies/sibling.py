@@ -26,7 +26,7 @@ from studies.study_tables import put_tables, table
 
 DOC = ROOT / "docs" / "results" / "sibling.md"
 TINY = ROOT / "zoo" / "tiny-sd3"
-COUNTS = (6, 8, 10)  # for which module and solver were trained
+COUNTS, LEARNED = (6, 8, 10), 6  # for which the module and the solver were trained
 
 
 def methods(judge: Judge) -> Iterator[tuple[str, AbstractContextManager[None]]]:
@@ -38,8 +38,7 @@ def methods(judge: Judge) -> Iterator[tuple[str, AbstractContextManager[None]]]:
     for count in COUNTS:
         grid = power_grid(count, 1.0, shift=pipeline.backbone.shift)
         yield f"{count} steps of DPM-Solver++", pipeline.sampling(timesteps=grid, solver="dpm++")
-    for count in COUNTS:
-        yield f"bespoke({count} steps)", Bespoke(count, str(TINY / "bespoke")).attach(pipeline)
+    yield f"bespoke({LEARNED} steps)", Bespoke(LEARNED, str(TINY / "bespoke")).attach(pipeline)
     for count in COUNTS:
         module = load_module(TINY / "ilf").to(next(pipeline.transformer.parameters()).dtype).requires_grad_(False)
         yield f"ilf({count} steps)", running(pipeline, module, module.schedule(count))
