@@ -181,18 +181,18 @@ def _fastest(run: Run, found: Overview) -> str:
         untold = "No score here can say whether a faster method loses quality."
         return untold if found.faster else "No method is faster than the full run."
     name = f"{best.line.label} ({_times(best.line)})"
-    margin = f"{SHARE:.0%} of {ANCHOR_STEPS} steps' loss"
+    margin = f"{SHARE:.0%} of what {ANCHOR_STEPS} steps lose"
     if best.shown:
-        return f"Fastest with at most {margin} in every score: {name}."
+        return f"Fastest with a loss of at most {margin} in every score, against the full run: {name}."
     if not best.lost:
-        told = f"Fastest without a measurable loss in any score (not proof of none): {name}"
+        told = f"Fastest without a measurable loss against the full run in any score (not proof of none): {name}"
         return f"{told}{_but(run, best.faster)}."
     scores = _titles(run, best.lost)
     if best.small:
-        told = f"the fastest whose losses are shown to be small (at most {margin}) is {name}, in {scores}"
+        told = f"the fastest whose losses are shown to be small (at most {margin}) is {name}, which loses in {scores}"
     else:
-        told = f"{name} has it in the fewest scores, {len(best.lost)} of {best.asked}: {scores}"
-    return f"Every faster method has a measurable loss; {told}."
+        told = f"{name} loses in the fewest, {len(best.lost)} of {best.asked}: {scores}"
+    return f"Against the full run every faster method has a measurable loss in some score; {told}."
 
 
 def _but(run: Run, faster: Sequence[Lossless]) -> str:

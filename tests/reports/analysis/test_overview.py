@@ -15,7 +15,7 @@ from reports.analysis.overview import lossless, overview
 from reports.render.overview import rows, sentence
 
 Make = Callable[..., Run]
-SMALL = "at most 10% of 5 steps' loss"
+SMALL = "at most 10% of what 5 steps lose"
 PLAIN = {"full": (20, 480, 1.0, 10.0), "5 steps": (5, 120, 0.25, 6.0)}
 
 
@@ -37,7 +37,7 @@ def test_the_fastest_without_a_loss(
     best = lossless(run, found)
     assert (best.line.label if best else None) == fastest and (best is not None and best.shown) == shown
     words = sentence(run, found)
-    assert ("with at most 10% of 5 steps' loss" in words) == shown and ("Fastest" in words) == (fastest is not None)
+    assert ("with a loss of at most 10% of what 5 steps lose" in words) == shown and ("Fastest" in words) == (fastest is not None)
 
 
 def test_without_a_proof_the_sentence_says_that_none_is_shown(make_run: Make) -> None:
@@ -66,14 +66,14 @@ def _also(run: Run, metric: str, losses: dict[str, float], noise: float) -> Run:
 @pytest.mark.parametrize(
     ("fast", "slow", "noise", "said"),
     [
-        ((9.0, 1.0), (9.0, 0.0), 0.1, "cache(slow) has it in the fewest scores, 1 of 2: Good score."),
-        ((9.0, 0.0), (9.0, 1.0), 0.1, "cache(fast) has it in the fewest scores, 1 of 2: Good score."),
-        ((9.0, 1.0), (9.0, 1.0), 0.1, "cache(fast) has it in the fewest scores, 2 of 2: Good score and Third."),
+        ((9.0, 1.0), (9.0, 0.0), 0.1, "cache(slow) loses in the fewest, 1 of 2: Good score."),
+        ((9.0, 0.0), (9.0, 1.0), 0.1, "cache(fast) loses in the fewest, 1 of 2: Good score."),
+        ((9.0, 1.0), (9.0, 1.0), 0.1, "cache(fast) loses in the fewest, 2 of 2: Good score and Third."),
         (
             (9.0, 0.0),
             (9.75, 0.0),
             3.0,
-            f"the fastest whose losses are shown to be small ({SMALL}) is cache(slow), in Good score.",
+            f"the fastest whose losses are shown to be small ({SMALL}) is cache(slow), which loses in Good score.",
         ),
     ],
 )
@@ -86,7 +86,7 @@ def test_where_every_faster_method_has_a_loss_the_sentence_says_so(
         make_run(methods=PLAIN | methods), "third", {"5 steps": 4.0, "cache(fast)": fast[1], "cache(slow)": slow[1]}, noise
     )
     words = re.sub(r" \([\d.]+×\)", "", sentence(run, overview(run)))
-    assert words.endswith(f"Every faster method has a measurable loss; {said}")
+    assert words.endswith(f"Against the full run every faster method has a measurable loss in some score; {said}")
 
 
 def test_a_faster_accelerator_with_a_loss_is_named_beside_the_fastest_without_one(make_run: Make) -> None:
