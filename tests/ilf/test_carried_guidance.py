@@ -12,13 +12,13 @@ from harness.errors import UsageError
 from harness.sampling.pipeline import Pipeline
 from harness.training.fit import TrainSettings
 from harness.training.learned_solver import latent_error
-from harness.training.trajectories import Recorder, record
+from harness.training.trajectories import record
 from ilf.attach import attach_module
 from ilf.checkpoint import load_module
 from ilf.end_to_end import EndToEnd, train_end_to_end
-from ilf.method import Ilf
 from ilf.settings import IlfSettings
 from tests.conftest import PROMPTS
+from tests.ilf.cheaper_steps import check_cost_and_images, check_ends_where_trained
 from tests.ilf.test_end_to_end import module_of
 from tests.ilf.test_loop import record_outputs
 
@@ -46,33 +46,13 @@ def test_the_difference_of_both_branches_is_the_last_steps_that_ran_both(pipelin
 def test_counted_work_is_predicted_and_an_image_does_not_depend_on_its_batch(
     pipeline: Pipeline, settings: IlfSettings, tmp_path: Path
 ) -> None:
-    module_of(pipeline, settings).save_pretrained(tmp_path)
-    method, plain = Ilf(checkpoint=str(tmp_path)), pipeline.generate(PROMPTS[:3], 0, range(3))
     module_and_loop = {LOOP: 4 * 2, ADAPTER: 4, SOLVER: 2}[settings]
-    assert method.plan(pipeline.plan()).block_evaluations == 2 * 2 * 6 + 2 * 6 + module_and_loop
-    with pipeline.counting() as counter, method.attach(pipeline):
-        together = pipeline.generate(PROMPTS[:3], 0, range(3))
-        counted = counter.rows / 3
-        again = pipeline.generate(PROMPTS[:3], 0, range(3))
-        alone = torch.cat([pipeline.generate(PROMPTS[i : i + 1], 0, [i]) for i in range(3)])
-    assert counted == pytest.approx(method.plan(pipeline.plan()).block_evaluations)
-    assert torch.equal(together, again) and (together.int() - alone.int()).abs().max() <= 1
-    assert torch.equal(pipeline.generate(PROMPTS[:3], 0, range(3)), plain)
+    check_cost_and_images(pipeline, settings, 2 * 2 * 6 + 2 * 6 + module_and_loop, tmp_path)
 
 
 @forms
 def test_the_pipeline_ends_where_training_did(pipeline: Pipeline, settings: IlfSettings) -> None:
-    module, data = module_of(pipeline, settings), record(pipeline, PROMPTS, 7, (999, 500, 200))
-    runs = EndToEnd(pipeline, module, (4,))
-    for parameter in runs.solver(4).parameters():
-        torch.nn.init.normal_(parameter, std=0.005)
-    with torch.no_grad():
-        ends = runs.ends(4, data, torch.arange(5))
-    module.register_to_config(solvers={"4": runs.solver(4).table().content()})
-    schedule, recorder = module.schedule(4), Recorder(pipeline, 5)
-    with attach_module(pipeline, module, schedule), pipeline.sampling(table=schedule.table), recorder.recording():
-        pipeline.generate(PROMPTS, 7, range(5))
-    assert torch.allclose(recorder.states[-1], ends, atol=1e-4)
+    check_ends_where_trained(pipeline, settings)
 
 
 def test_training_lowers_the_error_and_is_saved(pipeline: Pipeline, tmp_path: Path) -> None:
