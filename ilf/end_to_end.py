@@ -22,7 +22,7 @@ from harness.training.fit import TrainRecord, TrainSettings, fit, share
 from harness.training.learned_solver import Error, LearnedSolver, converged_trajectories, final_latents, image_error, latent_error
 from harness.training.trajectories import Trajectories
 from ilf.attach import feedback_attached
-from ilf.checkpoint import find_checkpoint
+from ilf.checkpoint import find_checkpoint, read_settings
 from ilf.module import FeedbackModule
 from ilf.settings import IlfSettings
 from ilf.train import checkpointed, seeded_module, train_module
@@ -32,15 +32,16 @@ if TYPE_CHECKING:
 
 
 class EndToEnd(nn.Module):
-    """The module and one :class:`LearnedSolver` per step count: what is trained together."""
+    """The module and one :class:`LearnedSolver` per step count, from what the module started from: what is trained together."""
 
     def __init__(self, pipeline: Pipeline, module: FeedbackModule, grids: Sequence[int]) -> None:
         super().__init__()
         process = Process.of(pipeline.pipe.scheduler)
         self.pipeline, self.module = pipeline, module
         terms = pipeline.guidance.is_linear
-        known = {count: SolverTable.read(table) for count, table in (module.config.solvers or {}).items()}
-        found = {str(n): known.get(str(n)) for n in grids}  # of a module that this one started from
+        start = module.settings.start
+        known = read_settings(find_checkpoint(start, pipeline.folder))[1] if start else {}
+        found = {str(n): SolverTable.read(known[str(n)]) if str(n) in known else None for n in grids}
         self.solvers = nn.ModuleDict(
             {
                 n: LearnedSolver(process, table.timesteps if table else module.settings.timesteps(int(n)), terms, table)

@@ -69,7 +69,7 @@ def seeded_module(pipeline: Pipeline, settings: IlfSettings, seed: int) -> Feedb
 
 
 def _start_from(module: FeedbackModule, folder: Path) -> None:
-    """Take over the weights and learned solvers of a trained module. Raises :class:`UsageError` on another architecture."""
+    """Take over the weights of a trained module. Raises :class:`UsageError` on another architecture."""
     trained = load_module(folder)
     own, given = ({name: x.shape for name, x in m.state_dict().items()} for m in (module, trained))
     if own != given or module.config.block_settings != trained.config.block_settings:
@@ -79,7 +79,6 @@ def _start_from(module: FeedbackModule, folder: Path) -> None:
             remedy="choose the same loop, depth, gating and context, or another start",
         )
     module.load_state_dict(trained.state_dict())
-    module.register_to_config(solvers=trained.config.solvers)
 
 
 def optimisation(settings: IlfSettings) -> TrainSettings:

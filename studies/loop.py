@@ -115,10 +115,16 @@ def shallow(forms: Forms) -> dict[str, Form]:
         "partial-1": forms.partial(f"{second} block only, both branches", 12, 1),
         "partial-6": forms.partial(f"{second} six blocks only, both branches", 9, 6),
         "partial-late": forms.partial(f"four whole steps, then {second} four blocks only", 8, 4, feedback="5.7"),
-        "tuned-7": forms.carried("the bundled adapter, trained on with carried guidance", "1.3.5.6", 7, **TUNED),
-        "tuned-8": forms.carried("the same at 8 steps", "odd", 8, **TUNED),
         "adapter-9": forms.form("no second pass, at 9 steps", 9, inner_pass=False),
         "solver-9": forms.form("no module, at 9 steps", 9, feedback="none"),
+    }
+
+
+def tuned(forms: Forms) -> dict[str, Form]:
+    """Those that start from a bundled adapter, where the model has one."""
+    return {
+        "tuned-7": forms.carried("the bundled adapter, trained on with carried guidance", "1.3.5.6", 7, **TUNED),
+        "tuned-8": forms.carried("the same at 8 steps", "odd", 8, **TUNED),
     }
 
 
@@ -145,8 +151,8 @@ class Model:
 
 
 MODELS = {
-    "class": Model(DIT, ZOO / DIT.model, "prompts-all.txt", shallow(Forms(12))),
-    "text": Model(PIXART, ZOO / PIXART.model, "prompts-held-out.txt", shallow(Forms(12))),
+    "class": Model(DIT, ZOO / DIT.model, "prompts-all.txt", shallow(Forms(12)) | tuned(Forms(12))),
+    "text": Model(PIXART, ZOO / PIXART.model, "prompts-held-out.txt", shallow(Forms(12)) | tuned(Forms(12))),
     "flow": Model(FLOW, ZOO / FLOW.model, "prompts-held-out.txt", shallow(Forms(12))),
     "sibling": Model(FLOW, Path("runs/tiny-sd3-grey"), "prompts-held-out.txt", {}),
     "deep": Model(DIT, Path("runs/tiny-dit-28"), "prompts-all.txt", deep(Forms(28))),

@@ -54,6 +54,14 @@ def test_another_step_count_gets_a_new_solver(pipeline: Pipeline, tmp_path: Path
     assert started.solver(3).table().timesteps == settings.timesteps(3)
 
 
+def test_single_transitions_are_trained_on_their_own_timesteps(pipeline: Pipeline, tmp_path: Path) -> None:
+    """The learned solvers begin with the end-to-end training: before it the named solver runs, on its grid."""
+    save_trained(pipeline, tmp_path / "first")
+    settings = replace(SETTINGS, start=str(tmp_path / "first"), optimiser_steps=5)
+    schedule = seeded_module(pipeline, settings, 0).schedule(4)
+    assert schedule.table is None and schedule.timesteps == settings.timesteps(4)
+
+
 def test_another_architecture_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
     save_trained(pipeline, tmp_path / "first")
     with pytest.raises(UsageError, match="same architecture"):

@@ -63,3 +63,8 @@ def test_every_form_is_one_that_can_be_trained() -> None:
     for model in MODELS.values():
         for form in model.forms.values():
             assert form.settings.end_to_end_counts == (form.steps,)
+
+
+def test_what_a_form_starts_from_is_bundled() -> None:
+    starting = [(model, form.settings.start) for model in MODELS.values() for form in model.forms.values() if form.settings.start]
+    assert starting and all((model.folder / start / "config.json").exists() for model, start in starting)
