@@ -32,6 +32,7 @@ from ilf.module import FeedbackModule
 from ilf.search import Tried, choices, search
 from ilf.settings import IlfSettings
 from ilf.teacher import teacher_trajectories
+from ilf.train import seeded_module
 from ilf_bench.console import print_line
 
 TUNING = 64  # trajectories on which schedules are compared
@@ -84,6 +85,8 @@ def train(preset: str, overrides: dict[str, Any], out: Path, console: Console) -
         end_to_end = settings.end_to_end_steps or settings.image_steps
         trained_for = replace(settings, grids=settings.end_to_end_counts) if end_to_end else settings
         choices(trained_for, None, pipeline.plan(), settings.budget)  # raises
+    if settings.start is not None:
+        seeded_module(pipeline, settings, settings.seed)  # raises
     refuse_links(out)
     with held_alone(out / "work") if PartialState().is_main_process else nullcontext():
         inputs = {"pipeline": spec.pipeline, "model_digest": model_digest(pipeline), "prompts_digest": listed.digest}

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.paths import ROOT
 from harness.sampling.pipeline import Pipeline
 from harness.storage.locks import held_alone
 from harness.storage.records import read_json, read_run
@@ -203,3 +204,14 @@ def test_two_processes_follow_the_curve_of_one(preset: Callable[..., str], tmp_p
     one, two = (losses(tmp_path / name / "training.json") for name in ("one", "two"))
     assert len(one) == 4 and len(set(one)) == 4
     assert one == pytest.approx(two, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "start", ["nowhere", str(ROOT / "zoo" / "tiny-pixart" / "ilf-adapter")], ids=["missing", "of another model"]
+)
+def test_a_start_that_cannot_be_one_is_refused_before_the_first_trajectory(
+    start: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "tiny-class", "--start", start, "--out", str(tmp_path / "module")]) != 0
+    printed = capsys.readouterr()
+    assert start in printed.out + printed.err and not (tmp_path / "module").exists()
