@@ -239,6 +239,7 @@ def method_parts(text: str) -> list[str]:
     return [part.strip() for part in re.split(r"(?<!\+)\+(?!\+)|(?<=\+\+)\+(?!\+)", text)]
 
 
+WATERMARK = ", biased: N = "  # in the title of a score from fewer images than its metric advises, before "148 < 240"
 BASELINE = "full"  # the label of the method that every other is compared with
 
 

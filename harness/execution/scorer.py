@@ -23,7 +23,7 @@ from harness.execution.experiment import Experiment
 from harness.execution.measuring import Pristine, by_measurement, measure, measured_rows, split_batch
 from harness.execution.partial_measurements import PartialMeasurements, Unmeasured
 from harness.execution.tasks import SCORE_BATCH, Task, TaskResult, is_fatal, reason, shrinking
-from harness.results import BASELINE, Failure, Fault, FloatArray, Score
+from harness.results import BASELINE, WATERMARK, Failure, Fault, FloatArray, Score
 from harness.statistics.controls import CONTROLS, IDENTICAL
 from harness.storage.files import digest
 from harness.storage.layout import Layout, Pair
@@ -51,7 +51,7 @@ def to_score(
     if not np.isfinite(influence).all() or (per_image is not None and np.isnan(per_image).any()):
         raise Unmeasurable("some per-image values are not finite")
     n = len(influence)
-    title = metric.title if n >= metric.advised else f"{metric.title}, biased: N = {n} < {metric.advised}"
+    title = metric.title if n >= metric.advised else f"{metric.title}{WATERMARK}{n} < {metric.advised}"
     return Score(
         label,
         name,

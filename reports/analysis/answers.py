@@ -15,7 +15,7 @@ from harness.results import Failure, Score
 from harness.statistics import Estimate, Interval, holm
 from harness.statistics.curves import Cost, advantage, mix
 from harness.storage.records import Run
-from reports.analysis.compare import Difference, Verdict, compare_within, is_constant
+from reports.analysis.compare import is_constant
 from reports.analysis.evidence import BLOCKS, SECONDS, Evidence, evidence_of
 from reports.analysis.select import accelerators, failure_of, record_of, score_of
 
@@ -61,31 +61,13 @@ class Ruling:
 
 
 @dataclass(frozen=True)
-class Neighbour:
-    """A fewer-steps row (or the full run) beside an accelerator, with a plain paired difference for each metric."""
-
-    label: str
-    cost: float
-    differences: dict[str, Difference]
-
-    def metrics(self, verdict: Verdict) -> list[str]:
-        """The metrics with that verdict, in report order."""
-        return [metric for metric, difference in self.differences.items() if difference.verdict is verdict]
-
-
-@dataclass(frozen=True)
 class Answer:
-    """Whether one accelerator is better than fewer steps at its cost in ``unit``, by metric in ``rulings``.
-
-    ``costlier`` and ``cheaper`` are the neighbours among the rows of the preset's own solver; either may be None.
-    """
+    """Whether one accelerator is better than fewer steps at its cost in ``unit``, by metric in ``rulings``."""
 
     label: str
     unit: str
     cost: Interval | None
     rulings: Mapping[str, Ruling]
-    costlier: Neighbour | None = None
-    cheaper: Neighbour | None = None
     failure: str = ""
     provisional: str = ""
 
@@ -138,20 +120,8 @@ def _answer(evidence: Evidence, label: str, unit: str, costs: dict[str, Cost], r
         why = f"its {unit} were not measured" if record_of(run, label) else failure_of(run, label)
         silent = {metric: Ruling(Outcome.NOT_MEASURED, reason=why) for metric in evidence.metrics}
         return Answer(label, unit, None, silent, failure=why)
-    cost = costs[label].value
-    own = str(run.spec.get("solver", ""))
-    rows = {name: costs[name].value for name, plain in evidence.plain.items() if name in costs and plain.solver == own}
-    costlier = min((name for name in rows if rows[name] >= cost), key=lambda name: rows[name], default=None)
-    cheaper = max((name for name in rows if rows[name] < cost), key=lambda name: rows[name], default=None)
     mine = {metric: rulings[label, metric] for metric in evidence.metrics}
-    above, below = (_neighbour(evidence, label, name, rows) for name in (costlier, cheaper))
-    return Answer(label, unit, evidence.cost_interval(label, unit), mine, above, below, provisional=provisional(run, unit))
-
-
-def _neighbour(evidence: Evidence, label: str, other: str | None, costs: dict[str, float]) -> Neighbour | None:
-    if other is None:
-        return None
-    return Neighbour(other, costs[other], {m: compare_within(evidence, label, other, m) for m in evidence.metrics})
+    return Answer(label, unit, evidence.cost_interval(label, unit), mine, provisional=provisional(run, unit))
 
 
 def _against_curves(evidence: Evidence, label: str, metric: str, costs: dict[str, Cost]) -> Ruling:

@@ -40,7 +40,7 @@ def compare(score: Score | Failure, other: Score | Failure, groups: Groups | Non
     reason = refusal(score, other)
     if reason or isinstance(score, Failure) or isinstance(other, Failure):
         return Difference(Verdict.NOT_COMPARABLE, reason=reason)
-    return _judged(score, paired_difference(score.influence, other.influence, groups))
+    return judged(score, paired_difference(score.influence, other.influence, groups))
 
 
 def compare_within(evidence: Evidence, label: str, other: str, metric: str) -> Difference:
@@ -49,7 +49,7 @@ def compare_within(evidence: Evidence, label: str, other: str, metric: str) -> D
     reason = refusal(score, second)
     if reason or isinstance(score, Failure):
         return Difference(Verdict.NOT_COMPARABLE, reason=reason)
-    return _judged(score, evidence.panel(score).contrast({label: 1.0, other: -1.0}))
+    return judged(score, evidence.panel(score).contrast({label: 1.0, other: -1.0}))
 
 
 def refusal(score: Score | Failure, other: Score | Failure) -> str:
@@ -76,7 +76,8 @@ def is_constant(score: Score) -> bool:
     return score.n > 1 and float(np.ptp(score.influence)) == 0
 
 
-def _judged(score: Score, estimate: Estimate) -> Difference:
+def judged(score: Score, estimate: Estimate) -> Difference:
+    """A difference in the score's own unit and what its interval says, by the score's direction."""
     if not estimate.excludes_zero:
         return Difference(Verdict.INDISTINGUISHABLE, estimate)
     gained = (estimate.value > 0) == (score.direction == "higher")

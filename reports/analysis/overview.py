@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.results import A_A, BASELINE, Score
+from harness.results import A_A, BASELINE, Failure, Score
 from harness.statistics import Interval
 from harness.statistics.intervals import normal_quantile
 from harness.storage.records import Run
-from reports.analysis.answers import LEVEL, Answer, Outcome, answers, provisional
-from reports.analysis.compare import Difference, compare_within, is_constant
+from reports.analysis.answers import LEVEL, Answer, Outcome, Ruling, Rung, answers, provisional
+from reports.analysis.compare import Difference, compare_within, is_constant, judged
 from reports.analysis.evidence import BLOCKS, evidence_of
 from reports.analysis.roles import role_of
 from reports.analysis.select import method_order, metric_order, peak_memory, plain_pipeline, record_of, same_round_ratio, score_of
@@ -26,31 +26,35 @@ MOST_IMAGES = 1_000_000  # beyond this an estimate of the images needed says onl
 
 @dataclass(frozen=True)
 class Contrast:
-    """One score of one method: less the full run's, and less that of the fewer-steps row next to its cost."""
+    """One score of one method: less the full run's, and less that of fewer steps at its cost, as the verdict takes them."""
 
     metric: str
     to_full: Difference | None
     to_rival: Difference | None
+    rival: tuple[Rung, ...]
 
 
 @dataclass(frozen=True)
 class Line:
     """One method of the overview.
 
-    ``speed_up`` over the full run, in seconds where the run was timed, else in block evaluations. ``rival`` is the row of
-    plain steps whose cost is nearest above, or, where there is none, nearest below. ``memory_bytes`` is the peak,
-    ``training_s`` and ``calibration_s`` are device-seconds; None where nothing was spent or recorded.
+    ``speed_up`` over the full run, in seconds where the run was timed, else in block evaluations. ``memory_bytes`` is the
+    peak, ``training_s`` and ``calibration_s`` are device-seconds; None where nothing was spent or recorded.
     """
 
     label: str
     speed_up: Interval | None
     answer: Answer | None
-    rival: str | None
     contrasts: tuple[Contrast, ...]
     memory_bytes: int | None
     training_s: float | None
     calibration_s: float | None
     is_plain: bool
+
+    @property
+    def rival(self) -> tuple[Rung, ...]:
+        """Fewer steps at equal cost in the plot's metric; empty where the question is not asked."""
+        return self.contrasts[0].rival if self.contrasts else ()
 
 
 @dataclass(frozen=True)
@@ -171,15 +175,12 @@ def _lost(trial: Trial) -> bool:
 
 
 def _line(run: Run, label: str, answer: Answer | None, shown: Sequence[str]) -> Line:
-    neighbour = (answer.costlier or answer.cheaper) if answer else None
-    rival = neighbour.label if neighbour else None
     spent = ledger_row(run, label) if record_of(run, label) is not None else None
     return Line(
         label,
         speed_up(run, label),
         answer,
-        rival,
-        tuple(_contrast(run, label, rival, metric) for metric in shown),
+        tuple(_contrast(run, label, answer, metric) for metric in shown),
         peak_memory(run, label),
         spent.training_s if spent else None,
         spent.calibration_s if spent else None,
@@ -187,11 +188,18 @@ def _line(run: Run, label: str, answer: Answer | None, shown: Sequence[str]) -> 
     )
 
 
-def _contrast(run: Run, label: str, rival: str | None, metric: str) -> Contrast:
-    evidence = evidence_of(run)
-    to_full = compare_within(evidence, label, BASELINE, metric) if label != BASELINE else None
-    to_rival = compare_within(evidence, label, rival, metric) if rival not in (None, label) else None
-    return Contrast(metric, to_full, to_rival)
+def _contrast(run: Run, label: str, answer: Answer | None, metric: str) -> Contrast:
+    to_full = compare_within(evidence_of(run), label, BASELINE, metric) if label != BASELINE else None
+    ruling = answer.rulings[metric] if answer else Ruling(Outcome.NOT_MEASURED)
+    return Contrast(metric, to_full, to_rival(run, label, metric, ruling), ruling.rival)
+
+
+def to_rival(run: Run, label: str, metric: str, ruling: Ruling) -> Difference | None:
+    """A ruling's advantage as a difference in the metric's own unit; None where there is none."""
+    score = score_of(run, label, metric)
+    if ruling.advantage is None or isinstance(score, Failure):
+        return None
+    return judged(score, ruling.advantage if score.direction == "higher" else -ruling.advantage)
 
 
 def images_needed(run: Run, answer: Answer, tests: int) -> tuple[str, int] | None:

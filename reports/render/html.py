@@ -24,7 +24,7 @@ from reports.render.lead_plot import NARROW_FRAME, WIDE_FRAME, lead_plot
 from reports.render.markdown import heading
 from reports.render.matrix import front_matrices, standing_matrix
 from reports.render.nulls import insensitive_metrics, null_matrix
-from reports.render.overview import chips, rows, sentence, strip, subtitle, title
+from reports.render.overview import chips, rows, sentence, strip, subtitle, table_note, title
 from reports.render.page import data_uri, render_page
 from reports.render.plots import COST_AXES, DRAWN, Plot, Stages
 from reports.render.published import ANCHOR_HEAD, BESIDE_HEAD, apart
@@ -95,10 +95,11 @@ def _first_screen(run: Run, table: Table, sheet: Sheet | None, numbers: Mapping[
         "overview": rows(run, first),
         "lead_plots": [drawing for frame in frames if (drawing := lead_plot(run, first, main[0], numbers, frame))],
         "main": main,
+        "table_note": table_note(len(main), len(table.metrics)),
         "scored": len(table.metrics),
         "explained": explained(run, first),
         "meaning": lambda label: meaning(run, label),
-        "strip": strip(first, sheet),
+        "strip": strip(run, first, sheet),
         "thumb": lambda thumbnail: _source(thumbnail, sheet) if sheet else "",
     }
 
@@ -195,8 +196,8 @@ def unbroken(column: Column) -> str:
 
 
 def breakable(label: str) -> Markup:
-    """A label that a narrow column breaks before its options and between them, and nowhere in a word."""
-    return Markup(str(escape(label)).replace("(", "<wbr>("))
+    """A label that a narrow column breaks before its options, between them and before their values, and nowhere in a word."""
+    return Markup(str(escape(label)).replace("(", "<wbr>(").replace("=", "=<wbr>"))
 
 
 def _sources(sheet: Sheet) -> dict[str, Any]:

@@ -18,7 +18,7 @@ Flags = NDArray[np.bool_]
 TURNS = 16  # directions in which a label is tried
 REACHES = (11, 18, 28, 42, 60, 84, 112, 150)  # distances in pixels from the marker
 LEADER = 17  # a label farther away than this has a line to its marker
-WIDE = 7.4  # width of an average bold letter
+WIDE, PITCH = 7.4, 13  # width of an average bold letter; from one line of a label to the next
 CURVE, BAR, MARKER, LED = 30, 9, 40, 8  # what a crossed curve, interval or marker, or a leader line, costs in pixels of distance
 STOLEN = 40  # and a label that is nearer to another marker than to its own
 
@@ -46,8 +46,11 @@ class Labels:
     _boxes: list[Box] = field(default_factory=list)
     _leaders: list[Box] = field(default_factory=list)
 
-    def place(self, index: int, text: str, farthest: float = REACHES[-1]) -> Place | None:
-        """The best place for the label of marker ``index``; None where there is no room within ``farthest`` pixels."""
+    def place(self, index: int, text: str, farthest: float = REACHES[-1], *, tidy: bool = False) -> Place | None:
+        """The best place for the label of marker ``index``; None where there is no room for its lines within ``farthest`` pixels.
+
+        ``tidy``: only where it needs no leader line and lies on no curve, for labels that a crowded plot can do without.
+        """
         boxes, reaches = _around(self.spots[index], text)
         leads = _leads(self.spots[index], boxes)
         own, other = self._gaps(index, boxes)
@@ -55,6 +58,8 @@ class Labels:
         markers, others = self._markers(), np.delete(self._markers(), index, axis=0)
         free = (reaches <= farthest) & self._inside(boxes)
         free &= ~_meet(boxes, markers).any(1) & ~_meet(boxes, as_boxes(self._boxes)).any(1)
+        if tidy:
+            free &= ~led & ~crossed(boxes, self.curves).any(1) & ~crossed(boxes, as_boxes(self._leaders)).any(1)
         clear = free & ~crossed(boxes, as_boxes(self._leaders)).any(1)
         clear &= ~(led & crossed(as_boxes(self._boxes), leads).any(0))
         if not free.any():
@@ -111,9 +116,11 @@ def _around(spot: Boxes, text: str) -> tuple[Boxes, Boxes]:
     """The boxes that a label may take around a marker, and the distance of each one's side that faces it."""
     angles, reaches = np.meshgrid(2 * np.pi * np.arange(TURNS) / TURNS, np.array(REACHES, np.float64))
     angle, reach = angles.ravel(), reaches.ravel()
-    x, y, width = spot[0] + reach * np.cos(angle), spot[1] + reach * np.sin(angle), WIDE * len(text) + 2
+    lines = text.split("\n")
+    width, height = WIDE * max(map(len, lines)) + 2, LINE + PITCH * (len(lines) - 1)
+    x, y = spot[0] + reach * np.cos(angle), spot[1] + reach * np.sin(angle)
     left = np.where(np.cos(angle) > 0.3, x, np.where(np.cos(angle) < -0.3, x - width, x - width / 2))
-    return np.stack([left, y - LINE / 2 - 1, left + width, y + LINE / 2 + 2], axis=1), reach
+    return np.stack([left, y - height / 2 - 1, left + width, y + height / 2 + 2], axis=1), reach
 
 
 def _nearest(spots: Boxes, boxes: Boxes) -> Boxes:

@@ -1,6 +1,7 @@
 """The large plot of a report: speed-up against one metric, every drawn point named beside it or by a leader line.
 
-Along a curve of fewer steps each point shows its number of steps, and only the last one its whole name.
+Of a curve of fewer steps the last point shows its whole name and the first one its number of steps, the others theirs where the
+plot is not crowded.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from harness.storage.records import Run
 from reports.analysis.overview import Line, Overview
 from reports.analysis.select import noise_spread, plain_pipeline, score_of
 from reports.render.cells import Column
-from reports.render.label_places import Labels, as_boxes
+from reports.render.label_places import PITCH, Labels, as_boxes
 from reports.render.style import Look, looks
 from reports.render.svg import Box, Scale, mark, shorten, tick_text
 from reports.render.tables import score_cell
@@ -26,7 +27,7 @@ from reports.render.tables import score_cell
 LEFT, RIGHT, TOP, BOTTOM = 54, 14, 26, 40
 MOST = 30  # accelerators, and rows of plain steps, that are drawn at most: the fastest
 LETTERS = 26
-NEAR = 42  # pixels between the marker and the label of a row of fewer steps at most: lines of such rows say what they are
+NEAR = 60  # pixels between the marker and the label of a row of fewer steps at most: the table names those without one, too
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def _point(point: Named) -> Markup:
 
 def _names(run: Run, points: Sequence[Named], curves: Sequence[Sequence[Named]]) -> dict[str, str]:
     """What stands beside each marker."""
-    names = {point.label: shorten(point.label, LETTERS) for point in points}
+    names = {point.label: _lines(point) for point in points}
     for curve in curves:
         for point in curve[:-1]:
             plain = plain_pipeline(run, point.label)
@@ -184,8 +185,14 @@ def _names(run: Run, points: Sequence[Named], curves: Sequence[Sequence[Named]])
     return names
 
 
+def _lines(point: Named) -> str:
+    """A label's own words, those of a row of fewer steps in a line for each of its parts."""
+    parts = point.label.split(" + ") if _is_fewer(point) else [point.label]
+    return " +\n".join(shorten(part, LETTERS) for part in parts)
+
+
 def _labels(points: Sequence[Named], curves: Sequence[Sequence[Named]], names: Mapping[str, str], frame: Frame) -> Markup:
-    """Accelerators first, each label where it can be read, with a leader line where its marker is not plainly the nearest."""
+    """Accelerators, then the ends of curves, with a leader line where its marker is not plainly the nearest; then the rest."""
     pieces = [(a.x, a.y, b.x, b.y) for row in curves for a, b in pairwise(row)]
     labels = Labels(
         np.array([(point.x, point.y) for point in points]),
@@ -193,19 +200,25 @@ def _labels(points: Sequence[Named], curves: Sequence[Sequence[Named]], names: M
         as_boxes(pieces),
         (LEFT + 2, TOP, frame.width - 2, frame.floor),
     )
-    found = Markup()
-    for index in sorted(range(len(points)), key=lambda i: (_is_fewer(points[i]), -points[i].x)):
+    found, inner = Markup(), {point.label for row in curves for point in row[1:-1] if _is_fewer(point)}
+    for index in sorted(range(len(points)), key=lambda i: (points[i].label in inner, _is_fewer(points[i]), -points[i].x)):
         point, text = points[index], names[points[index].label]
-        place = labels.place(index, text, *([NEAR] if _is_fewer(points[index]) else []))
+        farthest = [NEAR] if _is_fewer(point) else []
+        place = labels.place(index, text, *farthest, tidy=point.label in inner)
         if place is None:
             continue  # no room: its tooltip and the table name it
         if place.leader is not None:
             line = Markup('<path class="leader" data-m="{}" d="M{:.1f} {:.1f}L{:.1f} {:.1f}"/>')
             found += line.format(point.number, *place.leader)
         css = "lb plain" if _is_fewer(point) else f"lb h{point.look.hue}"
-        label = Markup('<text class="{}" data-m="{}" x="{:.1f}" y="{:.1f}">{}</text>')
-        found += label.format(css, point.number, place.box[0], place.box[3] - 3, text)
+        found += Markup('<text class="{}" data-m="{}">{}</text>').format(css, point.number, _spans(text, place.box))
     return found
+
+
+def _spans(text: str, box: Box) -> Markup:
+    lines = text.split("\n")
+    span = Markup('<tspan x="{:.1f}" y="{:.1f}">{}</tspan>')
+    return Markup(" ").join(span.format(box[0], box[3] - 3 - PITCH * (len(lines) - 1 - i), line) for i, line in enumerate(lines))
 
 
 def _is_fewer(point: Named) -> bool:

@@ -6,22 +6,23 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.results import BASELINE
+from harness.results import BASELINE, WATERMARK
 from harness.storage.records import Run
-from reports.analysis.answers import Outcome
+from reports.analysis.answers import Answer, Outcome
 from reports.analysis.compare import Difference
 from reports.analysis.evidence import SECONDS
-from reports.analysis.overview import Line, Lossless, Overview, images_needed, lossless
+from reports.analysis.overview import Line, Lossless, Overview, images_needed, lossless, to_rival
 from reports.analysis.select import accelerators, has_tiny_scorers, noise_spread, throttled_calls
 from reports.analysis.verdicts import ANCHOR_STEPS, SHARE
 from reports.format import duration, interval_text, megabytes, number
 from reports.render.grid import Sheet, Thumbnail
 from reports.render.style import families
-from reports.render.words import explain, title_of
+from reports.render.words import against_what, beyond_the_curve, rival_text, title_of
 
 ACRONYMS = {"ilf", "fora", "pab", "ecad", "lcm", "tgate", "deis", "ddim", "bdia", "ghvb"}
 NAMED = 3  # methods named in the title, and in each part of the sentence
 STRIP_PROMPTS, STRIP_METHODS = 3, 6
+WIDE_STRIP = 4  # methods at most whose images are so wide that one prompt fewer is as high
 LOSSES = (
     (Outcome.WORSE, "is worse than fewer steps", "are worse than fewer steps"),
     (Outcome.NO_GAIN, "costs more than fewer steps without being better", "cost more than fewer steps without being better"),
@@ -33,7 +34,7 @@ QUIET = 0.05  # timing noise above this share of the time is a warning
 
 @dataclass(frozen=True)
 class Chip:
-    """A short mark beside the title; ``warn`` where it limits what the page may claim."""
+    """A short mark below the title and what it means; ``warn`` where it limits what the page may claim."""
 
     text: str
     why: str
@@ -55,8 +56,17 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class Reasons:
+    """What a verdict rests on: cost and rivals, every score with its outcome and the difference to its rival, and exceptions."""
+
+    against: str
+    scores: tuple[tuple[str, str, Shown], ...]  # title, outcome, difference
+    notes: str
+
+
+@dataclass(frozen=True)
 class OverviewRow:
-    """One method, ready to print. ``verdict``, ``tally`` and ``reasons`` are empty for rows that the question is not asked of."""
+    """One method, ready to print. ``verdict``, ``tally``, ``text`` and ``reasons`` are empty where the question is not asked."""
 
     label: str
     is_plain: bool
@@ -64,9 +74,8 @@ class OverviewRow:
     verdict: str
     tally: str
     text: str
-    reasons: str
-    rival: str
-    contrasts: tuple[tuple[Shown, Shown], ...]  # for each main score, the difference to full and to the rival
+    reasons: Reasons | None
+    contrasts: tuple[tuple[Shown, Shown, str], ...]  # for each main score, the difference to full, to the rival, and the rival
     memory: str
     training: str
 
@@ -78,8 +87,7 @@ class Strip:
     heads: tuple[tuple[str, str], ...]  # label, speed-up
     rows: tuple[tuple[str, int, tuple[Thumbnail, ...]], ...]  # prompt, sample index, a thumbnail for each method
     small: bool
-    rival: str = ""  # the row of fewer steps, and whose cost it is nearest to
-    accelerator: str = ""
+    notes: tuple[str, ...]  # why rows of fewer steps are among them
 
 
 def title(run: Run) -> str:
@@ -121,19 +129,23 @@ def chips(run: Run, found: Overview) -> list[Chip]:
     """What a reader must know before any number."""
     marks = []
     if has_tiny_scorers(run):
-        marks.append(Chip("tiny scorers", "Scores from small bundled networks: comparable within this report only"))
+        marks.append(Chip("tiny scorers", "small networks: compare scores within this report only"))
     spread = noise_spread(run)
     if spread is not None:
-        why = "Two timings of the full run in the same rounds differ by up to this share"
-        marks.append(Chip(f"timing noise {spread:.1%}", why, spread > QUIET))
+        marks.append(Chip(f"timing noise {spread:.1%}", "timed twice, the full run differs by up to this", spread > QUIET))
     if found.provisional:
-        marks.append(Chip(f"provisional: {found.provisional}", "Too few images or timing rounds for a firm answer"))
+        marks.append(Chip(f"provisional: {found.provisional}", "too little for a firm answer"))
+    for metric in found.shown:
+        name, watermark, images = title_of(run, metric).partition(WATERMARK)
+        if watermark:
+            why = "with fewer images than it wants it is too high: compare it at equal N only"
+            marks.append(Chip(f"{name}: N = {images}", why))
     if throttled_calls((*run.timings, *run.other_batches)):
-        marks.append(Chip("throttled", "The device held its clock down during timed calls; the cost table counts them"))
+        marks.append(Chip("throttled", "the device held its clock down during timed calls, counted in the cost table"))
     if busy := run.environment.get("busy"):
-        marks.append(Chip("busy machine", f"Other programs disturbed the times: {'; '.join(map(str, busy))}"))
+        marks.append(Chip("busy machine", f"other programs disturbed the times: {'; '.join(map(str, busy))}"))
     if not run.complete:
-        marks.append(Chip("partial run", "This run is not finished; what is missing is listed under failures"))
+        marks.append(Chip("partial run", "what is missing is listed under failures"))
     return marks
 
 
@@ -275,12 +287,27 @@ def _row(run: Run, line: Line) -> OverviewRow:
         answer.headline if answer else "",
         _tally(line),
         answer.text if answer else "",
-        explain(run, answer) if answer else "",
-        line.rival or "",
-        tuple((_difference(contrast.to_full), _difference(contrast.to_rival)) for contrast in line.contrasts),
+        _reasons(run, answer) if answer else None,
+        tuple((_difference(one.to_full), _difference(one.to_rival), rival_text(one.rival)) for one in line.contrasts),
         megabytes(line.memory_bytes) if line.memory_bytes is not None else "–",
         training,
     )
+
+
+def _reasons(run: Run, answer: Answer) -> Reasons:
+    scores = []
+    for metric, ruling in answer.rulings.items():
+        outcome = "better" if ruling.outcome is Outcome.YES else ruling.outcome.value
+        scores.append((title_of(run, metric), outcome, _difference(to_rival(run, answer.label, metric, ruling))))
+    marked = [f"Marked {answer.text}."] if answer.text != answer.headline else []
+    return Reasons(against_what(answer), tuple(scores), " ".join([*beyond_the_curve(run, answer), *marked]))
+
+
+def table_note(shown: int, scored: int) -> str:
+    """Above the table: how many of the scores it shows, and how its verdicts differ from them."""
+    told = "paired 95% intervals, each by itself; ▲ better, ▼ worse, ≈ not distinguishable"
+    verdict = "“Beats fewer steps?”: at equal cost, corrected for all tests"
+    return f"{shown} of {scored} scores, {told}. {verdict}"
 
 
 def _speed(line: Line) -> Shown:
@@ -301,27 +328,37 @@ def _difference(difference: Difference | None) -> Shown:
     return Shown(value, bounds, difference.verdict.name.lower())
 
 
-def strip(found: Overview, sheet: Sheet | None) -> Strip | None:
-    """The first prompts of the sheet for the full run, the rival of equal cost and the accelerators; None without images."""
+def strip(run: Run, found: Overview, sheet: Sheet | None) -> Strip | None:
+    """The first prompts of the sheet for the full run, fewer steps of equal cost and the accelerators; None without images."""
     if sheet is None:
         return None
-    shown = _shown(found, sheet.rows)
+    columns = _columns(run, found, sheet.rows)
+    shown = list(columns)[:STRIP_METHODS]
     speeds = {line.label: _times(line) for line in found.lines}
-    heads = tuple((label, speeds[label]) for label in shown)
-    columns = sheet.columns[:STRIP_PROMPTS]
-    body = tuple((s.prompt, s.index, tuple(sheet.rows[label][i] for label in shown)) for i, s in enumerate(columns))
-    against = next((line for line in found.accelerators if line.rival in shown and line.label in shown), None)
-    return Strip(
-        heads, body, sheet.small, *((against.rival or "", against.label) if against and against.rival != BASELINE else ())
-    )
+    prompts = enumerate(sheet.columns[: STRIP_PROMPTS if len(shown) > WIDE_STRIP else STRIP_PROMPTS - 1])
+    body = tuple((s.prompt, s.index, tuple(sheet.rows[label][i] for label in shown)) for i, s in prompts)
+    notes = tuple(f"{label}: {columns[label]}" for label in shown if columns[label])
+    return Strip(tuple((label, speeds[label]) for label in shown), body, sheet.small, notes)
 
 
-def _shown(found: Overview, stored: Mapping[str, object]) -> list[str]:
-    """The full run, then accelerators in the order of what the page says of them, each rival before its accelerator."""
+def _columns(run: Run, found: Overview, stored: Mapping[str, object]) -> dict[str, str]:
+    """The methods of the strip, and why rows of fewer steps are among them.
+
+    The full run; the row of fewer steps nearest in cost to the first accelerator; the method that the sentence names as losing
+    nothing or least; and the accelerators in the order of what the page says of them.
+    """
     lines = [line for line in found.accelerators if line.label in stored]
     lines.sort(key=lambda line: SHOWN_FIRST.index(line.answer.headline) if line.answer else 0)  # then by speed
-    rival = next((line.rival for line in lines if line.rival in stored and line.rival != BASELINE), None)
-    chosen = [BASELINE, *([rival] if rival else []), *(line.label for line in lines)]
-    if not lines:
-        chosen += [line.label for line in found.lines if line.label != BASELINE]
-    return [label for label in dict.fromkeys(chosen) if label in stored][:STRIP_METHODS]
+    columns, best = {BASELINE: ""}, lossless(run, found)
+    for line in lines:
+        nearest = max(line.rival, key=lambda rung: rung.share, default=None)
+        if nearest is not None and nearest.label in stored and nearest.label != BASELINE:
+            columns[nearest.label] = f"nearest in cost to {line.label}"
+            break
+    if best is not None and best.line.is_plain:
+        least = "the least loss of all faster methods" if best.lost else "the fastest without a measurable loss"
+        columns[best.line.label] = f"{columns[best.line.label]}; {least}" if best.line.label in columns else least
+    rest = [best.line] if best is not None else []
+    rest += lines or [line for line in found.lines if line.label != BASELINE]
+    columns |= {line.label: "" for line in rest if line.label not in columns}
+    return {label: why for label, why in columns.items() if label in stored}

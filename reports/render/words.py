@@ -9,7 +9,7 @@ from harness.results import A_A, BASELINE, Failure
 from harness.statistics import Interval
 from harness.storage.records import Run
 from harness.text import without_credentials
-from reports.analysis.answers import Answer, Outcome, Ruling, answers
+from reports.analysis.answers import Answer, Outcome, Rung, answers
 from reports.analysis.disagreement import disagreements
 from reports.analysis.evidence import BLOCKS, SECONDS
 from reports.analysis.select import (
@@ -74,25 +74,35 @@ def _otherwise(run: Run, answer: Answer, counted: Mapping[str, Answer]) -> str:
 
 def explain(run: Run, answer: Answer) -> str:
     """The reasoning behind :attr:`Answer.headline`: cost, rival, and what each metric says."""
+    tally = f": {_tally(run, answer)}" if answer.cost is not None and answer.rulings else ""
+    return " ".join([f"{against_what(answer)}{tally}.", *beyond_the_curve(run, answer)])
+
+
+def against_what(answer: Answer) -> str:
+    """What a method costs, and its rivals of equal cost, without the full stop; or why it cannot be compared."""
     if answer.cost is None:
-        return f"It cannot be compared: {answer.failure}."
+        return f"It cannot be compared: {answer.failure}"
+    costs = f"It costs {_cost(answer.cost, answer.unit)}"
     if not answer.rulings:
-        return f"It costs {_cost(answer.cost, answer.unit)}; no metric was scored."
-    rivals = dict.fromkeys(rival_text(ruling) for ruling in answer.rulings.values() if ruling.rival)
-    against = f"Against {' or '.join(rivals)}" if rivals else "No fewer-steps row to compare with"
-    sentences = [f"It costs {_cost(answer.cost, answer.unit)}", f"{against}: {_tally(run, answer)}"]
-    beyond: dict[str, list[str]] = {}
+        return f"{costs}; no metric was scored"
+    rivals = dict.fromkeys(rival_text(ruling.rival) for ruling in answer.rulings.values() if ruling.rival)
+    return f"{costs}. " + (f"Against {' or '.join(rivals)}" if rivals else "No fewer-steps row to compare with")
+
+
+def beyond_the_curve(run: Run, answer: Answer) -> list[str]:
+    """A sentence for each reason why a cost beyond that of every row of fewer steps decides or leaves open some metrics."""
+    found: dict[str, list[str]] = {}
     for metric, ruling in answer.rulings.items():
-        if ruling.place != "within" and ruling.reason:
-            beyond.setdefault(ruling.reason, []).append(title_of(run, metric))
-    return ". ".join([*sentences, *(f"On {', '.join(titles)}, {reason}" for reason, titles in beyond.items())]) + "."
+        if answer.cost is not None and ruling.place != "within" and ruling.reason:
+            found.setdefault(ruling.reason, []).append(title_of(run, metric))
+    return [f"On {', '.join(titles)}, {reason}." for reason, titles in found.items()]
 
 
-def rival_text(ruling: Ruling) -> str:
-    """The rival of equal cost: ``8 steps``, or ``8 steps for 66% of the images and 10 steps for 34%``."""
-    if len(ruling.rival) == 1:
-        return ruling.rival[0].label
-    first, second = ruling.rival
+def rival_text(rival: Sequence[Rung]) -> str:
+    """The rival of equal cost: ``8 steps``, ``8 steps for 66% of the images and 10 steps for 34%``, or nothing."""
+    if len(rival) < 2:
+        return "".join(rung.label for rung in rival)
+    first, second = rival
     return f"{first.label} for {first.share:.0%} of the images and {second.label} for {second.share:.0%}"
 
 

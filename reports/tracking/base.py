@@ -22,6 +22,7 @@ from harness.storage.records import Run, read_run
 from reports.analysis.overview import Overview, overview
 from reports.render.grid import labelled_grid, stored_samples
 from reports.render.markdown import escaped_table
+from reports.render.words import rival_text
 
 COLUMNS = ("method", "speed-up", "speed-up low", "speed-up high", "better than fewer steps", "fewer steps at equal cost")
 
@@ -88,7 +89,7 @@ class Tracked:
                 line.label,
                 *((line.speed_up.value, line.speed_up.low, line.speed_up.high) if line.speed_up else (None, None, None)),
                 line.answer.text if line.answer else "",
-                line.rival or "",
+                rival_text(line.rival),
             )
             for line in self._overview.lines
         ]

@@ -27,7 +27,7 @@ def test_page_fits_and_is_accessible(browser: Any, report_folder: Path, size: tu
     inner, scroll = browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
     assert inner == size[0] and scroll <= inner
     widths = browser.execute_script("return [...document.images].map(i => i.complete ? i.naturalWidth : 0)")
-    assert len(widths) == 4 * 4 + 3 * 3 and all(w > 0 for w in widths)
+    assert len(widths) == 4 * 4 + 3 * 2 and all(w > 0 for w in widths)
     assert cut_texts(browser, ".plot svg") == []
     assert violations(browser) == []
 

@@ -112,6 +112,29 @@ def test_a_row_opens_its_reasons(browser: Any, first_page: Path) -> None:
     assert first.find_element("css selector", ".answer").text == "yes"
     first.find_element("css selector", "summary").click()
     assert "It costs" in first.text and "Against" in first.text
+    scores = [item.text for item in first.find_elements("css selector", "li")]
+    assert [score.split(":")[0] for score in scores] == ["Good score", "Far score"] and "better, +" in scores[0]
+
+
+def test_what_the_marks_mean_is_seen_without_a_pointer(browser: Any, first_page: Path) -> None:
+    open_page(browser, first_page, (1280, 900), "light")
+    marks = browser.find_element("css selector", ".chips").text
+    assert "tiny scorers small networks" in marks and "timed twice, the full run" in marks
+    assert "all 2 scores: open a row" in browser.find_element("css selector", ".overview > .scroll thead").text
+
+
+@pytest.mark.parametrize(("size", "most"), WIDTHS)
+def test_the_images_take_the_width_that_they_have(browser: Any, first_page: Path, size: tuple[int, int], most: int) -> None:
+    """All of them are seen without scrolling, and no tenth of the strip is left empty beside them."""
+    open_page(browser, first_page, size, "light")
+    script = """
+    const box = document.querySelector('.strip .scroll'), lefts = [...box.querySelectorAll('th[data-m]')];
+    const images = [...box.querySelectorAll('img')].map(i => i.getBoundingClientRect());
+    const frame = box.getBoundingClientRect();
+    return [lefts.length, Math.max(...images.map(b => b.right)), frame.left, frame.right, box.scrollWidth - box.clientWidth];"""
+    methods, right, left, end, beyond = browser.execute_script(script)
+    assert methods == 6 and beyond <= 0 and right <= end
+    assert right - left >= 0.85 * (end - left)
 
 
 def test_nothing_is_cut_in_print(browser: Any, first_page: Path) -> None:

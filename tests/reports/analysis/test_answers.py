@@ -13,7 +13,6 @@ from harness.errors import ArtifactError
 from harness.results import Failure, Score
 from harness.storage.records import Run
 from reports.analysis.answers import Answer, Outcome, Rung, answers
-from reports.analysis.compare import Verdict
 from reports.analysis.evidence import BLOCKS, SECONDS
 from reports.render.words import answer_sentences, explain
 
@@ -26,12 +25,12 @@ def one(run: Run, unit: str | None = None) -> Answer:
     return answer
 
 
-def test_the_answer_names_the_next_dearer_and_the_next_cheaper_row(make_run: Make) -> None:
+def test_the_rival_lies_between_the_next_cheaper_and_the_next_dearer_row(make_run: Make) -> None:
     (answer,) = answers(make_run())
-    assert answer.costlier is not None and answer.costlier.label == "12 steps"
-    assert answer.cheaper is not None and answer.cheaper.label == "8 steps"
+    for metric in ("good", "far"):
+        assert [rung.label for rung in answer.rulings[metric].rival] == ["8 steps", "12 steps"]
+        assert answer.rulings[metric].outcome is Outcome.YES
     assert answer.headline == "yes"
-    assert answer.costlier.metrics(Verdict.BETTER) == ["good", "far"]
 
 
 @pytest.mark.parametrize(("quality", "headline"), [(9.9, "yes"), (7.0, "worse"), (8.5, "can't tell"), (9.0, "yes")])
@@ -44,7 +43,8 @@ def test_headlines(make_run: Make, quality: float, headline: str) -> None:
 def test_an_accelerator_dearer_than_full_is_no_answer(make_run: Make) -> None:
     methods = {"full": (20, 480, 1.0, 10.0), "cache(interval=2)": (20, 500, 1.2, 10.0)}
     (answer,) = answers(make_run(methods=methods))
-    assert answer.costlier is None and answer.headline == "not better, more expensive"
+    assert answer.rulings["good"].rival == (Rung("full", 1.0),)
+    assert answer.headline == "not better, more expensive"
 
 
 def test_the_rival_is_the_mixture_of_equal_cost(make_run: Make) -> None:

@@ -9,10 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.results import Score
+from harness.results import WATERMARK, Score
 from harness.storage.records import Run
-from reports.analysis.overview import lossless, overview
-from reports.render.overview import rows, sentence
+from reports.analysis.compare import Verdict
+from reports.analysis.overview import lossless, overview, to_rival
+from reports.render.grid import sample_sheet, stored_samples
+from reports.render.overview import chips, rows, sentence, strip, table_note
 
 Make = Callable[..., Run]
 SMALL = "at most 10% of what 5 steps lose"
@@ -100,6 +102,61 @@ def test_without_a_faster_method_or_a_score_the_sentence_says_which_is_missing(m
     assert sentence(slow, overview(slow)).endswith("No method is faster than the full run.")
     unscored = make_run("u", methods=PLAIN | {"cache(x)": (20, 250, 0.5, 10.0)}, missing=(("full", "good"), ("full", "far")))
     assert sentence(unscored, overview(unscored)).endswith("No score here can say whether a faster method loses quality.")
+
+
+def test_fewer_steps_are_those_that_the_verdict_is_about(make_run: Make) -> None:
+    """The first table's difference is the ruling's advantage in the metric's own unit: a mixture of rows at equal cost."""
+    run = make_run()
+    found = overview(run)
+    line = next(line for line in found.lines if line.label == "ilf(steps=10)")
+    assert line.answer is not None
+    (contrast,) = line.contrasts
+    assert contrast.to_rival == to_rival(run, line.label, "good", line.answer.rulings["good"])
+    for metric, sign in (("good", 1), ("far", -1)):  # ``far``: lower is better
+        advantage, fewer = line.answer.rulings[metric].advantage, to_rival(run, line.label, metric, line.answer.rulings[metric])
+        assert advantage is not None and fewer is not None and fewer.interval is not None
+        assert fewer.interval.value == sign * advantage.value and advantage.value > 0 and fewer.verdict is Verdict.BETTER
+    assert [rung.label for rung in contrast.rival] == ["8 steps", "12 steps"]
+    shown = next(row for row in rows(run, found) if row.label == "ilf(steps=10)")
+    assert re.fullmatch(r"8 steps for \d+% of the images and 12 steps for \d+%", shown.contrasts[0][2])
+    assert all(contrast.to_rival is None for line in found.lines if line.is_plain for contrast in line.contrasts)
+
+
+def test_a_row_opens_to_every_score_of_its_verdict(make_run: Make) -> None:
+    run = _also(make_run(), "third", {}, 0.1)
+    found = overview(run)
+    assert len(found.shown) < 3
+    reasons = next(row.reasons for row in rows(run, found) if row.label == "ilf(steps=10)")
+    assert reasons is not None and reasons.against.startswith("It costs") and "Against 8 steps for" in reasons.against
+    assert [title for title, _, _ in reasons.scores] == ["Good score", "Far score", "Third"]
+    assert [outcome for _, outcome, _ in reasons.scores] == ["better", "can't tell", "can't tell"]
+    assert all(difference.bounds for _, _, difference in reasons.scores)
+    assert reasons.scores[0][2] == next(row.contrasts[0][1] for row in rows(run, found) if row.label == "ilf(steps=10)")
+    assert table_note(2, 3).startswith("2 of 3 scores")
+
+
+def test_the_images_show_the_method_that_the_sentence_names(make_run: Make) -> None:
+    """A row of fewer steps, too, beside the one that is nearest in cost to the first accelerator."""
+    plain = {"10 steps": (10, 240, 0.5, 10.0), "6 steps": (6, 144, 0.3, 7.0)}
+    run = make_run(methods=PLAIN | plain | {"cache(x)": (20, 160, 0.33, 4.0)}, n=5)
+    found = overview(run)
+    best, images = lossless(run, found), strip(run, found, sample_sheet(stored_samples(run)))
+    assert best is not None and best.line.label == "10 steps" and images is not None
+    assert [label for label, _ in images.heads] == ["full", "6 steps", "10 steps", "cache(x)"]
+    assert images.notes == ("6 steps: nearest in cost to cache(x)", "10 steps: the fastest without a measurable loss")
+    assert all(len(pictures) == 4 for _, _, pictures in images.rows)
+
+
+def test_the_marks_say_what_they_mean(make_run: Make) -> None:
+    run = make_run(methods=PLAIN, n=5)
+    scores = {
+        key: replace(one, title=f"{one.title}{WATERMARK}5 < 240") for key, one in run.scores.items() if isinstance(one, Score)
+    }
+    watermarked = replace(run, scores=scores)
+    marks = {mark.text: mark.why for mark in chips(watermarked, overview(watermarked))}
+    assert "compare scores within this report only" in marks["tiny scorers"]
+    assert "firm answer" in marks["provisional: N = 5"]
+    assert "compare it at equal N only" in marks["Good score: N = 5 < 240"]
 
 
 def test_a_row_says_on_how_many_metrics_it_is_undecided(make_run: Make) -> None:

@@ -100,4 +100,4 @@ def test_heavy_thumbnails_lie_beside_the_page(large: tuple[Run, Path]) -> None:
     sheet, table = sample_sheet(stored), comparison_table(run)
     assert sheet is not None and not sheet.small and sheet.size < INLINE_BYTES
     page = html_report(run, table, speed_plots(run, table), stage_plot(table), stored, sheet)
-    assert page.count("data:image/webp") == 24 + 9 and len(page) < 20e6
+    assert page.count("data:image/webp") == 24 + 6 and len(page) < 20e6
