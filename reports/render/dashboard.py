@@ -21,6 +21,7 @@ from harness.history.store import HistoryEntry
 from reports.analysis.change_points import ChangePoint
 from reports.analysis.trend import Point, Series, trends
 from reports.format import number
+from reports.render.page import breakable, dated
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 170, 54, 12, 14, 30
@@ -96,6 +97,8 @@ def dashboard(entries: Sequence[HistoryEntry]) -> str:
         "span": (entries[0].created[:10], entries[-1].created[:10]) if entries else ("", ""),
         "size": (WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM),
         "number": number,
+        "breakable": breakable,
+        "dated": dated,
     }
     return environment.get_template("dashboard.html.jinja").render(context)
 

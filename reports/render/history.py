@@ -88,6 +88,7 @@ def _score(score: StoredScore | None, notes: dict[str, int]) -> str:
 
 
 SPARKS = "▁▂▃▄▅▆▇█"
+TREND = 3  # runs that a trend needs
 WORDS = {"bad": "worse", "good": "better", "even": "moved"}
 
 
@@ -110,7 +111,14 @@ def trend_table(series: Sequence[Series]) -> Table:
         values = [point.value for point in one.points]
         change_points = [f"{WORDS[change_style(one, change)]}: {describe_change(one, change)}" for change in one.change_points]
         unit = f" {one.unit}" if one.unit else ""
-        cells = [one.group.preset, one.group.method, one.title, str(len(values)), sparkline(values), number(values[-1]) + unit]
+        cells = [
+            one.group.preset,
+            one.group.method,
+            one.title,
+            str(len(values)),
+            sparkline(values) if len(values) >= TREND else "–",
+            number(values[-1]) + unit,
+        ]
         table.add_row(*map(terminal_text, cells), Text("\n".join(map(one_line, change_points)) or "none"))
     return table
 

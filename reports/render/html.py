@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from harness.results import BASELINE, Score
 from harness.statistics.description import STATISTICS
@@ -25,7 +25,7 @@ from reports.render.markdown import heading
 from reports.render.matrix import front_matrices, standing_matrix
 from reports.render.nulls import insensitive_metrics, null_matrix
 from reports.render.overview import chips, rows, sentence, strip, subtitle, table_note, title
-from reports.render.page import data_uri, render_page
+from reports.render.page import breakable, data_uri, render_page
 from reports.render.plots import COST_AXES, DRAWN, Plot, Stages
 from reports.render.published import ANCHOR_HEAD, BESIDE_HEAD, apart
 from reports.render.published_plots import published_plots
@@ -193,11 +193,6 @@ def legend(run: Run) -> Mapping[str, list[str]]:
 def unbroken(column: Column) -> str:
     """A column's heading whose arrow never stands on a line of its own."""
     return heading(column).replace(" ↑", "\u00a0↑").replace(" ↓", "\u00a0↓")
-
-
-def breakable(label: str) -> Markup:
-    """A label that a narrow column breaks before its options, between them and before their values, and nowhere in a word."""
-    return Markup(str(escape(label)).replace("(", "<wbr>(").replace("=", "=<wbr>"))
 
 
 def _sources(sheet: Sheet) -> dict[str, Any]:

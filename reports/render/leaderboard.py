@@ -12,8 +12,7 @@ from harness.results import BASELINE
 from reports.analysis.compare import Difference
 from reports.analysis.leaderboard import SPEED, Board, Measure, Ranking, Source, Standing
 from reports.format import interval_text
-from reports.render.html import breakable
-from reports.render.page import render_page
+from reports.render.page import breakable, render_page
 
 SHORT = 12  # digits of a digest that a table shows; the list of bundles has them all
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from harness.text import blanked, without_credentials
 from reports.render.style import palette_css
@@ -73,3 +74,16 @@ def _text(name: str) -> str:
 
 def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def breakable(label: str, after: str = ",") -> Markup:
+    """A label that a narrow column breaks before its options and after the letters of ``after``, and nowhere in a word."""
+    text = str(escape(label)).replace("(", "<wbr>(")
+    for letter in after:
+        text = text.replace(letter, f"{letter}<wbr>")
+    return Markup(text)
+
+
+def dated(text: str) -> Markup:
+    """A text whose last word is a date, which no narrow line breaks at its hyphens."""
+    return Markup(re.sub(r"(\d{4}-\d\d-\d\d)$", r'<span class="nowrap">\1</span>', str(escape(text))))

@@ -7,6 +7,7 @@ from typing import Any
 
 SIZES = [(1280, 900), (390, 844)]
 SCHEMES = ["light", "dark"]
+VIEWS = [*((size, scheme) for scheme in SCHEMES for size in SIZES), ((820, 1180), "dark")]  # of every page
 
 
 def open_page(browser: Any, path: Path, size: tuple[int, int], scheme: str, fragment: str = "") -> None:
@@ -57,6 +58,21 @@ def hidden_texts(browser: Any, scrollers: str) -> list[str]:
     }
     return [...bad];"""
     return [str(found) for found in browser.execute_script(script, scrollers)]
+
+
+def cut_in_print(browser: Any) -> list[str]:
+    """What reaches beyond the paper (A4, landscape, less its margins): tables, texts, and figures that are higher than a page.
+
+    On paper no container may hide a part that nobody can scroll to. The page is left in the print medium.
+    """
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    paper = {"width": 1047, "height": 740, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", paper)
+    script = """
+    const wide = [...document.querySelectorAll('table')].filter(t => t.getBoundingClientRect().right > innerWidth + 1);
+    const high = [...document.querySelectorAll('figure')].filter(f => f.offsetHeight > innerHeight);
+    return [...wide.map(t => `wide: ${t.textContent.trim().slice(0, 60)}`), ...high.map(f => `high: ${f.className}`)];"""
+    return [str(found) for found in browser.execute_script(script)] + hidden_texts(browser, "")
 
 
 def cut_texts(browser: Any, figures: str) -> list[str]:

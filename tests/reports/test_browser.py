@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.reports.pages import SCHEMES, SIZES, cut_texts, errors, open_page, violations
+from tests.reports.pages import SCHEMES, SIZES, VIEWS, cut_texts, errors, hidden_texts, open_page, requests, violations
 
 pytestmark = pytest.mark.browser
 ROWS = "return document.querySelectorAll('{}').length"
@@ -19,8 +19,7 @@ def shown(browser: Any, selector: str) -> int:
     return int(browser.execute_script(script, selector))
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("size", "scheme"), VIEWS)
 def test_page_fits_and_is_accessible(browser: Any, report_folder: Path, size: tuple[int, int], scheme: str) -> None:
     open_page(browser, report_folder / "index.html", size, scheme)
     assert errors(browser) == []
@@ -28,7 +27,8 @@ def test_page_fits_and_is_accessible(browser: Any, report_folder: Path, size: tu
     assert inner == size[0] and scroll <= inner
     widths = browser.execute_script("return [...document.images].map(i => i.complete ? i.naturalWidth : 0)")
     assert len(widths) == 4 * 4 + 3 * 2 and all(w > 0 for w in widths)
-    assert cut_texts(browser, ".plot svg") == []
+    assert cut_texts(browser, ".plot svg") == [] and hidden_texts(browser, ".scroll, .contents, pre") == []
+    assert requests(browser) == []
     assert violations(browser) == []
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from reports.render.build import build_report
 from tests.reports.conftest import Fake, write_fake
-from tests.reports.pages import SCHEMES, SIZES, errors, open_page, violations
+from tests.reports.pages import SIZES, VIEWS, cut_in_print, errors, hidden_texts, open_page, requests, violations
 
 pytestmark = pytest.mark.browser
 
@@ -32,8 +32,7 @@ def choose(browser: Any, name: str, value: str) -> None:
     Select(browser.find_element("id", name)).select_by_visible_text(value)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("size", "scheme"), VIEWS)
 def test_gallery_fits_and_is_accessible(browser: Any, report_folder: Path, size: tuple[int, int], scheme: str) -> None:
     open_page(browser, report_folder / "gallery.html", size, scheme)
     assert errors(browser) == []
@@ -43,7 +42,12 @@ def test_gallery_fits_and_is_accessible(browser: Any, report_folder: Path, size:
         "return [...document.images].filter(i => i.src).map(i => (i.loading = 'eager', i.complete ? i.naturalWidth : -1))"
     )
     assert len(widths) == 8 and any(width == 8 for width in widths)
-    assert violations(browser) == []
+    assert violations(browser) == [] and hidden_texts(browser, "") == [] and requests(browser) == []
+
+
+def test_the_gallery_is_whole_on_paper(browser: Any, report_folder: Path) -> None:
+    open_page(browser, report_folder / "gallery.html", SIZES[0], "light")
+    assert cut_in_print(browser) == []
 
 
 def test_markup_in_prompts_is_text(browser: Any, report_folder: Path) -> None:

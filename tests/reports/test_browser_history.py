@@ -12,7 +12,18 @@ from harness.history.store import History
 from reports.render.dashboard import dashboard
 from tests.reports.analysis.test_trend import at
 from tests.reports.conftest import Fake, write_fake
-from tests.reports.pages import SCHEMES, SIZES, cut_texts, errors, open_page, violations
+from tests.reports.pages import (
+    SCHEMES,
+    SIZES,
+    VIEWS,
+    cut_in_print,
+    cut_texts,
+    errors,
+    hidden_texts,
+    open_page,
+    requests,
+    violations,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -32,15 +43,19 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("size", "scheme"), VIEWS)
 def test_dashboard_fits_and_is_accessible(browser: Any, page: Path, size: tuple[int, int], scheme: str) -> None:
     open_page(browser, page, size, scheme)
     assert errors(browser) == []
     inner, scroll = browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
     assert inner == size[0] and scroll <= inner
-    assert cut_texts(browser, ".plots svg") == []
-    assert violations(browser) == []
+    assert cut_texts(browser, ".plots svg") == [] and hidden_texts(browser, ".scroll") == []
+    assert violations(browser) == [] and requests(browser) == []
+
+
+def test_the_dashboard_is_whole_on_paper(browser: Any, page: Path) -> None:
+    open_page(browser, page, SIZES[0], "light")
+    assert cut_in_print(browser) == []
 
 
 def test_dashboard_follows_the_scheme(browser: Any, page: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from reports.analysis.leaderboard import boards, entries, source_of
 from reports.render.leaderboard import leaderboard_page
 from tests.reports.analysis.test_leaderboard import one
-from tests.reports.pages import SCHEMES, SIZES, errors, open_page, violations
+from tests.reports.pages import SIZES, VIEWS, cut_in_print, errors, hidden_texts, open_page, violations
 
 pytestmark = pytest.mark.browser
 
@@ -42,8 +42,7 @@ def choose(browser: Any, name: str, value: str) -> None:
     browser.execute_script(script, name, value)
 
 
-@pytest.mark.parametrize("size", [*SIZES, (820, 1100)])
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("size", "scheme"), VIEWS)
 def test_it_fits_and_is_accessible(browser: Any, page: Path, size: tuple[int, int], scheme: str) -> None:
     open_page(browser, page, size, scheme)
     choose(browser, "metric", "")
@@ -53,6 +52,12 @@ def test_it_fits_and_is_accessible(browser: Any, page: Path, size: tuple[int, in
     wide += " e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== 'inline').map(e => e.outerHTML.slice(0, 80))"
     assert browser.execute_script(wide) == []
     assert browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)") == []
+    assert hidden_texts(browser, ".scroll") == []
+
+
+def test_it_is_whole_on_paper(browser: Any, page: Path) -> None:
+    open_page(browser, page, SIZES[0], "light")
+    assert cut_in_print(browser) == []
 
 
 def test_filters_show_what_is_asked_for(browser: Any, page: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from reports.render.build import build_report
 from tests.reports.conftest import Fake, write_fake
-from tests.reports.pages import SCHEMES, cut_texts, errors, hidden_texts, open_page, requests, violations
+from tests.reports.pages import SCHEMES, cut_in_print, cut_texts, errors, hidden_texts, open_page, requests, violations
 
 pytestmark = pytest.mark.browser
 WIDTHS = [((1280, 900), 900), ((820, 1180), 900), ((390, 844), 1700)]
@@ -106,6 +106,19 @@ def test_a_wide_table_fades_where_more_follows_and_keeps_its_first_column(browse
     assert at_start == at_end and at_end[0] == at_end[1]
 
 
+def test_contents_stay_in_sight_and_the_command_can_be_copied(browser: Any, first_page: Path) -> None:
+    open_page(browser, first_page, (1280, 900), "light")
+    assert (
+        browser.execute_script("scrollTo(0, 3000); return document.querySelector('.contents').getBoundingClientRect().top") == 0
+    )
+    named = "return [...document.querySelectorAll('.contents a')].every(a => document.getElementById(a.hash.slice(1)))"
+    assert browser.execute_script(named)
+    browser.execute_script("navigator.clipboard.writeText = async text => { window.copied = text; }")
+    button = browser.find_element("css selector", "[data-copy]")
+    button.click()
+    assert browser.execute_script("return window.copied").startswith("ilf-bench run tiny-text") and button.text == "copied"
+
+
 def test_a_row_opens_its_reasons(browser: Any, first_page: Path) -> None:
     open_page(browser, first_page, (1280, 900), "light")
     first = browser.find_element("css selector", ".why-row")
@@ -140,20 +153,11 @@ def test_the_images_take_the_width_that_they_have(browser: Any, first_page: Path
 def test_nothing_is_cut_in_print(browser: Any, first_page: Path) -> None:
     """In print every table fits the paper's width: no container hides a part that nobody can scroll to."""
     open_page(browser, first_page, (1280, 900), "light")
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    paper = {"width": 1047, "height": 740, "deviceScaleFactor": 1, "mobile": False}  # A4, landscape, less its margins
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", paper)
-    script = """
-    return [...document.querySelectorAll('table')].filter(t => t.getClientRects().length)
-      .map(t => [t.caption ? t.caption.textContent.slice(0, 40) : '', t.getBoundingClientRect().right])
-      .filter(([, right]) => right > innerWidth + 1);"""
-    cut = browser.execute_script(script) + hidden_texts(browser, "")
+    cut = cut_in_print(browser)
     closed = """
     return [...document.querySelectorAll('details:not(.why-row)')].filter(d => d.querySelector('summary').checkVisibility())
       .map(d => d.lastElementChild.checkVisibility({contentVisibilityProperty: true}));"""
     told = browser.execute_script(closed)
-    high = "return [...document.querySelectorAll('figure')].map(f => f.offsetHeight).filter(h => h > innerHeight)"
-    cut += browser.execute_script(high)
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"landscape": True, "printBackground": True})
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert cut == [] and all(told) and len(told) > 2, "what is folded on a screen is printed"
