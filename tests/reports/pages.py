@@ -61,7 +61,7 @@ def hidden_texts(browser: Any, scrollers: str) -> list[str]:
 
 
 def cut_in_print(browser: Any) -> list[str]:
-    """What reaches beyond the paper (A4, landscape, less its margins): tables, texts, and figures that are higher than a page.
+    """What reaches beyond its place on paper (A4, landscape, less its margins): tables, texts, figures higher than a page.
 
     On paper no container may hide a part that nobody can scroll to. The page is left in the print medium.
     """
@@ -69,7 +69,9 @@ def cut_in_print(browser: Any) -> list[str]:
     paper = {"width": 1047, "height": 740, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", paper)
     script = """
-    const wide = [...document.querySelectorAll('table')].filter(t => t.getBoundingClientRect().right > innerWidth + 1);
+    const end = e => e ? e.getBoundingClientRect().right : innerWidth;
+    const wide = [...document.querySelectorAll('table')]
+      .filter(t => t.getClientRects().length && end(t) > Math.min(innerWidth, end(t.closest('.scroll'))) + 1);
     const high = [...document.querySelectorAll('figure')].filter(f => f.offsetHeight > innerHeight);
     return [...wide.map(t => `wide: ${t.textContent.trim().slice(0, 60)}`), ...high.map(f => `high: ${f.className}`)];"""
     return [str(found) for found in browser.execute_script(script)] + hidden_texts(browser, "")

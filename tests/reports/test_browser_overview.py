@@ -129,6 +129,19 @@ def test_a_row_opens_its_reasons(browser: Any, first_page: Path) -> None:
     assert [score.split(":")[0] for score in scores] == ["Good score", "Far score"] and "better, +" in scores[0]
 
 
+def test_a_click_on_an_image_opens_it_in_the_gallery(browser: Any, first_page: Path) -> None:
+    """Beside the full run's, at the same sample."""
+    open_page(browser, first_page, (1280, 900), "light")
+    second = browser.find_elements("css selector", ".strip thead th .strip-name")[2].text.replace("\n", "")
+    browser.find_elements("css selector", ".strip tbody tr:nth-child(2) td a")[2].click()
+    assert "gallery.html#" in browser.current_url
+    from selenium.webdriver.support.select import Select
+
+    chosen = [Select(browser.find_element("id", name)).first_selected_option.text for name in ("first", "second")]
+    assert chosen == ["full", second]
+    assert browser.find_element("css selector", ".card h2").text == "Sample 0: red apple"
+
+
 def test_what_the_marks_mean_is_seen_without_a_pointer(browser: Any, first_page: Path) -> None:
     open_page(browser, first_page, (1280, 900), "light")
     marks = browser.find_element("css selector", ".chips").text

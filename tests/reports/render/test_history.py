@@ -11,7 +11,8 @@ from rich.console import Console
 
 from harness.history.store import History
 from harness.storage.records import Run
-from reports.render.history import history_tables
+from reports.analysis.trend import trends
+from reports.render.history import history_tables, trend_table
 
 
 def test_rows_are_grouped_by_method_with_the_newest_last(make_run: Callable[..., Run], tmp_path: Path) -> None:
@@ -32,3 +33,15 @@ def test_rows_are_grouped_by_method_with_the_newest_last(make_run: Callable[...,
     eight = [" ".join(line) for line in lines if line[:2] == ["8", "steps"]]
     assert "ran out of memory" in " ".join(" ".join(line) for line in lines) and "2.50" in eight[1]
     assert history_tables(history.runs(), preset="another") == []
+
+
+def test_a_trend_is_drawn_from_three_runs_on(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    history = History(tmp_path / "history.sqlite")
+    for count in (1, 2, 3):
+        run = make_run(f"run-{count}", timing_seed=count)
+        dated = {"created": f"2026-12-0{count}T00:00:00+00:00", "commit": f"abc{count}"}
+        history.append(replace(run, environment=dict(run.environment) | dated))
+        table = trend_table(trends(history.runs()))
+        drawn = list(table.columns[4].cells)
+        assert all((cell == "–") == (count < 3) for cell in drawn) and len(drawn) > 4
+    assert [column.header for column in table.columns][-1] == "change points"
