@@ -129,10 +129,10 @@ def chips(run: Run, found: Overview) -> list[Chip]:
     """What a reader must know before any number."""
     marks = []
     if has_tiny_scorers(run):
-        marks.append(Chip("tiny scorers", "small networks: compare scores within this report only"))
+        marks.append(Chip("tiny scorers", "small networks: compare within this report only"))
     spread = noise_spread(run)
     if spread is not None:
-        marks.append(Chip(f"timing noise {spread:.1%}", "timed twice, the full run differs by up to this", spread > QUIET))
+        marks.append(Chip(f"timing noise {spread:.1%}", "of the full run timed twice", spread > QUIET))
     if found.provisional:
         marks.append(Chip(f"provisional: {found.provisional}", "too little for a firm answer"))
     for metric in found.shown:
@@ -143,7 +143,7 @@ def chips(run: Run, found: Overview) -> list[Chip]:
     if throttled_calls((*run.timings, *run.other_batches)):
         marks.append(Chip("throttled", "the device held its clock down during timed calls, counted in the cost table"))
     if busy := run.environment.get("busy"):
-        marks.append(Chip("busy machine", f"other programs disturbed the times: {'; '.join(map(str, busy))}"))
+        marks.append(Chip("busy machine", f"times disturbed: {'; '.join(map(str, busy))}"))
     if not run.complete:
         marks.append(Chip("partial run", "what is missing is listed under failures"))
     return marks

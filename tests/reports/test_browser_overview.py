@@ -145,7 +145,7 @@ def test_a_click_on_an_image_opens_it_in_the_gallery(browser: Any, first_page: P
 def test_what_the_marks_mean_is_seen_without_a_pointer(browser: Any, first_page: Path) -> None:
     open_page(browser, first_page, (1280, 900), "light")
     marks = browser.find_element("css selector", ".chips").text
-    assert "tiny scorers small networks" in marks and "timed twice, the full run" in marks
+    assert "tiny scorers small networks" in marks and "of the full run timed twice" in marks
     assert "all 2 scores: open a row" in browser.find_element("css selector", ".overview > .scroll thead").text
 
 

@@ -154,7 +154,7 @@ def test_the_marks_say_what_they_mean(make_run: Make) -> None:
     }
     watermarked = replace(run, scores=scores)
     marks = {mark.text: mark.why for mark in chips(watermarked, overview(watermarked))}
-    assert "compare scores within this report only" in marks["tiny scorers"]
+    assert "compare within this report only" in marks["tiny scorers"]
     assert "firm answer" in marks["provisional: N = 5"]
     assert "compare it at equal N only" in marks["Good score: N = 5 < 240"]
 

@@ -42,6 +42,6 @@ def test_a_trend_is_drawn_from_three_runs_on(make_run: Callable[..., Run], tmp_p
         dated = {"created": f"2026-12-0{count}T00:00:00+00:00", "commit": f"abc{count}"}
         history.append(replace(run, environment=dict(run.environment) | dated))
         table = trend_table(trends(history.runs()))
-        drawn = list(table.columns[4].cells)
+        drawn = [str(cell) for cell in table.columns[4].cells]
         assert all((cell == "–") == (count < 3) for cell in drawn) and len(drawn) > 4
     assert [column.header for column in table.columns][-1] == "change points"
