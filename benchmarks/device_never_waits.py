@@ -9,7 +9,7 @@ launches kernels. ``loop``: the sampling stage of the tiny models against a bare
 ``workers``: eight workers of the Ray engine on one folder, whose compression sleeps, too.
 
 Nothing in the product knows of the device that sleeps: it is a pipeline and a network like any other. Run it on a quiet machine.
-``--out FILE`` appends each bar as a line of JSON.
+``--out FILE`` keeps each bar as a line of JSON.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -55,6 +56,7 @@ FASTER = (1, 3)  # the full run, and a method three times as fast
 PYTHON_SHARE = 0.2
 LIMIT, LIMIT_PYTHON, ENCODING_LIMIT, LOOP_LIMIT, SCORING_LIMIT, WORKERS_LIMIT = 1.03, 1.05, 1.05, 1.02, 1.1, 1.03
 ROUNDS = 7
+TURN = 48  # images that the bare loop and ours make in turn
 T_95 = 2.447  # Student's t for 7 rounds, two-sided
 SCORED_SIDE, NETWORK_S = 512, 0.001  # pixels, and seconds of the network per image
 WORKERS, ENCODING_S = 8, 0.02  # and seconds that an image's compression sleeps
@@ -93,8 +95,9 @@ def ranges(experiment: Experiment, count: int, first: int = 0) -> list[Task]:
     return [Task("generate", "full", first + r.start, first + r.stop, batch) for r in chunks(count - first, batch)]
 
 
-def stage(pipeline: Any, experiment: Experiment, folder: Path, count: int) -> float:
-    """Seconds of the product's sampling stage for ``count`` images of the full run."""
+@contextmanager
+def sampling(pipeline: Any, experiment: Experiment, folder: Path) -> Iterator[Engine]:
+    """The engine of the product's sampling stage, with a pipeline that is loaded already."""
     sampler = Sampler(experiment, folder)
     if isinstance(pipeline, Sleeping):
         pipeline.drive(sampler)
@@ -102,9 +105,14 @@ def stage(pipeline: Any, experiment: Experiment, folder: Path, count: int) -> fl
         sampler.__dict__["pipeline"] = pipeline
     engine = LocalEngine(lambda: sampler, lambda: sampler)
     engine.workers["sampler"] = sampler
-    seconds = timed(engine, "sampler", ranges(experiment, count))
+    yield engine
     engine.close()
-    return seconds
+
+
+def stage(pipeline: Any, experiment: Experiment, folder: Path, count: int) -> float:
+    """Seconds of the product's sampling stage for ``count`` images of the full run."""
+    with sampling(pipeline, experiment, folder) as engine:
+        return timed(engine, "sampler", ranges(experiment, count))
 
 
 def encoding(images: Pixels, count: int, folder: Path) -> float:
@@ -151,31 +159,39 @@ def by_itself(pipeline: Sleeping, count: int) -> float:
     return (time.perf_counter() - began) * count / BATCH / some
 
 
-def bare_loop(pipeline: Any, experiment: Experiment, folder: Path, count: int) -> float:
+def bare_loop(pipeline: Any, experiment: Experiment, folder: Path, images: range) -> float:
     """Seconds of what a user writes: sample, convert, save, one after another."""
-    folder.mkdir(parents=True)
     began = time.perf_counter()
-    for indices in chunks(count, experiment.spec.batch):
-        images = pipeline.generate([experiment.prompts[i] for i in indices], experiment.spec.seed, indices)
-        for i, image in zip(indices, images, strict=True):
+    for start in images[:: experiment.spec.batch]:
+        indices = range(start, min(start + experiment.spec.batch, images.stop))
+        made = pipeline.generate([experiment.prompts[i] for i in indices], experiment.spec.seed, indices)
+        for i, image in zip(indices, made, strict=True):
             Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(folder / f"{i:06d}.png", compress_level=1)
     return time.perf_counter() - began
 
 
 def looping(preset: str, count: int, rounds: int = ROUNDS) -> Bar:
-    """Ours over a bare loop: the upper limit of the 95% interval of the rounds' mean ratio, after one that warms up."""
+    """Ours over a bare loop: the upper limit of the 95% interval of the rounds' mean ratio, after one that warms up.
+
+    The two take turns within a round, :data:`TURN` images each and each first in half of the turns, so that a machine whose
+    speed drifts slows both.
+    """
     experiment = prepare(preset, {"methods": ("full",), "samples": count, "device": "cpu"}, []).experiment
     pipeline, ratios = load_pipeline(experiment.spec), []
-    with tempfile.TemporaryDirectory() as folder:
-        for number in range(-1, rounds):
-            turns: list[Callable[[], float]] = [
-                partial(bare_loop, pipeline, experiment, Path(folder) / f"bare-{number}", count),
-                partial(stage, pipeline, experiment, Path(folder) / f"ours-{number}", count),
-            ]
-            order = (0, 1) if number % 2 == 0 else (1, 0)
-            seconds = {turn: turns[turn]() for turn in order}
-            if number >= 0:
-                ratios.append(seconds[1] / seconds[0])
+    for number in range(-1, rounds):
+        with tempfile.TemporaryDirectory() as folder, sampling(pipeline, experiment, Path(folder) / "ours") as engine:
+            bare = Path(folder) / "bare"
+            bare.mkdir()
+            seconds = np.zeros(2)
+            for turn, images in enumerate(chunks(count, TURN)):
+                turns: list[Callable[[], float]] = [
+                    partial(bare_loop, pipeline, experiment, bare, images),
+                    partial(timed, engine, "sampler", ranges(experiment, images.stop, images.start)),
+                ]
+                for each in (0, 1) if (turn + number) % 2 else (1, 0):
+                    seconds[each] += turns[each]()
+        if number >= 0:
+            ratios.append(seconds[1] / seconds[0])
     mean, error = float(np.mean(ratios)), T_95 * float(np.std(ratios, ddof=1)) / len(ratios) ** 0.5
     return Bar("loop", f"{preset}, of a bare loop", mean + error, LOOP_LIMIT, {"mean": mean, "lower": mean - error})
 
@@ -298,7 +314,7 @@ def main() -> None:
     sides = [side for side, _ in DEVICES]
     parser.add_argument("--sides", nargs="+", type=int, default=sides, choices=sides, help="pixels of the images of `store`")
     parser.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS, help="pipelines of `loop`")
-    parser.add_argument("--out", type=Path, help="a file for each bar as a line of JSON, written anew")
+    parser.add_argument("--out", type=Path, help="a file for each bar as a line of JSON; replaces what it held")
     arguments = parser.parse_args()
     console = Console(width=150)
     conditions = {"machine": machine(), "command": " ".join(["python -m benchmarks.device_never_waits", *sys.argv[1:]])}
