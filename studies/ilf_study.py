@@ -23,7 +23,11 @@ from studies.reuse import linked_run
 from studies.study import FULL20, PAPER, Study, adapters, caches, learned, modules, ours, spaced, standard
 from studies.study_tables import put_tables, section
 
-MODELS = {"tiny-pixart (captions never trained on)": "ilf-study-text", "tiny-dit": "ilf-study-class"}
+MODELS = {
+    "tiny-pixart (captions never trained on)": "ilf-study-text",
+    "tiny-dit": "ilf-study-class",
+    "tiny-sd3 (flow matching, captions never trained on)": "ilf-study-flow",
+}
 DOC = ROOT / "docs" / "results" / "ilf-study.md"
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,6 +51,7 @@ from zoo.recipes.ilf import DIT, FLOW, PIXART, IlfRecipe, teacher, training_prom
 ZOO = ROOT / "zoo"
 RESULTS = ROOT / "docs" / "results" / "ilf-loop.jsonl"
 DOC = RESULTS.with_suffix(".md")
+COMPARED = {"latent": "latent error", "rmse": "pixel error"}
 ERRORS = {"latent": 4, "rmse": 2, "distance": 3, "judge": 3}  # and decimals
 EVALUATED, EVALUATION_SEED, BATCH = 256, 2000, 64
 TRAJECTORIES = 2048
@@ -275,11 +276,13 @@ def append(row: dict[str, Any]) -> None:
 def page() -> str:
     """A table for each model and length of training: means over trainings, and how much less error than the adapter's."""
     found, parts = rows(), []
-    head = ("form", "description", "trainings", "block evaluations", *ERRORS, "latent error lower than the adapter's by")
     plain = dict.fromkeys(row["form"] for row in found if not row["minutes"])
+    lower = [f"{name} lower than the adapter's by" for name in COMPARED.values()]
+    head = ("form", "description", "trainings", "block evaluations", *ERRORS, *lower)
     for model, minutes in sorted({(row["model"], row["minutes"]) for row in found if row["minutes"]}):
         names = [name for name in (*MODELS[model].forms, *plain) if _of(found, model, name, minutes)]
-        lines = [_line(found, model, name, minutes) for name in names]
+        gains = [_gains({name: _ratios(found, model, name, minutes, error) for name in names}, plain) for error in COMPARED]
+        lines = [[*_line(found, model, name, minutes), *(gain[name] for gain in gains)] for name in names]
         parts += [f"## {MODELS[model].folder.name}, {minutes:g} min of one thread", table(*head, rows=lines)]
     return "\n\n".join(parts) + "\n"
 
@@ -291,28 +294,46 @@ def _of(found: Sequence[dict[str, Any]], model: str, form: str, minutes: float) 
 
 
 def _line(found: Sequence[dict[str, Any]], model: str, form: str, minutes: float) -> list[str]:
-    rival = f"adapter{form.partition('-9')[1]}"
-    mine, adapters = (_of(found, model, name, minutes) for name in (form, rival))
+    mine, forms = _of(found, model, form, minutes), MODELS[model].forms
     means = {name: float(np.mean([row[name] for row in mine.values()])) for name in ("blocks", *ERRORS)}
-    alike = [seed for seed in mine if seed in adapters and form != rival and _at_one_cost(mine[seed], adapters[seed])]
-    ratios = np.array([np.log(mine[seed]["latent"] / adapters[seed]["latent"]) for seed in alike])
-    gain = _gain(ratios) if len(ratios) else ""
-    forms = MODELS[model].forms
     what = forms[form].what if form in forms else "plain steps"
     errors = [f"{means[name]:.{digits}f}" for name, digits in ERRORS.items()]
-    return [form, what, str(len(mine)) if form in forms else "", f"{means['blocks']:.0f}", *errors, gain]
+    return [form, what, str(len(mine)) if form in forms else "", f"{means['blocks']:.0f}", *errors]
+
+
+def _ratios(found: Sequence[dict[str, Any]], model: str, form: str, minutes: float, error: str) -> FloatArray:
+    """Log ratios [n] of a form's error to that of the adapter of the same seed and about the same cost."""
+    rival = f"adapter{form.partition('-9')[1]}"
+    mine, adapters = (_of(found, model, name, minutes) for name in (form, rival))
+    alike = [seed for seed in mine if seed in adapters and form != rival and _at_one_cost(mine[seed], adapters[seed])]
+    return np.array([np.log(mine[seed][error] / adapters[seed][error]) for seed in alike])
 
 
 def _at_one_cost(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return abs(float(one["blocks"]) / float(other["blocks"]) - 1) < 0.1
 
 
-def _gain(ratios: FloatArray) -> str:
-    """Of independent trainings' log ratios [n]: with Student's 95% interval over trainings, where there are several."""
+def _gains(ratios: Mapping[str, FloatArray], apart: Container[str]) -> dict[str, str]:
+    """Of each form's log ratios: the mean gain, with Student's 95% interval over trainings.
+
+    The variance between trainings is one for all forms of a table, estimated from those that were trained more than once, so that
+    a form that was trained once has an interval, too. Rows ``apart`` have their own.
+    """
+    shared = [x - x.mean() for name, x in ratios.items() if len(x) > 1 and name not in apart]
+    gains = {}
+    for name, found in ratios.items():
+        residuals = [found - found.mean()] if name in apart and len(found) else shared
+        freedom = sum(len(x) - 1 for x in residuals)
+        gains[name] = _gain(found, residuals, freedom) if len(found) else ""
+    return gains
+
+
+def _gain(ratios: FloatArray, residuals: Sequence[FloatArray], freedom: int) -> str:
     mean, n = float(ratios.mean()), len(ratios)
-    if n == 1:
+    if not freedom:
         return f"{1 - np.exp(mean):.0%} (one training)"
-    half = float(stdtrit(n - 1, 0.975)) * float(ratios.std(ddof=1)) / n**0.5
+    deviation = (sum(float((x**2).sum()) for x in residuals) / freedom) ** 0.5
+    half = float(stdtrit(freedom, 0.975)) * deviation / n**0.5
     return f"{1 - np.exp(mean):.0%} ({1 - np.exp(mean + half):.0%}..{1 - np.exp(mean - half):.0%})"
 
 

@@ -133,6 +133,11 @@ def spaced(study: Study) -> list[str]:
     return [x for x in study.labels if study.record(x).is_plain and study.record(x).spacing]
 
 
+def reused(study: Study) -> list[str]:
+    """Spaced timesteps on some of which one guidance branch runs alone."""
+    return [x for x in study.labels if study.record(x).family == "guidance-reuse" and study.record(x).spacing]
+
+
 def caches(study: Study) -> list[str]:
     """20 steps with a cache."""
     known = study.record(FULL20).steps

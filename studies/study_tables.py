@@ -13,7 +13,7 @@ from harness.storage.files import write_bytes
 from reports.analysis.select import peak_memory, record_of, seconds_per_image
 from reports.analysis.upfront_cost import break_even
 from reports.render.markdown import plain_table
-from studies.study import FULL20, JUDGE, SCORES, Study, adapters, caches, feedback_of, learned, ours, spaced, standard
+from studies.study import FULL20, JUDGE, SCORES, Study, adapters, caches, feedback_of, learned, ours, reused, spaced, standard
 
 Rows = list[list[str]]  # cells of text
 
@@ -45,7 +45,7 @@ def equal_cost(study: Study) -> Rows:
     """Each trained module against the next more expensive rival of each kind."""
     rows: Rows = []
     without = [x for x in study.labels if feedback_of(study.record(x)) == "none"]
-    families = standard(study), spaced(study), learned(study), without
+    families = standard(study), spaced(study), reused(study), learned(study), without
     for label in [x for x in study.trained() if x not in adapters(study)]:
         rivals = [study.next_rival(label, family) for family in families]
         rows += [duel(study, label, rival) for rival in rivals if rival is not None]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from scipy.stats import ttest_1samp
 
 from harness.sampling.pipeline import Pipeline
@@ -14,7 +15,7 @@ from harness.storage.records import write_json
 from harness.training.trajectories import record
 from ilf.settings import IlfSettings
 from studies import loop
-from studies.loop import ERRORS, MODELS, step_seconds
+from studies.loop import ERRORS, MODELS, _gains, step_seconds
 from tests.conftest import PROMPTS
 
 
@@ -39,12 +40,27 @@ def test_a_gain_has_students_interval_over_trainings(table: dict[str, list[str]]
     interval = ttest_1samp(ratios, 0).confidence_interval(0.95)
     wanted = f"{1 - np.exp(ratios.mean()):.0%} ({1 - np.exp(interval.high):.0%}..{1 - np.exp(interval.low):.0%})"
     assert table["adapter-carried"][-1] == wanted and table["adapter-carried"][2] == "3"
-    assert table["loop-1"][-1] == "0% (one training)"
+    half = scipy.stats.t(2).ppf(0.975) * ratios.std(ddof=1)
+    once = f"0% ({1 - np.exp(half):.0%}..{1 - np.exp(-half):.0%})"
+    assert table["loop-1"][-2:] == [once, once], "trained once: with the deviation of the form that was trained more often"
+
+
+def test_the_variance_between_trainings_is_pooled_over_forms_but_not_with_plain_steps() -> None:
+    ratios = {"a": np.array([0.1, 0.2, 0.15]), "b": np.array([-0.1, 0.1]), "c": np.array([0.0]), "20 steps": np.array([1.0, 3.0])}
+    deviation = ((0.005 + 0.02) / 3) ** 0.5
+    gains = _gains(ratios, {"20 steps"})
+    for name in "abc":
+        half = scipy.stats.t(3).ppf(0.975) * deviation / len(ratios[name]) ** 0.5
+        mean = ratios[name].mean()
+        assert gains[name] == f"{1 - np.exp(mean):.0%} ({1 - np.exp(mean + half):.0%}..{1 - np.exp(mean - half):.0%})"
+    assert _gains({"c": ratios["c"]}, ()) == {"c": "0% (one training)"}
+    alone = ttest_1samp(ratios["20 steps"], 0).confidence_interval(0.95)
+    assert gains["20 steps"].endswith(f"({1 - np.exp(alone.high):.0%}..{1 - np.exp(alone.low):.0%})")
 
 
 def test_only_forms_of_one_cost_are_compared(table: dict[str, list[str]]) -> None:
-    assert len(table["adapter-carried-6"]) == len(table["loop-1"]) - 1, "an empty last cell"
-    assert "adapter" in table and len(table["adapter"]) == len(table["loop-1"]) - 1, "no gain over itself"
+    assert len(table["adapter-carried-6"]) == len(table["loop-1"]) - 2, "empty last cells"
+    assert "adapter" in table and len(table["adapter"]) == len(table["loop-1"]) - 2, "no gain over itself"
     assert table["20 steps"][1] == "plain steps"
 
 
