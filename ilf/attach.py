@@ -12,6 +12,7 @@ import torch
 from harness.cost.guidance import Guidance
 from harness.errors import UsageError
 from harness.models.families.base import Family, ModelCall
+from harness.sampling.branches import CarriedGuidance
 from harness.sampling.pipeline import Pipeline, without_variances
 from harness.sampling.sites import Predict, model_changed, rows_of_call
 from ilf.loop import InnerLoop, Passage
@@ -41,7 +42,7 @@ class FeedbackForward:
         self.loop, self.schedule, self.clock, self.guidance, self.seen = loop, schedule, clock, guidance, seen
         self._previous: tuple[float, torch.Tensor] | None = None
         self._loops = False
-        self._difference: torch.Tensor | None = None  # conditional minus null prediction of the last step with both
+        self._carried = CarriedGuidance()
         self._first: tuple[torch.Tensor, Transition, Passage | None] | None = None  # of the conditional call, until the null one
 
     def change(self, predict: Predict, call: ModelCall) -> torch.Tensor:
@@ -51,7 +52,7 @@ class FeedbackForward:
         """
         step, guidance = self.clock.step, self.guidance
         if step == 0 and self.clock.call == 0:
-            self._previous = self._difference = None
+            self._previous = None
         self._loops = step in self.schedule().feedback
         distilled = guidance.on and step in self.schedule().distilled
         carried = guidance.on and step in self.schedule().carried
@@ -63,21 +64,16 @@ class FeedbackForward:
         told = self._transition(sample, distilled or carried)
         if distilled or carried:
             answer = self._run(predict, rows_of_call(call, looping, shared), told, None, None)
-            prediction = torch.cat(guidance.ordered(answer, answer if distilled else self._carried(answer)))
+            prediction = torch.cat(guidance.ordered(answer, answer if distilled else self._carried.null(answer)))
         elif guidance.on and self.loop.module.settings.branches == "conditional":
             prediction = self._run(predict, call, told, looping, guidance.chosen(rows, conditional=False))
         else:
             prediction = self._run(predict, call, self._transition(call.sample, False), None, None)
         if guidance.on and not (distilled or carried):
-            conditional, null = guidance.halves(prediction)
-            self._difference = conditional - null
+            self._carried.keep(*guidance.halves(prediction))
         conditional, null = guidance.halves(without_variances(prediction, sample))
         self._finish(told, self.loop.passage, conditional, null)
         return prediction
-
-    def _carried(self, conditional: torch.Tensor) -> torch.Tensor:
-        assert self._difference is not None, "the first step runs both branches"
-        return conditional - self._difference
 
     def _of_two_calls(self, predict: Predict, call: ModelCall, distilled: bool, carried: bool) -> torch.Tensor:
         told = self._transition(call.sample, distilled or carried)
@@ -90,11 +86,11 @@ class FeedbackForward:
         if distilled:
             null = conditional
         elif carried:
-            null = self._carried(conditional)
+            null = self._carried.null(conditional)
         else:
             both = self.loop.module.settings.branches == "both"
             null = self._run(predict, call, told if both else None, None, None)
-            self._difference = conditional - null
+            self._carried.keep(conditional, null)
         self._first = None
         self._finish(first_told, passage, *(without_variances(x, call.sample) for x in (conditional, null)))
         return null

@@ -12,6 +12,7 @@ import torch
 from harness.cost.guidance import Guidance
 from harness.errors import NotMeasured
 from harness.models.families.base import Conditioning, Family, ModelCall, State
+from harness.sampling.branches import CarriedGuidance
 from harness.sampling.sites import Predict, Run, Site, bare_sites, model_changed, rows_of_call
 from ilf.loop import added, rows_of
 from ilf.module import FeedbackModule, Transition
@@ -54,7 +55,7 @@ class PartialSteps:
         self.transformer, self.family, self.module = transformer, family, module
         self.schedule, self.clock, self.guidance = schedule, clock, guidance
         self._whole: dict[int, Whole] = {}
-        self._difference: torch.Tensor | None = None  # conditional minus null prediction of the last whole step
+        self._carried = CarriedGuidance()
         self._first: torch.Tensor | None = None  # of the conditional call, until the null one
         self._recorded: Whole | None = None
         self._feedback: list[State] | None = None
@@ -81,14 +82,13 @@ class PartialSteps:
         if not guidance.on or self.module.settings.branches == "both":
             return self._partial_step(predict, call, slice(None))
         if separate and clock.call:
-            assert self._first is not None and self._difference is not None
-            return self._first - self._difference
+            assert self._first is not None
+            return self._carried.null(self._first)
         chosen = guidance.chosen(len(call.sample))
         self._first = answer = self._partial_step(predict, rows_of_call(call, chosen, self.family.call.shared), chosen)
         if separate:
             return answer
-        assert self._difference is not None
-        return torch.cat(guidance.ordered(answer, answer - self._difference))
+        return torch.cat(guidance.ordered(answer, self._carried.null(answer)))
 
     def _whole_step(self, predict: Predict, call: ModelCall, separate: bool) -> torch.Tensor:
         self._recorded = self._whole[self.clock.call] = Whole(self.clock.t, call.sample)
@@ -97,11 +97,10 @@ class PartialSteps:
         finally:
             self._recorded = None
         if not separate:
-            conditional, null = self.guidance.halves(prediction)
-            self._difference = conditional - null
+            self._carried.keep(*self.guidance.halves(prediction))
         elif self.clock.call:
             assert self._first is not None
-            self._difference = self._first - prediction
+            self._carried.keep(self._first, prediction)
         self._first = prediction
         return prediction
 

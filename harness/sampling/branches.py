@@ -39,22 +39,38 @@ def conditional_only(pipeline: Pipeline, where: Callable[[int], bool]) -> Iterat
         yield
 
 
+class CarriedGuidance:
+    """The difference of both branches at the last step that ran both, which stands in for the null branch on steps without it."""
+
+    def __init__(self) -> None:
+        self._difference: torch.Tensor | None = None
+
+    def keep(self, conditional: torch.Tensor, null: torch.Tensor) -> None:
+        """Both predictions [B, ...] of a step that ran both."""
+        self._difference = conditional - null
+
+    def null(self, conditional: torch.Tensor) -> torch.Tensor:
+        """The null branch's prediction [B, ...] beside a conditional one."""
+        assert self._difference is not None, "the first step runs both branches"
+        return conditional - self._difference
+
+
 @contextmanager
 def guidance_reused(pipeline: Pipeline, where: Callable[[int], bool]) -> Iterator[None]:
     """Only the conditional branch runs at steps where ``where(step)`` says so, never at the first: the null branch's prediction
     is then the conditional one minus the difference of both at the last step that ran both. Nothing changes without guidance."""
     guidance, clock, shared = pipeline.guidance, pipeline.clock, pipeline.family.call.shared
     first: list[torch.Tensor] = []  # the conditional call's answer, until the null call's
-    difference: list[torch.Tensor] = []
+    carried = CarriedGuidance()
 
     def of_two_calls(predict: Predict, call: ModelCall) -> torch.Tensor:
         if clock.call == 0:
             first[:] = [predict(call)]
             return first[0]
         if where(clock.step):
-            return first[0] - difference[0]
+            return carried.null(first[0])
         null = predict(call)
-        difference[:] = [first[0] - null]
+        carried.keep(first[0], null)
         return null
 
     def change(predict: Predict, call: ModelCall) -> torch.Tensor:
@@ -64,10 +80,9 @@ def guidance_reused(pipeline: Pipeline, where: Callable[[int], bool]) -> Iterato
             return of_two_calls(predict, call)
         if where(clock.step):
             conditional = predict(rows_of_call(call, guidance.chosen(len(call.sample)), shared))
-            return torch.cat(guidance.ordered(conditional, conditional - difference[0]))
+            return torch.cat(guidance.ordered(conditional, carried.null(conditional)))
         prediction = predict(call)
-        conditional, null = guidance.split(prediction)
-        difference[:] = [conditional - null]
+        carried.keep(*guidance.split(prediction))
         return prediction
 
     with model_changed(pipeline.transformer, pipeline.family, change):
