@@ -115,7 +115,9 @@ def state_of(pipeline: Pipeline) -> dict[str, object]:
     for kind in kinds:
         found |= {f"class {kind.__module__}.{kind.__qualname__}.{name}": value for name, value in vars(kind).items()}
     scheduler = pipeline.pipe.scheduler
-    found |= {"scheduler": scheduler, "scheduler's attributes": tuple(sorted(vars(scheduler)))}
+    hiding = (name for name, value in vars(scheduler).items() if callable(value) or hasattr(type(scheduler), name))
+    found |= {"scheduler": scheduler, "scheduler's config": getattr(scheduler, "config", None)}
+    found["scheduler's replaced methods"] = tuple(sorted(hiding))  # solvers make other attributes when they are first used
     found |= {f"pipeline.{name}": value for name, value in vars(pipeline).items()}
     found |= {f"pipe.{name}": value for name, value in vars(pipeline.pipe).items() if not name.startswith("_")}
     return found | _torch_settings()

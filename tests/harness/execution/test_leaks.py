@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.models.loading import load_pipeline
 from harness.sampling import restoration
 from harness.sampling.pipeline import Pipeline
-from harness.sampling.restoration import Restoration
+from harness.sampling.restoration import Restoration, changed, state_of
+from harness.sampling.solvers import FLOW_SOLVERS, SOLVERS
 from harness.storage.layout import slug
 from harness.storage.records import Run, read_run
 from ilf_bench.cli import main
+from ilf_bench.experiment import prepare
 from tests.harness.execution.test_runner import write_preset
 
 LEAKING = """
@@ -44,6 +47,11 @@ class Leaking:
             pipeline.steps = 3
         elif self.how == "scheduler":
             pipeline.pipe.scheduler = type(pipeline.pipe.scheduler).from_config(pipeline.pipe.scheduler.config, solver_order=1)
+        elif self.how == "config":
+            pipeline.pipe.scheduler.register_to_config(solver_order=1)
+        elif self.how == "step":
+            step = pipeline.pipe.scheduler.step
+            pipeline.pipe.scheduler.step = lambda *args, **kwargs: step(*args, **kwargs)
         elif self.how == "inplace":
             with torch.no_grad():
                 block.ff.net[2].weight.mul_(0.5)
@@ -68,7 +76,7 @@ class Leaking:
 
 METHODS = {"leaking": Leaking}
 """
-HOWS = ("forward", "hook", "attribute", "scheduler", "inplace", "data", "tensor", "clumsy")
+HOWS = ("forward", "hook", "attribute", "scheduler", "config", "step", "inplace", "data", "tensor", "clumsy")
 
 
 def run_with(folder: Path, tmp_path: Path, methods: list[str], code: int, **fields: object) -> Run:
@@ -109,6 +117,16 @@ def test_who_leaks_fails_by_name_and_the_next_is_not_spoiled(
     assert set(run.records) == {"full", "2 steps"} and not images(run, f"leaking({how})")
     assert images(run, "2 steps") == images(plain, "2 steps") and images(run, "full") == images(plain, "full")
     assert {timing.method for timing in run.timings} >= {"full", "2 steps"} and f"leaking({how})" not in run.timings_of
+
+
+@pytest.mark.parametrize(
+    ("preset", "solver"), [*(("tiny-class", name) for name in SOLVERS), *(("tiny-flow", name) for name in FLOW_SOLVERS)]
+)
+def test_a_pipelines_own_solver_is_no_leak_whatever_it_keeps_of_a_call(preset: str, solver: str) -> None:
+    pipeline = load_pipeline(prepare(preset, {"solver": solver, "steps": 3, "samples": 1, "device": "cpu"}, []).experiment.spec)
+    before = state_of(pipeline)
+    pipeline.generate(["0"], 0, range(1))
+    assert changed(before, state_of(pipeline)) == []
 
 
 def test_what_leaks_only_while_it_samples_is_found_where_it_comes_last(
