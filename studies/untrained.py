@@ -50,7 +50,7 @@ def best(study: Study) -> Rows:
     """The methods that no other one beats in both errors at their cost or less, cheapest first, and the pipeline's own run."""
     points = {x: (study.cost(x), *(float(study.images(x, name).mean()) for name in ERRORS)) for x in study.labels}
     values = np.array(list(points.values()))
-    beaten = [x for x, mine in points.items() if any((values <= mine).all(axis=1) & (values < mine).any(axis=1))]
+    beaten = [x for x, mine in points.items() if np.any(np.all(values <= mine, axis=1) & np.any(values < mine, axis=1))]
     own = points[FULL20]
     rows: Rows = []
     for label in sorted(points, key=lambda x: (*points[x], x)):
