@@ -211,14 +211,18 @@ def _labels(points: Sequence[Named], curves: Sequence[Sequence[Named]], names: M
             line = Markup('<path class="leader" data-m="{}" d="M{:.1f} {:.1f}L{:.1f} {:.1f}"/>')
             found += line.format(point.number, *place.leader)
         css = "lb plain" if _is_fewer(point) else f"lb h{point.look.hue}"
-        found += Markup('<text class="{}" data-m="{}">{}</text>').format(css, point.number, _spans(text, place.box))
+        found += Markup('<text class="{}" data-m="{}">{}</text>').format(css, point.number, _spans(text, place.box, point.x))
     return found
 
 
-def _spans(text: str, box: Box) -> Markup:
+def _spans(text: str, box: Box, x: float) -> Markup:
+    """The lines of a label, each of which begins or ends at the side of its box that faces the marker at ``x``."""
     lines = text.split("\n")
-    span = Markup('<tspan x="{:.1f}" y="{:.1f}">{}</tspan>')
-    return Markup(" ").join(span.format(box[0], box[3] - 3 - PITCH * (len(lines) - 1 - i), line) for i, line in enumerate(lines))
+    left, _, right, bottom = box
+    at, anchor = (right, "end") if right <= x else (left, "start") if left >= x else ((left + right) / 2, "middle")
+    span = Markup('<tspan x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</tspan>')
+    heights = (bottom - 3 - PITCH * below for below in reversed(range(len(lines))))
+    return Markup(" ").join(span.format(at, height, anchor, line) for height, line in zip(heights, lines, strict=True))
 
 
 def _is_fewer(point: Named) -> bool:
