@@ -28,6 +28,8 @@ LOSSES = (
     (Outcome.NO_GAIN, "costs more than fewer steps without being better", "cost more than fewer steps without being better"),
 )
 ORDER = (Outcome.CANNOT_TELL, Outcome.NO_GAIN, Outcome.WORSE, Outcome.NOT_MEASURED)
+UNDECIDED = "undecided"
+COUNTED = {Outcome.YES: "better", Outcome.WORSE: "worse", Outcome.NO_GAIN: "not better", Outcome.CANNOT_TELL: UNDECIDED}
 SHOWN_FIRST = (Outcome.YES.value, "mixed", *(outcome.value for outcome in ORDER))  # of the accelerators beside the plot
 QUIET = 0.05  # timing noise above this share of the time is a warning
 
@@ -179,11 +181,12 @@ def sentence(run: Run, found: Overview) -> str:
 
 def _winner(run: Run, found: Overview, line: Line) -> str:
     assert line.answer is not None
-    better, worse = _counts(line)
+    better = _counts(line)[COUNTED[Outcome.YES]]  # and nothing worse, else it would be mixed
     speed = f"is {_times(line)} as fast as the full run" if line.speed_up else "has no speed"
     unit = "time" if line.answer.unit == SECONDS else "block evaluations"
-    worse_text = "is worse on none" if worse == 0 else f"is worse on {worse}"
-    return f"{line.label} {speed}, beats fewer steps at equal {unit} on {better} of {_metrics(line)} metrics and {worse_text}."
+    return (
+        f"{line.label} {speed}, beats fewer steps at equal {unit} on {better} of {_metrics(line)} metrics and is worse on none."
+    )
 
 
 def _fastest(run: Run, found: Overview) -> str:
@@ -219,12 +222,10 @@ def _titles(run: Run, metrics: Sequence[str]) -> str:
 
 
 def _tally(line: Line) -> str:
-    """On how many metrics it is better, worse and undecided, as far as there are any."""
+    """On how many metrics it is better, worse, not better or undecided, as far as there are any."""
     if line.answer is None or not _metrics(line):
         return ""
-    better, worse = _counts(line)
-    counted = {"better": better, "worse": worse, "undecided": _metrics(line) - better - worse}
-    return ", ".join(f"{word} on {count}" for word, count in counted.items() if count) + f" of {_metrics(line)}"
+    return ", ".join(f"{word} on {count}" for word, count in _counts(line).items()) + f" of {_metrics(line)}"
 
 
 def _none_better(found: Overview) -> str:
@@ -233,13 +234,14 @@ def _none_better(found: Overview) -> str:
 
 
 def _mixed(line: Line) -> str:
-    better, worse = _counts(line)
-    return f"{line.label} is better on {better} and worse on {worse} of {_metrics(line)} metrics."
+    told = [f"{word} on {count}" for word, count in _counts(line).items() if word != UNDECIDED]
+    return f"{line.label} is {_listed(told)} of {_metrics(line)} metrics."
 
 
-def _counts(line: Line) -> tuple[int, int]:
+def _counts(line: Line) -> dict[str, int]:
+    """On how many metrics it is what, without those that it is on none."""
     outcomes = [ruling.outcome for ruling in line.answer.rulings.values()] if line.answer else []
-    return outcomes.count(Outcome.YES), outcomes.count(Outcome.WORSE) + outcomes.count(Outcome.NO_GAIN)
+    return {word: outcomes.count(outcome) for outcome, word in COUNTED.items() if outcome in outcomes}
 
 
 def _metrics(line: Line) -> int:

@@ -163,3 +163,9 @@ def test_a_row_says_on_how_many_metrics_it_is_undecided(make_run: Make) -> None:
     run = make_run(methods=PLAIN | {"12 steps": (12, 288, 0.6, 9.5), "cache(x)": (20, 250, 0.5, 8.5)})
     tally = next(row.tally for row in rows(run, overview(run)) if row.label == "cache(x)")
     assert tally == "undecided on 2 of 2"
+
+
+def test_not_better_and_more_expensive_is_not_called_worse(make_run: Make) -> None:
+    run = make_run(methods={"full": (20, 480, 1.0, 10.0), "8 steps": (8, 192, 0.4, 8.0), "cache(x)": (20, 500, 1.2, 10.0)})
+    row = next(row for row in rows(run, overview(run)) if row.label == "cache(x)")
+    assert (row.verdict, row.tally) == ("not better, more expensive", "not better on 1, undecided on 1 of 2")
