@@ -127,6 +127,8 @@ def test_a_row_opens_its_reasons(browser: Any, first_page: Path) -> None:
     assert "It costs" in first.text and "Against" in first.text
     scores = [item.text for item in first.find_elements("css selector", "li")]
     assert [score.split(":")[0] for score in scores] == ["Good score", "Far score"] and "better, +" in scores[0]
+    beyond = "const box = document.querySelector('.overview > .scroll'); return box.scrollWidth - box.clientWidth"
+    assert browser.execute_script(beyond) <= 0, "the other columns stay in sight"
 
 
 def test_a_click_on_an_image_opens_it_in_the_gallery(browser: Any, first_page: Path) -> None:
