@@ -306,10 +306,9 @@ def _reasons(run: Run, answer: Answer) -> Reasons:
 
 
 def table_note(shown: int, scored: int) -> str:
-    """Above the table: how many of the scores it shows, and how its verdicts differ from them."""
-    told = "paired 95% intervals, each by itself; ▲ better, ▼ worse, ≈ not distinguishable"
-    verdict = "“Beats fewer steps?”: at equal cost, corrected for all tests"
-    return f"{shown} of {scored} scores, {told}. {verdict}"
+    """Above the table: how many of the scores it shows, what fewer steps are, and how its verdicts differ from its intervals."""
+    told = f"{shown} of {scored} scores, single paired 95% intervals; ▲ better, ▼ worse, ≈ not distinguishable"
+    return f"{told}. Fewer steps: step counts mixed to equal cost; verdict corrected for all tests"
 
 
 def _speed(line: Line) -> Shown:
