@@ -11,6 +11,7 @@ from typing import Any
 from accelerate import PartialState
 
 from harness.errors import UsageError
+from harness.execution.progress import tracked
 from harness.training.states import REMEDY, kept
 
 PATIENCE = timedelta(hours=12)  # for which one process waits for the others; NCCL gives up after 10 minutes
@@ -40,17 +41,19 @@ def kept_together(
     make: Callable[[int], dict[str, Any]],
     join: Callable[[Sequence[dict[str, Any]]], dict[str, Any]],
     remedy: str = REMEDY,
+    stage: str = "",
 ) -> dict[str, Any]:
     """Made once and kept in ``path``, as by :func:`kept`; every process makes its share of the ``pieces``, which are then joined.
 
     The pieces lie beside ``path``, each under its name, until they have been joined, so that a training that was killed continues
     after the last one: the name says what is in it, so that one that was begun with other pieces takes none of them for its own.
-    What is made does not depend on how many processes make it.
+    What is made does not depend on how many processes make it. With the name of a ``stage`` its progress is shown.
     """
     state = PartialState()
     if not path.exists():
         parts = [path.with_suffix(f".part-{name}{path.suffix}") for name in pieces]
-        for piece in range(state.process_index, len(pieces), state.num_processes):
+        mine = range(state.process_index, len(pieces), state.num_processes)
+        for piece in tracked(mine, stage) if stage else mine:
             kept(parts[piece], key, lambda piece=piece: make(piece), remedy)  # type: ignore[misc]
         state.wait_for_everyone()
         if state.is_main_process:

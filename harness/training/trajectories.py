@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.cost.guidance import Guidance
+from harness.execution.interrupts import end_if_asked
 from harness.execution.progress import tracked
 from harness.sampling.branches import Told, captions_filled
 from harness.sampling.grids import whole_grid
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 WIDEST_GAP = 40  # timesteps between two steps of the teacher
 PIECES = 32  # in which trajectories are recorded, at most: what is lost when a recording is killed is one of them
+STAGE = "teacher trajectories"
 
 
 def union_grid(
@@ -146,12 +148,14 @@ def record(
     """Sample prompt i from noise (seed, i) and keep every state on the way.
 
     With second-order DPM-Solver++ on ``timesteps``; None: on the pipeline's own timesteps with its own solver. ``guidances``:
-    scales that the batches take in turn (default: the pipeline's own). ``numbers``: of the batches to record (default: all).
+    scales that the batches take in turn (default: the pipeline's own). ``numbers``: of the batches to record (default: all, with
+    their progress shown).
     """
     states, conditions, scales = [], [], []
     started = time.perf_counter()
     with nullcontext() if timesteps is None else pipeline.sampling(timesteps=timesteps, solver="dpm++"):
-        for number in tracked(numbers or range(batches(prompts, batch)), "teacher trajectories"):
+        for number in numbers or tracked(range(batches(prompts, batch)), STAGE):
+            end_if_asked()
             indices = range(number * batch, min((number + 1) * batch, len(prompts)))
             recorder = Recorder(pipeline, len(indices))
             scale = guidances[number % len(guidances)] if guidances else pipeline.guidance.scale
@@ -197,7 +201,7 @@ def recorded(
     def make(piece: int) -> dict[str, Any]:
         return vars(keep(record(pipeline, prompts, seed, timesteps, batch, numbers=pieces[piece])))
 
-    return Trajectories(**kept_together(store, key, names, make, lambda parts: vars(_joined(parts))))
+    return Trajectories(**kept_together(store, key, names, make, lambda parts: vars(_joined(parts)), stage=STAGE))
 
 
 def own_trajectories(store: Path, pipeline: Pipeline, prompts: Sequence[str], seed: int, batch: int = 64) -> Trajectories:

@@ -157,3 +157,8 @@ def test_the_device_is_known_before_the_model_is_loaded(tmp_path: Path, monkeypa
     with pytest.raises(Stop):
         ilf_bench.training.train("tiny-text", {}, tmp_path, Console())
     assert loaded == ["cuda:1"]
+
+
+def test_pieces_are_one_stage_of_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept_together(tmp_path / "x.pt", "key", "abc", lambda piece: {"piece": piece}, lambda parts: {"all": parts}, stage="pieces")
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("pieces")] == ["pieces: 3 of 3 in 0:00:00"]
