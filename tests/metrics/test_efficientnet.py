@@ -41,6 +41,16 @@ def test_it_recognises_a_photograph(judge: EfficientNetFeatures, photograph: str
     assert int(judge.model._fc(features).argmax()) == wanted
 
 
+def test_the_faster_network_is_the_packages(judge: EfficientNetFeatures, random_images: Draw) -> None:
+    images = random_images(3)
+    pixels = (
+        torch.nn.functional.interpolate(images.float(), size=(224, 224), mode="bicubic", antialias=True).clamp(0, 255).round()
+    )
+    wanted = efficientnet.open_efficientnet("cpu").extract_features((pixels - 127) / 128).mean(dim=(2, 3))
+    assert sum(isinstance(module, torch.nn.BatchNorm2d) for module in judge.model.modules()) == 0
+    torch.testing.assert_close(judge(images), wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_an_image_does_not_depend_on_its_neighbours(judge: EfficientNetFeatures, random_images: Draw) -> None:
     images = random_images(5)
     torch.testing.assert_close(judge(images), torch.cat([judge(images[:2]), judge(images[2:])]), rtol=1e-4, atol=1e-5)
