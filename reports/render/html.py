@@ -13,7 +13,7 @@ from harness.statistics.description import STATISTICS
 from harness.storage.records import Run
 from harness.text import without_credentials
 from reports.analysis.compare import Verdict
-from reports.analysis.overview import overview
+from reports.analysis.overview import lossless, overview
 from reports.analysis.select import Sample, has_tiny_scorers, metric_order, throttled_calls
 from reports.render.cells import STAGE_COLUMNS, TRAINING_COLUMNS, Column, Table
 from reports.render.conflicts import conflicts
@@ -86,6 +86,8 @@ def _first_screen(run: Run, table: Table, sheet: Sheet | None, numbers: Mapping[
     first = overview(run)
     main = tuple(column for key in first.shown for column in table.metrics if column.key == key)
     frames = (WIDE_FRAME, NARROW_FRAME) if main else ()
+    best = lossless(run, first)
+    plots = [lead_plot(run, first, main[0], numbers, frame, best.line.label if best else "") for frame in frames]
     return {
         "title": title(run),
         "subtitle": subtitle(run),
@@ -93,7 +95,7 @@ def _first_screen(run: Run, table: Table, sheet: Sheet | None, numbers: Mapping[
         "chips": chips(run, first),
         "sentence": sentence(run, first),
         "overview": rows(run, first),
-        "lead_plots": [drawing for frame in frames if (drawing := lead_plot(run, first, main[0], numbers, frame))],
+        "lead_plots": [plot for plot in plots if plot],
         "main": main,
         "table_note": table_note(len(main), len(table.metrics)),
         "scored": len(table.metrics),

@@ -1,7 +1,7 @@
 """The large plot of a report: speed-up against one metric, every drawn point named beside it or by a leader line.
 
-Of a curve of fewer steps the last point shows its whole name and the first one its number of steps, the others theirs where the
-plot is not crowded.
+Of a curve of fewer steps the last point shows its whole name; the first one and the one that the sentence above names show their
+number of steps, and the others theirs where the plot is not crowded.
 """
 
 from __future__ import annotations
@@ -63,10 +63,13 @@ class Named:
     y: float
     bars: tuple[Box, ...]
     text: str
+    told: bool
 
 
-def lead_plot(run: Run, found: Overview, metric: Column, numbers: Mapping[str, int], frame: Frame) -> Markup | None:
-    """Speed-up (higher is faster) against ``metric``; None where fewer than two methods have both."""
+def lead_plot(
+    run: Run, found: Overview, metric: Column, numbers: Mapping[str, int], frame: Frame, told: str = ""
+) -> Markup | None:
+    """Speed-up (higher is faster) against ``metric``; None where fewer than two methods have both. ``told``: in the sentence."""
     lines = [line for line in found.lines if line.speed_up and isinstance(score_of(run, line.label, metric.key), Score)]
     if len(lines) < 2:
         return None
@@ -87,7 +90,8 @@ def lead_plot(run: Run, found: Overview, metric: Column, numbers: Mapping[str, i
         if cell.low is not None and cell.high is not None and math.isfinite(cell.high - cell.low):
             bars.append((x, upward(cell.high), x, upward(cell.low)))
         text = f"{line.label}\n{metric.title} {cell.text}\n{speed.value:.2f}× the full run's speed"
-        points.append(Named(line.label, numbers[line.label], style[line.label], line.is_plain, x, y, tuple(bars), text))
+        look, number = style[line.label], numbers[line.label]
+        points.append(Named(line.label, number, look, line.is_plain, x, y, tuple(bars), text, line.label == told))
     curves = _curves(run, points)
     body = [_axes(metric, across, upward, found.timed, frame), _band(run, across, found.timed, frame), _drawn(curves)]
     body += [_point(point) for point in sorted(points, key=lambda point: not point.is_plain)]
@@ -200,7 +204,7 @@ def _labels(points: Sequence[Named], curves: Sequence[Sequence[Named]], names: M
         as_boxes(pieces),
         (LEFT + 2, TOP, frame.width - 2, frame.floor),
     )
-    found, inner = Markup(), {point.label for row in curves for point in row[1:-1] if _is_fewer(point)}
+    found, inner = Markup(), {point.label for row in curves for point in row[1:-1] if _is_fewer(point) and not point.told}
     for index in sorted(range(len(points)), key=lambda i: (points[i].label in inner, _is_fewer(points[i]), -points[i].x)):
         point, text = points[index], names[points[index].label]
         farthest = [NEAR] if _is_fewer(point) else []

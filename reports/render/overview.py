@@ -172,7 +172,7 @@ def sentence(run: Run, found: Overview) -> str:
     open_ = [line for line in lines if by[line.label] == Outcome.CANNOT_TELL.value]
     if open_:
         tests, verb = len(lines) * _metrics(open_[0]), "is" if len(open_) == 1 else "are"
-        parts.append(f"{_some(open_)} {verb} not distinguishable from fewer steps{_would_take(run, open_[0], tests)}.")
+        parts.append(f"{_some(open_)} {verb} not distinguishable from fewer steps{_would_take(run, open_, tests)}.")
     missing = [line for line in lines if by[line.label] == Outcome.NOT_MEASURED.value]
     if missing:
         parts.append(f"{_some(missing)} {'was' if len(missing) == 1 else 'were'} not measured.")
@@ -184,9 +184,7 @@ def _winner(run: Run, found: Overview, line: Line) -> str:
     better = _counts(line)[COUNTED[Outcome.YES]]  # and nothing worse, else it would be mixed
     speed = f"is {_times(line)} as fast as the full run" if line.speed_up else "has no speed"
     unit = "time" if line.answer.unit == SECONDS else "block evaluations"
-    return (
-        f"{line.label} {speed}, beats fewer steps at equal {unit} on {better} of {_metrics(line)} metrics and is worse on none."
-    )
+    return f"{line.label} {speed}, beats fewer steps at equal {unit} on {better} of {_metrics(line)} metrics and loses on none."
 
 
 def _fastest(run: Run, found: Overview) -> str:
@@ -200,7 +198,8 @@ def _fastest(run: Run, found: Overview) -> str:
     if best.shown:
         return f"Fastest with a loss of at most {margin} in every score, against the full run: {name}."
     if not best.lost:
-        told = f"Fastest without a measurable loss against the full run in any score (not proof of none): {name}"
+        itself = ", itself fewer steps" if best.line.is_plain else ""
+        told = f"Fastest without a measurable loss against the full run (not proof of none): {name}{itself}"
         return f"{told}{_but(run, best.faster)}."
     scores = _titles(run, best.lost)
     if best.small:
@@ -213,7 +212,7 @@ def _fastest(run: Run, found: Overview) -> str:
 def _but(run: Run, faster: Sequence[Lossless]) -> str:
     """Why the fastest accelerator is not the one, which two columns of scores may not show."""
     first = next((one for one in faster if one.line.answer), None)
-    return f"; {first.line.label} is faster but loses in {_titles(run, first.lost)}" if first else ""
+    return f"; {first.line.label} is faster, with such a loss in {_titles(run, first.lost)}" if first else ""
 
 
 def _titles(run: Run, metrics: Sequence[str]) -> str:
@@ -259,12 +258,14 @@ def _times(line: Line) -> str:
     return _speed(line).value
 
 
-def _would_take(run: Run, line: Line, tests: int) -> str:
-    needed = images_needed(run, line.answer, tests) if line.answer else None
+def _would_take(run: Run, lines: Sequence[Line], tests: int) -> str:
+    answer = lines[0].answer
+    needed = images_needed(run, answer, tests) if answer else None
     if needed is None:
         return ""
     metric, images = needed
-    return f" (about {_rounded(images):,} images would decide it for {line.label} in {title_of(run, metric)})"
+    which = "it" if len(lines) == 1 else lines[0].label
+    return f"; some {_rounded(images):,} images in all would decide {which} in {title_of(run, metric)}"
 
 
 def _rounded(images: int) -> int:

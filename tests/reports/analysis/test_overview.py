@@ -94,7 +94,7 @@ def test_where_every_faster_method_has_a_loss_the_sentence_says_so(
 def test_a_faster_accelerator_with_a_loss_is_named_beside_the_fastest_without_one(make_run: Make) -> None:
     """Its loss may be in a score that has no column in the first screen's table."""
     run = make_run(methods=PLAIN | {"cache(open)": (20, 250, 0.5, 10.0), "cache(bad)": (20, 250, 0.4, 4.0)}, n=5)
-    assert sentence(run, overview(run)).endswith("×); cache(bad) is faster but loses in Good score.")
+    assert sentence(run, overview(run)).endswith("×); cache(bad) is faster, with such a loss in Good score.")
 
 
 def test_without_a_faster_method_or_a_score_the_sentence_says_which_is_missing(make_run: Make) -> None:
