@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from harness.text import without_credentials
 from reports.render.fonts import plain_fonts
 from reports.render.plots import Marker, Plot
 
@@ -137,7 +138,7 @@ class Entry:
 def _legend_entries(plot: Plot) -> list[Entry]:
     front = Entry({"color": MUTED, "linewidth": 0.8}, "Pareto front")
     band = Entry({"color": BAND, "alpha": 0.6, "linewidth": 5, "solid_capstyle": "butt"}, "A/A noise floor")
-    names = ((p, "\n".join(textwrap.wrap(p.label, 30, max_lines=2, placeholder=" …"))) for p in _named(plot))
+    names = ((p, "\n".join(textwrap.wrap(without_credentials(p.label), 30, max_lines=2, placeholder=" …"))) for p in _named(plot))
     return [front, *([band] if plot.band else []), *(Entry(_marker(p), name) for p, name in names)]
 
 

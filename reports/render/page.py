@@ -78,7 +78,7 @@ def _digest(text: str) -> str:
 
 def breakable(label: str, after: str = ",") -> Markup:
     """A label that a narrow column breaks before its options and after the letters of ``after``, and nowhere in a word."""
-    text = str(escape(label)).replace("(", "<wbr>(")
+    text = str(escape(without_credentials(label))).replace("(", "<wbr>(")
     for letter in after:
         text = text.replace(letter, f"{letter}<wbr>")
     return Markup(text)

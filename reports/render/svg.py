@@ -10,6 +10,7 @@ from itertools import pairwise
 from markupsafe import Markup
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from harness.text import without_credentials
 from reports.analysis.select import STAGES
 from reports.format import number
 from reports.render.plots import Marker, Plot, Stages
@@ -202,7 +203,11 @@ def overlap(a: Box, b: Box) -> bool:
 
 
 def shorten(text: str, most: int) -> str:
-    """At most ``most`` characters; what is cut becomes an ellipsis in the middle, because ends of labels differ, too."""
+    """At most ``most`` characters; what is cut becomes an ellipsis in the middle, because ends of labels differ, too.
+
+    Credentials go first: cut in two they would not be found in the whole page.
+    """
+    text = without_credentials(text)
     return text if len(text) <= most else f"{text[: most - most // 3 - 1]}…{text[-(most // 3) :]}"
 
 
