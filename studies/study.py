@@ -107,7 +107,7 @@ class Study:
         return [name for name, margin in self.margins.items() if self.worse(label, rival, name).high > margin]
 
     def loses_nothing(self, label: str) -> tuple[list[str], bool]:
-        """Scores that are not shown non-inferior to 20 steps, and whether no error is larger than theirs, the judge's included."""
+        """Scores that are not shown non-inferior to 20 steps, and whether no error is larger than theirs."""
         compared = ("feature_distance", "rmse", JUDGE)
         errors = all(self.images(label, m).mean() <= self.images(FULL20, m).mean() for m in compared)
         return self.beyond_margin(label, FULL20), errors
