@@ -52,7 +52,7 @@ class FeedbackForward:
         """
         step, guidance = self.clock.step, self.guidance
         if step == 0 and self.clock.call == 0:
-            self._previous = None
+            self._previous, self._carried = None, CarriedGuidance()
         self._loops = step in self.schedule().feedback
         distilled = guidance.on and step in self.schedule().distilled
         carried = guidance.on and step in self.schedule().carried

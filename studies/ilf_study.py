@@ -17,10 +17,8 @@ import typer
 from rich.console import Console
 
 from harness.config.spec import load_spec
-from harness.models.loading import load_pipeline
 from harness.paths import ROOT
-from ilf_bench.experiment import execute, prepare
-from studies.reuse import linked_run
+from studies.reuse import run_study
 from studies.study import ADAPTER, FULL20, PAPER, Study, adapters, caches, learned, modules, ours, spaced, standard
 from studies.study_tables import put_tables, section
 
@@ -73,7 +71,7 @@ def overrides(preset: str, samples: int | None, console: Console) -> dict[str, A
 def main(
     samples: Annotated[int | None, typer.Option(help="Images per method; default: the preset's.")] = None,
     out: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("runs"),
-    only: Annotated[str | None, typer.Option(help="One preset of the two.")] = None,
+    only: Annotated[str | None, typer.Option(help="One of the presets.")] = None,
 ) -> None:
     """Run what is missing, then write the page."""
     console = Console()
@@ -81,9 +79,7 @@ def main(
     for title, preset in MODELS.items():
         if only not in (None, preset):
             continue
-        prepared = prepare(preset, overrides(preset, samples, console), ())
-        run, _ = linked_run(prepared.experiment, load_pipeline(load_spec(preset)), out)
-        study = Study(execute(prepared, run.parent, console).run)
+        study = run_study(preset, overrides(preset, samples, console), out, console)
         draw(study, DOC.parent / "images" / f"{preset}.svg")
         sections.append(section(title, study))
     tables = "\n".join(sections)

@@ -10,16 +10,23 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from rich.console import Console
+
+from harness.config.spec import load_spec
 from harness.errors import ArtifactError
 from harness.execution.environment import describe
 from harness.execution.experiment import Experiment
 from harness.execution.identity import Identity, changes, read_identity
 from harness.execution.resuming import choose_folder, recorded
 from harness.models.identity import model_digest
+from harness.models.loading import load_pipeline
 from harness.sampling.pipeline import Pipeline
 from harness.storage.layout import Layout
 from harness.storage.records import read_json, write_method
+from ilf_bench.experiment import execute, prepare
+from studies.study import Study
 
 NUMBER = re.compile(r"(\d{6,})\.(?:png|json)$")  # how the name of an image or of a receipt ends
 
@@ -38,6 +45,13 @@ def linked_run(experiment: Experiment, pipeline: Pipeline, out: Path) -> tuple[P
     folder, _ = choose_folder(experiment, out, again=False)
     machine = describe(pipeline.device, pipeline.arithmetic)["machine_key"]
     return folder, take_over(out, folder, experiment, identities(experiment, pipeline), machine)
+
+
+def run_study(preset: str, overrides: Mapping[str, Any], out: Path, console: Console) -> Study:
+    """A preset with some fields changed, run in ``out`` as far as its images are not there already."""
+    prepared = prepare(preset, dict(overrides), ())
+    run, _ = linked_run(prepared.experiment, load_pipeline(load_spec(preset)), out)
+    return Study(execute(prepared, run.parent, console).run)
 
 
 def take_over(out: Path, run: Path, experiment: Experiment, wanted: Mapping[str, Identity], machine: str) -> list[str]:

@@ -18,11 +18,9 @@ import typer
 from rich.console import Console
 
 from harness.config.spec import load_spec
-from harness.models.loading import load_pipeline
 from harness.paths import ROOT
-from ilf_bench.experiment import execute, prepare
 from studies.ilf_study import MODELS
-from studies.reuse import linked_run
+from studies.reuse import run_study
 from studies.study import FULL20, Study
 from studies.study_tables import Rows, put_tables, table
 from studies.tuning import BUDGETS, GRIDS, SEED
@@ -65,10 +63,9 @@ def best(study: Study) -> Rows:
 def tuned(study: Study) -> Rows:
     """Each cache's setting of least pixel error within the smaller budget of the tuning, a share of the pipeline's own run."""
     rows: Rows = []
+    within = [x for x in study.labels if study.cost(x) <= min(BUDGETS) * study.cost(FULL20)]
     for cache in CACHES:
-        known = [
-            x for x in study.labels if study.record(x).family == cache and study.cost(x) <= min(BUDGETS) * study.cost(FULL20)
-        ]
+        known = [x for x in within if study.record(x).family == cache]
         label = min(known, key=lambda x: float(study.images(x, "rmse").mean()), default=None)
         if label is not None:
             errors = f"{study.images(label, 'feature_distance').mean():.3f}", f"{study.images(label, 'rmse').mean():.2f}"
@@ -97,8 +94,8 @@ def main(
     for title, preset in MODELS.items():
         if only not in (None, preset):
             continue
-        folder = Path(load_spec(preset).pipeline)
-        held_in = folder / ("prompts-train.txt" if load_spec(preset).task == "text" else "prompts-all.txt")
+        spec = load_spec(preset)
+        held_in = Path(spec.pipeline) / ("prompts-train.txt" if spec.task == "text" else "prompts-all.txt")
         overrides: dict[str, Any] = {
             "samples": SAMPLES,
             "seed": SEED,
@@ -107,9 +104,7 @@ def main(
             "metrics": ("psnr", "feature_distance"),
             "timing": {"rounds": 0, "warmup": 0},
         }
-        prepared = prepare(preset, overrides, ())
-        run, _ = linked_run(prepared.experiment, load_pipeline(load_spec(preset)), out)
-        sections.append(section(preset, title, Study(execute(prepared, run.parent, console).run)))
+        sections.append(section(preset, title, run_study(preset, overrides, out, console)))
     tables = "\n".join(sections)
     if only is None:
         put_tables(DOC, tables)
