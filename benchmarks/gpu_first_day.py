@@ -93,7 +93,8 @@ def _train(s: Setting, preset: str, architecture: str) -> Command:
     out = ["--out", str(s.folder / "5-training" / preset), "--device", s.device]
     if s.toy:
         tiny = "tiny-class" if architecture.startswith("dit") else "tiny-text"
-        return [*words, tiny, *out, "--trajectories", "4", "--steps", "4", "--batch", "2", "--rounds", "1", "--grids", "2,3"]
+        size = ["--trajectories", "4", "--steps", "4", "--set", "training.end_to_end_steps=4", "--batch", "2", "--rounds", "1"]
+        return [*words, tiny, *out, *size, "--grids", "2,3"]
     prompts = [] if architecture.startswith("dit") else ["--prompts", PROMPTS]
     size = ["--trajectories", "32", "--steps", "30", "--rounds", "1", "--grids", "5"]
     return [*words, preset, *out, *prompts, *size, "--pipeline", f"random:{architecture}", "--dtype", "bfloat16"]
