@@ -1,7 +1,7 @@
 """What does each part of ILF contribute? Variants are trained and evaluated alike; rebuilds docs/results/ilf-ablations.md.
 
     python -m studies.ablations                             # resumes; about 1.5 h of one thread per model
-    python -m studies.ablations --only ilf-study-class      # one model; printed, not written to docs/
+    python -m studies.ablations --only ilf-study-class      # one model
 
 All variants run 8 steps and see the same trajectories. They are judged as in the study: same held-out seed and captions, error to
 the converged sample of the same noise.
@@ -28,7 +28,7 @@ from ilf.train import build_module
 from ilf_bench.experiment import execute, prepare
 from studies.ilf_study import MODELS
 from studies.study import FULL20, Study
-from studies.study_tables import percent, put_tables, table, times
+from studies.study_tables import percent, put_sections, table, times
 from zoo.recipes.ilf import DIT, PIXART, teacher, training_prompts, trajectories
 
 RECIPES = {"ilf-study-text": PIXART, "ilf-study-class": DIT}
@@ -196,10 +196,7 @@ def main(
         for title, preset in MODELS.items()
         if only in (None, preset)
     ]
-    if only is None:
-        put_tables(DOC, "\n".join(sections))
-    else:
-        print("\n".join(sections))
+    put_sections(DOC, sections)
 
 
 if __name__ == "__main__":

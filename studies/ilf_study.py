@@ -20,7 +20,7 @@ from harness.config.spec import load_spec
 from harness.paths import ROOT
 from studies.reuse import run_study
 from studies.study import ADAPTER, FULL20, PAPER, Study, adapters, caches, learned, modules, ours, spaced, standard
-from studies.study_tables import put_tables, section
+from studies.study_tables import put_sections, section
 
 MODELS = {
     "tiny-pixart (captions never trained on)": "ilf-study-text",
@@ -73,20 +73,20 @@ def main(
     out: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("runs"),
     only: Annotated[str | None, typer.Option(help="One of the presets.")] = None,
 ) -> None:
-    """Run what is missing, then write the page."""
+    """Run what is missing, then write its sections of the page."""
     console = Console()
     sections = []
     for title, preset in MODELS.items():
         if only not in (None, preset):
             continue
         study = run_study(preset, overrides(preset, samples, console), out, console)
-        draw(study, DOC.parent / "images" / f"{preset}.svg")
+        if samples is None:
+            draw(study, DOC.parent / "images" / f"{preset}.svg")
         sections.append(section(title, study))
-    tables = "\n".join(sections)
-    if samples is None and only is None:
-        put_tables(DOC, tables)
+    if samples is None:
+        put_sections(DOC, sections)
     else:
-        print(tables)
+        print("\n".join(sections))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ EfficientNet-Lite0 as trained on ImageNet: no training here has seen it, where t
 
 from __future__ import annotations
 
-import shlex
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +23,7 @@ from harness.statistics import paired_difference
 from studies.ilf_study import MODELS
 from studies.reuse import run_study
 from studies.study import JUDGE, Study, ours, spaced, standard
-from studies.study_tables import Rows, percent, put_tables, table
+from studies.study_tables import Rows, percent, put_sections, table
 
 DOC = ROOT / "docs" / "results" / "judge.md"
 PRESETS = ("ilf-study-text", "ilf-study-class")  # tiny-sd3's module is not trained for the step counts of METHODS
@@ -94,13 +93,14 @@ def duels(study: Study) -> Rows:
     return rows
 
 
-def section(title: str, study: Study) -> str:
+def section(title: str, preset: str, study: Study) -> str:
     """The tables of one model."""
     spec = study.run.spec
     lower = [f"{name} lower by" for name in ("feature distance", "pixel RMSE", "EfficientNet distance")]
     pairs = "pairs that both tell apart", "of these, ordered the other way round"
     parts = [
         f"## {title}",
+        f"Written by `python -m studies.judge --samples {spec['samples']} --only {preset}`.",
         f"N = {spec['samples']} images, seed {spec['seed']}, guidance {spec['guidance']}, float32.",
         overview(study),
         "Does the judge order the methods as this metric does?",
@@ -123,9 +123,8 @@ def main(
     for title, preset in MODELS.items():
         if only not in (None, preset) or preset not in PRESETS:
             continue
-        sections.append(section(title, run_study(preset, overrides, out, console)))
-    written = shlex.join(["python", "-m", "studies.judge", "--samples", str(samples), *(["--only", only] if only else [])])
-    put_tables(DOC, "\n".join([f"Written by `{written}`.\n", *sections]))
+        sections.append(section(title, preset, run_study(preset, overrides, out, console)))
+    put_sections(DOC, sections)
 
 
 if __name__ == "__main__":

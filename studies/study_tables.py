@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -184,6 +185,14 @@ def section(title: str, study: Study) -> str:
         table("method", *costs, "images after which it has paid back", rows=upfront_cost(study)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def put_sections(page: Path, sections: Sequence[str]) -> None:
+    """Replace those of the page's sections that have the titles (first lines, ``## ...``) of these, or add them; the others stay."""
+    _, _, tables = page.read_text(encoding="utf-8").partition("<!-- tables -->")
+    there = [part.strip() + "\n" for part in re.split(r"^(?=## )", tables, flags=re.MULTILINE) if part.strip()]
+    by_title = {part.partition("\n")[0]: part for part in (*there, *sections)}
+    put_tables(page, "\n".join(by_title.values()))
 
 
 def put_tables(page: Path, tables: str) -> None:

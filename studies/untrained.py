@@ -22,7 +22,7 @@ from harness.paths import ROOT
 from studies.ilf_study import MODELS
 from studies.reuse import run_study
 from studies.study import FULL20, Study
-from studies.study_tables import Rows, put_tables, table
+from studies.study_tables import Rows, put_sections, table
 from studies.tuning import BUDGETS, GRIDS, SEED
 
 DOC = ROOT / "docs" / "results" / "untrained.md"
@@ -105,11 +105,7 @@ def main(
             "timing": {"rounds": 0, "warmup": 0},
         }
         sections.append(section(preset, title, run_study(preset, overrides, out, console)))
-    tables = "\n".join(sections)
-    if only is None:
-        put_tables(DOC, tables)
-    else:
-        print(tables)
+    put_sections(DOC, sections)
 
 
 if __name__ == "__main__":

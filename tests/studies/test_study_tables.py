@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from harness.paths import ROOT
 from harness.results import BASELINE, FloatArray, Score
 from studies.study import SCORES, Study
-from studies.study_tables import against_caches, duel, equal_cost, second_pass, upfront_cost
+from studies.study_tables import against_caches, duel, equal_cost, put_sections, second_pass, upfront_cost
 from tests.records import method_record
 
 COSTS = {
@@ -97,3 +99,20 @@ def test_a_module_pays_back_in_images_not_batches(study: Study) -> None:
         for call in calls:
             call.__dict__.update(latency_s=32.0 * COSTS[label], batch=32, peak_memory_bytes=2**20)
     assert ["ilf(8 steps)", "27200", "1", "+0", "100 (100..100)"] in upfront_cost(study)
+
+
+def test_a_section_replaces_its_own_and_leaves_the_others(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\nWords.\n\n<!-- tables -->\n\n## one\n\n### part\n\nold\n\n## two\n\nstays\n", encoding="utf-8")
+    put_sections(page, ["## one\n\nnew\n"])
+    assert page.read_text() == "# Page\n\nWords.\n\n<!-- tables -->\n\n## one\n\nnew\n\n## two\n\nstays\n"
+    put_sections(page, ["## three\n\nadded\n"])
+    assert page.read_text().endswith("## two\n\nstays\n\n## three\n\nadded\n")
+
+
+@pytest.mark.parametrize("name", ["ilf-study", "ilf-ablations", "judge", "untrained"])
+def test_the_pages_keep_their_bytes_where_nothing_is_new(name: str, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "results" / f"{name}.md").read_text(encoding="utf-8")
+    (tmp_path / "page.md").write_text(text, encoding="utf-8")
+    put_sections(tmp_path / "page.md", [])
+    assert (tmp_path / "page.md").read_text(encoding="utf-8") == text
