@@ -188,7 +188,7 @@ def section(title: str, study: Study) -> str:
 
 
 def put_sections(page: Path, sections: Sequence[str]) -> None:
-    """Replace those of the page's sections that have the titles (first lines, ``## ...``) of these, or add them; the others stay."""
+    """Replace the page's sections of the same titles (first lines, ``## ...``), or add these; the others stay."""
     _, _, tables = page.read_text(encoding="utf-8").partition("<!-- tables -->")
     there = [part.strip() + "\n" for part in re.split(r"^(?=## )", tables, flags=re.MULTILINE) if part.strip()]
     by_title = {part.partition("\n")[0]: part for part in (*there, *sections)}
