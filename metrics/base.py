@@ -227,6 +227,6 @@ def images_and_full(batch: Batch, metric: str) -> tuple[torch.Tensor, torch.Tens
         raise UsageError(
             expected=f"the full run's images beside every image for {metric}",
             got="none" if batch.full is None else f"{list(batch.full.shape)} beside {list(batch.images.shape)}",
-            remedy="add the plain pipeline to the run",
+            remedy="add the plain pipeline to the run; where it is in the run and has failed, mend that first",
         )
     return batch.images, batch.full

@@ -245,6 +245,7 @@ class Runner:
         if failure.method not in self.failed:
             self.failed.add(failure.method)
             self.failures.append(failure)
+            self._say(f"{failure.method} has failed: {failure.reason}")
             write_method(self.folder, self.planned[failure.method], failure.reason)
 
     def _time(self, progress: Followed) -> None:
