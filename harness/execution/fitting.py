@@ -16,6 +16,7 @@ from harness.errors import NotMeasured, UsageError
 from harness.execution.experiment import Experiment
 from harness.execution.tasks import is_out_of_memory
 from harness.models.empty import empty_pipeline
+from harness.results import BASELINE
 from harness.sampling.precision import resolve_device
 from harness.sampling.rehearsal import rehearse
 from harness.timing.nvml import Monitor
@@ -94,7 +95,17 @@ def foresee(experiment: Experiment) -> tuple[Placement, Room | None, dict[str, i
             placed = replace(placed, words=str(error))
     if placed.predicted is None:
         return placed, room, {}
-    return placed, room, predict_methods(spec, prompts, placed.predicted, experiment.methods)
+    alike = _like_the_full_run(experiment)
+    others = {label: method for label, method in experiment.methods.items() if label not in alike}
+    peaks = predict_methods(spec, prompts, placed.predicted, others)
+    return placed, room, {label: peaks.get(label, placed.predicted.peak()) for label in experiment.methods}
+
+
+def _like_the_full_run(experiment: Experiment) -> set[str]:
+    """The rows of the plain pipeline with its own solver: other step counts and timesteps allocate what the full run does."""
+    planned = experiment.planned
+    solver = planned[BASELINE].solver if BASELINE in planned else None
+    return {label for label, record in planned.items() if record.is_plain and record.solver == solver}
 
 
 def place(spec: ExperimentSpec, prompts: Sequence[str], room: Room | None) -> Placement:
