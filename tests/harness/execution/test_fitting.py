@@ -7,7 +7,7 @@ import pytest
 from harness.execution import fitting
 from ilf_bench.experiment import prepare
 
-METHODS = ("full", "steps:8", "steps:9+spacing:1.5", "steps:8+solver:ddim", "taylorseer:interval=2", "ilf:steps=8")
+METHODS = ("full", "steps:8", "steps:9+spacing:1.5", "steps:8+solver:ddim", "taylorseer:interval=2")
 
 
 def test_rows_of_the_plain_pipeline_are_rehearsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,4 +19,4 @@ def test_rows_of_the_plain_pipeline_are_rehearsed_once(monkeypatch: pytest.Monke
     assert peaks == each, "they need what the full run needs"
     monkeypatch.setattr(fitting, "predict_methods", lambda spec, prompts, full, methods: asked.extend(methods) or {})
     fitting.foresee(experiment)
-    assert asked == ["8 steps + ddim", "taylorseer(interval=2)", "ilf(8 steps)"]
+    assert asked == ["8 steps + ddim", "taylorseer(interval=2, order=2)"]
