@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def anchors(
-    what: Annotated[str, typer.Argument(help="A preset, or a run folder.")],
+    what: Annotated[str, typer.Argument(help="A preset, a model of a published table, or a run folder.")],
     out: Out = DEFAULT_OUT,
 ) -> None:
     """Show what a correct set-up reproduces, within which tolerance and at which N, and whether the newest run did."""
@@ -30,8 +30,11 @@ def anchors(
     if Layout(Path(what)).spec.exists():
         _print_run(read_run(Path(what)))
         return
-    from harness.config.spec import load_spec
+    from harness.config.spec import load_spec, preset_names
 
+    if what not in preset_names() and not Path(what).exists() and _print_tables(what):
+        print_line(f"no preset is named {what}: these are tables only")
+        return
     spec = load_spec(what)
     run = _newest(spec.name, out)
     if run is not None:
@@ -55,13 +58,22 @@ def _newest(name: str, out: Path) -> Run | None:
 
 
 def _print_preset(spec: ExperimentSpec) -> None:
-    from reports.analysis.published import published_of
-    from reports.render.published import accepted, published, sheets, source
+    from reports.render.published import accepted, published, source
 
     rows = [(one.title, published(one), accepted(one), source(one.source, one)) for one in spec.anchors]
     _print_table(f"{spec.name}: what the full run should reproduce", ("What", "Published", "Accepted", "Source"), rows)
-    for sheet in sheets(published_of(spec.name)):
+    _print_tables(spec.name)
+
+
+def _print_tables(model: str) -> bool:
+    """What others published of a model; False where nothing is known."""
+    from reports.analysis.published import published_of
+    from reports.render.published import sheets
+
+    known = list(sheets(published_of(model)))
+    for sheet in known:
         _print_table(sheet.title, sheet.head, sheet.rows)
+    return bool(known)
 
 
 def _print_run(run: Run) -> None:

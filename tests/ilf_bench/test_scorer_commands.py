@@ -160,7 +160,7 @@ def test_a_failed_installation_says_what_pip_said(tmp_path: Path) -> None:
     assert find_environment("brisque").state == "not installed"
 
 
-@pytest.mark.slow
+@pytest.mark.documents
 def test_a_real_command_in_its_own_environment(tmp_path: Path, capsys: Printed) -> None:
     """BRISQUE with NumPy and OpenCV of other versions than here: noise is worse than smooth colours."""
     assert main(["scorers", "install", "brisque"]) == 0

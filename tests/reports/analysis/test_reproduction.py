@@ -75,6 +75,9 @@ def test_a_run_reproduces_what_lies_in_the_window_at_the_same_n(make_run: Make) 
     assert outcome(run, value=mean + 5) == ("no tolerance", [])
     assert outcome(run, low=mean - 1, high=mean + 1, n=5000, steps=50) == ("not comparable", ["n", "steps"])
     assert outcome(run, low=mean - 1, high=mean + 1, hardware="H100") == ("reproduced", ["hardware"])
+    assert outcome(run, low=mean - 1, high=mean + 1, prompts_digest="d") == ("reproduced", [])
+    assert outcome(run, low=mean - 1, high=mean + 1, prompts_digest="another's")[1] == ["prompts_digest"]
+    assert outcome(run, low=mean - 1, high=mean + 1, solver="a solver of theirs")[1] == ["solver"]
     assert outcome(run, metric="fid", low=1, high=2)[0] == "not measured"
 
 
@@ -207,6 +210,13 @@ def test_the_command_for_a_preset_and_for_a_run(make_run: Make, tmp_path: Path, 
     assert main(["anchors", str(make_run().path)]) == 0
     assert "nothing is known" in capsys.readouterr().out
     assert len(PROMPTS) > 0
+
+
+def test_a_published_model_without_a_preset_has_its_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["anchors", "sdxl-1024"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "MLPerf" in said and "23.011" in said and "no preset is named sdxl-1024" in said
+    assert main(["anchors", "sdxl"]) == 64
 
 
 def test_the_command_finds_the_newest_run_of_a_preset(make_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
