@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 NUMBERS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
 RELATIONS = ("left of", "right of", "above", "below")
 THRESHOLD, COUNTING_THRESHOLD, MOST = 0.3, 0.9, 16  # the authors': confidence of a detection, and how many of a class count
 APART = 0.1  # of the sum of two sizes that centres must differ by before they count as apart
+LEAST = 1e-3  # pixels: what remains below it on both axes is no offset
 IRREGULAR = {"person": "people", "mouse": "mice", "knife": "knives", "skis": "skis", "scissors": "scissors", "sheep": "sheep"}
+GENEVALS = {  # what GenEval calls the classes that detectors of COCO call otherwise
+    "motorbike": "motorcycle",
+    "aeroplane": "airplane",
+    "sofa": "couch",
+    "pottedplant": "potted plant",
+    "diningtable": "dining table",
+    "tvmonitor": "tv",
+    "mouse": "computer mouse",
+    "remote": "tv remote",
+    "keyboard": "computer keyboard",
+}
 
 
 @dataclass(frozen=True)
@@ -27,10 +40,16 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Found:
-    """A detection: left, top, right, bottom in pixels, and its confidence."""
+    """A detection: left, top, right, bottom in pixels, its confidence, and its mask, an image of mode 1 as large as the whole."""
 
     box: tuple[float, float, float, float]
     score: float
+    mask: Any = field(default=None, compare=False, repr=False)
+
+
+def called(label):
+    """A detector's label as GenEval writes that class."""
+    return GENEVALS.get(label.lower(), label.lower())
 
 
 def parse(prompt, names):
@@ -60,9 +79,9 @@ def _object(text, names, relation=""):
 
 
 def plurals(name):
-    """How a class is written in the plural."""
+    """How a class is written in the plural; GenEval's own prompts say "three persons" and "four knifes"."""
     head, _, last = name.rpartition(" ")
-    ends = [IRREGULAR[last]] if last in IRREGULAR else [f"{last}s", f"{last}es", re.sub("y$", "ies", last)]
+    ends = [f"{last}s", f"{last}es", IRREGULAR.get(last) or re.sub("y$", "ies", last)]
     return [f"{head} {end}".strip() for end in ends]
 
 
@@ -71,7 +90,7 @@ def satisfied(wanted, detections, colour_of):
     before = None
     for want in wanted:
         limit = COUNTING_THRESHOLD if want.exact else THRESHOLD
-        every = [found for found in detections.get(want.name, []) if found.score >= limit][:MOST]
+        every = [found for found in detections.get(want.name, []) if found.score > limit][:MOST]
         chosen = every[: want.count]
         if len(chosen) < want.count or (want.exact and len(every) > want.count):
             return False
@@ -84,16 +103,19 @@ def satisfied(wanted, detections, colour_of):
 
 
 def relations(one, other):
-    """Where the first lies, seen from the second: some of :data:`RELATIONS`."""
-    offset = []
+    """Where the first lies, seen from the second: some of :data:`RELATIONS`.
+
+    A tenth of both sizes is taken off the offset of the centres; what is left holds for a relation where it is more than half of
+    the whole offset's length.
+    """
+    offset, apart = [], []
     for axis in (0, 1):
         centre, rival = ((found.box[axis] + found.box[axis + 2]) / 2 for found in (one, other))
         sizes = sum(found.box[axis + 2] - found.box[axis] for found in (one, other))
-        distance = centre - rival
-        offset.append(math.copysign(max(abs(distance) - APART * sizes, 0), distance))
-    length = math.hypot(*offset)
-    if length == 0:
+        offset.append(centre - rival)
+        apart.append(math.copysign(max(abs(offset[axis]) - APART * sizes, 0), offset[axis]))
+    if max(map(abs, apart)) < LEAST:
         return set()
-    dx, dy = (value / length for value in offset)
+    dx, dy = (value / math.hypot(*offset) for value in apart)
     told = {"left of": dx < -0.5, "right of": dx > 0.5, "above": dy < -0.5, "below": dy > 0.5}
     return {relation for relation, holds in told.items() if holds}
