@@ -171,6 +171,15 @@ def reads_prompts(metric: Metric) -> bool:
     return bool(getattr(metric, "reads_prompts", True))
 
 
+def range_of(metric: Metric) -> tuple[float | None, float | None]:
+    """The least and the largest value that a metric can have, in its unit, as its attribute ``range`` says; None: no bound.
+
+    Bounds of what it says of an image, where it says something of one (``per_image``), and of its score.
+    """
+    found: tuple[float | None, float | None] = getattr(metric, "range", (None, None))
+    return found
+
+
 def note_of(metric: Metric, prompts: Sequence[str]) -> str:
     """What a metric says of how it reads these prompts, by its method ``note``; nothing where it has none, or there are none."""
     note: Callable[[Sequence[str]], str] | None = getattr(metric, "note", None)

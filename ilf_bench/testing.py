@@ -19,7 +19,7 @@ import torch
 
 from harness.config.prompts import load_prompts
 from harness.config.spec import load_spec
-from harness.contracts import Batch, Method, Metric, Unmeasurable, takes_one_image
+from harness.contracts import Batch, Method, Metric, Unmeasurable, range_of, takes_one_image
 from harness.cost.plan import Plan
 from harness.errors import UsageError
 from harness.execution.controls import control_batch
@@ -241,6 +241,7 @@ def metric_clauses(name: str, build: Callable[[MetricContext], Metric], batch: B
         "measures null controls": lambda: _controls(metric, batch),
         "summarises to one finite value per image": lambda: _summary(metric, whole),
         "says one finite thing of each image, or nothing": lambda: _per_image(metric.per_image(whole), len(batch.prompts)),
+        "has values within its range": lambda: _beyond(metric, whole),
         "refuses fewer images than its floor": lambda: _refuses(metric, whole[: metric.floor - 1]),
         "refuses measurements that are not finite": lambda: _refuses(metric, _spoilt(whole)),
         "has a fingerprint that repeats": lambda: _fingerprint(metric, build(context)),
@@ -353,6 +354,18 @@ def _per_image(values: Any, n: int) -> str:
     if np.shape(values) != (n,):
         return f"its shape is {list(np.shape(values))} for {n} images"
     return "" if np.isfinite(values).all() else f"{int((~np.isfinite(values)).sum())} values are not finite"
+
+
+def _beyond(metric: Metric, measured: FloatArray, tolerance: float = 1e-5) -> str:
+    """Values of single images, where the metric has them, and the score; float32 may pass a bound by its rounding."""
+    low, high = (end if end is not None else sign * math.inf for end, sign in zip(range_of(metric), (-1, 1), strict=True))
+    if not low < high:
+        return f"its range is {low:g} to {high:g}"
+    each = metric.per_image(metric.checked(measured))
+    found = np.append([] if each is None else each, np.mean(metric.summarise(measured)))
+    slack = tolerance * max([1.0, *(abs(end) for end in (low, high) if math.isfinite(end))])
+    beyond = found[(found < low - slack) | (found > high + slack)]
+    return f"{beyond[0]:g} is outside of {low:g} to {high:g}" if beyond.size else ""
 
 
 def _refuses(metric: Metric, measured: FloatArray) -> str:

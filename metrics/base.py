@@ -131,6 +131,7 @@ class BaseMetric(ABC):
     advised: int = 1
     counted: bool = False
     reads_prompts: bool = False
+    range: tuple[float | None, float | None] = (None, None)
 
     def mark_tiny(self, tiny: bool) -> None:
         """Say in the title that a bundled tiny network measures, so that no table passes it off as the published metric."""

@@ -32,6 +32,7 @@ class ClipIqa(BaseMetric):
     """
 
     unit = "probability"
+    range = (0.0, 1.0)
 
     def __init__(
         self, encoder: ImageTextEncoder, prompts: Mapping[str, tuple[str, str]], pair: str = "good", tiny: bool = False

@@ -18,6 +18,7 @@ class ClipScore(BaseMetric):
 
     name, title = "clip_score", "CLIP score"
     reads_prompts = True
+    range = (0.0, SCALE)
 
     def __init__(self, encoder: ImageTextEncoder, tiny: bool = False) -> None:
         self.encoder = encoder

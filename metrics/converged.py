@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from harness.contracts import Batch, Metric, Unmeasurable
+from harness.contracts import Batch, Metric, Unmeasurable, range_of
 from harness.errors import UsageError
 from harness.results import FloatArray
 
@@ -31,6 +31,7 @@ class ToConverged:
         self.metric, self.to = metric, f"the converged run ({steps} steps)"
         self.name, self.title = f"{metric.name}{SUFFIX}", metric.title.replace(FULL, self.to)
         self.unit, self.direction, self.tiny = metric.unit, metric.direction, metric.tiny
+        self.range = range_of(metric)
         self.floor, self.advised, self.counted = metric.floor, metric.advised, metric.counted
         self.measurement = f"{metric.measurement}{SUFFIX}"
 

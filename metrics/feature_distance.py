@@ -27,6 +27,7 @@ class FeatureDistance(BaseMetric):
 
     paired = True
     direction: Direction = "lower"
+    range = (0.0, None)
 
     def __init__(self, features: FeatureExtractor, tiny: bool = False, kind: Kind = FIDELITY) -> None:
         self.features, self.name, self.title = features, kind.name, kind.title

@@ -79,6 +79,7 @@ class FrechetDistance(FeatureMetric):
 
     direction: Direction = "lower"
     counted = True
+    range = (0.0, None)
 
     def __init__(
         self, features: FeatureExtractor, reference: Reference | Statistics, tiny: bool = False, kind: Kind = FID

@@ -92,7 +92,7 @@ class KernelDistance(FeatureMetric):
     CMMD is that of its authors: multiplied by 1000, and with the diagonal, so that it depends a little on N. Lower is better.
     """
 
-    floor = 2
+    floor = advised = 2
     direction: Direction = "lower"
 
     def __init__(self, features: FeatureExtractor, reference: Reference, tiny: bool = False, kind: Kind = KID) -> None:

@@ -14,6 +14,7 @@ class LpipsDistance(BaseMetric):
 
     paired = True
     direction: Direction = "lower"
+    range = (0.0, None)
 
     def __init__(self, network: PairDistance, name: str = "lpips", title: str = "LPIPS (AlexNet) to the full run") -> None:
         self.network, self.name, self.title = network, name, title

@@ -66,7 +66,8 @@ class Manifold(FeatureMetric):
     """Precision or recall in 0..1, higher is better, with three neighbours in the features of FID. Both depend on N."""
 
     unit = "share"
-    floor = NEIGHBOURS + 1
+    range = (0.0, 1.0)
+    floor = advised = NEIGHBOURS + 1
     counted = True
 
     def __init__(self, features: FeatureExtractor, reference: Reference, side: Side, tiny: bool = False) -> None:

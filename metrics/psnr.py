@@ -19,6 +19,7 @@ class Psnr(BaseMetric):
     """
 
     name, title, unit, paired = "psnr", "PSNR to the full run", "dB", True
+    range = (0.0, None)
 
     def details(self) -> Mapping[str, str]:
         """The definition."""

@@ -39,6 +39,7 @@ class Ssim(BaseMetric):
     """torchmetrics' SSIM with its 11x11 Gaussian window (deviation 1.5) on RGB in 0..1: at most 1, higher is better."""
 
     name, title, paired = "ssim", "SSIM to the full run", True
+    range = (-1.0, 1.0)
 
     def details(self) -> Mapping[str, str]:
         """The definition and its implementation."""
@@ -56,6 +57,7 @@ class MsSsim(BaseMetric):
     """
 
     name, title, paired = "ms_ssim", "MS-SSIM to the full run", True
+    range = (0.0, 1.0)
 
     def details(self) -> Mapping[str, str]:
         """The definition and its implementation."""

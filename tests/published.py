@@ -62,14 +62,14 @@ def save_inception(path: Path, seed: int = 0) -> Path:
     return path
 
 
-def save_open_clip(folder: Path, seed: int = 0) -> Path:
-    """A small CLIP as an open_clip state dict; its configuration is registered as :data:`CLIP_NAME`."""
+def save_open_clip(folder: Path, seed: int = 0, width: int = CLIP_WIDTH) -> Path:
+    """A small CLIP as an open_clip state dict; its configuration is registered as :data:`CLIP_NAME`. ``width``: of embeddings."""
     import open_clip
 
     folder.mkdir(parents=True, exist_ok=True)
     vision = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8}
     text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
-    (folder / f"{CLIP_NAME}.json").write_text(json.dumps({"embed_dim": CLIP_WIDTH, "vision_cfg": vision, "text_cfg": text}))
+    (folder / f"{CLIP_NAME}.json").write_text(json.dumps({"embed_dim": width, "vision_cfg": vision, "text_cfg": text}))
     open_clip.add_model_config(folder)
     torch.manual_seed(seed)
     model = open_clip.create_model(CLIP_NAME)

@@ -90,16 +90,21 @@ def _equal(tensor: torch.Tensor, kept: torch.Tensor) -> bool:
 
 @contextmanager
 def _unchanged_random_state(metric: Metric) -> Iterator[None]:
-    """Of torch on the CPU, NumPy and Python: a metric that draws from them gives other scores in another order of work."""
-    before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    """Of torch on the CPU and, once it has been used, on CUDA, of NumPy and of Python: a metric that draws from them gives other
+    scores in another order of work.
+    """
+    generators = (torch.default_generator, *torch.cuda.default_generators)
+    before = [generator.get_state() for generator in generators], np.random.get_state(), random.getstate()
     try:
         yield
     finally:
-        after = torch.get_rng_state(), np.random.get_state(), random.getstate()
+        after = [generator.get_state() for generator in generators], np.random.get_state(), random.getstate()
+        same_torch = all(map(torch.equal, before[0], after[0]))
         same_array = all(np.array_equal(a, b) for a, b in zip(before[1], after[1], strict=True))
-        same = torch.equal(before[0], after[0]) and same_array and before[2] == after[2]
+        same = same_torch and same_array and before[2] == after[2]
         if not same:
-            torch.set_rng_state(before[0])
+            for generator, state in zip(generators, before[0], strict=True):
+                generator.set_state(state)
             np.random.set_state(before[1])
             random.setstate(before[2])
     if same:

@@ -81,7 +81,7 @@ class PublishedNetworks:
             return PickScore(self.scorers.pickscore, self.device)
         if name == "hpsv2":
             return HpsV21(self.scorers.hpsv2, self.device)
-        return AestheticScore(self.scorers.aesthetic, self.clip, self.device)
+        return AestheticScore(self.scorers.aesthetic, lambda: self.clip, self.device)
 
     def lpips(self, backbone: LpipsBackbone) -> PairDistance:
         """LPIPS with the named backbone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -141,10 +141,13 @@ def padded_to(side: int, images: torch.Tensor) -> torch.Tensor:
 
 
 class AestheticScore:
-    """LAION's predictor: five linear layers on the unit-length embedding of OpenAI's CLIP ViT-L/14; a ``PreferenceModel``."""
+    """LAION's predictor: five linear layers on the unit-length embedding of OpenAI's CLIP ViT-L/14; a ``PreferenceModel``.
 
-    def __init__(self, spec: Aesthetic, encoder: ImageTextEncoder, device: str = "cpu") -> None:
-        self.encoder, self.device = encoder, device
+    ``encoder`` loads that CLIP, after the predictor's own weights were found.
+    """
+
+    def __init__(self, spec: Aesthetic, encoder: Callable[[], ImageTextEncoder], device: str = "cpu") -> None:
+        self.device = device
         self.layers = nn.Sequential(*(nn.Linear(*size) for size in AESTHETIC_LAYERS.values()))
         remedy = f"name {AESTHETIC_FILE} as aesthetic.weights in the scorers' YAML file"
         if spec.weights is None:
@@ -155,6 +158,7 @@ class AestheticScore:
                 layer.load_state_dict({kind: stored[f"layers.{number}.{kind}"] for kind in ("weight", "bias")})
         frozen(self.layers, device)
         self._digest = digest(self.layers)
+        self.encoder = encoder()
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:

@@ -134,7 +134,7 @@ def test_a_good_method_keeps_it_and_a_useless_one_is_told(folders: dict[str, Pat
 class Faulty(BaseMetric):
     """The mean pixel, and one fault."""
 
-    name, title, floor, advised = "mean", "mean", 2, 2
+    name, title, floor, advised, range = "mean", "mean", 2, 2, (0.0, 255.0)
     made = 0
 
     def __init__(self, fault: str) -> None:
@@ -147,6 +147,8 @@ class Faulty(BaseMetric):
             self.direction = "up"  # type: ignore[assignment]
         if fault == "floor":
             self.floor = 0
+        if fault == "range":
+            self.range = (0.0, 126.0)
 
     def details(self) -> dict[str, str]:
         return {"made": str(self.number)} if self.fault == "fingerprint" else {"definition": "mean"}
@@ -173,7 +175,7 @@ class Faulty(BaseMetric):
         return wrong.get(self.fault, rows)
 
     def per_image(self, measured: Any) -> Any:
-        return measured if self.fault == "alone" else None
+        return measured if self.fault == "alone" else super().per_image(measured)
 
     def summarise(self, measured: Any) -> Any:
         if self.fault == "few" or (self.fault == "average" and len(measured) >= 2):
@@ -195,6 +197,7 @@ METRIC_PROMISES = {
     "nan": "finite row",
     "random": "same images alike",
     "neighbours": "independent of its neighbours",
+    "range": "within its range",
     "alone": "says one finite thing",
     "few": "fewer images",
     "average": "not finite",
@@ -246,7 +249,7 @@ def test_check_says_what_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().out
     assert "half on tiny-class" in said and "half on tiny-text" in said and "brightness on images of tiny-text" in said
     assert "null controls beside these images: shuffled not read; constant " in said
-    assert said.strip().endswith("21 promises kept, 0 broken")
+    assert said.strip().endswith("22 promises kept, 0 broken")
 
 
 def test_check_names_what_is_broken_and_leaves_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,7 +279,7 @@ def test_check_works_outside_a_clone(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ilf_bench", "check", str(write(tmp_path / "mine.py", METRIC))]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and "10 promises kept, 0 broken" in done.stdout, done.stderr
+    assert done.returncode == 0 and "12 promises kept, 0 broken" in done.stdout, done.stderr
 
 
 def test_the_metric_of_the_docs_keeps_its_promises(tmp_path: Path, batch: Batch) -> None:
@@ -284,4 +287,4 @@ def test_the_metric_of_the_docs_keeps_its_promises(tmp_path: Path, batch: Batch)
     code = page.partition("```python")[2].partition("```")[0]
     build = Registry.of([write(tmp_path / "mine.py", code)]).metrics["brightness"]
     clauses = metric_clauses("brightness", build, batch, tiny_context("text"))
-    assert len(clauses) == 11 and not [clause for clause in clauses if clause.fault]
+    assert len(clauses) == 12 and not [clause for clause in clauses if clause.fault]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.contracts import Batch, Unmeasurable
+from harness.contracts import Batch, Unmeasurable, range_of
 from metrics.context import MetricContext
 from metrics.converged import SUFFIX
 from metrics.reference import describe_reference, write_reference
@@ -35,6 +35,13 @@ JUDGES = ("kd_efficientnet", "fd_efficientnet", "distance_efficientnet")
 PUBLISHED = ("sfid", "cmmd", "fd_dinov2", "clip_iqa_natural", "lpips", "lpips_vgg", "ms_ssim", *JUDGES, *PREFERENCES)
 TABLE = [name for name in METRICS if name not in PUBLISHED and not name.endswith(SUFFIX)]
 PAIRED = {"psnr", "ssim", "feature_distance"}
+SHARES = ("precision", "recall", "clip_iqa", "clip_iqa_noisy", "clip_iqa_colourful")
+RANGES = {
+    **dict.fromkeys(("fid", "psnr", "feature_distance"), (0, None)),
+    **dict.fromkeys(SHARES, (0, 1)),
+    "ssim": (-1, 1),
+    "clip_score": (0, 100),
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +64,7 @@ def test_attributes(context: MetricContext, name: str) -> None:
     assert metric.tiny == (name in TINY) == metric.title.endswith(" (tiny)")
     assert metric.paired == (name in PAIRED)
     floors = {"fid": 48, "kid": 2, "precision": 4, "recall": 4}
-    assert metric.floor == floors.get(name, 1) and metric.advised == (240 if name == "fid" else 1)
+    assert metric.floor == floors.get(name, 1) and metric.advised == (240 if name == "fid" else metric.floor)
     assert metric.counted == (name in ("fid", "precision", "recall"))
 
 
@@ -83,6 +90,18 @@ def test_summary_is_one_finite_value_an_image_whatever_the_order(context: Metric
     assert values.shape == (256,) and np.isfinite(values).all()
     order = np.random.default_rng(0).permutation(256)
     np.testing.assert_allclose(metric.summarise(measured[order]), values[order], rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_values_lie_within_the_range_that_is_said(context: MetricContext, batch: Batch, name: str) -> None:
+    metric = METRICS[name](context)
+    low, high = range_of(metric)
+    assert (low, high) == RANGES.get(name, (None, None))
+    for seen in (batch, replace(batch, images=torch.zeros_like(batch.images)), replace(batch, images=255 - batch.images)):
+        values = metric.per_image(metric.checked(metric.measure(seen)))
+        values = metric.summarise(metric.measure(seen)).mean(keepdims=True) if values is None else values
+        assert low is None or (values >= low - 1e-6).all()
+        assert high is None or (values <= high + 1e-4).all()
 
 
 OF_SETS = ("fid", "sfid", "kid", "cmmd", "fd_", "kd_", "recall")

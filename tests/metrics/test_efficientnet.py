@@ -14,7 +14,7 @@ import pytest
 import torch
 from sklearn.datasets import load_sample_image
 
-from harness.contracts import Batch
+from harness.contracts import Batch, Unmeasurable
 from harness.errors import ArtifactError, NotMeasured
 from metrics.base import FeatureExtractor
 from metrics.context import MetricContext
@@ -105,6 +105,21 @@ def test_kernel_distance_is_near_zero_for_the_references_own_kind(
     assert abs(near) < 0.05 * far and metric.floor == 2 and not metric.counted
     with pytest.raises(Exception, match="at least 1281 rows"):
         METRICS["fd_efficientnet"](replace(context, reference=path))
+
+
+def test_the_frechet_distance_needs_two_images_a_feature(
+    context: MetricContext, judge: EfficientNetFeatures, tmp_path: Path
+) -> None:
+    """From 2,560 images up, and without a watermark from 12,800."""
+    path, draw = tmp_path / "reference.npz", np.random.default_rng(0)
+    write_reference(path, draw.normal(size=(1300, 1280)).astype(np.float32), describe_reference(judge, "drawn"))
+    metric = METRICS["fd_efficientnet"](replace(context, reference=path))
+    assert (metric.floor, metric.advised, metric.counted) == (2560, 12800, True)
+    rows = draw.normal(size=(2560, 1280)).astype(np.float32)
+    with pytest.raises(Unmeasurable, match="at least 2560 images; got 2559"):
+        metric.summarise(rows[1:])
+    values = metric.summarise(rows)
+    assert values.shape == (2560,) and np.isfinite(values).all()
 
 
 @pytest.mark.parametrize("package", [efficientnet.NETWORK, efficientnet.WEIGHTS])

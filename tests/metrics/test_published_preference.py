@@ -104,7 +104,7 @@ class Encoder:
 
 def test_the_aesthetic_score_is_one_affine_map_of_the_unit_embedding(tmp_path: Path) -> None:
     path = save_aesthetic(tmp_path / "mlp.pth", 768)
-    score = AestheticScore(Aesthetic(weights=path), Encoder())
+    score = AestheticScore(Aesthetic(weights=path), Encoder)
     images = draw_images(4)
     stored = torch.load(path, weights_only=True)
     weight, bias = torch.eye(768, dtype=torch.float64), torch.zeros(768, dtype=torch.float64)
@@ -154,7 +154,11 @@ def test_hpsv2_is_the_cosine_of_open_clips_embeddings(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("hpsv2", r"HPS_v2\.1_compressed\.pt as hpsv2\.weights"), ("pickscore", r"local folders as pickscore\.model")],
+    [
+        ("hpsv2", r"HPS_v2\.1_compressed\.pt as hpsv2\.weights"),
+        ("pickscore", r"local folders as pickscore\.model"),
+        ("aesthetic", r"sac\+logos\+ava1-l14-linearMSE\.pth as aesthetic\.weights"),
+    ],
 )
 def test_missing_weights_name_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

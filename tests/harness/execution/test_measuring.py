@@ -85,6 +85,19 @@ def test_one_clear_message_and_everything_is_put_back(act: Rows, words: str) -> 
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_the_random_state_of_each_gpu_is_watched_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two generators stand for those of two devices: torch keeps them there once CUDA has been used, and none before."""
+    gpus = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
+    monkeypatch.setattr(torch.cuda, "default_generators", gpus)
+    batch = Batch(torch.zeros(5, 3, 8, 8, dtype=torch.uint8), ["x"] * 5, range(5))
+    for gpu in gpus:
+        before = gpu.get_state()
+        with pytest.raises(UsageError, match="leave the global random state"):
+            measured_rows(Misbehaving(drawn(lambda gpu=gpu: torch.rand(1, generator=gpu))), batch)  # type: ignore[misc]
+        assert torch.equal(gpu.get_state(), before), "and put back"
+    assert measured_rows(Misbehaving(lambda batch, rows: rows), batch).shape == (5, 1)
+
+
 @pytest.mark.parametrize("act", [FAULTS["other pixels"][0], FAULTS["float64"][0], interrupted])
 def test_the_other_metrics_are_scored_as_without_it(folder: Path, act: Rows) -> None:
     metrics: dict[str, Metric | Failure] = {"bad": Misbehaving(act), "good": Brightness("good", [])}
