@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from harness.contracts import Batch
+from harness.contracts import Batch, range_of
 from ilf_bench.testing import metric_clauses, null_controls
 from metrics.context import MetricContext
 from metrics.published.lpips import ALEXNET, VGG16
@@ -88,6 +88,7 @@ def test_it_keeps_the_contract_and_sees_the_null_controls(name: str, tmp_path: P
     metric = METRICS[name](context)
     seen = null_controls(metric, batch)
     assert seen.keys() == BLIND.keys() and (metric.paired, metric.tiny) == (name in PAIRED, False)
+    assert range_of(metric) == ((0, 1 if name == "ms_ssim" else None) if name in PAIRED else (None, None))
     assert (seen["shuffled"] == "not read") == (name not in READS_PROMPTS)
     if name in PAIRED or name == "kd_efficientnet":
         assert seen == BLIND, "a distance needs no trained weights to be larger for them"

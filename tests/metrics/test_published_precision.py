@@ -41,6 +41,19 @@ def test_inception(tmp_path: Path) -> None:
     full, half = (InceptionFeatures(open_inception(weights, "cpu"), "cpu", precision) for precision in ("fp32", "bf16"))
     assert 0 < distance(half(images), full(images)) < NEAR
     assert half.fingerprint() == {**full.fingerprint(), "precision": "bf16"}
+    assert [channels_last(features, images) for features in (full, half)] == [False, True], "the layout that makes it fast"
+
+
+def channels_last(features: InceptionFeatures, images: torch.Tensor) -> bool:
+    """How Inception's activations lie in memory half way through it."""
+    seen: list[bool] = []
+
+    def look(module: Any, given: Any, found: torch.Tensor) -> None:
+        seen.append(found.is_contiguous(memory_format=torch.channels_last))
+
+    with features.model.Mixed_6a.register_forward_hook(look):
+        features(images)
+    return seen.pop()
 
 
 def test_open_clip(tmp_path: Path) -> None:
