@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import select
 import signal
 import subprocess
 import tempfile
@@ -21,6 +22,7 @@ from metrics.command.spec import CommandSpec
 
 T = TypeVar("T")
 LONGEST = 2**26  # bytes of a line: 64 images with 65,536 numbers each
+MOST_LINES = 2  # an answer and the end: whoever says more between two questions has said what nobody asked for
 RECOVERED = 100  # good answers after which another restart is granted
 PATIENCE = 5.0  # seconds that a command has to end by itself once its standard input is closed
 FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # of our environment, wrong in another
@@ -48,15 +50,16 @@ class Command:
     def ask(self, request: bytes, read: Callable[[bytes], T]) -> T:
         """What ``read`` makes of the answer to ``request``.
 
-        A fault (too slow, ended, garbage, another handshake than before) restarts it once and asks again; the second, unless
-        100 good answers lie between, is final: :class:`NotMeasured`, at once for every later question too. What else ``read``
-        raises passes through.
+        A fault (too slow, deaf, ended, garbage, another handshake than before) restarts it once and asks again; the second,
+        unless 100 good answers lie between, is final: :class:`NotMeasured`, at once for every later question too. What else
+        ``read`` raises passes through.
         """
 
         def exchange(running: _Running) -> T:
             running.must_be_silent()
-            running.say(request)
-            return read(running.line(self.spec.timeout_s, "an answer"))
+            limit = _Limit(self.spec.timeout_s)
+            running.say(request, limit)
+            return read(running.line(limit, "an answer"))
 
         return self._twice(exchange)
 
@@ -79,7 +82,7 @@ class Command:
     def _started(self) -> _Running:
         if self._running is None:
             self._running = _Running(self.spec.command, self.device, self.log)
-            hello = read_handshake(self._running.line(self.spec.start_timeout_s, "its handshake"))
+            hello = read_handshake(self._running.line(_Limit(self.spec.start_timeout_s), "its handshake"))
             if self._hello is not None and hello != self._hello:
                 raise CommandFault("the same handshake after a restart", f"{hello.fingerprint()}")
             self._hello = hello
@@ -111,8 +114,20 @@ class Command:
             self._running = None
 
 
+class _Limit:
+    """``seconds`` from now on, for a whole exchange."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self._end = seconds, time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds that remain, at least 0."""
+        return max(0.0, self._end - time.monotonic())
+
+
 class _Running:
-    """One process: lines are read by a thread, so that waiting for one can end."""
+    """One process: lines are read by a thread and requests written without blocking, so that waiting for either can end."""
 
     def __init__(self, command: tuple[str, ...], device: str, log: Path) -> None:
         environment = {key: value for key, value in os.environ.items() if key not in FOREIGN}
@@ -128,8 +143,10 @@ class _Running:
                 )
             except OSError as error:
                 raise CommandFault(f"a program {command[0]}", str(error)) from error
-        self.lines: queue.Queue[bytes] = queue.Queue()
-        assert self.process.stdout is not None
+        self.lines: queue.Queue[bytes] = queue.Queue(MOST_LINES)
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.input = self.process.stdin.fileno()
+        os.set_blocking(self.input, False)
         threading.Thread(target=_read, args=(self.process.stdout, self.lines), daemon=True).start()
         self.end = weakref.finalize(self, _end, self.process)
 
@@ -139,21 +156,25 @@ class _Running:
             said = self.lines.get()[:SHOWN].decode(errors="replace").strip()
             raise CommandFault("silence between answers", repr(said) if said else self._ended())
 
-    def say(self, line: bytes) -> None:
-        """Write to its standard input."""
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(line)
-            self.process.stdin.flush()
-        except OSError as error:
-            raise CommandFault("a command that reads", self._ended()) from error
+    def say(self, line: bytes, limit: _Limit) -> None:
+        """Write to its standard input. Raises :class:`CommandFault` where it does not take all of it in time."""
+        room, rest = select.poll(), memoryview(line)
+        room.register(self.input, select.POLLOUT)
+        while rest:
+            if not room.poll(limit.left * 1000):
+                taken = f"{len(line) - len(rest)} within {limit.seconds:g} s: it does not read its standard input"
+                raise CommandFault(f"a reader of a request's {len(line)} bytes", taken)
+            try:
+                rest = rest[os.write(self.input, rest) :]
+            except OSError as error:
+                raise CommandFault("a reader of a request", self._ended()) from error
 
-    def line(self, seconds: float, what: str) -> bytes:
+    def line(self, limit: _Limit, what: str) -> bytes:
         """The next line. Raises :class:`CommandFault` where none comes in time."""
         try:
-            line = self.lines.get(timeout=seconds)
+            line = self.lines.get(timeout=limit.left)
         except queue.Empty:
-            raise CommandFault(what, f"none within {seconds:g} s") from None
+            raise CommandFault(what, f"none within {limit.seconds:g} s") from None
         if not line:
             raise CommandFault(what, self._ended())
         if not line.endswith(b"\n"):
@@ -169,13 +190,13 @@ class _Running:
 
 
 def _read(stream: IO[bytes], lines: queue.Queue[bytes]) -> None:
-    """Every line into the queue; an empty one is the end. A line that never ends is cut, and nothing more is read."""
-    with stream:
+    """Lines into the queue; an empty one is the end. After one that never ends, or that finds the queue full, nothing is read."""
+    with stream, contextlib.suppress(queue.Full):
         while line := stream.readline(LONGEST):
-            lines.put(line)
+            lines.put_nowait(line)
             if not line.endswith(b"\n"):
                 break
-    lines.put(b"")
+        lines.put_nowait(b"")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

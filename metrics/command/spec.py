@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 class CommandSpec(BaseModel):
     """``command``: the program and its arguments, run without a shell. It has ``start_timeout_s`` seconds to load and say its
-    handshake, and ``timeout_s`` for each batch.
+    handshake, and ``timeout_s`` for each batch, from its request to its answer.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -63,6 +63,8 @@ if fault == "features":
 if fault == "paired":
     hello |= {"paired": True, "direction": "lower"}
 say(hello)
+if fault == "deaf" and starts > 1:
+    time.sleep(60)
 for line in sys.stdin:
     asked = json.loads(line)
     rows = [bright(path) for path in asked["images"]]
@@ -101,6 +103,12 @@ for line in sys.stdin:
         os.close(1)
         time.sleep(60)
     say(answer)
+    if fault == "deaf":
+        time.sleep(60)
     if late and fault == "chatter":
         say("one more thing")
         time.sleep(0.2)
+    if late and fault == "flood":
+        for _ in range(64):
+            say("x" * 2**20)
+        count("floods")

@@ -123,17 +123,27 @@ LATER = {
     "a-list": r"the answer to batch.*\[1, 2\]",
     "crash": "exit code 1, twice; it last wrote 'ValueError: no such layer'",
     "killed": "it was killed by SIGKILL",
-    "slow": "an answer.*none within 3 s",
+    "slow": "an answer.*none within 2 s",
+    "stays-silent": "an answer.*a closed standard output",
+    "deaf": r"a reader of a request's \d+ bytes.*got [1-9]\d* within 2 s: it does not read its standard input, twice",
 }
+LIMITS = {fault: {"timeout_s": 2.0} for fault in ("slow", "deaf")}
+
+
+LONG = ["a long prompt " * 2000] * 4  # more than a pipe holds
 
 
 @pytest.mark.parametrize("fault", LATER)
-def test_each_fault_is_one_clear_failure_after_one_restart(context: MetricContext, tmp_path: Path, fault: str) -> None:
-    metric = factory(fault, tmp_path, **({"timeout_s": 3.0} if fault == "slow" else {}))(context)
+def test_each_fault_is_one_clear_failure_after_one_restart(
+    context: MetricContext, tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fault == "stays-silent":
+        monkeypatch.setattr("metrics.command.process.PATIENCE", 0.5)  # it does not end by itself
+    metric = factory(fault, tmp_path, **LIMITS.get(fault, {}))(context)
     metric.measure(batch())
     for _ in range(2):
         with pytest.raises(NotMeasured, match=LATER[fault]) as caught:
-            metric.measure(batch())
+            metric.measure(replace(batch(), prompts=LONG))
         assert "scorer command brightness" in str(caught.value) and str(caught.value).count("NOT-MEASURED") == 1
     assert starts(tmp_path) == 2, "a dead command is not started again for every batch that is left"
 
@@ -163,6 +173,18 @@ def test_lines_that_nobody_asked_for(context: MetricContext, tmp_path: Path) -> 
         for _ in range(3):
             metric.measure(batch())
             time.sleep(0.4)
+    assert starts(tmp_path) == 2
+
+
+def test_a_flood_of_lines_is_not_kept_in_memory(context: MetricContext, tmp_path: Path) -> None:
+    metric = factory("flood", tmp_path)(context)
+    metric.measure(batch())
+    for _ in range(2):
+        metric.measure(batch())
+        assert isinstance(metric, CommandMetric) and metric.scorer.command._running is not None
+        assert metric.scorer.command._running.process.wait(30) != 0 and not (tmp_path / "floods").exists()
+    with pytest.raises(NotMeasured, match=r"silence between answers.*'xxx"):
+        metric.measure(batch())
     assert starts(tmp_path) == 2
 
 
