@@ -30,7 +30,6 @@ def trial_rows(factory: CommandFactory, prompt: str) -> Iterator[tuple[str, str]
     """The handshake, and what the command says of each image for a prompt."""
     command = Command(factory.name, factory.spec)
     hello, scorer, images = command.hello, CommandScorer(command), trial_images()
-    yield "direction", hello.direction
     yield from hello.fingerprint().items()
     full = images["a picture"] if hello.paired else None
     for name, image in images.items():

@@ -51,7 +51,15 @@ class Handshake(BaseModel):
 
     def fingerprint(self) -> dict[str, str]:
         """Everything but how it is shown."""
-        known = {"command": self.name, "weights": self.weights, "preprocessing": self.preprocessing}
+        known = {
+            "command": self.name,
+            "weights": self.weights,
+            "preprocessing": self.preprocessing,
+            "direction": self.direction,
+            "range": json.dumps(self.range),
+            "width": str(self.width),
+            "paired": json.dumps(self.paired),
+        }
         return {**known, **{f"package {name}": version for name, version in sorted(self.packages.items())}}
 
 
@@ -77,6 +85,8 @@ def read_rows(line: bytes, batch: int, n: int, hello: Handshake) -> FloatArray:
         raise CommandFault(f"the answer to batch {batch}", f"one to batch {content.get('batch')!r}")
     if content.get("weights") != hello.weights:
         raise CommandFault(f"weights {hello.weights} as in the handshake", f"{content.get('weights')!r}")
+    if (packages := content.get("packages", hello.packages)) != hello.packages:
+        raise CommandFault(f"packages {hello.packages} as in the handshake", f"{packages!r}"[:SHOWN])
     if "error" in content:
         raise RefusedBatch(f"{hello.name}: {' '.join(str(content['error']).split())[:500]}")
     rows = content.get("rows")

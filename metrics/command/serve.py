@@ -45,7 +45,7 @@ def serve(
     """
     answers = redirect()
     hello: dict[str, Any] = {"protocol": PROTOCOL, "name": name, "weights": weights, "direction": direction}
-    hello["packages"] = {package: metadata.version(package) for package in packages}
+    hello["packages"] = _versions(packages)
     hello.update(facts)
     _say(answers, hello)
     for line in sys.stdin:
@@ -56,7 +56,7 @@ def serve(
             unmeasured = [i for i, row in enumerate(rows) if not all(map(math.isfinite, row))]
             if unmeasured:
                 raise ValueError(f"no finite value for image {unmeasured[0]} of the batch")
-            _say(answers, {"batch": asked["batch"], "weights": weights, "rows": rows})
+            _say(answers, {"batch": asked["batch"], "weights": weights, "packages": _versions(packages), "rows": rows})
         except Exception as error:  # one batch fails; the next may not
             traceback.print_exc()
             _say(answers, {"batch": asked["batch"], "weights": weights, "error": f"{type(error).__name__}: {error}"})
@@ -82,6 +82,11 @@ def digest_of(*models: Any) -> str:
             total.update(name.encode())
             total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return "sha256:" + total.hexdigest()
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    """What is installed now; a package may be replaced while it is in use."""
+    return {package: metadata.version(package) for package in packages}
 
 
 def _say(answers: TextIO, content: dict[str, Any]) -> None:

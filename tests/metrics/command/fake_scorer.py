@@ -83,6 +83,8 @@ for line in sys.stdin:
         answer["rows"][0] = {**values, "two-numbers": [1.0, 2.0], "nothing": None, "bool": True}[fault]
     elif late and fault == "other-weights":
         answer["weights"] = "none-2"
+    elif fault == "packages" or (late and fault == "other-packages"):
+        answer["packages"] = {"x": "2" if late and fault == "other-packages" else "1"}
     elif late and fault == "other-batch":
         answer["batch"] = 77
     elif late and fault == "no-rows":

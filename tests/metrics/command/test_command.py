@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import pickle
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -18,7 +20,9 @@ import torch
 from harness.contracts import Batch, Metric
 from harness.errors import NotMeasured
 from harness.results import Failure, Score
+from ilf_bench.scorer_commands import SERVE
 from metrics.command.metric import CommandFactory, CommandMetric
+from metrics.command.protocol import Handshake, read_handshake
 from metrics.command.spec import CommandSpec
 from metrics.context import MetricContext
 from tests.harness.execution.test_scorer import Brightness, folder, read_scores, score, values
@@ -53,14 +57,53 @@ def test_values_handshake_and_fingerprint(context: MetricContext, tmp_path: Path
     assert rows.dtype == np.float32 and rows.shape == (4, 1)
     np.testing.assert_allclose(rows[:, 0], brightness(batch().images), atol=1)  # a grey image has whole levels
     assert (metric.name, metric.title, metric.direction, metric.paired) == ("brightness", "brightness", "higher", False)
-    known = metric.fingerprint()
-    assert (known["command"], known["weights"], known["package x"], known["metric"]) == (
-        "brightness",
-        "none-1",
-        "1",
-        "brightness",
-    )
+    assert metric.fingerprint() == {
+        "metric": "brightness",
+        "floor": "1",
+        "command": "brightness",
+        "weights": "none-1",
+        "preprocessing": "",
+        "package x": "1",
+        "direction": "higher",
+        "range": "[0.0, 255.0]",
+        "width": "1",
+        "paired": "false",
+    }
     assert pickle.loads(pickle.dumps(factory("none", tmp_path))) == factory("none", tmp_path)
+
+
+HANDSHAKE = {"protocol": 1, "name": "a", "weights": "w", "direction": "higher"}
+CHANGED = {
+    "name": "b",
+    "weights": "v",
+    "direction": "lower",
+    "packages": {"x": "1"},
+    "preprocessing": "cropped",
+    "range": [0, None],
+    "width": 2,
+    "paired": True,
+}
+SHOWN = {"title": "A", "unit": "points"}
+
+
+def test_a_whole_number_in_a_range_is_the_same_range() -> None:
+    assert read_handshake(json.dumps({**HANDSHAKE, "range": [0, 1]}).encode()) == Handshake(**HANDSHAKE, range=(0.0, 1.0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("field", sorted(set(Handshake.model_fields) - {"protocol"}))
+def test_every_field_but_the_texts_for_display_is_in_the_fingerprint(field: str) -> None:
+    one, other = (
+        read_handshake(json.dumps(fields).encode()) for fields in (HANDSHAKE, {**HANDSHAKE, field: (CHANGED | SHOWN)[field]})
+    )
+    assert one != other and (one.fingerprint() == other.fingerprint()) is (field in SHOWN)
+
+
+@pytest.mark.parametrize("fault", ["packages", "none"])
+def test_an_answer_may_repeat_the_packages(context: MetricContext, tmp_path: Path, fault: str) -> None:
+    metric = factory(fault, tmp_path)(context)
+    for _ in range(3):
+        metric.measure(batch())
+    assert starts(tmp_path) == 1
 
 
 def test_a_paired_command_sees_the_full_runs_images(context: MetricContext, tmp_path: Path) -> None:
@@ -117,6 +160,7 @@ LATER = {
     "nothing": "1 numbers for each image.*None",
     "bool": "1 numbers for each image.*True",
     "other-weights": "weights none-1 as in the handshake.*'none-2'",
+    "other-packages": r"packages \{'x': '1'\} as in the handshake.*\{'x': '2'\}",
     "other-batch": r"the answer to batch \d.*one to batch 77",
     "no-rows": "4 rows, one per image.*None",
     "garbage": "the answer to batch.*done.*standard error",
@@ -148,12 +192,12 @@ def test_each_fault_is_one_clear_failure_after_one_restart(
     assert starts(tmp_path) == 2, "a dead command is not started again for every batch that is left"
 
 
-@pytest.mark.parametrize("fault", ["crash", "killed", "too-few", "garbage", "other-weights"])
+@pytest.mark.parametrize("fault", ["crash", "killed", "too-few", "garbage", "other-weights", "other-packages", "deaf"])
 def test_a_fault_that_passes_costs_nothing_but_the_restart(context: MetricContext, tmp_path: Path, fault: str) -> None:
-    metric = factory(f"{fault}-once", tmp_path)(context)
+    metric = factory(f"{fault}-once", tmp_path, **LIMITS.get(fault, {}))(context)
     good = metric.measure(batch())
     for _ in range(3):
-        np.testing.assert_array_equal(metric.measure(batch()), good)
+        np.testing.assert_array_equal(metric.measure(replace(batch(), prompts=LONG)), good)
     assert starts(tmp_path) == 2
 
 
@@ -163,6 +207,32 @@ def test_another_handshake_after_a_restart_is_refused(context: MetricContext, tm
     metric.measure(batch())
     metric.scorer.command.close(kill=True)
     with pytest.raises(NotMeasured, match="the same handshake after a restart"):
+        metric.measure(batch())
+
+
+TOY = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from ilf_bench_scorer import serve
+serve(lambda images, prompts: [1.0] * len(images), name="toy", weights="none", packages=("toy",))
+"""
+
+
+def install_toy(where: Path, version: str) -> None:
+    (where / f"toy-{version}.dist-info").mkdir()
+    (where / f"toy-{version}.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: toy\nVersion: {version}\n")
+
+
+def test_a_package_that_is_replaced_between_batches_is_noticed(context: MetricContext, tmp_path: Path) -> None:
+    (tmp_path / "ilf_bench_scorer.py").write_bytes(SERVE.read_bytes())
+    (tmp_path / "toy.py").write_text(TOY)
+    install_toy(tmp_path, "1")
+    metric = CommandFactory("toy", CommandSpec(command=(sys.executable, str(tmp_path / "toy.py"), str(tmp_path))))(context)
+    assert metric.fingerprint()["package toy"] == "1"
+    metric.measure(batch())
+    shutil.rmtree(tmp_path / "toy-1.dist-info")
+    install_toy(tmp_path, "2")
+    with pytest.raises(NotMeasured, match=r"the same handshake after a restart.*'package toy': '2'"):
         metric.measure(batch())
 
 
