@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import gc
 import json
@@ -17,15 +18,17 @@ import numpy as np
 import pytest
 import torch
 
+from harness.config.spec import load_spec
 from harness.contracts import Batch, Metric
 from harness.errors import NotMeasured
 from harness.results import Failure, Score
+from ilf_bench.registry import build_metrics
 from ilf_bench.scorer_commands import SERVE
 from metrics.command.metric import CommandFactory, CommandMetric
 from metrics.command.protocol import Handshake, read_handshake
 from metrics.command.spec import CommandSpec
 from metrics.context import MetricContext
-from tests.harness.execution.test_scorer import Brightness, folder, read_scores, score, values
+from tests.harness.execution.test_scorer import Brightness, folder, read_scores, score, values, write_samples
 from tests.published import draw_images, save_images
 
 __all__ = ["folder"]  # a fixture
@@ -137,9 +140,8 @@ START = {
 
 @pytest.mark.parametrize("fault", START)
 def test_a_command_that_cannot_start_is_not_measured(context: MetricContext, tmp_path: Path, fault: str) -> None:
-    limit = 1 if fault == "never-ready" else 30
     with pytest.raises(NotMeasured, match=START[fault]) as caught:
-        factory(fault, tmp_path, start_timeout_s=limit)(context)
+        factory(fault, tmp_path, **LIMITS.get(fault, {}))(context)
     assert starts(tmp_path) == 2 and "scorer command brightness" in str(caught.value) and str(FAKE) in str(caught.value)
 
 
@@ -171,10 +173,11 @@ LATER = {
     "stays-silent": "an answer.*a closed standard output",
     "deaf": r"a reader of a request's \d+ bytes.*got [1-9]\d* within 2 s: it does not read its standard input, twice",
 }
-LIMITS = {fault: {"timeout_s": 2.0} for fault in ("slow", "deaf")}
+LIMITS = {"slow": {"timeout_s": 2.0}, "deaf": {"timeout_s": 2.0}, "never-ready": {"start_timeout_s": 1.0}}
 
 
 LONG = ["a long prompt " * 2000] * 4  # more than a pipe holds
+MANY = tuple(LONG * 3)
 
 
 @pytest.mark.parametrize("fault", LATER)
@@ -266,20 +269,39 @@ def test_a_batch_that_it_refuses_for_memory_is_asked_in_smaller_pieces(
     assert values(read_scores(folder)["fast", "brightness"]).shape == (12,) and starts(tmp_path) == 1
 
 
-def test_one_that_dies_is_resumed_by_range_and_stops_no_other_metric(
-    folder: Path, context: MetricContext, tmp_path: Path
-) -> None:
-    other = Brightness("other", [])
-    score(folder, {"brightness": factory("killed", tmp_path)(context), "other": other}, labels=("fast",))
-    found = read_scores(folder)
-    failed = found["fast", "brightness"]
-    assert isinstance(failed, Failure) and "killed by SIGKILL" in failed.reason and isinstance(found["fast", "other"], Score)
-    done = int((tmp_path / "batches").read_text())
-    score(folder, {"brightness": factory("none", tmp_path)(context), "other": other}, labels=("fast",))
-    assert values(read_scores(folder)["fast", "brightness"]).shape == (12,)
-    asked = int((tmp_path / "batches").read_text()) - done
-    controls = 6 * 3
-    assert asked == 2 + controls, "of three ranges the first had been measured"
+AFTERWARDS = ("chatter", "flood")  # the answer is good, and then comes more
+
+
+def scored(where: Path, fault: str) -> dict[tuple[str, str], Score | Failure]:
+    """Two metrics on three ranges and six controls of three each; the command comes first."""
+    table = {"brightness": factory(fault, where, **LIMITS.get(fault, {})), "other": lambda context: Brightness("other", [])}
+    metrics = build_metrics(load_spec("tiny-text", {"metrics": [*table]}), table)
+    score(where, metrics, labels=("fast",), prompts=MANY)
+    return read_scores(where)
+
+
+@pytest.mark.parametrize("fault", [*START, *LATER, *AFTERWARDS])
+def test_no_fault_stops_another_metric_or_loses_a_range(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if fault == "stays-silent":
+        monkeypatch.setattr("metrics.command.process.PATIENCE", 0.5)
+    write_samples(tmp_path, MANY)
+    first = scored(tmp_path, fault)
+    assert isinstance(first["fast", "other"], Score)
+    assert isinstance(first["fast", "brightness"], Failure) is (fault not in AFTERWARDS)
+    counted = tmp_path / "batches"
+    before = int(counted.read_text()) if counted.exists() else 0
+    second = scored(tmp_path, "none")
+    assert values(second["fast", "brightness"]).shape == (12,) and isinstance(second["fast", "other"], Score)
+    known = 0 if fault in START else 3 if fault in AFTERWARDS else 1
+    assert int(counted.read_text()) - before == 3 - known + 6 * 3, "what had been measured is not asked again"
+
+
+def test_every_fault_of_the_fake_scorer_is_tried() -> None:
+    compared = [node for node in ast.walk(ast.parse(FAKE.read_text())) if isinstance(node, ast.Compare)]
+    told = [node for node in compared if isinstance(node.left, ast.Name) and node.left.id == "fault"]
+    known = {text.value for node in told for text in ast.walk(node) if isinstance(text, ast.Constant)}
+    behaved = {"features", "paired", "stderr", "packages", "refuses"}
+    assert known == {*START, *LATER, *AFTERWARDS, *behaved, "other-after-restart"}
 
 
 def test_it_ends_with_us_and_takes_its_children_along(context: MetricContext, tmp_path: Path) -> None:
