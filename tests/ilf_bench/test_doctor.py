@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from ilf_bench import doctor
 from ilf_bench.cli import main
 from ilf_bench.doctor import BUNDLED, Bundled, CheckResult
+from ilf_bench.scorer_commands import STAMP, environments, user_file
 
 
 def make_zoo(root: Path) -> Path:
@@ -135,3 +136,38 @@ def test_exit_code_follows_the_findings(monkeypatch: pytest.MonkeyPatch, capsys:
     assert main(["doctor"]) == 1
     said = capsys.readouterr().out
     assert "get it" in said and "restore it" in said
+
+
+@pytest.fixture
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for variable in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    return tmp_path
+
+
+def test_scorer_commands_are_listed_by_their_state(own_folders: Path) -> None:
+    known = environments()
+    findings = doctor.check_scorer_commands()
+    assert [f.check for f in findings] == [f"scorer {name}" for name in known]
+    for finding, (name, environment) in zip(findings, known.items(), strict=True):
+        assert (finding.state, finding.found) == ("missing", "not installed")
+        assert finding.remedy.endswith(f"ilf-bench scorers install {name}")
+        assert all(metric in finding.remedy for metric in environment.about.metrics)
+    for name, digest in (("brisque", known["brisque"].digest), ("imscore", "of other files")):
+        known[name].python.parent.mkdir(parents=True)
+        known[name].python.touch()
+        (known[name].folder / STAMP).write_text(json.dumps({"digest": digest}))
+    found = {f.check: (f.state, f.found, bool(f.remedy)) for f in doctor.check_scorer_commands()}
+    assert found["scorer brisque"] == ("ok", "installed", False)
+    assert found["scorer imscore"] == ("missing", "outdated", True)
+    assert found["scorer hpsv3"] == ("missing", "not installed", True)
+
+
+def test_the_users_own_commands_are_listed_and_not_started(own_folders: Path) -> None:
+    user_file().parent.mkdir(parents=True)
+    user_file().write_text(f"commands:\n  mine:\n    command: [touch, {own_folders}/started]\n")
+    assert doctor.check_scorer_commands()[-1] == CheckResult("scorer mine", "ok", f"yours: touch {own_folders}/started")
+    assert not (own_folders / "started").exists()
+    user_file().write_text("commands: [mine]\n")
+    (wrong,) = doctor.check_scorer_commands()
+    assert wrong.state == "missing" and "commands" in wrong.found and wrong.remedy
