@@ -10,13 +10,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from harness.results import FloatArray
 from ilf_bench.scorer_commands import SERVE, environments
 from ilf_bench.trial import trial_images, trial_rows
-from metrics.command.metric import CommandFactory
+from metrics.command.metric import CommandFactory, CommandScorer
+from metrics.command.process import Command
 from metrics.command.serve import digest_of
 
 NETWORKS = Path(__file__).with_name("random_networks.py")
@@ -40,6 +43,21 @@ def test_it_scores_with_random_networks(name: str, metric: str, tmp_path: Path, 
     assert rows["weights"].startswith("sha256:") and rows["a picture"] == rows["the same again"]
     values = [float(rows[image]) for image in trial_images()]
     assert len(set(values)) > 1 or (metric == "geneval" and set(values) <= {0.0, 1.0}), "GenEval's values are 0 or 1"
+    together, singly = batch_and_singles(CommandScorer(Command(metric, environment.command(metric))))
+    np.testing.assert_allclose(together, singly, rtol=2e-5)
+    assert metric == "geneval" or len(np.unique(singly)) == len(PROMPTS)
+
+
+PROMPTS = ("a photo of a cat", "a photo of two dogs", "a photo of a red apple and a blue dog")  # GenEval takes its own only
+
+
+def batch_and_singles(scorer: CommandScorer) -> tuple[FloatArray, FloatArray]:
+    """Values [3, 1] of three images with prompts of different lengths: in one batch, and one by one."""
+    images = torch.cat([trial_images()[name] for name in ("a picture", "noise", "black")])
+    together = scorer(images, PROMPTS)
+    singly = [scorer(image[None], [prompt]) for image, prompt in zip(images, PROMPTS, strict=True)]
+    scorer.command.close()
+    return together, np.concatenate(singly)
 
 
 def test_every_metric_of_an_environment_is_tried_here_or_in_its_own_test() -> None:

@@ -1,7 +1,7 @@
 """VQAScore (Lin et al., 2024) by its authors' own package: the probability that CLIP-FlanT5-XXL says "Yes", the prompt is shown.
 
 T2V_MODEL: another of the package's CLIP-FlanT5 models, for example clip-flant5-xl. On a GPU bfloat16 as the package has it, on a
-CPU float32. The package's own scores of a batch are those of its images one by one.
+CPU float32. There a batch was seen to score as its images do one by one (docs/scorer-commands.md).
 """
 
 import os
