@@ -60,6 +60,8 @@ if fault == "other-after-restart" and starts > 1:
     hello["packages"] = {"x": "2"}
 if fault == "features":
     hello |= {"width": 3, "range": [None, None]}
+if fault == "lower":
+    hello["direction"] = "lower"
 if fault == "paired":
     hello |= {"paired": True, "direction": "lower"}
 say(hello)

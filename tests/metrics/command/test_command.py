@@ -296,11 +296,19 @@ def test_no_fault_stops_another_metric_or_loses_a_range(tmp_path: Path, fault: s
     assert int(counted.read_text()) - before == 3 - known + 6 * 3, "what had been measured is not asked again"
 
 
+def test_rows_of_another_handshake_are_not_reused(folder: Path, context: MetricContext, tmp_path: Path) -> None:
+    asked = []
+    for fault in ("none", "none", "lower"):
+        score(folder, {"brightness": factory(fault, tmp_path)(context)}, labels=("fast",))
+        asked.append(int((tmp_path / "batches").read_text()))
+    assert asked == [21, 21, 42], "the same weights in another direction are another metric"
+
+
 def test_every_fault_of_the_fake_scorer_is_tried() -> None:
     compared = [node for node in ast.walk(ast.parse(FAKE.read_text())) if isinstance(node, ast.Compare)]
     told = [node for node in compared if isinstance(node.left, ast.Name) and node.left.id == "fault"]
     known = {text.value for node in told for text in ast.walk(node) if isinstance(text, ast.Constant)}
-    behaved = {"features", "paired", "stderr", "packages", "refuses"}
+    behaved = {"features", "lower", "paired", "stderr", "packages", "refuses"}
     assert known == {*START, *LATER, *AFTERWARDS, *behaved, "other-after-restart"}
 
 
