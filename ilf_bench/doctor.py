@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from harness.errors import HarnessError
 from harness.paths import ROOT
 from harness.timing.machine import busy_reasons
 from ilf_bench.shadowing import REMEDY, shadowing_files
@@ -116,15 +117,17 @@ def check_scorer_commands() -> list[CheckResult]:
     try:
         from ilf_bench.scorer_commands import environments, user_file
         from metrics.published.spec import read_scorers
-
-        own = read_scorers(user_file()).commands if user_file().is_file() else {}
-    except Exception as error:  # without torch, or with a file that is wrong
+    except Exception as error:  # without torch
         return [CheckResult("scorer commands", "missing", f"{type(error).__name__}: {error}", "fix what is broken above")]
     found = []
     for name, environment in environments().items():
         remedy = f"{', '.join(environment.about.metrics)} cannot be measured; ilf-bench scorers install {name}"
         good = environment.state == "installed"
         found.append(CheckResult(f"scorer {name}", "ok" if good else "missing", environment.state, "" if good else remedy))
+    try:
+        own = read_scorers(user_file()).commands if user_file().is_file() else {}
+    except HarnessError as error:
+        return [*found, CheckResult("scorer commands", "missing", str(error), f"correct {user_file()}")]
     return found + [CheckResult(f"scorer {name}", "ok", f"yours: {' '.join(spec.command)}") for name, spec in own.items()]
 
 

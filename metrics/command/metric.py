@@ -71,7 +71,8 @@ class CommandMetric(BaseMetric):
         hello = scorer.command.hello
         self.name, self.scorer, self.hello = name, scorer, hello
         self.title = f"{title} to the full run" if hello.paired else title
-        self.unit, self.direction, self.paired, self.reads_prompts = hello.unit, hello.direction, hello.paired, True
+        self.unit, self.direction, self.range = hello.unit, hello.direction, hello.range
+        self.paired, self.reads_prompts = hello.paired, True
 
     def details(self) -> Mapping[str, str]:
         """The handshake."""

@@ -169,5 +169,6 @@ def test_the_users_own_commands_are_listed_and_not_started(own_folders: Path) ->
     assert doctor.check_scorer_commands()[-1] == CheckResult("scorer mine", "ok", f"yours: touch {own_folders}/started")
     assert not (own_folders / "started").exists()
     user_file().write_text("commands: [mine]\n")
-    (wrong,) = doctor.check_scorer_commands()
-    assert wrong.state == "missing" and "commands" in wrong.found and wrong.remedy
+    *others, wrong = doctor.check_scorer_commands()
+    assert len(others) == len(environments()), "the others are listed all the same"
+    assert wrong.state == "missing" and "commands" in wrong.found and wrong.remedy == f"correct {user_file()}"

@@ -60,6 +60,7 @@ def test_values_handshake_and_fingerprint(context: MetricContext, tmp_path: Path
     assert rows.dtype == np.float32 and rows.shape == (4, 1)
     np.testing.assert_allclose(rows[:, 0], brightness(batch().images), atol=1)  # a grey image has whole levels
     assert (metric.name, metric.title, metric.direction, metric.paired) == ("brightness", "brightness", "higher", False)
+    assert metric.range == (0.0, 255.0)
     assert metric.fingerprint() == {
         "metric": "brightness",
         "floor": "1",
