@@ -1,10 +1,10 @@
 """Does ILF win, and does the loop earn its cost? Rebuilds docs/results/ilf-study.md from the bundled checkpoints.
 
-    python -m studies.ilf_study                    # everything; resumes; about an hour of one thread a model
+    python -m studies.ilf_study                    # everything; resumes; about two hours of one thread a model
     python -m studies.ilf_study --samples 200      # a quick look, not written to docs/
 
 Each model is one run of a preset (presets/ilf-study-*.yaml) on a held-out seed, and held-out captions for the text models.
-The adapter of tiny-sd3 is not bundled: ``python -m zoo.recipes.build tiny-sd3/ilf-adapter`` makes it, in an hour of one thread.
+The adapter of tiny-sd3 is not bundled: ``python -m zoo.recipes.build tiny-sd3/ilf-adapter --threads 1`` makes it, in 45 minutes.
 """
 
 from __future__ import annotations
