@@ -190,9 +190,9 @@ def section(title: str, study: Study) -> str:
 def put_sections(page: Path, sections: Sequence[str]) -> None:
     """Replace the page's sections of the same titles (first lines, ``## ...``), or add these; the others stay."""
     _, _, tables = page.read_text(encoding="utf-8").partition("<!-- tables -->")
-    there = [part.strip() + "\n" for part in re.split(r"^(?=## )", tables, flags=re.MULTILINE) if part.strip()]
-    by_title = {part.partition("\n")[0]: part for part in (*there, *sections)}
-    put_tables(page, "\n".join(by_title.values()))
+    there = re.split(r"^(?=## )", tables, flags=re.MULTILINE)
+    parts = [part.strip() for part in (*there, *sections) if part.strip()]
+    put_tables(page, "\n\n".join({part.partition("\n")[0]: part for part in parts}.values()) + "\n")
 
 
 def put_tables(page: Path, tables: str) -> None:

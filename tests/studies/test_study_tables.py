@@ -106,7 +106,7 @@ def test_a_section_replaces_its_own_and_leaves_the_others(tmp_path: Path) -> Non
     page.write_text("# Page\n\nWords.\n\n<!-- tables -->\n\n## one\n\n### part\n\nold\n\n## two\n\nstays\n", encoding="utf-8")
     put_sections(page, ["## one\n\nnew\n"])
     assert page.read_text() == "# Page\n\nWords.\n\n<!-- tables -->\n\n## one\n\nnew\n\n## two\n\nstays\n"
-    put_sections(page, ["## three\n\nadded\n"])
+    put_sections(page, ["## three\n\nadded\n\n"])
     assert page.read_text().endswith("## two\n\nstays\n\n## three\n\nadded\n")
 
 
