@@ -194,7 +194,7 @@ def main(
     sections = [
         section(title, study(preset, work / preset, console), work / preset)
         for title, preset in MODELS.items()
-        if only in (None, preset)
+        if preset in RECIPES and only in (None, preset)
     ]
     put_sections(DOC, sections)
 

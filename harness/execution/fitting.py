@@ -103,9 +103,8 @@ def foresee(experiment: Experiment) -> tuple[Placement, Room | None, dict[str, i
 
 def _like_the_full_run(experiment: Experiment) -> set[str]:
     """The rows of the plain pipeline with its own solver: other step counts and timesteps allocate what the full run does."""
-    planned = experiment.planned
-    solver = planned[BASELINE].solver if BASELINE in planned else None
-    return {label for label, record in planned.items() if record.is_plain and record.solver == solver}
+    solver = experiment.planned[BASELINE].solver
+    return {label for label, record in experiment.planned.items() if record.is_plain and record.solver == solver}
 
 
 def place(spec: ExperimentSpec, prompts: Sequence[str], room: Room | None) -> Placement:

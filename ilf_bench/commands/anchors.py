@@ -70,7 +70,7 @@ def _print_tables(model: str) -> bool:
     from reports.analysis.published import published_of
     from reports.render.published import sheets
 
-    known = list(sheets(published_of(model)))
+    known = sheets(published_of(model))
     for sheet in known:
         _print_table(sheet.title, sheet.head, sheet.rows)
     return bool(known)
