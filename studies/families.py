@@ -141,8 +141,8 @@ THIRD_PARTY = (
     "cache-dit:9:front=1:warmup=1",
     "cache-dit:9:front=1:back=1:warmup=2:taylorseer=1",
 )
-MOMENT = TrainSettings(steps=3, lr=3.0, warmup=1, ema=0.1, checkpoint_every=10)
-BRIEF = replace(MOMENT, lr=1e-3)
+MOMENT = TrainSettings(steps=8, lr=3.0, warmup=1, ema=0.1, checkpoint_every=10)
+BRIEF = replace(MOMENT, steps=3, lr=1e-3)
 MOMENTS: dict[str, Train] = {  # trainings of random weights: just enough that what is learned is not what it began with
     "bespoke": partial(build_solvers, BespokeSettings(BRIEF, BRIEF, grids=(3,), runs=2, batch=2)),
     "learning-to-cache": partial(build_router_files, "learning-to-cache", RouterSettings(MOMENT, 1.0, 2, trajectories=3)),
