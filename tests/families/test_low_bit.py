@@ -20,8 +20,8 @@ def test_int8_weights_keep_the_contract(families: dict[str, Opened], name: str, 
 @pytest.mark.families
 @pytest.mark.parametrize("name", CASES)
 def test_int8_inputs_keep_the_contract_but_for_rounding(families: dict[str, Opened], name: str) -> None:
-    """Whatever its neighbours are, an image of a batch is the same. At another batch size float kernels differ in the last bit, which
-    moves some inputs by one INT8 step: that is noise as large as INT8's own, 0.2 to 1.1 grey levels of random weights on average."""
+    """Whatever its neighbours are, an image of a batch is the same. At another batch size float kernels differ in the last bit,
+    which moves some inputs by one INT8 step: noise as large as INT8's own, up to 1.1 grey levels of random weights on average."""
     pytest.importorskip("torchao")
     one = families[name]
     broken = {clause.promise for clause in method_clauses(one.pipeline, one.method("int8")) if clause.fault}
