@@ -17,6 +17,7 @@ from harness.models.reading import read_seconds
 from harness.sampling.clock import StepClock
 from harness.sampling.process import Process
 from harness.sampling.schedulers.solver_table import SolverTable
+from harness.sampling.solvers import solver_table
 from harness.training.attention import explicit_attention
 from harness.training.fit import TrainRecord, TrainSettings, fit, share
 from harness.training.learned_solver import Error, LearnedSolver, converged_trajectories, final_latents, image_error, latent_error
@@ -38,16 +39,17 @@ class EndToEnd(nn.Module):
         super().__init__()
         process = Process.of(pipeline.pipe.scheduler)
         self.pipeline, self.module = pipeline, module
-        terms = pipeline.guidance.is_linear
-        start = module.settings.start
+        terms, settings = pipeline.guidance.is_linear, module.settings
+        start = settings.start
         known = read_settings(find_checkpoint(start, pipeline.folder))[1] if start else {}
-        found = {str(n): SolverTable.read(known[str(n)]) if str(n) in known else None for n in grids}
-        self.solvers = nn.ModuleDict(
-            {
-                n: LearnedSolver(process, table.timesteps if table else module.settings.timesteps(int(n)), terms, table)
-                for n, table in found.items()
-            }
-        )
+        self.solvers = nn.ModuleDict()
+        for n in grids:
+            grid, table = settings.timesteps(n), None
+            if str(n) in known:
+                table = SolverTable.read(known[str(n)])
+            elif settings.initial_solver != "dpm++":  # which is what a learned solver is at first
+                table = solver_table(settings.initial_solver, pipeline.pipe.scheduler, grid)
+            self.solvers[str(n)] = LearnedSolver(process, table.timesteps if table else grid, terms, table)
 
     def solver(self, steps: int) -> LearnedSolver:
         """The one for a step count."""

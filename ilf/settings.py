@@ -53,7 +53,7 @@ class IlfSettings:
     - ``gradient_checkpointing``: activations are recomputed in the backward pass: less memory, more time.
 
     End-to-end training through full trajectories of few steps, which also learns a solver for each step count of
-    ``end_to_end_grids`` (none: ``grids``):
+    ``end_to_end_grids`` (none: ``grids``), from ``initial_solver`` on the timesteps of ``power``:
 
     - ``end_to_end_steps`` optimiser steps of ``end_to_end_batch`` trajectories whose error is that of the final latents, with
       peak learning rate ``end_to_end_lr``; then ``image_steps`` whose error is that of the decoded images of ``image_targets``
@@ -82,6 +82,7 @@ class IlfSettings:
     steps: Count = 8
     power: Annotated[float, Field(gt=0, lt=10)] = 1.5
     shift: Positive | None = None
+    initial_solver: Literal["dpm++", "unipc"] = "dpm++"
     feedback: str = "all"
     guidance_distilled: str = "none"
     guidance_carried: str = "none"

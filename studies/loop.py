@@ -57,7 +57,8 @@ EVALUATED, EVALUATION_SEED, BATCH = 256, 2000, 64
 TRAJECTORIES = 2048
 TUNED: dict[str, Any] = {"inner_pass": False, "start": "ilf-adapter", "end_to_end_lr": 5e-4}
 PROBE = 3  # optimiser steps that say how fast the machine is
-PLAIN = ((7, 1.0), (7, 1.5), (9, 1.5), (20, 1.0))  # steps and spacing: rivals
+PLAIN = ((7, 1.0, "dpm++"), (7, 1.5, "dpm++"), (9, 1.5, "dpm++"), (20, 1.0, "dpm++"))  # steps, spacing and solver: rivals
+STRAIGHT = (*PLAIN, (7, 1.0, "unipc"), (9, 1.0, "unipc"))  # with flow matching
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,15 @@ def shallow(forms: Forms) -> dict[str, Form]:
     }
 
 
+def straight(forms: Forms) -> dict[str, Form]:
+    """For flow matching: those that start from the solver and the spacing which are best there without training."""
+    start: dict[str, Any] = {"initial_solver": "unipc", "power": 1.0}
+    return shallow(forms) | {
+        "adapter-unipc": forms.form("the adapter, from UniPC on the checkpoint's own spacing", 7, inner_pass=False, **start),
+        "solver-unipc": forms.form("no module: the learned solver, from UniPC on the same spacing", 7, feedback="none", **start),
+    }
+
+
 def tuned(forms: Forms) -> dict[str, Form]:
     """Those that start from a bundled adapter, where the model has one."""
     return {
@@ -154,7 +164,7 @@ class Model:
 MODELS = {
     "class": Model(DIT, ZOO / DIT.model, "prompts-all.txt", shallow(Forms(12)) | tuned(Forms(12))),
     "text": Model(PIXART, ZOO / PIXART.model, "prompts-held-out.txt", shallow(Forms(12)) | tuned(Forms(12))),
-    "flow": Model(FLOW, ZOO / FLOW.model, "prompts-held-out.txt", shallow(Forms(12))),
+    "flow": Model(FLOW, ZOO / FLOW.model, "prompts-held-out.txt", straight(Forms(12))),
     "sibling": Model(FLOW, Path("runs/tiny-sd3-grey"), "prompts-held-out.txt", {}),
     "deep": Model(DIT, Path("runs/tiny-dit-28"), "prompts-all.txt", deep(Forms(28))),
 }
@@ -251,10 +261,10 @@ class Judge:
             found[name] = float((network(images) - network(true)).norm(dim=-1).mean())
         return found
 
-    def plain(self, seed: int, steps: int, power: float) -> dict[str, float]:
-        """Of plain steps of second-order DPM-Solver++ on power-spaced timesteps."""
+    def plain(self, seed: int, steps: int, power: float, solver: str) -> dict[str, float]:
+        """Of plain steps of a solver on power-spaced timesteps."""
         grid = power_grid(steps, power, shift=self.pipeline.backbone.shift)
-        return self.errors(seed, self.pipeline.sampling(timesteps=grid, solver="dpm++"))
+        return self.errors(seed, self.pipeline.sampling(timesteps=grid, solver=solver))
 
     def module(self, seed: int, module: FeedbackModule, form: Form) -> dict[str, float]:
         """Of a trained module."""
@@ -343,10 +353,11 @@ def complete(model: str, minutes: float, seeds: Sequence[int], forms: Sequence[s
     done = {(row["model"], row["form"], row["seed"], row["minutes"]) for row in rows()}
     student, judge = teacher(chosen.recipe.preset, chosen.folder), Judge(model, work / model)
     for seed in seeds:
-        for steps, power in PLAIN:
-            name = f"{steps} steps" + (f" + spacing({power})" if power != 1 else "")
+        for steps, power, solver in STRAIGHT if judge.pipeline.backbone.shift else PLAIN:
+            parts = (f"{steps} steps", solver if solver != "dpm++" else "", f"spacing({power})" if power != 1 else "")
+            name = " + ".join(filter(None, parts))
             if (model, name, seed, 0) not in done:
-                append({"model": model, "form": name, "seed": seed, "minutes": 0, **judge.plain(seed, steps, power)})
+                append({"model": model, "form": name, "seed": seed, "minutes": 0, **judge.plain(seed, steps, power, solver)})
         for name in forms:
             if (model, name, seed, minutes) in done:
                 continue

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
+import torch
 from diffusers import DDIMScheduler, DEISMultistepScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
 from harness.config.solvers import OWN, OWN_GRID, check_solver
 from harness.errors import NotMeasured, UsageError
-from harness.sampling.process import is_flow
+from harness.sampling.process import Process, is_flow
 from harness.sampling.schedulers.base import OwnScheduler
 from harness.sampling.schedulers.bdia import BDIAScheduler
 from harness.sampling.schedulers.bespoke import BespokeScheduler
@@ -105,6 +106,27 @@ def build_bespoke(table: SolverTable, own: Any) -> BespokeScheduler:
     else:
         scheduler = represented("bespoke", BespokeScheduler, {"table": table.content()}, own)
     return scheduler
+
+
+def solver_table(name: str, own: Any, timesteps: Sequence[int]) -> SolverTable:
+    """A named solver on chosen timesteps as the coefficients that it amounts to: what a learned solver can start as.
+
+    It must be linear in its sample and in all clean images predicted so far, as multistep solvers are. Raises as
+    :func:`build_solver` and :func:`on_timesteps`.
+    """
+    scheduler, process, count = on_timesteps(build_solver(name, own), timesteps), Process.of(own), len(timesteps)
+    scheduler.set_timesteps(count)
+    units = torch.eye(1 + count, dtype=torch.float64)  # the noise, and the clean image of each step: coordinates of the samples
+    keep, clean, sample = [], [], units[:1]
+    for i, t in enumerate(scheduler.timesteps):
+        signal, noise = process.level(timesteps[i])
+        output = (units[i + 1 : i + 2] - process.split(0 * sample, sample, signal, noise)[0]) / process.slope(signal, noise)
+        moved = scheduler.step(output, t, sample).prev_sample
+        share = float(moved[0, 0] / sample[0, 0])
+        keep.append(share)
+        clean.append(tuple((moved - share * sample)[0, 1 : i + 2].tolist()))
+        sample = moved
+    return SolverTable(tuple(timesteps), tuple(keep), tuple(clean), tuple((0.0,) * len(row) for row in clean))
 
 
 def on_timesteps(scheduler: Any, timesteps: Sequence[int]) -> Any:
