@@ -53,7 +53,8 @@ class IlfSettings:
     - ``gradient_checkpointing``: activations are recomputed in the backward pass: less memory, more time.
 
     End-to-end training through full trajectories of few steps, which also learns a solver for each step count of
-    ``end_to_end_grids`` (none: ``grids``), from ``initial_solver`` on the timesteps of ``power``:
+    ``end_to_end_grids`` (none: ``grids``), from ``initial_solver`` on the timesteps of ``power``
+    (``unipc`` takes free timesteps with flow matching alone):
 
     - ``end_to_end_steps`` optimiser steps of ``end_to_end_batch`` trajectories whose error is that of the final latents, with
       peak learning rate ``end_to_end_lr``; then ``image_steps`` whose error is that of the decoded images of ``image_targets``

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -13,6 +13,7 @@ from baselines.learned.bespoke import FILE, NAME
 from harness.sampling.clock import StepClock
 from harness.sampling.grids import whole_grid
 from harness.sampling.process import Process
+from harness.sampling.solvers import solver_table
 from harness.storage.records import write_json
 from harness.training.attention import explicit_attention
 from harness.training.fit import TrainRecord, TrainSettings, fit, share
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 class BespokeSettings:
     """One solver for each of ``grids``: by ``training`` from the latents of ``runs`` converged runs of 40 steps, and then by
     ``images`` from the images of as many finer ones, where latents can be decoded plainly. Noise of ``seed`` (below 1000) and the
-    next; ``at_once`` runs are sampled at once. Guidance terms are learned where guidance is linear in both branches."""
+    next; ``at_once`` runs are sampled at once. Guidance terms are learned where guidance is linear in both branches. A solver
+    starts as ``initial_solver`` on the timesteps of ``power``; ``unipc`` takes free timesteps with flow matching alone."""
 
     training: TrainSettings
     images: TrainSettings
@@ -45,6 +47,7 @@ class BespokeSettings:
     power: float = 1.5
     seed: int = 1
     at_once: int = 64
+    initial_solver: Literal["dpm++", "unipc"] = "dpm++"
 
 
 def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequence[str], folder: Path, checkpoint: Path) -> None:
@@ -61,8 +64,10 @@ def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequen
     seconds, tables = sum(runs.seconds for _, _, runs, _ in stages), {}
     pipeline.transformer.requires_grad_(False)
     for steps in settings.grids:
-        solver = LearnedSolver(process, whole_grid(steps, settings.power, shift), pipeline.guidance.is_linear)
-        solver = solver.to(pipeline.device)
+        timesteps, table = whole_grid(steps, settings.power, shift), None
+        if settings.initial_solver != "dpm++":
+            table = solver_table(settings.initial_solver, pipeline.pipe.scheduler, timesteps)
+        solver = LearnedSolver(process, timesteps, pipeline.guidance.is_linear, table).to(pipeline.device)
         for suffix, training, runs, error in stages:
             store = checkpoint.with_suffix(f".{steps}.{suffix}")
             trained = _train(solver, pipeline, runs, settings.batch, training, store, error)

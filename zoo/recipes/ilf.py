@@ -38,7 +38,16 @@ FLOW = IlfRecipe(
     "tiny-flow",
     "tiny-sd3",
     "zoo/tiny-sd3/prompts-train.txt",
-    replace(OURS, trajectories=2048, runs=128, optimiser_steps=4000, end_to_end_steps=400, end_to_end_grids=(6, 8, 10)),
+    IlfSettings(  # end to end from the start, from the solver and the spacing that are best here without training
+        loop=(12, 12),
+        power=1.0,
+        initial_solver="unipc",
+        trajectories=2048,
+        grids=(6, 8, 10),
+        optimiser_steps=0,
+        end_to_end_steps=700,
+        end_to_end_lr=1e-3,
+    ),
 )
 PAPER = IlfSettings.of(
     {"form": "paper", "loop": (4, 9), "grids": (10,), "steps": 10, "runs": 256, "trajectories": 512, "optimiser_steps": 800}

@@ -13,7 +13,7 @@ from zoo.recipes.ilf import DIT, FLOW, PIXART, teacher, training_prompts
 
 MODELS = {recipe.model: recipe for recipe in (DIT, PIXART, FLOW)}
 _SOLVER = partial(TrainSettings, steps=50, warmup=10, ema=0.95, checkpoint_every=10)
-_SHORT = BespokeSettings(_SOLVER(lr=1e-3), _SOLVER(lr=4e-4), grids=(6,), runs=256, batch=16)
+_SHORT = BespokeSettings(_SOLVER(lr=1e-3), _SOLVER(lr=4e-4), grids=(6,), runs=256, batch=16, power=1.0, initial_solver="unipc")
 OWN: dict[tuple[str, str], Train] = {("bespoke", FLOW.model): partial(build_solvers, _SHORT)}  # in place of the default settings
 
 
