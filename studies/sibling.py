@@ -26,7 +26,7 @@ from studies.study_tables import put_tables, table
 
 DOC = ROOT / "docs" / "results" / "sibling.md"
 TINY = ROOT / "zoo" / "tiny-sd3"
-COUNTS, LEARNED = (6, 8, 10), 6  # for which the module and the solver were trained
+COUNTS, LEARNED = (6, 8, 10, 12), 6  # for which the module and the solver were trained
 
 
 def methods(judge: Judge) -> Iterator[tuple[str, AbstractContextManager[None]]]:
