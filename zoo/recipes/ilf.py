@@ -45,6 +45,8 @@ FLOW = IlfRecipe(
         trajectories=2048,
         grids=(6, 8, 10, 12),
         optimiser_steps=0,
+        rounds=1,
+        runs=1,
         end_to_end_steps=700,
         end_to_end_lr=1e-3,
     ),
