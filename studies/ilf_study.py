@@ -28,7 +28,9 @@ MODELS = {
     "tiny-sd3 (flow matching, captions never trained on)": "ilf-study-flow",
 }
 DOC = ROOT / "docs" / "results" / "ilf-study.md"
-UNBUNDLED = {"ilf-study-flow": tuple(f"ilf:steps={n}:checkpoint={ADAPTER}" for n in (6, 8, 10, 12))}  # rows of modules to be built
+UNBUNDLED = {  # rows of modules to be built
+    "ilf-study-flow": tuple(f"ilf:steps={n}:checkpoint={ADAPTER}" for n in (6, 8, 10, 12))
+}
 
 
 def draw(study: Study, path: Path) -> None:

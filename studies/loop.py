@@ -56,6 +56,7 @@ ERRORS = {"latent": 4, "rmse": 2, "distance": 3, "judge": 3}  # and decimals
 EVALUATED, EVALUATION_SEED, BATCH = 256, 2000, 64
 TRAJECTORIES = 2048
 TUNED: dict[str, Any] = {"inner_pass": False, "start": "ilf-adapter", "end_to_end_lr": 5e-4}
+UNIPC: dict[str, Any] = {"initial_solver": "unipc", "power": 1.0}
 PROBE = 3  # optimiser steps that say how fast the machine is
 PLAIN = ((7, 1.0, "dpm++"), (7, 1.5, "dpm++"), (9, 1.5, "dpm++"), (20, 1.0, "dpm++"))  # steps, spacing and solver: rivals
 STRAIGHT = (*PLAIN, (7, 1.0, "unipc"), (9, 1.0, "unipc"))  # with flow matching
@@ -124,10 +125,9 @@ def shallow(forms: Forms) -> dict[str, Form]:
 
 def straight(forms: Forms) -> dict[str, Form]:
     """For flow matching: those that start from the solver and the spacing which are best there without training."""
-    start: dict[str, Any] = {"initial_solver": "unipc", "power": 1.0}
     return shallow(forms) | {
-        "adapter-unipc": forms.form("the adapter, from UniPC on the checkpoint's own spacing", 7, inner_pass=False, **start),
-        "solver-unipc": forms.form("no module: the learned solver, from UniPC on the same spacing", 7, feedback="none", **start),
+        "adapter-unipc": forms.form("the adapter, from UniPC on the checkpoint's own spacing", 7, inner_pass=False, **UNIPC),
+        "solver-unipc": forms.form("no module: the learned solver, from UniPC on the same spacing", 7, feedback="none", **UNIPC),
     }
 
 

@@ -40,7 +40,6 @@ PROBE, SEARCHED = 20, 128  # optimiser steps that say what one costs; trajectori
 PAPER = IlfSettings.of(
     {"form": "paper", "loop": "middle", "grids": (10,), "steps": 10, "trajectories": 2048, "runs": 2048, "feedback": "paper-4"}
 )
-OURS = Forms(12).form("ours", 8)
 METHODS = ("full", "steps:20", "steps:12", "steps:20+deepcache:interval=3", "steps:10", "ilf:steps=8")
 
 
@@ -109,7 +108,8 @@ def main(
     pipeline = teacher(recipe.preset, ROOT / "zoo" / recipe.model)
     module = train(recipe, pipeline, minutes, folder)
     best = best_schedule(module, pipeline, training_prompts(recipe, pipeline), folder)
-    short, _ = loop.train(pipeline, recipe, OURS, 0, minutes, folder / "ours")
+    start = loop.UNIPC if pipeline.backbone.shift else {}
+    short, _ = loop.train(pipeline, recipe, Forms(12).form("ours", 8, **start), 0, minutes, folder / "ours")
     short.save_pretrained(folder / "ilf-short")
     trained: list[Any] = [
         f"ilf:steps=10:feedback=paper-4:checkpoint={module.resolve()}",
