@@ -55,6 +55,7 @@ def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequen
     texts = [prompts[i % len(prompts)] for i in range(settings.runs)]
     key = repr((texts, settings.seed, settings.power, pipeline.guidance.scale))
     process, shift = Process.of(pipeline.pipe.scheduler), pipeline.backbone.shift
+    solvers = {steps: _solver(settings, pipeline, process, steps) for steps in settings.grids}
     grid = whole_grid(40, settings.power, shift)
     data = recorded(checkpoint.with_suffix(".runs.pt"), key, pipeline, texts, settings.seed, grid, settings.at_once)
     stages: list[tuple[str, TrainSettings, Trajectories, Error]] = [("pt", settings.training, data, latent_error)]
@@ -63,11 +64,7 @@ def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequen
         stages.append(("images.pt", settings.images, fine, image_error(pipeline)))
     seconds, tables = sum(runs.seconds for _, _, runs, _ in stages), {}
     pipeline.transformer.requires_grad_(False)
-    for steps in settings.grids:
-        timesteps, table = whole_grid(steps, settings.power, shift), None
-        if settings.initial_solver != "dpm++":
-            table = solver_table(settings.initial_solver, pipeline.pipe.scheduler, timesteps)
-        solver = LearnedSolver(process, timesteps, pipeline.guidance.is_linear, table).to(pipeline.device)
+    for steps, solver in solvers.items():
         for suffix, training, runs, error in stages:
             store = checkpoint.with_suffix(f".{steps}.{suffix}")
             trained = _train(solver, pipeline, runs, settings.batch, training, store, error)
@@ -76,6 +73,13 @@ def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequen
     content = {"guidance": pipeline.guidance.scale, "tables": tables, "seconds": seconds, "device": trained.machine}
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FILE, content)
+
+
+def _solver(settings: BespokeSettings, pipeline: Pipeline, process: Process, steps: int) -> LearnedSolver:
+    grid, table = whole_grid(steps, settings.power, pipeline.backbone.shift), None
+    if settings.initial_solver != "dpm++":
+        table = solver_table(settings.initial_solver, pipeline.pipe.scheduler, grid)
+    return LearnedSolver(process, grid, pipeline.guidance.is_linear, table).to(pipeline.device)
 
 
 def _train(

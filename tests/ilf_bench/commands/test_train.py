@@ -153,6 +153,9 @@ def test_what_cannot_be_done_is_refused_before_the_first_trajectory(
     path, out = preset("class"), tmp_path / "module"
     assert main(["train", path, *SHORT, "--budget", "3", "--out", str(out)]) == 64
     assert "at least 24" in capsys.readouterr().err and not out.exists()
+    for unipc in (["--set", "training.initial_solver=unipc"], ["--method", "bespoke:steps=2:initial_solver=unipc"]):
+        assert main(["train", path, *unipc, "--out", str(out)]) == 64
+        assert "a solver that takes free timesteps" in capsys.readouterr().err and not list(out.rglob("*.pt"))
     (tmp_path / "file").touch()
     assert main(["train", path, *SHORT, "--out", str(tmp_path / "file")]) == 64
     assert "choose another --out" in capsys.readouterr().err
