@@ -17,10 +17,17 @@ from harness.models.reading import read_seconds
 from harness.sampling.clock import StepClock
 from harness.sampling.process import Process
 from harness.sampling.schedulers.solver_table import SolverTable
-from harness.sampling.solvers import solver_table
 from harness.training.attention import explicit_attention
 from harness.training.fit import TrainRecord, TrainSettings, fit, share
-from harness.training.learned_solver import Error, LearnedSolver, converged_trajectories, final_latents, image_error, latent_error
+from harness.training.learned_solver import (
+    Error,
+    LearnedSolver,
+    converged_trajectories,
+    final_latents,
+    image_error,
+    latent_error,
+    starting_as,
+)
 from harness.training.trajectories import Trajectories
 from ilf.attach import feedback_attached
 from ilf.checkpoint import find_checkpoint, read_settings
@@ -37,19 +44,17 @@ class EndToEnd(nn.Module):
 
     def __init__(self, pipeline: Pipeline, module: FeedbackModule, grids: Sequence[int]) -> None:
         super().__init__()
-        process = Process.of(pipeline.pipe.scheduler)
         self.pipeline, self.module = pipeline, module
-        terms, settings = pipeline.guidance.is_linear, module.settings
-        start = settings.start
+        start = module.settings.start
         known = read_settings(find_checkpoint(start, pipeline.folder))[1] if start else {}
+        process, terms = Process.of(pipeline.pipe.scheduler), pipeline.guidance.is_linear
         self.solvers = nn.ModuleDict()
         for n in grids:
-            grid, table = settings.timesteps(n), None
             if str(n) in known:
                 table = SolverTable.read(known[str(n)])
-            elif settings.initial_solver != "dpm++":  # which is what a learned solver is at first
-                table = solver_table(settings.initial_solver, pipeline.pipe.scheduler, grid)
-            self.solvers[str(n)] = LearnedSolver(process, table.timesteps if table else grid, terms, table)
+                self.solvers[str(n)] = LearnedSolver(process, table.timesteps, terms, table)
+            else:
+                self.solvers[str(n)] = starting_as(module.settings.initial_solver, pipeline, module.settings.timesteps(n))
 
     def solver(self, steps: int) -> LearnedSolver:
         """The one for a step count."""

@@ -21,11 +21,11 @@ from harness.models.identity import model_digest
 from harness.models.loading import load_pipeline, quiet_libraries
 from harness.sampling.captions import caption_notes
 from harness.sampling.pipeline import Pipeline
-from harness.sampling.solvers import solver_table
 from harness.storage.files import refuse_links
 from harness.storage.locks import held_alone
 from harness.storage.records import read_json, write_json
 from harness.training.fit import TrainRecord
+from harness.training.learned_solver import starting_as
 from harness.training.processes import own_device
 from harness.training.trajectories import record, union_grid
 from ilf.end_to_end import train_all
@@ -88,8 +88,7 @@ def train(preset: str, overrides: dict[str, Any], out: Path, console: Console) -
         choices(trained_for, None, pipeline.plan(), settings.budget)  # raises
     if settings.start is not None:
         seeded_module(pipeline, settings, settings.seed)  # raises
-    if settings.initial_solver != "dpm++":
-        solver_table(settings.initial_solver, pipeline.pipe.scheduler, settings.timesteps(settings.steps))  # raises
+    starting_as(settings.initial_solver, pipeline, settings.timesteps(settings.steps))  # raises
     refuse_links(out)
     with held_alone(out / "work") if PartialState().is_main_process else nullcontext():
         inputs = {"pipeline": spec.pipeline, "model_digest": model_digest(pipeline), "prompts_digest": listed.digest}

@@ -12,8 +12,6 @@ import torch
 from baselines.learned.bespoke import FILE, NAME
 from harness.sampling.clock import StepClock
 from harness.sampling.grids import whole_grid
-from harness.sampling.process import Process
-from harness.sampling.solvers import solver_table
 from harness.storage.records import write_json
 from harness.training.attention import explicit_attention
 from harness.training.fit import TrainRecord, TrainSettings, fit, share
@@ -25,6 +23,7 @@ from harness.training.learned_solver import (
     final_latents,
     image_error,
     latent_error,
+    starting_as,
 )
 from harness.training.trajectories import Trajectories, recorded
 
@@ -54,8 +53,10 @@ def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequen
     """Learn the solvers and write ``solvers.json`` with what they cost."""
     texts = [prompts[i % len(prompts)] for i in range(settings.runs)]
     key = repr((texts, settings.seed, settings.power, pipeline.guidance.scale))
-    process, shift = Process.of(pipeline.pipe.scheduler), pipeline.backbone.shift
-    solvers = {steps: _solver(settings, pipeline, process, steps) for steps in settings.grids}
+    shift, initial = pipeline.backbone.shift, settings.initial_solver
+    solvers = {
+        n: starting_as(initial, pipeline, whole_grid(n, settings.power, shift)).to(pipeline.device) for n in settings.grids
+    }
     grid = whole_grid(40, settings.power, shift)
     data = recorded(checkpoint.with_suffix(".runs.pt"), key, pipeline, texts, settings.seed, grid, settings.at_once)
     stages: list[tuple[str, TrainSettings, Trajectories, Error]] = [("pt", settings.training, data, latent_error)]
@@ -65,6 +66,7 @@ def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequen
     seconds, tables = sum(runs.seconds for _, _, runs, _ in stages), {}
     pipeline.transformer.requires_grad_(False)
     for steps, solver in solvers.items():
+        solver.to(pipeline.device)
         for suffix, training, runs, error in stages:
             store = checkpoint.with_suffix(f".{steps}.{suffix}")
             trained = _train(solver, pipeline, runs, settings.batch, training, store, error)
@@ -73,13 +75,6 @@ def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequen
     content = {"guidance": pipeline.guidance.scale, "tables": tables, "seconds": seconds, "device": trained.machine}
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FILE, content)
-
-
-def _solver(settings: BespokeSettings, pipeline: Pipeline, process: Process, steps: int) -> LearnedSolver:
-    grid, table = whole_grid(steps, settings.power, pipeline.backbone.shift), None
-    if settings.initial_solver != "dpm++":
-        table = solver_table(settings.initial_solver, pipeline.pipe.scheduler, grid)
-    return LearnedSolver(process, grid, pipeline.guidance.is_linear, table).to(pipeline.device)
 
 
 def _train(

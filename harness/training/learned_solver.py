@@ -15,6 +15,7 @@ from harness.sampling.precision import autocast
 from harness.sampling.process import TRAINED, Process
 from harness.sampling.rows import map_tensors
 from harness.sampling.schedulers.solver_table import SolverTable
+from harness.sampling.solvers import solver_table
 from harness.training.trajectories import Trajectories, recorded
 
 if TYPE_CHECKING:
@@ -122,6 +123,13 @@ class LearnedSolver(nn.Module):
                 tuple(tuple(clean[i, : i + 1].tolist()) for i in steps),
                 tuple(tuple((RATE * self.guidance[i, : i + 1]).tolist()) for i in steps),
             )
+
+
+def starting_as(name: str, pipeline: Pipeline, timesteps: Sequence[int]) -> LearnedSolver:
+    """One for ``pipeline`` that starts as a named solver. Raises as :func:`harness.sampling.solvers.solver_table`."""
+    own = pipeline.pipe.scheduler
+    table = None if name == "dpm++" else solver_table(name, own, timesteps)  # a learned solver is DPM-Solver++ at first
+    return LearnedSolver(Process.of(own), timesteps, pipeline.guidance.is_linear, table)
 
 
 def rms_distance(ends: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
