@@ -19,6 +19,11 @@ Count = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Blocks = tuple[int, int] | Literal["last", "middle", "last-third"]
+STAGES = {  # each stage's numbers of steps, without which its other fields have no effect
+    ("optimiser_steps",): ("lr", "batch", "rounds", "runs", "remembered", "forced", "teacher_steps"),
+    ("end_to_end_steps", "image_steps"): ("end_to_end_batch", "end_to_end_lr", "end_to_end_grids", "initial_solver"),
+    ("image_steps",): ("image_targets", "recombined"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -211,6 +216,14 @@ class IlfSettings:
                 remedy="remove it",
             )
         return settings
+
+    def without_effect(self, section: Mapping[str, Any]) -> list[str]:
+        """A note for each stage that these settings leave out, and of which ``section``, where they come from, names fields."""
+        notes = []
+        for steps, fields in STAGES.items():
+            if named := [] if any(getattr(self, name) for name in steps) else sorted(section.keys() & set(fields)):
+                notes.append(f"no effect: {', '.join(named)} in training, where {' and '.join(f'{name}=0' for name in steps)}")
+        return notes
 
     @property
     def blocks(self) -> tuple[int, int]:

@@ -79,6 +79,8 @@ def train(preset: str, overrides: dict[str, Any], out: Path, console: Console) -
     known = teacher(preset, overrides, console, lambda spec: _check_seed(spec, IlfSettings.of(spec.training, spec.task)))
     spec, pipeline, listed = known.spec, known.pipeline, known.listed
     chosen = IlfSettings.of(spec.training, spec.task)
+    for note in chosen.without_effect(spec.training) if PartialState().is_main_process else ():
+        print_line(note, console)
     backbone = pipeline.plan().backbone
     geometry = backbone.geometry
     settings = chosen.resolved(len(pipeline.blocks), geometry.state_values, backbone.shift)

@@ -79,6 +79,26 @@ def test_a_config_of_another_form_is_refused_by_name(tmp_path: Path) -> None:
             read_settings(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("section", "named"),
+    [
+        ({"form": "short", "batch": 8, "lr": 1e-3}, ["batch, lr in training, where optimiser_steps=0"]),
+        ({"power": 1.0, "initial_solver": "unipc"}, ["initial_solver in training, where end_to_end_steps=0 and image_steps=0"]),
+        ({"form": "short", "image_targets": 3}, ["image_targets in training, where image_steps=0"]),
+        ({"image_steps": 5, "end_to_end_batch": 3, "batch": 8}, []),
+        ({"form": "short", "end_to_end_lr": 1e-3, "grids": [6]}, []),
+    ],
+)
+def test_fields_of_a_stage_that_is_left_out_are_named(section: dict[str, object], named: list[str]) -> None:
+    assert IlfSettings.of(section).without_effect(section) == [f"no effect: {text}" for text in named]
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_no_preset_names_a_field_without_effect(preset: str) -> None:
+    spec = load_spec(preset)
+    assert IlfSettings.of(spec.training, spec.task).without_effect(spec.training) == []
+
+
 def test_class_names_cannot_be_recombined() -> None:
     with pytest.raises(UsageError, match="only with captions"):
         IlfSettings.of({"recombined": 5}, "class")

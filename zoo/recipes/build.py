@@ -153,7 +153,7 @@ def main(
     name: Annotated[str, typer.Argument(help=", ".join(NAMES) + ", or all")],
     work: Annotated[Path, typer.Option(help="Checkpoints of trainings; delete it to start over.")] = WORK,
     out: Annotated[Path, typer.Option(help="Where the finished folders go.")] = ZOO,
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    threads: Annotated[int, typer.Option(help="CPU threads; those of OMP_NUM_THREADS unless named.")] = torch.get_num_threads(),
 ) -> None:
     """Train and save one part of the zoo."""
     torch.set_num_threads(threads)

@@ -46,7 +46,7 @@ def main(
     work: Annotated[Path, typer.Option(help="The checkpoint of the training; delete it to start over.")] = Path("zoo-work"),
     out: Annotated[Path, typer.Option(help="Where the finished pipeline goes.")] = Path("runs/tiny-dit-28"),
     steps: Annotated[int, typer.Option(help="Optimiser steps, at 128 images each.")] = 4500,
-    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    threads: Annotated[int, typer.Option(help="CPU threads; those of OMP_NUM_THREADS unless named.")] = torch.get_num_threads(),
 ) -> None:
     """Train and save tiny-dit-28."""
     torch.set_num_threads(threads)
