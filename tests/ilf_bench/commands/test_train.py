@@ -164,9 +164,7 @@ def test_what_cannot_be_done_is_refused_before_the_first_trajectory(
     assert "at work" in capsys.readouterr().err and not list(out.rglob("*.pt"))
 
 
-def test_options_without_effect_are_named(
-    preset: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_options_without_effect_are_named(preset: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused = ["--budget", "1", "--out", str(tmp_path / "module")]
     assert main(["train", preset("class"), "--form", "short", "--batch", "4", *refused]) == 64
     assert "no effect: batch in training, where optimiser_steps=0" in capsys.readouterr().out
