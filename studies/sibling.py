@@ -35,9 +35,10 @@ def methods(judge: Judge) -> Iterator[tuple[str, AbstractContextManager[None]]]:
     yield "20 steps", pipeline.sampling(steps=20)
     for count in COUNTS:
         yield f"{count} steps", pipeline.sampling(steps=count)
-    for count in COUNTS:
-        grid = power_grid(count, 1.0, shift=pipeline.backbone.shift)
-        yield f"{count} steps of DPM-Solver++", pipeline.sampling(timesteps=grid, solver="dpm++")
+    for solver, named in (("dpm++", "DPM-Solver++"), ("unipc", "UniPC")):
+        for count in COUNTS:
+            grid = power_grid(count, 1.0, shift=pipeline.backbone.shift)
+            yield f"{count} steps of {named}", pipeline.sampling(timesteps=grid, solver=solver)
     yield f"bespoke({LEARNED} steps)", Bespoke(LEARNED, str(TINY / "bespoke")).attach(pipeline)
     for count in COUNTS:
         module = load_module(TINY / "ilf").to(next(pipeline.transformer.parameters()).dtype).requires_grad_(False)
