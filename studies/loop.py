@@ -246,20 +246,21 @@ class Judge:
         found = read_state(kept)
         return found["latents"], found["images"]
 
-    def errors(self, seed: int, method: AbstractContextManager[None]) -> dict[str, float]:
-        """Mean errors of the pipeline inside ``method``, and its block evaluations per image."""
+    def per_image(self, seed: int, method: AbstractContextManager[None]) -> tuple[float, dict[str, FloatArray]]:
+        """Block evaluations per image of the pipeline inside ``method``, and each image's errors [N]."""
         targets, true = self.converged(seed)
         with self.pipeline.counting() as counter, method:
             latents, images = ends(self.pipeline, self.prompts, EVALUATION_SEED + seed)
         squared = (images.float() - true.float()).square().flatten(1).mean(dim=1)
-        found = {
-            "blocks": counter.rows / len(images),
-            "latent": float(rms_distance(latents, targets).mean()),
-            "rmse": float(squared.sqrt().mean()),
-        }
+        found = {"latent": rms_distance(latents, targets), "rmse": squared.sqrt()}
         for name, network in (("distance", self.context.networks.fidelity_features), ("judge", self.context.judge)):
-            found[name] = float((network(images) - network(true)).norm(dim=-1).mean())
-        return found
+            found[name] = (network(images) - network(true)).norm(dim=-1)
+        return counter.rows / len(images), {name: values.double().numpy() for name, values in found.items()}
+
+    def errors(self, seed: int, method: AbstractContextManager[None]) -> dict[str, float]:
+        """Mean errors of the pipeline inside ``method``, and its block evaluations per image."""
+        blocks, found = self.per_image(seed, method)
+        return {"blocks": blocks} | {name: float(values.mean()) for name, values in found.items()}
 
     def plain(self, seed: int, steps: int, power: float, solver: str) -> dict[str, float]:
         """Of plain steps of a solver on power-spaced timesteps."""
