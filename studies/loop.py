@@ -292,10 +292,21 @@ def page() -> str:
     head = ("form", "description", "trainings", "block evaluations", *ERRORS, *lower)
     for model, minutes in sorted({(row["model"], row["minutes"]) for row in found if row["minutes"]}):
         names = [name for name in (*MODELS[model].forms, *plain) if _of(found, model, name, minutes)]
-        gains = [_gains({name: _ratios(found, model, name, minutes, error) for name in names}, plain) for error in COMPARED]
+        ratios = {error: {name: _ratios(found, model, name, minutes, error) for name in names} for error in COMPARED}
+        gains = [_gains(of_error, plain) for of_error in ratios.values()]
         lines = [[*_line(found, model, name, minutes), *(gain[name] for gain in gains)] for name in names]
         parts += [f"## {MODELS[model].folder.name}, {minutes:g} min of one thread", table(*head, rows=lines)]
+        repeated = [name for name, x in ratios["latent"].items() if len(x) > 1 and name not in plain]
+        if adapters := _of(found, model, "adapter", minutes):
+            parts.append(_pairing(adapters, repeated))
     return "\n\n".join(parts) + "\n"
+
+
+def _pairing(adapters: Mapping[int, dict[str, Any]], repeated: Sequence[str]) -> str:
+    """What the gains of a table are held against, and where their intervals come from."""
+    errors = ", ".join(f"{row['latent']:.4f} (seed {seed})" for seed, row in sorted(adapters.items()))
+    text = f"A gain is against the adapter that was trained with the same seed; the adapters' latent errors: {errors}."
+    return f"{text} Deviation between trainings: that of {', '.join(repeated)}." if repeated else text
 
 
 def _of(found: Sequence[dict[str, Any]], model: str, form: str, minutes: float) -> dict[int, dict[str, Any]]:

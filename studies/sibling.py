@@ -43,6 +43,7 @@ def methods(judge: Judge) -> Iterator[tuple[str, AbstractContextManager[None]]]:
     for count in COUNTS:
         module = load_module(TINY / "ilf").to(next(pipeline.transformer.parameters()).dtype).requires_grad_(False)
         yield f"ilf({count} steps)", running(pipeline, module, module.schedule(count))
+        yield f"ilf({count} steps), module off", running(pipeline, module, module.schedule(count, "none"))
 
 
 def section(model: str, work: Path) -> str:
