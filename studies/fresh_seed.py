@@ -23,7 +23,9 @@ from harness.sampling.grids import power_grid
 from harness.statistics import Estimate, paired_difference
 from ilf.attach import running
 from ilf.checkpoint import load_module
-from studies.loop import ERRORS, EVALUATED, EVALUATION_SEED, MODELS, Judge
+from studies import converged
+from studies.converged import ERRORS, EVALUATION_SEED, Judge
+from studies.loop_forms import MODELS
 from studies.study_tables import DUEL, put_sections, table
 
 DOC = ROOT / "docs" / "results" / "fresh-seed.md"
@@ -100,7 +102,7 @@ def section(model: str, work: Path) -> str:
     return "\n\n".join(
         [
             f"## {MODELS[model].folder.name}",
-            f"N = {EVALUATED} images, seed {EVALUATION_SEED + SEED}, guidance {judge.pipeline.guidance.scales[0]:g}.",
+            f"N = {converged.EVALUATED} images, seed {EVALUATION_SEED + SEED}, guidance {judge.pipeline.guidance.scales[0]:g}.",
             table("method", "block evaluations", *ERRORS, rows=means),
             "Each row against the next more expensive one without training, and against 20 steps:",
             table("method (cost)", "rival (cost)", *DUEL[:3], rows=lower),

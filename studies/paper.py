@@ -29,7 +29,7 @@ from ilf.settings import IlfSettings
 from ilf.train import optimisation, train_module
 from ilf_bench.experiment import execute, prepare
 from studies import loop
-from studies.loop import MODELS, Forms
+from studies.loop_forms import MODELS, UNIPC, Forms
 from studies.reuse import linked_run
 from studies.study import SCORES, Study
 from studies.study_tables import table, times
@@ -108,7 +108,7 @@ def main(
     pipeline = teacher(recipe.preset, ROOT / "zoo" / recipe.model)
     module = train(recipe, pipeline, minutes, folder)
     best = best_schedule(module, pipeline, training_prompts(recipe, pipeline), folder)
-    start = loop.UNIPC if pipeline.backbone.shift else {}
+    start = UNIPC if pipeline.backbone.shift else {}
     short, _ = loop.train(pipeline, recipe, Forms(12).form("ours", 8, **start), 0, minutes, folder / "ours")
     short.save_pretrained(folder / "ilf-short")
     trained: list[Any] = [

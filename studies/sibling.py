@@ -21,7 +21,8 @@ from harness.paths import ROOT
 from harness.sampling.grids import power_grid
 from ilf.attach import running
 from ilf.checkpoint import load_module
-from studies.loop import ERRORS, MODELS, Judge
+from studies.converged import ERRORS, Judge
+from studies.loop_forms import MODELS
 from studies.study_tables import put_tables, table
 
 DOC = ROOT / "docs" / "results" / "sibling.md"

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from harness.config.spec import load_spec, preset_names
-from studies import fresh_seed, loop
+from studies import converged, fresh_seed
 from studies.fresh_seed import COMPARED, COUNTS, SEED, UNTRAINED, Row, next_rival
+from studies.loop_page import rows
 
 
 def row(name: str, blocks: float, *errors: float) -> Row:
@@ -31,12 +32,12 @@ def test_less_error_is_a_share_of_the_rivals_mean_paired_over_images() -> None:
 
 
 def test_no_preset_and_no_other_study_uses_the_seed() -> None:
-    seeds = {load_spec(preset).seed for preset in preset_names()} | {row["seed"] + loop.EVALUATION_SEED for row in loop.rows()}
-    assert loop.EVALUATION_SEED + SEED not in seeds
+    seeds = {load_spec(preset).seed for preset in preset_names()} | {row["seed"] + converged.EVALUATION_SEED for row in rows()}
+    assert converged.EVALUATION_SEED + SEED not in seeds
 
 
 def test_rows_are_judged_and_paired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "EVALUATED", 3)
+    monkeypatch.setattr(converged, "EVALUATED", 3)
     monkeypatch.setitem(COUNTS, "class", (6,))
     monkeypatch.setitem(UNTRAINED, "class", (("dpm++", 1.5, (6, 7)),))
     text = fresh_seed.section("class", tmp_path)

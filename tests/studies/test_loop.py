@@ -14,8 +14,11 @@ from harness.sampling.pipeline import Pipeline
 from harness.storage.records import write_json
 from harness.training.trajectories import record
 from ilf.settings import IlfSettings
-from studies import loop
-from studies.loop import ERRORS, MODELS, _gains, step_seconds
+from studies import loop_page
+from studies.converged import ERRORS
+from studies.loop import step_seconds
+from studies.loop_forms import MODELS
+from studies.loop_page import _gains
 from tests.conftest import PROMPTS
 
 
@@ -30,8 +33,8 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str
     rows += [result("loop-1", 0, 0.020), result("adapter-carried-6", 0, 0.030, blocks=114)]
     rows += [{"model": "class", "form": "20 steps", "seed": 0, "minutes": 0, "blocks": 480} | dict.fromkeys(ERRORS, 0.025)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    monkeypatch.setattr(loop, "RESULTS", tmp_path / "rows.jsonl")
-    lines = [line.strip("| ").split(" | ") for line in loop.page().splitlines() if line.startswith("| ")]
+    monkeypatch.setattr(loop_page, "RESULTS", tmp_path / "rows.jsonl")
+    lines = [line.strip("| ").split(" | ") for line in loop_page.page().splitlines() if line.startswith("| ")]
     return {cells[0]: cells for cells in lines}
 
 
@@ -76,8 +79,8 @@ def test_a_form_gets_as_much_work_as_the_models_first(pipeline: Pipeline, tmp_pa
 
 
 def test_a_table_says_what_its_gains_are_held_against(table: dict[str, list[str]]) -> None:
-    assert "adapters' latent errors: 0.0200 (seed 0), 0.0220 (seed 1), 0.0190 (seed 2)." in loop.page()
-    assert "Deviation between trainings: that of adapter-carried.\n" in loop.page()
+    assert "adapters' latent errors: 0.0200 (seed 0), 0.0220 (seed 1), 0.0190 (seed 2)." in loop_page.page()
+    assert "Deviation between trainings: that of adapter-carried.\n" in loop_page.page()
 
 
 def test_every_form_is_one_that_can_be_trained() -> None:
