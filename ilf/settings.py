@@ -290,11 +290,11 @@ FORMS: dict[str, dict[str, Any]] = {
     # no second pass, end to end for one step count: minutes for a small model
     "short": {
         "inner_pass": False,
-        "grids": (9,),
-        "steps": 9,
-        "trajectories": 2_048,
+        "grids": (8,),
+        "steps": 8,
+        "trajectories": 1_024,
         "optimiser_steps": 0,
-        "end_to_end_steps": 180,
+        "end_to_end_steps": 400,
         "end_to_end_lr": 1e-3,
     },
     # every second step runs the last third of the blocks only
