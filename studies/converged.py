@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from harness.training.trajectories import Recorder
 from ilf.attach import running
 from ilf.module import FeedbackModule
 from metrics.context import MetricContext
-from studies.loop_forms import MODELS, Form
+from studies.loop_forms import MODELS
 
 ERRORS = {"latent": 4, "rmse": 2, "distance": 3, "judge": 3}  # and decimals
 EVALUATED, EVALUATION_SEED, BATCH = 256, 2000, 64
@@ -56,25 +57,29 @@ class Judge:
         self.context = MetricContext(ROOT / "zoo" / "scorers", self.pipeline.family.task)
         self.work.mkdir(parents=True, exist_ok=True)
 
-    def converged(self, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents and images of 100 steps."""
+    @cache  # noqa: B019
+    def converged(self, seed: int) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        """Latents, images and features of 100 steps."""
         kept = self.work / f"converged-{seed}.pt"
         if not kept.exists():
             with self.pipeline.sampling(timesteps=CONVERGED_GRID, solver="dpm++"):
                 latents, images = ends(self.pipeline, self.prompts, EVALUATION_SEED + seed)
             write_state(kept, {"latents": latents, "images": images})
         found = read_state(kept)
-        return found["latents"], found["images"]
+        return found["latents"], found["images"], self.features(found["images"])
+
+    def features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Our features and EfficientNet's [N, D] of images uint8 [N, 3, H, W]."""
+        return {"distance": self.context.networks.fidelity_features(images), "judge": self.context.judge(images)}
 
     def per_image(self, seed: int, method: AbstractContextManager[None]) -> tuple[float, dict[str, FloatArray]]:
         """Block evaluations per image of the pipeline inside ``method``, and each image's errors [N]."""
-        targets, true = self.converged(seed)
+        targets, true, features = self.converged(seed)
         with self.pipeline.counting() as counter, method:
             latents, images = ends(self.pipeline, self.prompts, EVALUATION_SEED + seed)
         squared = (images.float() - true.float()).square().flatten(1).mean(dim=1)
         found = {"latent": rms_distance(latents, targets), "rmse": squared.sqrt()}
-        for name, network in (("distance", self.context.networks.fidelity_features), ("judge", self.context.judge)):
-            found[name] = (network(images) - network(true)).norm(dim=-1)
+        found |= {name: (own - features[name]).norm(dim=-1) for name, own in self.features(images).items()}
         return counter.rows / len(images), {name: values.double().numpy() for name, values in found.items()}
 
     def errors(self, seed: int, method: AbstractContextManager[None]) -> dict[str, float]:
@@ -82,12 +87,11 @@ class Judge:
         blocks, found = self.per_image(seed, method)
         return {"blocks": blocks} | {name: float(values.mean()) for name, values in found.items()}
 
-    def plain(self, seed: int, steps: int, power: float, solver: str) -> dict[str, float]:
-        """Of plain steps of a solver on power-spaced timesteps."""
-        grid = power_grid(steps, power, shift=self.pipeline.backbone.shift)
-        return self.errors(seed, self.pipeline.sampling(timesteps=grid, solver=solver))
+    def plain(self, steps: int, power: float, solver: str) -> AbstractContextManager[None]:
+        """Plain steps of a solver on power-spaced timesteps."""
+        return self.pipeline.sampling(timesteps=power_grid(steps, power, shift=self.pipeline.backbone.shift), solver=solver)
 
-    def module(self, seed: int, module: FeedbackModule, form: Form) -> dict[str, float]:
-        """Of a trained module."""
+    def module(self, module: FeedbackModule, steps: int, feedback: str | None = None) -> AbstractContextManager[None]:
+        """A trained module at a step count, with its own feedback or another."""
         module = module.to(next(self.pipeline.transformer.parameters()).dtype).requires_grad_(False)
-        return self.errors(seed, running(self.pipeline, module, module.schedule(form.steps)))
+        return running(self.pipeline, module, module.schedule(steps, feedback))

@@ -19,14 +19,13 @@ import typer
 
 from harness.paths import ROOT
 from harness.results import FloatArray
-from harness.sampling.grids import power_grid
-from harness.statistics import Estimate, paired_difference
-from ilf.attach import running
+from harness.statistics import Estimate
 from ilf.checkpoint import load_module
 from studies import converged
 from studies.converged import ERRORS, EVALUATION_SEED, Judge
 from studies.loop_forms import MODELS
-from studies.study_tables import DUEL, put_sections, table
+from studies.study import less_error, next_costlier
+from studies.study_tables import DUEL, percent, put_sections, table
 
 DOC = ROOT / "docs" / "results" / "fresh-seed.md"
 SEED = 11  # from EVALUATION_SEED on; nothing else uses it
@@ -50,38 +49,30 @@ class Row:
 
     def lower(self, rival: Row, error: str) -> Estimate:
         """By how much of the rival's mean error this one's is lower; paired over images."""
-        scale = rival.errors[error].mean()
-        return paired_difference(rival.errors[error] / scale, self.errors[error] / scale)
+        return less_error(self.errors[error], rival.errors[error])
 
 
 def untrained(model: str, judge: Judge) -> Iterator[tuple[str, AbstractContextManager[None]]]:
     """The rivals' names and what runs them."""
     for solver, power, counts in UNTRAINED[model]:
         for count in counts:
-            grid = power_grid(count, power, shift=judge.pipeline.backbone.shift)
             words = f"{count} steps + {solver}" if power == 1 else f"{count} steps + spacing({power})"
-            yield words, judge.pipeline.sampling(timesteps=grid, solver=solver)
+            yield words, judge.plain(count, power, solver)
 
 
 def trained(model: str, judge: Judge) -> Iterator[tuple[str, AbstractContextManager[None]]]:
     """The modules' names and what runs them."""
     for name in MODULES:
         folder = MODELS[model].folder / name
-        for count in COUNTS[model] if folder.is_dir() else ():
-            module = load_module(folder).to(next(judge.pipeline.transformer.parameters()).dtype).requires_grad_(False)
-            yield f"{name}({count} steps)", running(judge.pipeline, module, module.schedule(count))
+        if folder.is_dir():
+            module = load_module(folder)
+            yield from ((f"{name}({count} steps)", judge.module(module, count)) for count in COUNTS[model])
 
 
 def next_rival(row: Row, rivals: list[Row]) -> Row | None:
     """The best of the cheapest rivals that cost at least as much."""
-    costlier = sorted((rival.blocks, float(rival.errors["distance"].mean()), rival.name) for rival in rivals)
-    chosen = next((name for blocks, _, name in costlier if blocks >= row.blocks), None)
+    chosen = next_costlier(row.blocks, [(rival.blocks, float(rival.errors["distance"].mean()), rival.name) for rival in rivals])
     return next((rival for rival in rivals if rival.name == chosen), None)
-
-
-def cell(found: Estimate) -> str:
-    """A difference in percent with its interval."""
-    return f"{found.value:.0%} ({found.low:.0%}..{found.high:.0%})"
 
 
 def section(model: str, work: Path) -> str:
@@ -96,7 +87,11 @@ def section(model: str, work: Path) -> str:
     ]
     pairs = [(row, rival) for row in modules for rival in (next_rival(row, plain), full) if rival is not None]
     lower = [
-        [f"{row.name} ({row.blocks:.0f})", f"{rival.name} ({rival.blocks:.0f})", *(cell(row.lower(rival, x)) for x in COMPARED)]
+        [
+            f"{row.name} ({row.blocks:.0f})",
+            f"{rival.name} ({rival.blocks:.0f})",
+            *(percent(row.lower(rival, x)) for x in COMPARED),
+        ]
         for row, rival in pairs
     ]
     return "\n\n".join(

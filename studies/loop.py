@@ -90,14 +90,22 @@ def complete(model: str, minutes: float, seeds: Sequence[int], forms: Sequence[s
             parts = (f"{steps} steps", solver if solver != "dpm++" else "", f"spacing({power})" if power != 1 else "")
             name = " + ".join(filter(None, parts))
             if (model, name, seed, 0) not in done:
-                append({"model": model, "form": name, "seed": seed, "minutes": 0, **judge.plain(seed, steps, power, solver)})
+                append(
+                    {
+                        "model": model,
+                        "form": name,
+                        "seed": seed,
+                        "minutes": 0,
+                        **judge.errors(seed, judge.plain(steps, power, solver)),
+                    }
+                )
         for name in forms:
             if (model, name, seed, minutes) in done:
                 continue
             console.print(f"{model}: {name}, seed {seed}")
             folder = work / model / f"{name}-{seed}-{minutes:g}"
             module, made = train(student, chosen.recipe, chosen.forms[name], seed, minutes, folder)
-            found = judge.module(seed, module, chosen.forms[name])
+            found = judge.errors(seed, judge.module(module, chosen.forms[name].steps))
             append({"model": model, "form": name, "seed": seed, "minutes": minutes, **made, **found})
 
 

@@ -18,8 +18,6 @@ import typer
 
 from baselines.learned.bespoke import Bespoke
 from harness.paths import ROOT
-from harness.sampling.grids import power_grid
-from ilf.attach import running
 from ilf.checkpoint import load_module
 from studies.converged import ERRORS, Judge
 from studies.loop_forms import MODELS
@@ -38,13 +36,12 @@ def methods(judge: Judge) -> Iterator[tuple[str, AbstractContextManager[None]]]:
         yield f"{count} steps", pipeline.sampling(steps=count)
     for solver, named in (("dpm++", "DPM-Solver++"), ("unipc", "UniPC")):
         for count in COUNTS:
-            grid = power_grid(count, 1.0, shift=pipeline.backbone.shift)
-            yield f"{count} steps of {named}", pipeline.sampling(timesteps=grid, solver=solver)
+            yield f"{count} steps of {named}", judge.plain(count, 1.0, solver)
     yield f"bespoke({LEARNED} steps)", Bespoke(LEARNED, str(TINY / "bespoke")).attach(pipeline)
+    module = load_module(TINY / "ilf")
     for count in COUNTS:
-        module = load_module(TINY / "ilf").to(next(pipeline.transformer.parameters()).dtype).requires_grad_(False)
-        yield f"ilf({count} steps)", running(pipeline, module, module.schedule(count))
-        yield f"ilf({count} steps), module off", running(pipeline, module, module.schedule(count, "none"))
+        yield f"ilf({count} steps)", judge.module(module, count)
+        yield f"ilf({count} steps), module off", judge.module(module, count, "none")
 
 
 def section(model: str, work: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,6 +30,16 @@ class Row:
     distance: float
     rmse: float
     speed: Interval
+
+
+def next_costlier(cost: float, rivals: Iterable[tuple[float, float, str]]) -> str | None:
+    """Of rivals' costs, errors and names: the one with the least error among the cheapest that cost at least ``cost``."""
+    return min((rival for rival in rivals if rival[0] >= cost), default=(0.0, 0.0, None))[2]
+
+
+def less_error(ours: FloatArray, theirs: FloatArray) -> Estimate:
+    """By how much of the rival's mean error [N] ours is lower (1: no error left); paired over images."""
+    return paired_difference(1 - ours / theirs.mean(), 1 - theirs / theirs.mean())
 
 
 class Study:
@@ -71,14 +82,13 @@ class Study:
 
     def next_rival(self, label: str, rivals: list[str]) -> str | None:
         """The best of the cheapest rivals that cost at least as much."""
-        costlier = [(self.cost(r), float(self.images(r, "feature_distance").mean()), r) for r in rivals]
-        costlier = sorted(x for x in costlier if x[0] >= self.cost(label))
-        return costlier[0][2] if costlier else None
+        return next_costlier(
+            self.cost(label), [(self.cost(r), float(self.images(r, "feature_distance").mean()), r) for r in rivals]
+        )
 
     def lower(self, label: str, rival: str, metric: str) -> Estimate:
         """By how much of the rival's mean error this method's is lower (1: no error left); paired over images."""
-        ours, theirs = self.images(label, metric), self.images(rival, metric)
-        return paired_difference(1 - ours / theirs.mean(), 1 - theirs / theirs.mean())
+        return less_error(self.images(label, metric), self.images(rival, metric))
 
     def worse(self, label: str, against: str, metric: str) -> Estimate:
         """How much worse a score is: positive means worse, whatever the metric's direction."""

@@ -66,7 +66,6 @@ def build_solvers(settings: BespokeSettings, pipeline: Pipeline, prompts: Sequen
     seconds, tables = sum(runs.seconds for _, _, runs, _ in stages), {}
     pipeline.transformer.requires_grad_(False)
     for steps, solver in solvers.items():
-        solver.to(pipeline.device)
         for suffix, training, runs, error in stages:
             store = checkpoint.with_suffix(f".{steps}.{suffix}")
             trained = _train(solver, pipeline, runs, settings.batch, training, store, error)
